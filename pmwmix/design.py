@@ -1,0 +1,88 @@
+"""What a survey's columns are: weights, strata, PSU, replicates, plausible values. Holds names, never data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pmwmix._registry import Registry
+from pmwmix.errors import OptionError, near
+
+SURVEYS = Registry("survey preset")
+
+WeightSpec = str | Sequence[str | None] | Mapping[str, str] | None
+PvSpec = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Frozen description of a survey's columns.
+
+    Parameters
+    ----------
+    weights : str, list or dict, optional
+        Weight columns, bottom-up or keyed by ``"obs"`` and group names.
+    conditional : bool, optional
+        Whether the weights are conditional already.
+    scaling : str or callable, optional
+        Default scaling.
+    strata, psu : str, optional
+        Columns of the strata and primary sampling units for the robust variance. The PSU defaults to the top level.
+    fpc : str, optional
+        Column of the finite population correction.
+    replicate_weights : str or list of str, optional
+        Template such as ``"W_FSTR{}"`` or columns.
+    replicate_type : str, optional
+        ``"fay"``, ``"jk2"``, ...
+    fay : float, optional
+        Fay's factor, 0.5 in PISA.
+    pv : dict, optional
+        Plausible-value sets, name to template or list of columns.
+    ids : dict, optional
+        Column of each kind of unit, ``{"school": "CNTSCHID"}``.
+
+    Examples
+    --------
+    >>> Design(weights=["W_FSTUWT", "W_FSCHWT"], strata="STRATUM").strata
+    'STRATUM'
+    """
+
+    weights: WeightSpec = None
+    conditional: bool | None = None
+    scaling: Any = None
+    strata: str | None = None
+    psu: str | None = None
+    fpc: str | None = None
+    replicate_weights: str | Sequence[str] | None = None
+    replicate_type: str | None = None
+    fay: float | None = None
+    pv: PvSpec | None = None
+    ids: Mapping[str, str] | None = None
+
+    def override(self, **given: Any) -> Design:
+        """Return a copy in which every argument that is not None replaces the design's own."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+def resolve_design(design: object) -> Design:
+    """Turn None, a preset name, a dict or a `Design` into a `Design`."""
+    if design is None:
+        return Design()
+    if isinstance(design, Design):
+        return design
+    if isinstance(design, str):
+        found = SURVEYS[design]
+        return found if isinstance(found, Design) else found.design
+    if isinstance(design, Mapping):
+        known = [f.name for f in fields(Design)]
+        wrong = [str(name) for name in design if name not in known]
+        if wrong:
+            raise OptionError(
+                f"A design has no field {wrong[0]!r}.{near(wrong[0], known)} Its fields are {', '.join(known)}."
+            )
+        return Design(**design)
+    raise OptionError(
+        f"A design is a preset name or a Design. Got {type(design).__name__}. "
+        f"Write design=pmwmix.Design(strata='STRATUM', psu='SCHOOLID')."
+    )

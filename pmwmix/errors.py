@@ -1,0 +1,77 @@
+"""Every message of the package: what is wrong, which column or group, what to do.
+
+Knows nothing of tables, formulas or mathematics.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class PmwmixError(Exception):
+    """Parent of every error that pmwmix raises on purpose."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of its message
+        return " ".join(str(part) for part in self.args)
+
+
+class OptionError(PmwmixError, ValueError):
+    """An argument has a value that is not among the legal ones."""
+
+
+class FormulaError(PmwmixError, ValueError):
+    """The formula cannot be read, or asks for something that is not allowed."""
+
+
+class DataError(PmwmixError, ValueError):
+    """The table cannot be used as it is."""
+
+
+class MissingColumnsError(DataError, KeyError):
+    """Columns that the call names are not in the table."""
+
+
+class WeightError(DataError):
+    """Sampling weights that cannot be weights."""
+
+
+class NestingError(DataError):
+    """The levels of the hierarchy contradict each other."""
+
+
+class DesignError(PmwmixError, ValueError):
+    """The survey design (strata, PSU, replicates) cannot be used."""
+
+
+class NotSupportedError(PmwmixError, NotImplementedError):
+    """A combination that is not built yet; the message names the nearest one that is."""
+
+
+class PmwmixWarning(UserWarning):
+    """Something that changes how a result should be read."""
+
+
+def some(names: Iterable[object], shown: int = 5) -> str:
+    """List the first few names and the count of the others: ``'a', 'b' and 12 more``."""
+    everything = list(names)
+    text = ", ".join(repr(name) if isinstance(name, str) else str(name) for name in everything[:shown])
+    more = len(everything) - shown
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def near(name: str, available: Sequence[str]) -> str:
+    """Give the nearest available name as a question, or nothing."""
+    lowered = {str(a).lower(): str(a) for a in reversed(list(available))}
+    match = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.6)
+    return f" Did you mean {lowered[match[0]]!r}?" if match else ""
+
+
+def missing_columns(missing: Sequence[str], available: Sequence[str], role: str = "") -> MissingColumnsError:
+    """Build the error for columns that are not in the table, all of them at once."""
+    hints = "".join(f"{near(name, available)}" for name in missing[:3])
+    where = f" ({role})" if role else ""
+    return MissingColumnsError(
+        f"The table lacks columns that the call uses. Missing{where}: {some(missing, 12)}.{hints} "
+        f"Check the spelling and the case; the table has {len(available)} columns: {some(available, 12)}."
+    )

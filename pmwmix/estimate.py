@@ -1,0 +1,324 @@
+"""From a ModelFrame to estimates: cross-products, climb, covariance, one outcome after the other.
+
+The stage where likelihood, optimiser and variance meet; numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pmwmix.frame import Clusters, DesignColumns, ModelFrame
+from pmwmix.likelihood.crossproducts import Blocks, build
+from pmwmix.likelihood.gaussian import Structure
+from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.objective import Objective, Point
+from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
+from pmwmix.optimise import Optimum, Status, minimise
+from pmwmix.variance import VARIANCES, VarianceInput
+
+Array = np.ndarray
+SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
+COLLINEAR_TOL = 1e-11  # of a standardised column's squared length that the columns before it leave unexplained
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One fit of one outcome, on the raw scale.
+
+    Parameters
+    ----------
+    beta : ndarray, shape (p,)
+    Psi : tuple of ndarray
+        Covariance matrix of the random effects per level.
+    sigma : float
+    theta : ndarray, shape (n_theta,)
+        Cholesky factors of Psi / sigma², lme4's theta.
+    loglik : float
+        (Restricted) pseudo-log-likelihood.
+    vcov : ndarray, shape (P, P)
+        Covariance of (beta, variance components, sigma²).
+    boundary : ndarray of bool, shape (n_theta,)
+        Parameters held at the boundary.
+    status : Status
+    converged, singular : bool
+    n_steps : int
+    point : Point
+        On the standardised scale.
+    transform : Transform
+    """
+
+    beta: Array
+    Psi: tuple[Array, ...]
+    sigma: float
+    theta: Array
+    loglik: float
+    vcov: Array
+    boundary: Array
+    status: Status
+    converged: bool
+    singular: bool
+    n_steps: int
+    point: Point
+    transform: Transform
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One set of predictors with its cross-products, ready to be fitted for each of its outcomes.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        With top-level weights divided by ``top_scale``.
+    layout : ThetaLayout
+    objective : Objective
+    transforms : list of Transform
+        One per outcome.
+    kept : ndarray of int
+        Fixed columns in the model; the others are collinear.
+    dropped : tuple of str
+    top_scale : float
+    reml : bool
+    """
+
+    blocks: Blocks
+    layout: ThetaLayout
+    objective: Objective
+    transforms: list[Transform]
+    kept: Array
+    dropped: tuple[str, ...]
+    top_scale: float
+    reml: bool
+
+
+def layout_of(frame: ModelFrame) -> ThetaLayout:
+    """Read the sizes of the random terms, level by level."""
+    blocks = frame.designs[0].blocks
+    levels = range(len(frame.hierarchy.levels))
+    return ThetaLayout(tuple(tuple(len(b.matrix.names) for b in blocks if b.level == level) for level in levels))
+
+
+def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: str) -> Problem:
+    """Standardise, form cross-products, drop collinear columns and set up the objective."""
+    hierarchy = frame.hierarchy
+    random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
+    columns, transforms = standardise(design.x.columns, list(design.x.names), random, design.y)
+    w_obs = frame.w[0] if frame.weighted[0] or frame.scaling == "gk" else None
+    w_obs = frame.w[0] if w_obs is not None or not np.all(frame.w[0] == 1.0) else None
+    # top-level weights are used relative to their mean, so that multiplying them all changes nothing
+    top_scale = 1.0 if reml else float(frame.w[-1].mean())
+    w = (*frame.w[1:-1], frame.w[-1] / top_scale)
+    blocks = build(columns, hierarchy.order, hierarchy.starts, w_obs, hierarchy.parents, w)
+    kept = independent_columns(blocks)
+    dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
+    if dropped:
+        blocks, transforms = _subset(blocks, kept), [_subset_transform(t, kept) for t in transforms]
+    layout = layout_of(frame)
+    objective = Objective(blocks, Structure(layout, len(kept), reml), engine)
+    return Problem(blocks, layout, objective, transforms, kept, dropped, top_scale, reml)
+
+
+def independent_columns(blocks: Blocks) -> Array:
+    """Positions of the fixed columns that are not linear combinations of the ones before them."""
+    S = blocks.xx @ blocks.w[-1]
+    size = np.sqrt(np.diag(S))
+    S = S / np.outer(size, size)
+    kept: list[int] = []
+    L = np.zeros_like(S)
+    for j in range(len(S)):
+        row = np.zeros(len(kept))
+        for i, column in enumerate(kept):
+            row[i] = (S[j, column] - row[:i] @ L[i, :i]) / L[i, i]
+        left = S[j, j] - row @ row
+        if left > COLLINEAR_TOL:
+            i = len(kept)
+            L[i, :i], L[i, i] = row, np.sqrt(left)
+            kept.append(j)
+    return np.array(kept)
+
+
+def _subset(blocks: Blocks, kept: Array) -> Blocks:
+    return replace(
+        blocks, zx=blocks.zx[:, kept], xx=np.ascontiguousarray(blocks.xx[np.ix_(kept, kept)]), xy=blocks.xy[:, kept]
+    )
+
+
+def _subset_transform(transform: Transform, kept: Array) -> Transform:
+    intercept = transform.intercept
+    place = None if intercept is None else int(np.flatnonzero(kept == intercept)[0])
+    return replace(transform, A_x=transform.A_x[np.ix_(kept, kept)], intercept=place)
+
+
+def starting_theta(blocks: Blocks, layout: ThetaLayout, k: int = 0) -> Array:
+    """Moment estimates: spread of per-unit coefficients beyond what the residual variance explains, uncorrelated."""
+    S0 = blocks.S0(k)
+    p = len(S0) - 1
+    beta = np.linalg.solve(S0[:p, :p], S0[:p, p])
+    sigma2 = max((S0[p, p] - S0[p, :p] @ beta) / blocks.n_total, 1e-12)
+    zr = blocks.zy[k] - np.einsum("apg,p->ag", blocks.zx, beta)
+    rows, cols = np.tril_indices(sum(layout.q))
+    zz = blocks.zz[rows == cols]
+    out, offset = [], 0
+    for level, q in enumerate(layout.q):
+        diagonal = np.zeros((q, q))
+        for a in range(q):
+            size = np.maximum(zz[offset + a], 1e-12)
+            coefficient = zr[offset + a] / size
+            spread = float(np.average(coefficient**2, weights=size / (1.0 + 0.05 * size)))
+            noise = float(np.average(sigma2 / size, weights=size / (1.0 + 0.05 * size)))
+            diagonal[a, a] = np.sqrt(np.clip((spread - noise) / sigma2, 0.02, 4.0))
+        out.append(diagonal)
+        offset += q
+        if level < len(layout.q) - 1:
+            parent, n = blocks.parents[level], blocks.n_units[level + 1]
+            zr = np.array([np.bincount(parent, row, minlength=n) for row in zr])
+            zz = np.array([np.bincount(parent, row, minlength=n) for row in zz])
+    return layout.pack(out)
+
+
+def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
+    """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
+    objective, layout = problem.objective, problem.layout
+    begin = starting_theta(problem.blocks, layout, k) if start is None else start
+    optimum = minimise(
+        lambda theta: objective.at(theta, k),
+        begin,
+        scale=max(objective.n_free, 1.0),
+        canonical=lambda theta: layout.canonical(theta, SINGULAR_TOL),
+    )
+    point = optimum.point
+    boundary = boundary_parameters(layout, point.theta)
+    flat = _unidentified(point, boundary)
+    singular = bool(boundary.any())
+    status = optimum.status
+    if optimum.converged:
+        status = Status.FLAT if flat else Status.SINGULAR if singular else Status.CONVERGED
+    transform = problem.transforms[k]
+    V = _covariance(problem, point, boundary, k, vcov, clusters)
+    J = transform.jacobian(layout, point.theta, point.sigma)
+    V = J @ V @ J.T
+    sigma = transform.y_scale * point.sigma
+    return Estimate(
+        beta=transform.beta(point.beta),
+        Psi=tuple(transform.Psi(layout, point.theta, point.sigma)),
+        sigma=sigma,
+        theta=transform.theta(layout, point.theta),
+        loglik=_loglik(problem, point, transform),
+        vcov=V,
+        boundary=boundary,
+        status=status,
+        converged=optimum.converged,
+        singular=singular,
+        n_steps=optimum.n_steps,
+        point=_light(point),
+        transform=transform,
+    )
+
+
+def _light(point: Point) -> Point:
+    """Forget the raw outputs of the graph, which are as long as there are units."""
+    return replace(point, raw={})
+
+
+def _loglik(problem: Problem, point: Point, transform: Transform) -> float:
+    n = problem.objective.n_free
+    value = -point.value - n * np.log(transform.y_scale)
+    if problem.reml:
+        value += np.linalg.slogdet(transform.A_x)[1]
+    return float(problem.top_scale * value)
+
+
+def boundary_parameters(layout: ThetaLayout, theta: Array) -> Array:
+    """Mark the parameters of zero columns of Λ: a variance of zero, or a correlation of one."""
+    out = np.zeros(layout.n_theta, dtype=bool)
+    for Lambda, entries in zip(layout.unpack(theta), layout.entries, strict=True):
+        zero = np.diag(Lambda) <= SINGULAR_TOL
+        for _, j, k in entries:
+            out[k] = zero[j]
+    return out
+
+
+def _unidentified(point: Point, boundary: Array) -> bool:
+    free = ~boundary
+    if not free.any():
+        return False
+    H = point.hessian[np.ix_(free, free)]
+    values = np.linalg.eigvalsh(H)
+    return bool(values[0] < 1e-9 * max(values[-1], 1e-300))
+
+
+def _covariance(
+    problem: Problem, point: Point, boundary: Array, k: int, vcov: str, clusters: Clusters | None
+) -> Array:
+    p, n_top = len(point.beta), problem.blocks.n_units[-1]
+    free = np.concatenate([np.ones(p, dtype=bool), ~boundary, [True]])
+    scale = problem.top_scale
+    method: Callable[[VarianceInput], Array] = VARIANCES[vcov]
+    scores = None if vcov == "model" else scale * problem.objective.scores(point, k)
+    psu = np.arange(n_top) if clusters is None else clusters.psu
+    stratum = np.zeros(n_top, dtype=np.int64) if clusters is None else clusters.stratum
+    return method(VarianceInput(scale * point.information, scores, p, free, psu, stratum))
+
+
+def satterthwaite(problem: Problem, fit: Estimate) -> Array:
+    """Satterthwaite degrees of freedom of every coefficient, 2 V² / Var(V) (Kuznetsova et al. 2017; theory, eq. 26).
+
+    Parameters
+    ----------
+    problem : Problem
+    fit : Estimate
+
+    Returns
+    -------
+    ndarray, shape (p,)
+    """
+    point, p = fit.point, len(fit.beta)
+    S, S_t = problem.objective.schur_derivative(point.theta)
+    free = np.concatenate([np.ones(p, dtype=bool), ~fit.boundary, [True]])
+    A = _covariance_of_variances(point.information * problem.top_scale, p, free)
+    inverse = np.linalg.inv(S)
+    U = inverse @ fit.transform.A_x.T  # S⁻¹ A_x' e_c for every raw coefficient c
+    V = point.sigma**2 * np.einsum("ac,ab,bc->c", U, S, U)
+    by_theta = -(point.sigma**2) * np.einsum("ac,abk,bc->ck", U, S_t, U)
+    gradient = np.concatenate([by_theta, 2.0 * V[:, None]], axis=1)
+    return 2.0 * V**2 / np.einsum("ck,kl,cl->c", gradient, A, gradient)
+
+
+def _covariance_of_variances(information: Array, p: int, free: Array) -> Array:
+    """Covariance of (theta, log sigma) with beta profiled out; zero for parameters on the boundary."""
+    out = np.zeros_like(information)
+    out[np.ix_(free, free)] = np.linalg.pinv(information[np.ix_(free, free)], hermitian=True)
+    return out[p:, p:]
+
+
+def fit_all(
+    frame: ModelFrame,
+    reml: bool,
+    vcov: str,
+    engine: str,
+    progress: Callable[[Sequence[Any]], Any] = iter,
+) -> tuple[list[Estimate], list[tuple[Problem, int]]]:
+    """Fit every plausible value, each climb starting where the one before ended."""
+    fits: list[Estimate] = []
+    places: list[tuple[Problem, int]] = []
+    start: Array | None = None
+    jobs = [(d, k) for d, design in enumerate(frame.designs) for k in range(len(design.y))]
+    problem: Problem | None = None
+    for d, k in progress(jobs):
+        if k == 0:
+            problem = make_problem(frame, frame.designs[d], reml, engine)
+        assert problem is not None
+        fit = estimate(problem, k, start, vcov, frame.clusters)
+        if start is not None and not fit.converged:
+            fit = estimate(problem, k, None, vcov, frame.clusters)
+        start = None if fit.singular or not fit.converged else fit.point.theta
+        fits.append(fit)
+        places.append((problem, k))
+    return fits, places
+
+
+__all__ = ["Estimate", "Optimum", "Problem", "estimate", "fit_all", "make_problem", "satterthwaite"]

@@ -1,0 +1,179 @@
+"""Levels from the data: group codes, nesting, row order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pmwmix.errors import NotSupportedError, some
+from pmwmix.formula import RandomTerm
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Level:
+    """One grouping level.
+
+    Parameters
+    ----------
+    name : str
+        ``"schoolid"`` or ``"classid:schoolid"``.
+    factors : tuple of str
+        Columns whose combination names a unit.
+    labels : list
+        Label of each unit: the value, or a text ``"7:3"`` for a combination.
+    index : ndarray of int, shape (n,)
+        Unit of each row.
+    """
+
+    name: str
+    factors: tuple[str, ...]
+    labels: list[object]
+    index: Array
+
+    @property
+    def n(self) -> int:
+        """Number of units."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """All levels, bottom-up, with the row order that makes the lowest units contiguous.
+
+    Parameters
+    ----------
+    levels : tuple of Level
+    order : ndarray of int, shape (n,), or None
+        None if the rows are in that order already.
+    starts : ndarray of int, shape (G_1 + 1,)
+    parents : tuple of ndarray of int
+        ``parents[l]`` (G_l,) is the unit one level up.
+    single_child : tuple of str
+        Levels whose units all have one child among the units below; their variances cannot be told apart.
+    """
+
+    levels: tuple[Level, ...]
+    order: Array | None
+    starts: Array
+    parents: tuple[Array, ...]
+    single_child: tuple[str, ...]
+
+    @property
+    def row_parents(self) -> tuple[Array, ...]:
+        """Parents starting with the rows: the form in which weights want them."""
+        return (self.levels[0].index, *self.parents)
+
+    def position(self, name: str) -> int:
+        """Index of a level by its name, whichever way an interaction is written."""
+        wanted = sorted(name.split(":"))
+        return next(i for i, level in enumerate(self.levels) if sorted(level.name.split(":")) == wanted)
+
+
+def code(columns: Sequence[pd.Series]) -> tuple[Array, list[object]]:
+    """Code the combinations of columns 0, 1, ... in sorted order and label them."""
+    codes, labels = _code_one(columns[0])
+    if len(columns) == 1:
+        return codes, labels
+    parts = [(codes, labels), *(_code_one(column) for column in columns[1:])]
+    mixed = np.zeros(len(codes), dtype=np.int64)
+    for part, names in parts:
+        mixed = mixed * len(names) + part
+    joint, unique = pd.factorize(mixed, sort=True)
+    texts = []
+    for value in unique:
+        words: list[str] = []
+        for _, names in reversed(parts):
+            value, digit = divmod(int(value), len(names))
+            words.insert(0, str(names[digit]))
+        texts.append(":".join(words))
+    return joint.astype(np.int64), list(texts)
+
+
+def _code_one(column: pd.Series) -> tuple[Array, list[object]]:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
+    codes, unique = pd.factorize(column.to_numpy(), sort=True)
+    whole = bool(np.all(unique == np.round(unique)))
+    return codes.astype(np.int64), [int(value) if whole else float(value) for value in unique]
+
+
+def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) -> Hierarchy:
+    """Code every grouping factor, order the levels from the data and check that they are nested.
+
+    Parameters
+    ----------
+    random : sequence of RandomTerm
+    columns : mapping of name to Series
+        Group columns without missing values.
+
+    Returns
+    -------
+    Hierarchy
+        More units means lower; with equal numbers the factor that the formula names first is the lower one.
+
+    Raises
+    ------
+    NotSupportedError
+        If two factors cross, naming both and the first units that do.
+    """
+    factors = {tuple(sorted(term.factors)): term for term in reversed(random)}
+    terms = [factors[key] for key in dict.fromkeys(tuple(sorted(term.factors)) for term in random)]
+    coded = [(term, *code([columns[name] for name in term.factors])) for term in terms]
+    coded.sort(key=lambda item: -len(item[2]))
+    for (lower, low_code, low_labels), (upper, up_code, up_labels) in zip(coded[:-1], coded[1:], strict=True):
+        _check_nested(lower, low_code, low_labels, upper, up_code, up_labels)
+    levels = _sorted_levels(coded)
+    lowest = levels[0].index
+    sizes = np.bincount(lowest, minlength=levels[0].n)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    order = None if np.all(lowest[1:] >= lowest[:-1]) else np.argsort(lowest, kind="stable")
+    parents = tuple(_first_of(up.index, low.index, low.n) for low, up in zip(levels[:-1], levels[1:], strict=True))
+    single = tuple(up.name for low, up in zip(levels[:-1], levels[1:], strict=True) if up.n == low.n)
+    return Hierarchy(levels, order, starts, parents, single)
+
+
+def _first_of(values: Array, index: Array, n: int) -> Array:
+    """Value of the first row of each unit."""
+    out = np.zeros(n, dtype=np.int64)
+    out[index[::-1]] = values[::-1]
+    return out
+
+
+def _check_nested(
+    lower: RandomTerm, low_code: Array, low_labels: list, upper: RandomTerm, up_code: Array, up_labels: list
+) -> None:
+    parent = _first_of(up_code, low_code, len(low_labels))
+    stray = np.flatnonzero(parent[low_code] != up_code)
+    if not len(stray):
+        return
+    units = list(dict.fromkeys(low_code[stray].tolist()))
+    first = units[0]
+    homes = [up_labels[u] for u in dict.fromkeys(up_code[low_code == first].tolist())]
+    nested = "/".join(f"`{f}`" if not f.isidentifier() else f for f in (*upper.factors, *lower.factors))
+    raise NotSupportedError(
+        f"Grouping factors {lower.group!r} and {upper.group!r} are not nested, and crossed random effects are not "
+        f"supported yet. {lower.group} {low_labels[first]!r} stands in {upper.group} {some(homes, 3)}, and "
+        f"{len(units)} of {len(low_labels)} units do the like. If the ids of {lower.group!r} start again in every "
+        f"{upper.group!r}, write (1 | {nested}); otherwise keep one of the two."
+    )
+
+
+def _sorted_levels(coded: list) -> tuple[Level, ...]:
+    """Renumber the units so that sorting by the lowest level sorts by every level above."""
+    levels: list[Level] = []
+    above: Array | None = None
+    for term, index, labels in reversed(coded):
+        if above is not None:
+            parent = _first_of(above, index, len(labels))
+            place = np.lexsort((np.arange(len(labels)), parent))
+            rank = np.empty(len(labels), dtype=np.int64)
+            rank[place] = np.arange(len(labels))
+            index, labels = rank[index], [labels[i] for i in place]
+        levels.insert(0, Level(term.group, term.factors, labels, index))
+        above = index
+    return tuple(levels)

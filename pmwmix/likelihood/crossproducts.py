@@ -1,0 +1,223 @@
+"""Read the data once: weighted cross-products per unit of standardised columns. Numpy only.
+
+After this nothing depends on the number of rows (theory, eq. 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+ROWS_PER_CHUNK = 32_768
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """How columns were standardised: ``standard = (raw - shift) / scale``.
+
+    Parameters
+    ----------
+    shift, scale : ndarray, shape (m,)
+        In the raw unit of each column.
+    """
+
+    shift: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, columns: list[Array], centre: list[bool]) -> Scaler:
+        """Take mean and standard deviation of each column; the mean only where ``centre`` says so.
+
+        A column that may not be centred is scaled by its root mean square, a constant one by its size.
+        """
+        shift, scale = np.zeros(len(columns)), np.ones(len(columns))
+        for j, (column, centred) in enumerate(zip(columns, centre, strict=True)):
+            mean = float(column.mean())
+            spread = float(column.std())
+            if centred and spread > 1e-13 * abs(mean):
+                shift[j], scale[j] = mean, spread
+            else:
+                size = float(np.sqrt(mean**2 + spread**2))
+                scale[j] = size if size > 0 else 1.0
+        return cls(shift, scale)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What the likelihood needs to know of the data, for one set of predictors and K outcomes.
+
+    Parameters
+    ----------
+    zz : ndarray, shape (Q (Q + 1) / 2, G_1)
+        Lower triangle, row by row, of Z'WZ per lowest unit; Z holds the random columns of all levels, bottom-up.
+    zx : ndarray, shape (Q, p, G_1)
+    zy : ndarray, shape (K, Q, G_1)
+    xx : ndarray, shape (p, p, G_L)
+        X'WX per top-level unit; W includes the conditional weights of all levels below the top.
+    xy : ndarray, shape (K, p, G_L)
+    yy : ndarray, shape (K, G_L)
+    n_w : ndarray, shape (G_L,)
+        Weighted number of rows per top-level unit.
+    parents : tuple of ndarray of int
+        ``parents[l]`` (G_l,) is the parent unit of each unit, for every level but the top one.
+    w : tuple of ndarray
+        Conditional weights of the units, ``w[l]`` (G_l,), bottom-up; the last one is the top level's own weight.
+    """
+
+    zz: Array
+    zx: Array
+    zy: Array
+    xx: Array
+    xy: Array
+    yy: Array
+    n_w: Array
+    parents: tuple[Array, ...]
+    w: tuple[Array, ...]
+
+    @property
+    def n_units(self) -> tuple[int, ...]:
+        """Number of units at each level, bottom-up."""
+        return tuple(len(w) for w in self.w)
+
+    def to_top(self) -> Array:
+        """Top-level unit of each lowest unit, shape (G_1,)."""
+        return climb(self.parents, len(self.w[0]))
+
+    def inner_weight(self) -> Array:
+        """Product of a lowest unit's conditional weights up to, but without, the top level; shape (G_1,)."""
+        return inner_weight(self.parents, self.w)
+
+    def S0(self, k: int) -> Array:
+        """[X, y_k]'W[X, y_k] over the whole sample, shape (p + 1, p + 1)."""
+        w = self.w[-1]
+        p = self.xx.shape[0]
+        S0 = np.empty((p + 1, p + 1))
+        S0[:p, :p] = self.xx @ w
+        S0[:p, p] = S0[p, :p] = self.xy[k] @ w
+        S0[p, p] = self.yy[k] @ w
+        return S0
+
+    @property
+    def n_total(self) -> float:
+        """Weighted number of rows."""
+        return float(self.n_w @ self.w[-1])
+
+
+def climb(parents: tuple[Array, ...], n_lowest: int) -> Array:
+    """Follow parents from the lowest units to the top."""
+    index = np.arange(n_lowest)
+    for parent in parents:
+        index = parent[index]
+    return index
+
+
+def inner_weight(parents: tuple[Array, ...], w: tuple[Array, ...]) -> Array:
+    """Multiply the conditional weights of a lowest unit and its ancestors below the top."""
+    out, index = np.ones(len(w[0])), np.arange(len(w[0]))
+    for parent, weight in zip(parents, w[:-1], strict=True):
+        out *= weight[index]
+        index = parent[index]
+    return out
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Raw columns and which of them are random, fixed and outcomes.
+
+    Parameters
+    ----------
+    values : list of ndarray, each (n,)
+        Distinct columns; a predictor that is random too stands once.
+    z, x, y : ndarray of int
+        Positions in ``values``: random columns of all levels bottom-up, fixed columns, outcomes.
+    scaler : Scaler
+    """
+
+    values: list[Array]
+    z: Array
+    x: Array
+    y: Array
+    scaler: Scaler
+
+
+def build(
+    columns: Columns,
+    order: Array | None,
+    starts: Array,
+    w_obs: Array | None,
+    parents: tuple[Array, ...],
+    w: tuple[Array, ...],
+) -> Blocks:
+    """Form the cross-products of all lowest units.
+
+    Parameters
+    ----------
+    columns : Columns
+    order : ndarray of int, shape (n,), or None
+        Row order that makes lowest units contiguous; None if they already are.
+    starts : ndarray of int, shape (G_1 + 1,)
+        First row of each lowest unit in that order, and n.
+    w_obs : ndarray, shape (n,), or None
+        Conditional level-1 weights in the original row order.
+    parents, w
+        As in `Blocks`.
+
+    Returns
+    -------
+    Blocks
+    """
+    z, x, y = columns.z, columns.x, columns.y
+    G1, GL, p, K = len(starts) - 1, len(w[-1]), len(x), len(y)
+    rows, cols = np.tril_indices(len(z))
+    zz, zx, zy = np.empty((len(rows), G1)), np.empty((len(z), p, G1)), np.empty((K, len(z), G1))
+    xx, xy, yy, n_w = np.zeros((p, p, GL)), np.zeros((K, p, GL)), np.zeros((K, GL)), np.zeros(GL)
+    top, inner = climb(parents, G1), inner_weight(parents, w)
+    for first, last in _chunks(starts):
+        C, N = _chunk_products(columns, order, starts[first : last + 1], w_obs)
+        units = slice(first, last)
+        zz[:, units] = C[:, z[rows], z[cols]].T
+        zx[:, :, units] = C[:, z[:, None], x].transpose(1, 2, 0)
+        zy[:, :, units] = C[:, y[:, None], z].transpose(1, 2, 0)
+        C *= inner[units, None, None]
+        t, at = np.unique(top[units], return_inverse=True)
+        if len(t) < last - first:
+            folded = np.zeros((len(t), *C.shape[1:]))
+            np.add.at(folded, at, C)
+            C = folded
+        xx[:, :, t] += C[:, x[:, None], x].transpose(1, 2, 0)
+        xy[:, :, t] += C[:, y[:, None], x].transpose(1, 2, 0)
+        yy[:, t] += C[:, y, y].T
+        n_w += np.bincount(top[units], N * inner[units], minlength=GL)
+    return Blocks(zz, zx, zy, xx, xy, yy, n_w, parents, w)
+
+
+def _chunks(starts: Array) -> list[tuple[int, int]]:
+    """Cut the lowest units into runs of about `ROWS_PER_CHUNK` rows."""
+    edges = [0]
+    while edges[-1] < len(starts) - 1:
+        last = int(np.searchsorted(starts, starts[edges[-1]] + ROWS_PER_CHUNK, side="right")) - 1
+        edges.append(min(max(last, edges[-1] + 1), len(starts) - 1))
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _chunk_products(columns: Columns, order: Array | None, starts: Array, w_obs: Array | None) -> tuple[Array, Array]:
+    """Cross-products (g, m, m) and weighted counts (g,) of the units between ``starts``."""
+    rows = slice(starts[0], starts[-1]) if order is None else order[starts[0] : starts[-1]]
+    A = np.empty((starts[-1] - starts[0], len(columns.values)))
+    for j, values in enumerate(columns.values):
+        np.subtract(values[rows], columns.scaler.shift[j], out=A[:, j])
+    A /= columns.scaler.scale
+    w = None if w_obs is None else w_obs[rows]
+    sizes = np.diff(starts)
+    N = sizes.astype(float) if w is None else np.add.reduceat(w, starts[:-1] - starts[0])
+    C = np.empty((len(sizes), A.shape[1], A.shape[1]))
+    offset = starts[:-1] - starts[0]
+    for size in np.unique(sizes):
+        units = np.flatnonzero(sizes == size)
+        index = offset[units, None] + np.arange(size)
+        part = A[index]
+        weighted = part if w is None else part * w[index][:, :, None]
+        C[units] = np.matmul(weighted.transpose(0, 2, 1), part)
+    return C, N

@@ -1,0 +1,120 @@
+"""How a graph becomes machine code: the engines, and one compiled function per structure and process."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytensor
+from pytensor.compile.mode import Mode
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
+
+from pmwmix._registry import Registry
+from pmwmix.likelihood import segment, smallmat
+from pmwmix.likelihood.gaussian import Graph
+
+ENGINES = Registry("engine")
+_registered: set[str] = set()
+
+
+def _jax() -> Mode:
+    from pytensor.link.jax import JAXLinker
+
+    _once("jax", segment.register_jax, smallmat.register_jax)
+    # XLA fuses and simplifies by itself; PyTensor's own rewrites would cost seconds at the first fit.
+    return Mode(JAXLinker(), RewriteDatabaseQuery(include=["minimum_compile", "merge", "jax"]))
+
+
+def _numba() -> Mode:
+    _once("numba", segment.register_numba)
+    return pytensor.compile.mode.get_mode("NUMBA")
+
+
+def _c() -> Mode:
+    return pytensor.compile.mode.get_mode("CVM")
+
+
+def _python() -> Mode:
+    return Mode("py", "fast_compile")
+
+
+ENGINES.add("jax", _jax)
+ENGINES.add("numba", _numba)
+ENGINES.add("c", _c)
+ENGINES.add("python", _python)
+
+
+def _once(name: str, *registers: Callable[[], None]) -> None:
+    if name not in _registered:
+        for register in registers:
+            register()
+        _registered.add(name)
+
+
+def choose_engine(name: str | None) -> str:
+    """Give the engine's name: the argument, else the environment's PMWMIX_ENGINE, else ``"jax"``."""
+    chosen = name or os.environ.get("PMWMIX_ENGINE") or "jax"
+    ENGINES[chosen]  # an unknown name fails here, before any work
+    return chosen
+
+
+class Compiled:
+    """A graph compiled by one engine: arrays in, a dictionary of named outputs back.
+
+    Parameters
+    ----------
+    graph : Graph
+    engine : str
+    """
+
+    def __init__(self, graph: Graph, engine: str) -> None:
+        self.names = list(graph.outputs)
+        self.engine = engine
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Skipping Assert|.*BLAS.*|.*explicit.*dtype.*")
+            self.function = pytensor.function(
+                graph.inputs, list(graph.outputs.values()), mode=ENGINES[engine](), trust_input=True
+            )
+
+    def put(self, arrays: list[np.ndarray]) -> list[Any]:
+        """Move data to where the engine reads them without copying at each call."""
+        if self.engine != "jax":
+            return [np.ascontiguousarray(array) for array in arrays]
+        import jax.numpy as jnp
+
+        return [jnp.asarray(array) for array in arrays]
+
+    def __call__(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any]:
+        """Evaluate at theta."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Skipping Assert")
+            return dict(zip(self.names, self.function(theta, *data), strict=True))
+
+
+_cache: dict[tuple[Any, ...], Compiled] = {}
+
+
+def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Compiled:
+    """Compile ``write(structure)``, once per process."""
+    key = (write.__qualname__, structure, engine)
+    if key not in _cache:
+        _cache[key] = Compiled(write(structure), engine)
+    return _cache[key]
+
+
+def bucket(n: int) -> int:
+    """Round a number of units up to one of a few sizes, so that data sets of like size share compiled code.
+
+    Examples
+    --------
+    >>> [bucket(n) for n in (3, 17, 150, 22_000)]
+    [16, 24, 192, 22528]
+    """
+    if n <= 16:
+        return 16
+    octave = int(np.log2(n))
+    step = 2 ** (octave - 1 if n < 4096 else octave - 3)
+    return -(-n // step) * step

@@ -1,0 +1,210 @@
+"""The profiled objective of a Gaussian model at a point theta, with everything that inference needs from it.
+
+Numbers in, numbers out; the graph is written in `gaussian.py` and compiled in `engine.py`. All quantities are those
+of the standardised data; `standardise.py` undoes that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pmwmix.likelihood.crossproducts import Blocks
+from pmwmix.likelihood.engine import bucket, compiled
+from pmwmix.likelihood.gaussian import Structure, objective_graph, schur_graph
+
+Array = np.ndarray
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Point:
+    """The objective at one theta. Free parameters are ordered (beta, theta, log sigma); P of them.
+
+    Parameters
+    ----------
+    theta, beta : ndarray, shape (n_theta,), (p,)
+    sigma : float
+        Profiled residual standard deviation.
+    value : float
+        Minus the (restricted) pseudo-log-likelihood, profiled over beta and sigma.
+    gradient, hessian : ndarray, shape (n_theta,), (n_theta, n_theta)
+        Of ``value``.
+    information : ndarray, shape (P, P)
+        Negative Hessian of the joint (restricted) pseudo-log-likelihood.
+    """
+
+    theta: Array
+    beta: Array
+    sigma: float
+    value: float
+    gradient: Array
+    hessian: Array
+    information: Array
+    raw: dict[str, Any]
+
+
+class Objective:
+    """Minus the profiled pseudo-log-likelihood of one outcome (theory, eqs. 10-12).
+
+    Parameters
+    ----------
+    blocks : Blocks
+        Cross-products of standardised columns.
+    structure : Structure
+    engine : str
+        Name in `ENGINES`.
+
+    Notes
+    -----
+    Units are padded with empty ones up to a few sizes (`engine.bucket`): an empty unit adds exactly nothing.
+    """
+
+    def __init__(self, blocks: Blocks, structure: Structure, engine: str = "jax") -> None:
+        self.blocks, self.structure, self.engine = blocks, structure, engine
+        self.function = compiled(objective_graph, structure, engine)
+        self.n_calls = 0
+        self._shared = self.function.put(self._padded())
+        self._outcomes: dict[int, list[Any]] = {}
+
+    def _padded(self) -> list[Array]:
+        """Data of all outcomes in the order of `gaussian.Inputs.flat`, without zy and S0."""
+        blocks = self.blocks
+        sizes = [bucket(n) for n in blocks.n_units]
+        levels = range(len(sizes))
+        to_top, w_total = [], []
+        for level in levels:
+            index = np.arange(blocks.n_units[level])
+            weight = np.ones(len(index))
+            for upper in range(level, len(sizes)):
+                weight = weight * blocks.w[upper][index]
+                if upper < len(sizes) - 1:
+                    index = blocks.parents[upper][index]
+            to_top.append(index)
+            w_total.append(weight)
+        return [
+            _pad(blocks.zz, sizes[0]),
+            _pad(blocks.zx, sizes[0]),
+            *(_pad(blocks.parents[level], sizes[level]) for level in levels[:-1]),
+            *(_pad(to_top[level], sizes[level]) for level in levels[:-1]),
+            *(_pad(blocks.w[level], sizes[level]) for level in levels),
+            *(_pad(w_total[level], sizes[level]) for level in levels),
+        ]
+
+    def _data(self, k: int) -> list[Any]:
+        if k not in self._outcomes:
+            zy = _pad(self.blocks.zy[k], bucket(self.blocks.n_units[0]))
+            self._outcomes = {k: self.function.put([zy, self.blocks.S0(k)])}
+        zy, S0 = self._outcomes[k]
+        return [self._shared[0], self._shared[1], zy, S0, *self._shared[2:]]
+
+    @cached_property
+    def n_free(self) -> float:
+        """N of the profiled deviance: weighted rows, minus p under REML."""
+        return self.blocks.n_total - (self.structure.p if self.structure.reml else 0)
+
+    def at(self, theta: Array, k: int = 0) -> Point:
+        """Evaluate outcome ``k`` at theta (n_theta,)."""
+        self.n_calls += 1
+        raw = self.function(np.asarray(theta, dtype=float), self._data(k))
+        p, n = self.structure.p, self.n_free
+        S, beta = np.asarray(raw["S"]), np.asarray(raw["beta"])
+        Q = max(float(S[p, p] - S[p, :p] @ beta), 1e-300)
+        sigma2 = Q / n
+        D_t, Q_t, Q_tb = (np.asarray(raw[name]) for name in ("D_t", "Q_t", "Q_tb"))
+        value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
+        gradient = 0.5 * (D_t + Q_t / sigma2)
+        second = 0.5 * (np.asarray(raw["D_tt"]) + np.asarray(raw["Q_tt"]) / sigma2)
+        if self.structure.reml:
+            value += 0.5 * float(raw["R"])
+            gradient = gradient + 0.5 * np.asarray(raw["R_t"])
+            second = second + 0.5 * np.asarray(raw["R_tt"])
+        information = joint_information(S[:p, :p], Q_tb, second, Q_t, sigma2, n)
+        hessian = schur_onto(information, slice(p, p + len(theta)))
+        return Point(np.array(theta, float), beta, float(np.sqrt(sigma2)), value, gradient, hessian, information, raw)
+
+    def scores(self, point: Point, k: int = 0) -> Array:
+        """Gradient of the log-likelihood share of each top-level unit, shape (G_L, P); they sum to zero at the optimum.
+
+        Notes
+        -----
+        Weights included. Under REML the share of log det X'V⁻¹X of each unit is included too.
+        """
+        blocks, raw, beta = self.blocks, point.raw, point.beta
+        G, sigma2, w = blocks.n_units[-1], point.sigma**2, blocks.w[-1]
+        by_theta = np.asarray(raw["D_score"])[:, :G] + np.asarray(raw["Q_score"])[:, :G] / sigma2
+        if self.structure.reml:
+            by_theta = by_theta + np.asarray(raw["R_score"])[:, :G]
+        xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
+        rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
+        zr_grad = np.asarray(raw["zr_grad"])[:, : blocks.n_units[0]]
+        lowest = np.einsum("apg,ag->pg", blocks.zx, zr_grad)
+        to_top = blocks.to_top()
+        through_z = lowest if len(blocks.w) == 1 else _sum_by(lowest, to_top, G)
+        by_beta = (w * xr + 0.5 * through_z) / sigma2
+        Q_unit = w * rr - np.asarray(raw["lost_unit"])[:G]
+        n_unit = w * blocks.n_w
+        by_sigma = -n_unit + Q_unit / sigma2
+        if self.structure.reml:  # REML spreads the p lost rows in proportion to each unit's share of X'V⁻¹X
+            by_sigma = by_sigma + self.leverage(point)
+        return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
+
+    def leverage(self, point: Point) -> Array:
+        """Share of each top-level unit in p = tr(X'V⁻¹X)⁻¹(X'V⁻¹X), shape (G_L,)."""
+        p = self.structure.p
+        inverse = np.linalg.inv(np.asarray(point.raw["S"])[:p, :p])
+        unit = unit_schur(self.blocks, self.structure, point.theta)
+        return np.einsum("ab,bag->g", inverse, unit)
+
+    def schur_derivative(self, theta: Array) -> tuple[Array, Array]:
+        """S_xx (p, p) and its derivative with respect to theta (p, p, n_theta)."""
+        function = compiled(schur_graph, replace(self.structure, reml=False), self.engine)
+        raw = function(np.asarray(theta, dtype=float), self._data(0))
+        return np.asarray(raw["S"]), np.asarray(raw["S_t"])
+
+
+def joint_information(Sxx: Array, Q_tb: Array, second: Array, Q_t: Array, sigma2: float, n: float) -> Array:
+    """Negative Hessian of the log-likelihood in (beta, theta, log sigma) at a profiled point (theory, eq. 13)."""
+    p, t = len(Sxx), len(Q_t)
+    A = np.zeros((p + t + 1, p + t + 1))
+    A[:p, :p] = Sxx / sigma2
+    A[p : p + t, :p] = 0.5 * Q_tb / sigma2
+    A[:p, p : p + t] = A[p : p + t, :p].T
+    A[p : p + t, p : p + t] = second
+    A[p : p + t, -1] = A[-1, p : p + t] = -Q_t / sigma2
+    A[-1, -1] = 2.0 * n
+    return A
+
+
+def schur_onto(A: Array, keep: slice) -> Array:
+    """Profile a quadratic form onto some of its coordinates: A_kk - A_ko A_oo⁻¹ A_ok."""
+    kept = np.zeros(len(A), dtype=bool)
+    kept[keep] = True
+    cross = A[np.ix_(kept, ~kept)]
+    return A[np.ix_(kept, kept)] - cross @ np.linalg.solve(A[np.ix_(~kept, ~kept)], cross.T)
+
+
+def unit_schur(blocks: Blocks, structure: Structure, theta: Array) -> Array:
+    """X_j'V_j⁻¹X_j of every top-level unit, weights included, shape (p, p, G_L); numpy, for one point only."""
+    from pmwmix.likelihood.modes import whiten_units
+
+    G = blocks.n_units[-1]
+    out = blocks.xx * blocks.w[-1]
+    for level in whiten_units(blocks, structure.layout, theta, blocks.zx):
+        lost = np.einsum("qpg,qrg,g->prg", level.B, level.B, level.w_total)
+        out = out - _sum_by(lost, level.to_top, G)
+    return out
+
+
+def _sum_by(values: Array, index: Array, n: int) -> Array:
+    flat = values.reshape(-1, values.shape[-1])
+    out = np.array([np.bincount(index, row, minlength=n) for row in flat])
+    return out.reshape((*values.shape[:-1], n))
+
+
+def _pad(values: Array, n: int) -> Array:
+    widths = [(0, 0)] * (values.ndim - 1) + [(0, n - values.shape[-1])]
+    return np.pad(values, widths)

@@ -1,0 +1,140 @@
+"""Sum over the units of a parent, and its transpose: two small Ops on the last axis.
+
+Children need not be sorted. Both Ops take any number of leading axes, so a batched derivative costs one call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.gradient import disconnected_type
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.graph.replace import _vectorize_node
+from pytensor.tensor.variable import TensorVariable
+
+
+class SegmentSum(Op):
+    """Sum ``values[..., i]`` into ``out[..., index[i]]``; ``like`` only lends its length."""
+
+    __props__ = ()
+
+    def make_node(self, values: Any, index: Any, like: Any) -> Apply:
+        values, index, like = pt.as_tensor(values), pt.as_tensor(index), pt.as_tensor(like)
+        out = pt.TensorType(values.dtype, (*values.type.shape[:-1], like.type.shape[-1]))()
+        return Apply(self, [values, index, like], [out])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        values, index, like = inputs
+        n = like.shape[-1]
+        flat = values.reshape(-1, values.shape[-1])
+        sums = [np.bincount(index, weights=row, minlength=n) for row in flat]
+        output_storage[0][0] = np.array(sums, dtype=values.dtype).reshape((*values.shape[:-1], n))
+
+    def infer_shape(self, fgraph: Any, node: Apply, shapes: Any) -> Any:
+        return [(*shapes[0][:-1], shapes[2][-1])]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
+        values, index, _ = inputs
+        return [spread(cotangents[0], index), disconnected_type(), disconnected_type()]
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        return [[True], [False], [False]]
+
+
+class Spread(Op):
+    """Copy ``values[..., index[i]]`` to ``out[..., i]``: each child gets its parent's value."""
+
+    __props__ = ()
+
+    def make_node(self, values: Any, index: Any) -> Apply:
+        values, index = pt.as_tensor(values), pt.as_tensor(index)
+        out = pt.TensorType(values.dtype, (*values.type.shape[:-1], index.type.shape[-1]))()
+        return Apply(self, [values, index], [out])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        values, index = inputs
+        output_storage[0][0] = np.take(values, index, axis=-1)
+
+    def infer_shape(self, fgraph: Any, node: Apply, shapes: Any) -> Any:
+        return [(*shapes[0][:-1], shapes[1][-1])]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
+        values, index = inputs
+        return [segment_sum(cotangents[0], index, values), disconnected_type()]
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        return [[True], [False]]
+
+
+def segment_sum(values: Any, index: Any, like: Any) -> TensorVariable:
+    """Sum the last axis of ``values`` by ``index`` into as many entries as the last axis of ``like`` has."""
+    return SegmentSum()(values, index, like)
+
+
+def spread(values: Any, index: Any) -> TensorVariable:
+    """Repeat the last axis of ``values`` by ``index``; the transpose of `segment_sum`."""
+    return Spread()(values, index)
+
+
+@_vectorize_node.register(SegmentSum)
+def _vectorize_segment_sum(op: Op, node: Apply, values: Any, index: Any, like: Any) -> Apply:
+    return op.make_node(values, node.inputs[1], node.inputs[2])
+
+
+@_vectorize_node.register(Spread)
+def _vectorize_spread(op: Op, node: Apply, values: Any, index: Any) -> Apply:
+    return op.make_node(values, node.inputs[1])
+
+
+def register_jax() -> None:
+    """Teach JAX the two Ops; called only when the JAX engine is chosen."""
+    import jax.numpy as jnp
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    @jax_funcify.register(SegmentSum)
+    def _segment_sum(op: Op, **kwargs: Any) -> Any:
+        def run(values: Any, index: Any, like: Any) -> Any:
+            zeros = jnp.zeros((*values.shape[:-1], like.shape[-1]), values.dtype)
+            return zeros.at[..., index].add(values)
+
+        return run
+
+    @jax_funcify.register(Spread)
+    def _spread(op: Op, **kwargs: Any) -> Any:
+        return lambda values, index: jnp.take(values, index, axis=-1)
+
+
+def register_numba() -> None:
+    """Teach numba the two Ops; called only when the numba engine is chosen."""
+    from pytensor.link.numba.dispatch import basic as numba_basic
+
+    @numba_basic.register_funcify_default_op_cache_key(SegmentSum)
+    def _segment_sum(op: Op, node: Apply, **kwargs: Any) -> Any:
+        @numba_basic.numba_njit
+        def run(values: Any, index: Any, like: Any) -> Any:
+            n, m = values.shape[-1], like.shape[-1]
+            flat = np.ascontiguousarray(values).reshape(-1, n)
+            out = np.zeros((flat.shape[0], m), values.dtype)
+            for row in range(flat.shape[0]):
+                for i in range(n):
+                    out[row, index[i]] += flat[row, i]
+            return out.reshape((*values.shape[:-1], m))
+
+        return run
+
+    @numba_basic.register_funcify_default_op_cache_key(Spread)
+    def _spread(op: Op, node: Apply, **kwargs: Any) -> Any:
+        @numba_basic.numba_njit
+        def run(values: Any, index: Any) -> Any:
+            n, m = values.shape[-1], index.shape[0]
+            flat = np.ascontiguousarray(values).reshape(-1, n)
+            out = np.empty((flat.shape[0], m), values.dtype)
+            for row in range(flat.shape[0]):
+                for i in range(m):
+                    out[row, i] = flat[row, index[i]]
+            return out.reshape((*values.shape[:-1], m))
+
+        return run

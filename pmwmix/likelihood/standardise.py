@@ -1,0 +1,192 @@
+"""Standardise columns before cross-products are formed, and undo it in the estimates. Numpy only.
+
+Cross-products lose digits where a column's mean is large beside its spread. The caller never sees the standardised
+scale (theory, eqs. 14-15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmwmix.likelihood.crossproducts import Array, Columns, Scaler
+from pmwmix.likelihood.layout import ThetaLayout, semidefinite_cholesky
+
+
+@dataclass(frozen=True)
+class RandomColumns:
+    """Raw columns of one random term: level (0 = lowest), names, values."""
+
+    level: int
+    names: tuple[str, ...]
+    values: Sequence[Array]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The linear maps between the standardised and the raw scale.
+
+    Parameters
+    ----------
+    A_x : ndarray, shape (p, p)
+        Raw beta = y_scale A_x beta + y_shift e_intercept.
+    A_z : tuple of ndarray
+        Per level, b_raw = y_scale A_z b.
+    y_shift, y_scale : float
+        Of the outcome.
+    intercept : int or None
+        Position of the intercept in beta.
+    """
+
+    A_x: Array
+    A_z: tuple[Array, ...]
+    y_shift: float
+    y_scale: float
+    intercept: int | None
+
+    def beta(self, beta: Array) -> Array:
+        """Raw coefficients (p,)."""
+        raw = self.y_scale * self.A_x @ beta
+        if self.intercept is not None:
+            raw[self.intercept] += self.y_shift
+        return raw
+
+    def Psi(self, layout: ThetaLayout, theta: Array, sigma: float) -> list[Array]:
+        """Raw covariance matrix of the random effects per level."""
+        scale = (self.y_scale * sigma) ** 2
+        Lambdas = layout.unpack(theta)
+        return [scale * A @ L @ L.T @ A.T for A, L in zip(self.A_z, Lambdas, strict=True)]
+
+    def theta(self, layout: ThetaLayout, theta: Array) -> Array:
+        """Raw theta: the Cholesky factors of Psi / sigma², as lme4 prints them."""
+        out = []
+        for A, L, sizes in zip(self.A_z, layout.unpack(theta), layout.blocks, strict=True):
+            Psi, new, offset = A @ L @ L.T @ A.T, np.zeros_like(L), 0
+            for size in sizes:
+                part = slice(offset, offset + size)
+                new[part, part] = semidefinite_cholesky(Psi[part, part])
+                offset += size
+            out.append(new)
+        return layout.pack(out)
+
+    def theta_from_raw(self, layout: ThetaLayout, raw: Array) -> Array:
+        """Standardised theta from a raw one."""
+        out = []
+        for A, L, sizes in zip(self.A_z, layout.unpack(raw), layout.blocks, strict=True):
+            half, new, offset = np.linalg.solve(A, L), np.zeros_like(L), 0
+            for size in sizes:
+                part = slice(offset, offset + size)
+                new[part, part] = semidefinite_cholesky(half[part, part] @ half[part, part].T)
+                offset += size
+            out.append(new)
+        return layout.pack(out)
+
+    def jacobian(self, layout: ThetaLayout, theta: Array, sigma: float) -> Array:
+        """Derivative of (raw beta, raw variance components, raw sigma²) with respect to (beta, theta, log sigma).
+
+        Variance components are the lower triangles of the blocks of Psi, column-major, in the order of theta.
+        """
+        p, t = len(self.A_x), layout.n_theta
+        J = np.zeros((p + t + 1, p + t + 1))
+        J[:p, :p] = self.y_scale * self.A_x
+        scale = (self.y_scale * sigma) ** 2
+        Lambdas = layout.unpack(theta)
+        row = p
+        for level, entries in enumerate(layout.entries):
+            A, L = self.A_z[level], Lambdas[level]
+            Psi = scale * A @ L @ L.T @ A.T
+            for i, j, _ in entries:
+                for a, b, k in entries:
+                    # dΨ = scale A (E Λ' + Λ E') A' with E a single 1 at (a, b)
+                    AL = A @ L
+                    J[row, p + k] = scale * (A[i, a] * AL[j, b] + AL[i, b] * A[j, a])
+                J[row, -1] = 2.0 * Psi[i, j]
+                row += 1
+        J[row, -1] = 2.0 * scale
+        return J
+
+
+def standardise(
+    x: Sequence[Array], x_names: Sequence[str], random: Sequence[RandomColumns], y: Sequence[Array]
+) -> tuple[Columns, list[Transform]]:
+    """Choose shifts and scales, share equal columns, and write down the way back.
+
+    Parameters
+    ----------
+    x : sequence of ndarray, each (n,)
+    x_names : sequence of str
+    random : sequence of RandomColumns
+        Bottom-up by level.
+    y : sequence of ndarray, each (n,)
+        Outcomes.
+
+    Returns
+    -------
+    Columns
+    list of Transform
+        One per outcome.
+
+    Notes
+    -----
+    A predictor is centred only if the model has an intercept that can take up the shift: the fixed one for X and y,
+    the one of the same correlated term for Z.
+    """
+    intercept = x_names.index("Intercept") if "Intercept" in x_names else None
+    values: list[Array] = []
+    centre: list[bool] = []
+    place: dict[tuple[str, bool], int] = {}
+
+    def position(name: str, column: Array, centred: bool) -> int:
+        key = (name, centred)
+        if key not in place:
+            place[key] = len(values)
+            values.append(column)
+            centre.append(centred)
+        return place[key]
+
+    x_at = [position(n, c, intercept is not None and n != "Intercept") for n, c in zip(x_names, x, strict=True)]
+    z_at = [
+        [position(n, c, "Intercept" in term.names and n != "Intercept") for n, c in zip(term.names, term.values, strict=True)]
+        for term in random
+    ]
+    y_at = []
+    for k, outcome in enumerate(y):
+        y_at.append(len(values))
+        values.append(outcome)
+        centre.append(intercept is not None)
+        place[f"outcome {k}", True] = y_at[-1]
+    scaler = Scaler.of(values, centre)
+    A_x = _map(np.array(x_at), scaler, intercept)
+    n_levels = 1 + max((term.level for term in random), default=-1)
+    A_z = []
+    for level in range(n_levels):
+        parts = []
+        for term, at in zip(random, z_at, strict=True):
+            if term.level == level:
+                at_one = term.names.index("Intercept") if "Intercept" in term.names else None
+                parts.append(_map(np.array(at), scaler, at_one))
+        A_z.append(_block_diagonal(parts))
+    z = np.array([i for at in z_at for i in at], dtype=int)
+    columns = Columns(values, z, np.array(x_at), np.array(y_at), scaler)
+    shifts = [(float(scaler.shift[i]), float(scaler.scale[i])) for i in y_at]
+    return columns, [Transform(A_x, tuple(A_z), shift, scale, intercept) for shift, scale in shifts]
+
+
+def _map(at: Array, scaler: Scaler, intercept: int | None) -> Array:
+    """Matrix A with standardised columns = raw columns times A."""
+    A = np.diag(1.0 / scaler.scale[at])
+    if intercept is not None:
+        others = np.arange(len(at)) != intercept
+        A[intercept, others] = -scaler.shift[at][others] / scaler.scale[at][others]
+    return A
+
+
+def _block_diagonal(parts: Sequence[Array]) -> Array:
+    n = sum(len(part) for part in parts)
+    out, offset = np.zeros((n, n)), 0
+    for part in parts:
+        out[offset : offset + len(part), offset : offset + len(part)] = part
+        offset += len(part)
+    return out

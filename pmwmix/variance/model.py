@@ -1,0 +1,28 @@
+"""Model-based covariance: the inverse information."""
+
+from __future__ import annotations
+
+from pmwmix.variance._base import VARIANCES, Array, VarianceInput, free_inverse
+
+
+def model(given: VarianceInput) -> Array:
+    """Invert the information, coefficients and variance parameters apart, as lme4 and WeMix print it (theory, eq. 18).
+
+    Parameters
+    ----------
+    given : VarianceInput
+
+    Returns
+    -------
+    ndarray, shape (P, P)
+
+    Notes
+    -----
+    The expected information has no block between the two, so the block of the coefficients is (X'V⁻¹X)⁻¹ σ².
+    """
+    A = given.information.copy()
+    A[: given.p, given.p :] = A[given.p :, : given.p] = 0.0
+    return free_inverse(A, given.free)
+
+
+VARIANCES.add("model", model)

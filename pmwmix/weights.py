@@ -1,0 +1,149 @@
+"""Sampling weights: total -> conditional weights per level, checks, and statistics. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmwmix.errors import WeightError, some
+
+Array = np.ndarray
+CONSTANT_RTOL = 1e-6  # weight columns are often stored in single precision
+
+
+@dataclass(frozen=True, slots=True)
+class WeightStats:
+    """Statistics of one level's weights.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows or units.
+    mean, sum, min, max : float
+    cv : float
+        Standard deviation over mean.
+    n_eff : float
+        Effective size (Σw)² / Σw² (Kish).
+    """
+
+    n: int
+    mean: float
+    sum: float
+    min: float
+    max: float
+    cv: float
+    n_eff: float
+
+    @classmethod
+    def of(cls, w: Array) -> WeightStats:
+        """Summarise the weights ``w`` (n,)."""
+        total, mean = float(w.sum()), float(w.mean())
+        spread = float(w.std()) / mean if mean else float("nan")
+        squares = float((w**2).sum())
+        return cls(len(w), mean, total, float(w.min()), float(w.max()), spread, total**2 / squares if squares else 0.0)
+
+
+def check_values(w: Array, column: str, labels: Sequence[object]) -> None:
+    """Refuse NaN, infinite and negative weights, naming the column and the first rows' groups.
+
+    Raises
+    ------
+    WeightError
+    """
+    for bad, word, cure in (
+        (np.isnan(w), "missing", "Fill them, or drop those rows before the fit"),
+        (np.isinf(w), "infinite", "Check how the column was computed"),
+        (w < 0, "negative", "Sampling weights are at least 0; check the column"),
+    ):
+        if bad.any():
+            where = some(dict.fromkeys(labels[i] for i in np.flatnonzero(bad)[:2000]))
+            raise WeightError(
+                f"Weights in column {column!r} are {word} in {int(bad.sum())} rows. They belong to {where}. {cure}."
+            )
+
+
+def unit_weights(w: Array, index: Array, n_units: int, column: str, level: str, labels: Sequence[object]) -> Array:
+    """Take the weight of each unit from its rows.
+
+    Parameters
+    ----------
+    w : ndarray, shape (n,)
+    index : ndarray of int, shape (n,)
+        Unit of each row.
+    n_units : int
+    column, level : str
+        For the message.
+    labels : sequence
+        Labels of the units.
+
+    Returns
+    -------
+    ndarray, shape (n_units,)
+
+    Raises
+    ------
+    WeightError
+        If the weight varies inside a unit.
+    """
+    low, high = np.full(n_units, np.inf), np.full(n_units, -np.inf)
+    np.minimum.at(low, index, w)
+    np.maximum.at(high, index, w)
+    varies = high - low > CONSTANT_RTOL * np.abs(high)
+    if varies.any():
+        units = np.flatnonzero(varies)
+        shown = "; ".join(f"{labels[u]}: {low[u]:.6g}-{high[u]:.6g}" for u in units[:5])
+        more = f" and {len(units) - 5} more" if len(units) > 5 else ""
+        raise WeightError(
+            f"Weights of level {level!r} must be constant within a {level}, but column {column!r} varies in "
+            f"{len(units)} of {n_units}. First ones: {shown}{more}. Check that it is the {level}'s own weight, not "
+            f"that of its members; a weight of the rows goes first in weights=[...]."
+        )
+    return high
+
+
+def conditional_weights(totals: Sequence[Array | None], parents: Sequence[Array], conditional: bool) -> list[Array]:
+    """Divide each level's total weight by that of the unit above (theory, eq. 1).
+
+    Parameters
+    ----------
+    totals : list of ndarray or None
+        Bottom-up, rows first. None is a level left out: its conditional weight is 1.
+    parents : list of ndarray of int
+        Unit one level up of each member, one entry fewer.
+    conditional : bool
+        The given weights are conditional already.
+
+    Returns
+    -------
+    list of ndarray
+        Conditional weights; the top level keeps its own. A unit with weight 0 hands 0 down.
+    """
+    lengths = [len(parent) for parent in parents]
+    top = totals[-1]
+    n_top = len(top) if top is not None else int(parents[-1].max()) + 1 if len(parents) else 0
+    lengths.append(n_top)
+    if conditional:
+        return [np.ones(n) if w is None else w.astype(float) for w, n in zip(totals, lengths, strict=True)]
+    out: list[Array] = []
+    total_above: Array = np.ones(n_top) if top is None else top.astype(float)
+    out.append(total_above)
+    for level in range(len(totals) - 2, -1, -1):
+        above = total_above[parents[level]]
+        own = totals[level]
+        if own is None:
+            out.insert(0, np.ones(lengths[level]))
+            total_above = above
+        else:
+            out.insert(0, np.divide(own, above, out=np.zeros(len(own)), where=above > 0))
+            total_above = own.astype(float)
+    return out
+
+
+def total_weights(conditional: Sequence[Array], parents: Sequence[Array]) -> list[Array]:
+    """Multiply conditional weights down the hierarchy: the total weight of every row and unit."""
+    out = [conditional[-1]]
+    for w, parent in zip(reversed(conditional[:-1]), reversed(list(parents)), strict=True):
+        out.insert(0, w * out[0][parent])
+    return out
