@@ -96,6 +96,12 @@ class ModelFrame:
     clusters : Clusters or None
     means : list of Means
     centrings : list of Centring
+    pv : dict
+        Columns of every plausible-value set in the formula.
+    categories : dict
+        Categories of every factor among the predictors.
+    index : pandas.Index, shape (n,)
+        Labels of the used rows in the caller's table.
     notes : tuple of str
     """
 
@@ -115,6 +121,8 @@ class ModelFrame:
     means: list[Means] = field(default_factory=list)
     centrings: list[Centring] = field(default_factory=list)
     pv: dict[str, list[str]] = field(default_factory=dict)
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    index: Any = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -129,7 +137,7 @@ class ModelFrame:
 
 
 def build_frame(
-    formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring], subset_pv: bool = True
+    formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring]
 ) -> ModelFrame:
     """Walk from the table to the frame: resolve, drop, code, weigh, evaluate.
 
@@ -184,10 +192,22 @@ def build_frame(
         means=means,
         centrings=list(centrings),
         pv=pv,
+        categories=_categories(formula, columns),
+        index=table.index if kept is None else table.index[kept],
         notes=notes,
     )
     _check_size(frame)
     return frame
+
+
+def _categories(formula: ModelFormula, columns: Mapping[str, pd.Series]) -> dict[str, list[str]]:
+    slopes = [name for term in formula.random for name in term.variables]
+    used = dict.fromkeys([*formula.fixed_variables, *slopes])
+    return {
+        name: [str(c) for c in columns[name].cat.categories]
+        for name in used
+        if name in columns and isinstance(columns[name].dtype, pd.CategoricalDtype)
+    }
 
 
 def _number_of_pv(pv: Mapping[str, Sequence[str]]) -> int:

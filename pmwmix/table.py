@@ -34,7 +34,16 @@ class Table:
     def __init__(self, data: Any) -> None:
         self._path = Path(data) if isinstance(data, str | Path) else None
         self._frame = None if self._path is not None else _native(data)
+        self.n_rows = 0
         self.names = _path_columns(self._path) if self._path is not None else _names(self._frame)
+
+    @property
+    def index(self) -> pd.Index:
+        """Row labels: the caller's own for pandas, else 0, 1, ..., n - 1."""
+        native = None if self._frame is None else self._frame.to_native()
+        if isinstance(native, pd.DataFrame):
+            return native.index
+        return pd.RangeIndex(self.n_rows)
 
     def columns(self, needed: Sequence[str], role: str = "") -> dict[str, pd.Series]:
         """Read the needed columns, all missing ones in one error; index 0, 1, ..., n - 1."""
@@ -43,10 +52,10 @@ class Table:
             raise missing_columns(missing, self.names, role)
         wanted = list(dict.fromkeys(needed))
         frame = _native(_read(self._path, wanted)) if self._path is not None else self._frame
-        out = {name: plain(_series(frame, name), name) for name in wanted}
-        if out and len(next(iter(out.values()))) == 0:
+        self.n_rows = len(frame)
+        if self.n_rows == 0:
             raise DataError("The table has no rows. Every column is empty. Check the file or the filter before the fit.")
-        return out
+        return {name: plain(_series(frame, name), name) for name in wanted}
 
 
 def _native(data: Any) -> Any:

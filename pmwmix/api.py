@@ -1,0 +1,245 @@
+"""The ten-step walk from what the user says to a FitResult. Knows the whole route, holds no mathematics."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmwmix.assemble import pool_results, single
+from pmwmix.centre import Centring, read_center
+from pmwmix.design import Design, resolve_design
+from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.estimate import fit_all
+from pmwmix.formula import ModelFormula, parse
+from pmwmix.frame import ModelFrame, build_frame
+from pmwmix.likelihood.engine import choose_engine
+from pmwmix.results import FitResult
+from pmwmix.scaling import resolve_scaling
+from pmwmix.settings import Settings
+from pmwmix.store import load_fields
+from pmwmix.table import Table
+from pmwmix.variance import VARIANCES
+
+METHODS = ("ml", "reml", "bayes")
+
+
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    method: str = "ml",
+    family: str = "gaussian",
+    link: str | None = None,
+    weights: Any = None,
+    conditional: bool | None = None,
+    scaling: Any = None,
+    pv: Mapping[str, Any] | None = None,
+    design: Design | str | Mapping[str, Any] | None = None,
+    vcov: str | None = None,
+    n_agq: int | tuple[int, ...] | None = None,
+    center: Mapping[str, str] | None = None,
+    progress: bool | None = None,
+    engine: str | None = None,
+) -> FitResult:
+    """Fit a multilevel model to survey data.
+
+    Parameters
+    ----------
+    formula : str
+        lme4 syntax: ``"math ~ escs + (1 + escs | school)"``. The fixed part is formulaic's.
+    data : pandas, polars or pyarrow table, or path
+        One row per lowest unit. Never modified.
+    method : {"ml", "reml"}
+        Maximum or restricted maximum (pseudo-)likelihood.
+    family, link : str
+        ``"gaussian"`` with identity link.
+    weights : str, list or dict, optional
+        Sampling weights, bottom-up ``["W_FSTUWT", "W_FSCHWT"]`` or keyed by ``"obs"`` and group names. A level left
+        out (None) has conditional weight 1.
+    conditional : bool, optional
+        Whether weights are conditional on the unit above; default: total weights.
+    scaling : {"none", "size", "effective", "gk"}, "A", "B" or callable, optional
+        How conditional weights below the top level are rescaled (theory, eqs. 2-4).
+    pv : dict, optional
+        Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns. Sets used together are paired by number.
+    design : Design or str, optional
+        Strata, PSU and defaults for the arguments above.
+    vcov : {"model", "robust", "robust-block"}, optional
+        Default: robust when there are weights, else model.
+    n_agq : int, optional
+        Quadrature nodes; a gaussian model needs none.
+    center : dict, optional
+        ``{"escs": "school"}``, ``{"escs": "school+mean"}`` (adds the group mean, named ``escs_school_mean``) or
+        ``{"escs": "grand"}``; weighted where there are weights.
+    progress : bool, optional
+        Bar over plausible values; default: in a terminal or notebook.
+    engine : {"jax", "numba", "c", "python"}, optional
+        What PyTensor compiles with; default the environment's PMWMIX_ENGINE, else ``"jax"``.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    PmwmixError
+        A child of it for every problem with the call or the data, in three sentences.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = pd.DataFrame({"y": [1.0, 2, 4, 3, 5, 9], "g": list("aabbcc")})
+    >>> print(round(float(fit("y ~ 1 + (1 | g)", rows).coef["Intercept"]), 3))
+    4.0
+    """
+    _check_names(method, family, link, vcov, n_agq)
+    chosen = choose_engine(engine)
+    resolve_scaling(scaling)
+    said = resolve_design(design).override(weights=weights, conditional=conditional, scaling=scaling, pv=pv)
+    plan = read_center(center)
+    parsed = _add_means(parse(formula), plan)
+    if not parsed.random:
+        raise NotSupportedError(
+            f"Models without a random term are not built yet. The formula is {formula!r}. Add one, such as (1 | school)."
+        )
+    frame = build_frame(parsed, Table(data), said, plan)
+    _check_reml(method, frame)
+    how = vcov or ("robust" if any(frame.weighted) else "model")
+    call = _call_text(formula, method, weights, conditional, scaling, pv, design, vcov, center)
+    settings = _settings(formula, method, how, frame, said, call)
+    estimates, places = fit_all(frame, method == "reml", how, chosen, _bar(progress))
+    fits = []
+    for number, (estimate, (problem, k)) in enumerate(zip(estimates, places, strict=True)):
+        part = number if len(frame.designs) > 1 else 0
+        fits.append(single(frame, problem, k, estimate, settings, part, number))
+    return fits[0] if len(fits) == 1 else pool_results(fits)
+
+
+def pool(fits: Iterable[FitResult]) -> FitResult:
+    """Pool fits made elsewhere (other plausible values, multiply imputed data) by Rubin's rules.
+
+    Parameters
+    ----------
+    fits : iterable of FitResult
+        Of the same model. A fit that is pooled already counts as its parts.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    OptionError
+        If the fits differ in terms, random effects, variance method, estimation method or scaling.
+    """
+    listed = list(fits) if isinstance(fits, Iterable) else [fits]
+    wrong = [one for one in listed if not isinstance(one, FitResult)]
+    if wrong:
+        raise OptionError(
+            f"Only fits can be pooled. Got {type(wrong[0]).__name__}. Pass a list of results of pmwmix.fit."
+        )
+    return pool_results([part for one in listed for part in one.fits])
+
+
+def load(path: str | Path) -> FitResult:
+    """Read a fit written by ``fit.save(path)``.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    FitResult
+        Answers everything that the original did; standard errors by another method need a new fit.
+
+    Raises
+    ------
+    DataError
+        If the file is none of ours.
+    """
+
+    def build(fields: dict[str, Any]) -> FitResult:
+        return FitResult(**{**fields, "each": tuple(build(one) for one in fields["each"])})
+
+    return build(load_fields(Path(path)))
+
+
+def _check_names(method: str, family: str, link: str | None, vcov: str | None, n_agq: Any) -> None:
+    if method not in METHODS:
+        raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml' or 'reml'.")
+    if method == "bayes":
+        raise NotSupportedError("Sampling is not built yet. Asked for with method='bayes'. Use method='ml' or 'reml'.")
+    if family != "gaussian":
+        raise NotSupportedError(
+            f"Only gaussian outcomes can be fitted yet. Asked for family={family!r}. Use family='gaussian'."
+        )
+    if link not in (None, "identity"):
+        raise NotSupportedError(f"A gaussian model has the identity link. Asked for link={link!r}. Leave link out.")
+    if vcov is not None:
+        VARIANCES[vcov]
+    nodes = n_agq if isinstance(n_agq, tuple) else (n_agq,)
+    if n_agq is not None and not all(isinstance(n, int) and n >= 1 for n in nodes):
+        raise OptionError(f"Numbers of quadrature nodes are whole and at least 1. Got n_agq={n_agq!r}. Leave it out.")
+
+
+def _add_means(formula: ModelFormula, plan: Sequence[Centring]) -> ModelFormula:
+    """Add the group means that centring asks for to the fixed part."""
+    names = [one.mean_name for one in plan if one.add_mean and one.mean_name not in formula.fixed_variables]
+    if not names:
+        return formula
+    left, _, right = formula.text.partition("~")
+    return parse(f"{left}~{right} + {' + '.join(f'`{name}`' for name in names)}")
+
+
+def _check_reml(method: str, frame: ModelFrame) -> None:
+    if method == "reml" and frame.weighted[0]:
+        raise NotSupportedError(
+            f"REML is not defined with level-1 sampling weights. Column {frame.weight_columns[0]!r} weights the rows. "
+            f"Use method='ml'."
+        )
+
+
+def _settings(formula: str, method: str, vcov: str, frame: ModelFrame, design: Design, call: str) -> Settings:
+    top = frame.hierarchy.levels[-1]
+    clusters = (top.name, None, top.n, 1)
+    if frame.clusters is not None:
+        clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
+    return Settings(
+        call=call,
+        formula=" ".join(formula.split()),
+        method=method,
+        vcov=vcov,
+        scaling=frame.scaling,
+        weights=tuple(zip(frame.level_names, frame.weight_columns, strict=True)),
+        conditional=bool(design.conditional),
+        pv=frame.pv,
+        clusters=clusters,
+        n_read=frame.n_read,
+        dropped=frame.dropped,
+        zero_weight=frame.zero_weight,
+    )
+
+
+def _call_text(formula: str, method: str, *given: Any) -> str:
+    names = ("weights", "conditional", "scaling", "pv", "design", "vcov", "center")
+    said = [f"{name}={value!r}" for name, value in zip(names, given, strict=True) if value is not None]
+    if method != "ml":
+        said.insert(0, f"method={method!r}")
+    return f"pmwmix.fit({', '.join([repr(' '.join(formula.split())), 'data', *said])})"
+
+
+def _bar(progress: bool | None) -> Callable[[Sequence[Any]], Iterable[Any]]:
+    wanted = sys.stderr.isatty() if progress is None else progress
+
+    def over(jobs: Sequence[Any]) -> Iterable[Any]:
+        if not wanted or len(jobs) < 2:
+            return jobs
+        from rich.console import Console
+        from rich.progress import track
+
+        return track(jobs, description="Plausible values", console=Console(stderr=True), transient=True)
+
+    return over

@@ -1,0 +1,246 @@
+"""From estimates to a FitResult, and from several FitResults to a pooled one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix.errors import OptionError
+from pmwmix.estimate import Estimate, Problem, satterthwaite
+from pmwmix.frame import ModelFrame
+from pmwmix.pool import rubin
+from pmwmix.predict import Rows, blueprint_of
+from pmwmix.results import FitResult, same_terms
+from pmwmix.settings import Settings
+
+Array = np.ndarray
+
+
+def component_names(frame: ModelFrame, grp: bool = True) -> list[tuple[str, str, str | None]]:
+    """Name the entries of Λ in the order of theta: (group, row term, column term or None on the diagonal)."""
+    seen: dict[str, int] = {}
+    out = []
+    for block in frame.designs[0].blocks:
+        name = frame.hierarchy.levels[block.level].name
+        again = seen.get(name, 0)
+        seen[name] = again + 1
+        label = name if not again else f"{name}.{again}"
+        terms = block.matrix.names
+        for j, second in enumerate(terms):
+            out.append((label, second, None))
+            out.extend((label, terms[i], second) for i in range(j + 1, len(terms)))
+    return out
+
+
+def variance_components(frame: ModelFrame, Psi: Sequence[Array], sigma: float) -> Array:
+    """Lower triangles of the blocks of Psi in the order of theta, then sigma²; shape (n_theta + 1,)."""
+    out: list[float] = []
+    offsets = [0] * len(Psi)
+    for block in frame.designs[0].blocks:
+        matrix, start, q = Psi[block.level], offsets[block.level], len(block.matrix.names)
+        for j in range(q):
+            out.extend(matrix[start + i, start + j] for i in range(j, q))
+        offsets[block.level] += q
+    return np.array([*out, sigma**2])
+
+
+def varcorr_table(names: Sequence[tuple[str, str, str | None]], values: Array, variance: Array) -> pd.DataFrame:
+    """Lay variance components out as lme4's ``as.data.frame(VarCorr(fit))``, with standard errors.
+
+    Parameters
+    ----------
+    names : sequence of (group, term, other term)
+    values : ndarray, shape (n + 1,)
+        In the order of ``names``, sigma² last.
+    variance : ndarray, shape (n + 1,)
+        Squared standard errors; those of components on the boundary are NaN.
+    """
+    sizes = {(g, a): v for (g, a, b), v in zip(names, values, strict=False) if b is None}
+    rows: list[dict[str, Any]] = []
+    groups = list(dict.fromkeys(g for g, _, _ in names))
+    for group in groups:
+        for covariances in (False, True):
+            for (g, a, b), value, square in zip(names, values, variance, strict=False):
+                if g != group or (b is not None) != covariances:
+                    continue
+                if b is None:
+                    shown, first, second = np.sqrt(value), a, None
+                else:
+                    product = np.sqrt(sizes[g, a] * sizes[g, b])
+                    shown, first, second = (value / product if product > 0 else np.nan), b, a
+                rows.append(
+                    {"grp": g, "var1": first, "var2": second, "vcov": value, "sdcor": shown, "se": np.sqrt(square)}
+                )
+    last = {"grp": "Residual", "var1": None, "var2": None, "vcov": values[-1], "sdcor": np.sqrt(values[-1])}
+    rows.append({**last, "se": np.sqrt(variance[-1])})
+    table = pd.DataFrame(rows)
+    for name in ("var1", "var2"):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def icc_of(names: Sequence[tuple[str, str, str | None]], values: Array, levels: Sequence[str]) -> Any:
+    """Share of the intercept variance at or above each level; a float with one level (theory, eq. 27)."""
+    intercepts = dict.fromkeys(levels, 0.0)
+    for (group, term, other), value in zip(names, values, strict=False):
+        base = group if group in intercepts else group.rsplit(".", 1)[0]
+        if term == "Intercept" and other is None:
+            intercepts[base] += float(value)
+    total = sum(intercepts.values()) + float(values[-1])
+    above, out = 0.0, {}
+    for level in reversed(levels):
+        above += intercepts[level]
+        out[level] = above / total
+    shares = pd.Series(out, name="icc", dtype=float)[list(levels)]
+    return float(shares.iloc[0]) if len(levels) == 1 else shares
+
+
+def weight_table(frame: ModelFrame) -> pd.DataFrame:
+    """Statistics of the total weights per level, and mean, sum and effective size of those used after scaling."""
+    rows = {}
+    for name in frame.level_names:
+        if (name, "total") in frame.weight_stats:
+            total, used = frame.weight_stats[name, "total"], frame.weight_stats[name, "used"]
+            rows[name] = {
+                "n": total.n, "mean": total.mean, "sum": total.sum, "min": total.min, "max": total.max,
+                "cv": total.cv, "n_eff": total.n_eff, "used_mean": used.mean, "used_sum": used.sum,
+                "used_min": used.min, "used_max": used.max, "used_cv": used.cv, "used_n_eff": used.n_eff,
+            }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def single(
+    frame: ModelFrame, problem: Problem, k: int, fit: Estimate, settings: Settings, design: int, number: int
+) -> FitResult:
+    """Wrap one estimate."""
+    columns = frame.designs[design]
+    terms = [columns.x.names[j] for j in problem.kept]
+    p = len(terms)
+    names = component_names(frame)
+    values = variance_components(frame, fit.Psi, fit.sigma)
+    variance = np.diag(fit.vcov)[p:].copy()
+    variance[:-1][_undetermined(names, values)] = np.nan
+    blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
+    levels = [level.name for level in frame.hierarchy.levels]
+    return FitResult(
+        coef=pd.Series(fit.beta, index=terms, name="coef"),
+        vcov=pd.DataFrame(fit.vcov[:p, :p], index=terms, columns=terms),
+        varcorr=varcorr_table(names, values, variance),
+        sigma=fit.sigma,
+        theta=pd.Series(fit.theta, index=[_theta_name(*name) for name in names], name="theta"),
+        loglik=fit.loglik,
+        nobs=frame.n,
+        n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups"),
+        icc=icc_of(names, values, levels),
+        weight_stats=weight_table(frame),
+        converged=fit.converged,
+        singular=fit.singular,
+        status=fit.status.value,
+        notes=(*frame.notes, *_fit_notes(problem, frame)),
+        settings=settings,
+        parameters=(np.concatenate([fit.beta, values]), fit.vcov),
+        index=frame.index,
+        rows=Rows(frame, columns, problem, k, fit, blueprint),
+        satterthwaite=lambda: satterthwaite(problem, fit),
+    )
+
+
+def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array) -> Array:
+    """Components without a standard error: zero variances and covariances with them."""
+    zero = {(g, a) for (g, a, b), v in zip(names, values, strict=False) if b is None and v <= 1e-9 * values[-1]}
+    return np.array([(g, a) in zero or (g, b) in zero for g, a, b in names], dtype=bool)
+
+
+def _theta_name(group: str, term: str, other: str | None) -> str:
+    return f"{group}.{term}" if other is None else f"{group}.{term}.{other}"
+
+
+def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
+    notes = []
+    if problem.dropped:
+        notes.append(
+            f"Fixed columns dropped because they are linear combinations of the ones before them: "
+            f"{', '.join(problem.dropped)}."
+        )
+    if frame.hierarchy.single_child:
+        notes.append(
+            f"Every unit of {', '.join(frame.hierarchy.single_child)} has a single unit below it: the variances of the "
+            f"two levels cannot be told apart, only their sum."
+        )
+    return notes
+
+
+def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) -> FitResult:
+    """Pool fits of the same model by Rubin's rules (theory, eqs. 22-25).
+
+    Raises
+    ------
+    OptionError
+        If there is nothing to pool, or the fits are of different models.
+    """
+    if not fits:
+        raise OptionError("There is nothing to pool. The list of fits is empty. Pass fits made by pmwmix.fit.")
+    if len(fits) == 1:
+        return fits[0]
+    same_terms(fits)
+    first = fits[0]
+    p = len(first.coef)
+    df = first.settings.design_df if first.settings.vcov != "model" else np.inf
+    every = rubin(
+        np.array([fit.parameters[0] for fit in fits]), np.array([fit.parameters[1] for fit in fits]), df
+    )
+    beta = rubin(np.array([fit.coef.to_numpy() for fit in fits]), np.array([fit.vcov.to_numpy() for fit in fits]), df)
+    varcorr = _pooled_varcorr(fits)
+    icc = first.icc
+    icc = sum(fit.icc for fit in fits) / len(fits) if icc is not None else None
+    stopped = [str(number) for number, fit in enumerate(fits, start=1) if not fit.converged]
+    singular = [str(number) for number, fit in enumerate(fits, start=1) if fit.singular]
+    return FitResult(
+        coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
+        vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
+        varcorr=varcorr,
+        sigma=float(np.sqrt(every.estimate[-1])),
+        theta=sum(fit.theta for fit in fits) / len(fits),
+        loglik=float(np.mean([fit.loglik for fit in fits])),
+        nobs=first.nobs,
+        n_groups=first.n_groups,
+        icc=icc,
+        weight_stats=first.weight_stats,
+        converged=not stopped,
+        singular=bool(singular),
+        status=_pooled_status(fits, stopped, singular),
+        notes=tuple(dict.fromkeys(note for fit in fits for note in fit.notes)),
+        settings=settings or first.settings,
+        pooled=beta,
+        parameters=(every.estimate, every.vcov),
+        index=first.index,
+        each=tuple(fits),
+    ) if p else first
+
+
+def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:
+    """Means of (co)variances with Rubin's standard errors; correlations through Fisher's z."""
+    K = len(fits)
+    table = fits[0].varcorr.copy()
+    vcov = np.array([fit.varcorr["vcov"].to_numpy(dtype=float) for fit in fits])
+    se = np.array([fit.varcorr["se"].to_numpy(dtype=float) for fit in fits])
+    sdcor = np.array([fit.varcorr["sdcor"].to_numpy(dtype=float) for fit in fits])
+    table["vcov"] = vcov.mean(axis=0)
+    table["se"] = np.sqrt((se**2).mean(axis=0) + (1 + 1 / K) * vcov.var(axis=0, ddof=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.arctanh(np.clip(sdcor, -1, 1))
+        correlation = np.where(np.isinf(z).any(axis=0), sdcor.mean(axis=0), np.tanh(z.mean(axis=0)))
+        table["sdcor"] = np.where(table["var2"].notna(), correlation, np.sqrt(np.maximum(table["vcov"], 0)))
+    return table
+
+
+def _pooled_status(fits: Sequence[FitResult], stopped: Sequence[str], singular: Sequence[str]) -> str:
+    K = len(fits)
+    if stopped:
+        return f"Not all of the {K} plausible values converged (number {', '.join(stopped)}): {fits[int(stopped[0]) - 1].status}"
+    if singular:
+        return f"All {K} plausible values converged, number {', '.join(singular)} on the boundary: {fits[int(singular[0]) - 1].status}"
+    return f"All {K} plausible values converged."

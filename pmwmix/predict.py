@@ -1,0 +1,317 @@
+"""What a fit says about rows and groups: conditional modes, fitted values, predictions for new data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from formulaic import ModelSpec
+
+from pmwmix.centre import Centring, Means, apply_center
+from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
+from pmwmix.estimate import Estimate, Problem
+from pmwmix.formula import ModelFormula
+from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.likelihood.modes import conditional_modes
+from pmwmix.matrices import again
+from pmwmix.table import Table
+
+Array = np.ndarray
+NEW_GROUPS = ("population", "missing", "error")
+
+
+@dataclass(frozen=True)
+class LevelModes:
+    """Conditional modes of one level.
+
+    Parameters
+    ----------
+    group : str
+    factors : tuple of str
+    labels : list
+    terms : tuple of str
+        Random columns.
+    b, se : ndarray, shape (G, q)
+        On the raw scale of the outcome.
+    """
+
+    group: str
+    factors: tuple[str, ...]
+    labels: list[object]
+    terms: tuple[str, ...]
+    b: Array
+    se: Array
+
+
+@dataclass(frozen=True)
+class RandomSpec:
+    """How the random columns of one term are rebuilt from new data."""
+
+    level: int
+    variables: tuple[str, ...]
+    names: tuple[str, ...]
+    spec: ModelSpec | None
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How the columns of the model are rebuilt from new data.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+    x_spec : formulaic.ModelSpec
+    kept : ndarray of int
+        Fixed columns in the model.
+    random : list of RandomSpec
+    categories : dict
+        Categories of every factor column.
+    centrings, means
+        Of `centre`.
+    pv : dict
+        Column that stands for each plausible-value set in this fit.
+    """
+
+    formula: ModelFormula
+    x_spec: ModelSpec
+    kept: Array
+    random: list[RandomSpec]
+    categories: dict[str, list[str]]
+    centrings: list[Centring]
+    means: Means
+    pv: dict[str, str]
+
+    @property
+    def predictors(self) -> list[str]:
+        """Columns of the right-hand side, group factors not counted."""
+        added = {plan.mean_name for plan in self.centrings if plan.add_mean}
+        slopes = [name for term in self.formula.random for name in term.variables]
+        names = dict.fromkeys([*self.formula.fixed_variables, *slopes])
+        return [name for name in names if name not in added]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Everything about the rows and groups of one fit, computed when asked for.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+    design : DesignColumns
+    problem : Problem
+    k : int
+        Outcome among those of ``design``.
+    fit : Estimate
+    blueprint : Blueprint
+    """
+
+    frame: ModelFrame
+    design: DesignColumns
+    problem: Problem
+    k: int
+    fit: Estimate
+    blueprint: Blueprint
+    _memo: dict[str, Any] = field(default_factory=dict)
+
+    def modes(self) -> list[LevelModes]:
+        """Conditional modes of every level, bottom-up."""
+        if "modes" not in self._memo:
+            self._memo["modes"] = self._modes()
+        return self._memo["modes"]
+
+    def _modes(self) -> list[LevelModes]:
+        problem, point, transform = self.problem, self.fit.point, self.fit.transform
+        found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
+        out = []
+        for position, ((b, V), A) in enumerate(zip(found, transform.A_z, strict=True)):
+            level = self.frame.hierarchy.levels[position]
+            names = tuple(n for block in self.design.blocks if block.level == position for n in block.matrix.names)
+            raw = transform.y_scale * b @ A.T
+            variance = transform.y_scale**2 * np.einsum("ia,gab,ib->gi", A, V, A)
+            out.append(LevelModes(level.name, level.factors, level.labels, names, raw, np.sqrt(np.maximum(variance, 0))))
+        return out
+
+    @property
+    def y(self) -> Array:
+        """Outcome (n,)."""
+        return self.design.y[self.k]
+
+    def marginal(self) -> Array:
+        """Fixed part X beta (n,)."""
+        out = np.zeros(self.frame.n)
+        for j, value in zip(self.problem.kept, self.fit.beta, strict=True):
+            out += value * self.design.x.columns[j]
+        return out
+
+    def conditional(self) -> Array:
+        """Fixed part plus conditional modes (n,)."""
+        out = self.marginal()
+        for position, modes in enumerate(self.modes()):
+            index = self.frame.hierarchy.levels[position].index
+            columns = [c for block in self.design.blocks if block.level == position for c in block.matrix.columns]
+            for column, b in zip(columns, modes.b.T, strict=True):
+                out += column * b[index]
+        return out
+
+
+@dataclass(frozen=True)
+class SavedRows:
+    """The same as `Rows`, read back from a file."""
+
+    saved_modes: list[LevelModes]
+    y: Array
+    saved_marginal: Array
+    saved_conditional: Array
+    blueprint: Blueprint
+
+    def modes(self) -> list[LevelModes]:
+        """Conditional modes of every level, bottom-up."""
+        return self.saved_modes
+
+    def marginal(self) -> Array:
+        """Fixed part X beta (n,)."""
+        return self.saved_marginal
+
+    def conditional(self) -> Array:
+        """Fixed part plus conditional modes (n,)."""
+        return self.saved_conditional
+
+
+def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Problem, means: Means, number: int) -> Blueprint:
+    """Write down how to rebuild the columns of plausible value ``number``."""
+    random = [
+        RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks
+    ]
+    pv = {name: columns[number] for name, columns in frame.pv.items()}
+    return Blueprint(
+        frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv
+    )
+
+
+def predict_new(
+    blueprint: Blueprint, beta: Array, modes: Sequence[LevelModes], newdata: Any, conditional: bool, new_groups: str
+) -> pd.Series:
+    """Predict rows of new data.
+
+    Parameters
+    ----------
+    blueprint : Blueprint
+    beta : ndarray, shape (p,)
+    modes : sequence of LevelModes
+    newdata : table
+    conditional : bool
+        Add the random effects of known groups.
+    new_groups : {"population", "missing", "error"}
+        What a group that the fit has not seen gets: random effects of zero, a missing value, or an error.
+
+    Returns
+    -------
+    Series (n,)
+        NaN where a predictor is missing.
+    """
+    if new_groups not in NEW_GROUPS:
+        raise OptionError(
+            f"Unknown value for new_groups. Got {new_groups!r}. Use one of {', '.join(map(repr, NEW_GROUPS))}."
+        )
+    table = Table(newdata)
+    chosen = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
+    factors = [name for level in modes for name in level.factors] if conditional else []
+    by = [plan.by for plan in blueprint.centrings if plan.by != "grand"]
+    needed = [chosen.get(name, name) for name in blueprint.predictors]
+    columns = table.columns([*needed, *factors, *by] or table.names[:1], "newdata")
+    n = len(next(iter(columns.values())))
+    local = {**columns, **{name: columns[column] for name, column in chosen.items()}}
+    complete = np.ones(n, dtype=bool)
+    for name in [*blueprint.predictors, *by]:
+        complete &= ~local[name].isna().to_numpy()
+    rows = np.flatnonzero(complete)
+    out = np.full(n, np.nan)
+    if len(rows):
+        part = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
+        out[rows] = _predict(blueprint, beta, modes if conditional else [], part, len(rows), new_groups)
+    return pd.Series(out, name="predicted", index=table.index)
+
+
+def _predict(
+    blueprint: Blueprint,
+    beta: Array,
+    modes: Sequence[LevelModes],
+    columns: dict[str, pd.Series],
+    n: int,
+    new_groups: str,
+) -> Array:
+    means = Means(dict(blueprint.means.values))
+    local = apply_center(blueprint.centrings, columns, None, means, known=True)
+    local = {name: _recode(column, name, blueprint.categories) for name, column in local.items()}
+    x = again(blueprint.x_spec, blueprint.formula.fixed_variables, local, n)
+    out = np.zeros(n)
+    for j, value in zip(blueprint.kept, beta, strict=True):
+        out += value * x[j]
+    for position, level in enumerate(modes):
+        z: list[Array] = []
+        for term in blueprint.random:
+            if term.level == position:
+                z += [np.ones(n)] if term.spec is None else again(term.spec, term.variables, local, n)
+        index = _find_groups(level, columns)
+        unseen = index < 0
+        if unseen.any():
+            _say_unseen(level, columns, unseen, new_groups)
+        for column, b in zip(z, level.b.T, strict=True):
+            out += np.where(unseen, np.nan if new_groups == "missing" else 0.0, column * b[index])
+    return out
+
+
+def _recode(column: pd.Series, name: str, categories: Mapping[str, list[str]]) -> pd.Series:
+    if name not in categories:
+        return column
+    known = categories[name]
+    values = column.astype(str)
+    unseen = sorted(set(values) - set(known))
+    if unseen:
+        raise DataError(
+            f"New data have categories that the fit has not seen. Column {name!r} has {some(unseen)}; known are "
+            f"{some(known)}. Recode or drop those rows."
+        )
+    return pd.Series(pd.Categorical(values, categories=known), name=name)
+
+
+def _find_groups(level: LevelModes, columns: Mapping[str, pd.Series]) -> Array:
+    texts = None
+    for name in level.factors:
+        part = columns[name].map(_label).astype(str)
+        texts = part if texts is None else texts + ":" + part
+    assert texts is not None
+    place = {str(label): position for position, label in enumerate(level.labels)}
+    return texts.map(place).fillna(-1).to_numpy(dtype=np.int64)
+
+
+def _label(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _say_unseen(level: LevelModes, columns: Mapping[str, pd.Series], unseen: Array, new_groups: str) -> None:
+    labels = columns[level.factors[0]].map(_label).astype(str)
+    for name in level.factors[1:]:
+        labels = labels + ":" + columns[name].map(_label).astype(str)
+    names = list(dict.fromkeys(labels[unseen]))
+    if new_groups == "error":
+        raise DataError(
+            f"New data have groups that the fit has not seen. Of {level.group!r}: {some(names)}. "
+            f"Pass new_groups='population' to predict them with random effects of zero."
+        )
+    if new_groups == "population":
+        warnings.warn(
+            f"{len(names)} groups of {level.group!r} are not in the fit ({some(names, 3)}): their random effects are "
+            f"taken as zero. Pass new_groups='missing' or 'error' for another rule.",
+            PmwmixWarning,
+            stacklevel=4,
+        )
+
+
+__all__ = ["Blueprint", "LevelModes", "Rows", "SavedRows", "blueprint_of", "predict_new"]

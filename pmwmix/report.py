@@ -1,0 +1,113 @@
+"""What a summary says about a fit, in which order and words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from pmwmix.tables import Section, Summary, coefficient_table, number, variance_table
+
+if TYPE_CHECKING:
+    from pmwmix.results import FitResult
+
+VARIANCE_WORDS = {
+    "model": "model-based",
+    "robust": "robust (sandwich over all parameters)",
+    "robust-block": "robust (sandwich, block-diagonal information)",
+}
+SCALING_WORDS = {
+    "none": "none (weights as given)",
+    "size": "size (Method A: weights sum to the cluster size)",
+    "effective": "effective (Method B: weights sum to the effective cluster size)",
+    "gk": "gk (Graubard & Korn: all weight at level 2)",
+}
+
+
+def summarise(fit: FitResult, ci_prob: float) -> Summary:
+    """Compose the summary of a fit."""
+    s = fit.settings
+    likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood"}[s.method]
+    pseudo = "pseudo " if s.weighted else ""
+    title = f"Linear multilevel model, {pseudo}{likelihood}"
+    sections = [
+        Section("Groups and weights", _group_table(fit)),
+        Section("Variance terms", variance_table(fit.varcorr)),
+        Section("Fixed effects", coefficient_table(fit.tidy(ci_prob), ci_prob, "t")),
+    ]
+    return Summary(title, _facts(fit), sections, _notes(fit))
+
+
+def _facts(fit: FitResult) -> list[tuple[str, str]]:
+    s = fit.settings
+    facts = [("Call", s.call), ("Formula", s.formula)]
+    for name, columns in s.pv.items():
+        facts.append(("Plausible values", f"{len(columns)} for {name} ({columns[0]} ... {columns[-1]})"))
+    if not s.pv and fit.n_pv > 1:
+        facts.append(("Pooled fits", str(fit.n_pv)))
+    facts.append(("Rows", _rows(fit)))
+    if s.weighted:
+        columns = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
+        facts.append(("Weights", f"{columns}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
+        facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
+    facts.append(("Standard errors", _variance_words(fit)))
+    name = "Pseudo-log-likelihood" if s.weighted else "REML log-likelihood" if s.method == "reml" else "Log-likelihood"
+    facts.append((name, f"{fit.loglik:.4f}" + (" (mean over plausible values)" if fit.n_pv > 1 else "")))
+    icc = fit.icc
+    shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
+    facts.append(("Intraclass correlation", shown))
+    facts.append(("Status", fit.status))
+    return facts
+
+
+def _rows(fit: FitResult) -> str:
+    s = fit.settings
+    text = f"{fit.nobs} used of {s.n_read}"
+    lost = [f"{name} {count}" for name, count in s.dropped.items()]
+    if lost:
+        text += f"; {s.n_read - fit.nobs - _zero_rows(fit)} dropped for missing values ({', '.join(lost)})"
+    if s.zero_weight:
+        zero = ", ".join(f"{name} {count}" for name, count in s.zero_weight.items() if count)
+        text += f"; {_zero_rows(fit)} with weight zero ({zero})" if zero else ""
+    return text
+
+
+def _zero_rows(fit: FitResult) -> int:
+    return sum(fit.settings.zero_weight.values())
+
+
+def _variance_words(fit: FitResult) -> str:
+    s = fit.settings
+    text = VARIANCE_WORDS.get(s.vcov, s.vcov)
+    if s.vcov != "model":
+        psu, strata, n_psu, n_strata = s.clusters
+        text += f"; {n_psu} clusters ({psu})" + (f" in {n_strata} strata ({strata})" if strata else "")
+    return text
+
+
+def _group_table(fit: FitResult) -> pd.DataFrame:
+    names = ["obs", *fit.n_groups.index]
+    rows = []
+    for level, name in enumerate(names, start=1):
+        n = fit.nobs if name == "obs" else int(fit.n_groups[name])
+        row = {"Group": "Residual" if name == "obs" else name, "Level": str(level), "n": str(n)}
+        if len(fit.weight_stats):
+            stats = fit.weight_stats.loc[name]
+            row["Sum of weights"] = number(stats["sum"], 7)
+            row["CV"] = f"{stats['cv']:.2f}"
+            row["Effective n"] = f"{stats['n_eff']:.1f}"
+            row["Mean used"] = number(stats["used_mean"], 4)
+        rows.append(row)
+    table = pd.DataFrame(rows[::-1]).set_index("Group")
+    table.index.name = None
+    return table
+
+
+def _notes(fit: FitResult) -> list[str]:
+    notes = list(fit.notes)
+    if fit.n_pv > 1:
+        notes.append(
+            f"Estimates are means over {fit.n_pv} plausible values; standard errors add the variance between them "
+            f"(Rubin), degrees of freedom are Barnard-Rubin's."
+        )
+    return notes

@@ -1,0 +1,467 @@
+"""FitResult: the frozen record of a fit, and the verbs that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import fdtrc, stdtr, stdtrit
+
+from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.pool import Pooled, barnard_rubin
+from pmwmix.predict import LevelModes, predict_new
+from pmwmix.report import summarise
+from pmwmix.settings import Settings
+from pmwmix.store import save_fit
+from pmwmix.tables import Summary
+
+Array = np.ndarray
+DF_RULES = ("satterthwaite", "design", "inf")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult:
+    """A fitted multilevel model; every table is a pandas object.
+
+    Parameters
+    ----------
+    coef : Series
+        Fixed effects by term, in units of the outcome per unit of the predictor. With plausible values the mean.
+    vcov : DataFrame
+        Covariance of ``coef``; with plausible values the total one.
+    varcorr : DataFrame
+        ``grp, var1, var2, vcov, sdcor, se`` as lme4 prints it, ``se`` being that of ``vcov``; last row ``Residual``.
+    sigma : float
+        Residual standard deviation.
+    theta : Series
+        Cholesky factors of the random effects' covariance relative to ``sigma``.
+    loglik : float
+        (Restricted) pseudo-log-likelihood; with plausible values the mean of theirs.
+    nobs : int
+        Rows in the likelihood.
+    n_groups : Series
+        Units per level.
+    icc : float or Series
+        Share of the intercepts' variance at or above each level; a number when there is one level.
+    weight_stats : DataFrame
+        Per level, of the total weights and of the weights used after scaling.
+    converged, singular : bool
+    status : str
+        What happened, as a sentence.
+    notes : tuple of str
+        What should be known when reading the result.
+    settings : Settings
+    pooled : Pooled or None
+        Of the coefficients, with plausible values.
+    family, link : str
+    """
+
+    coef: pd.Series
+    vcov: pd.DataFrame
+    varcorr: pd.DataFrame
+    sigma: float
+    theta: pd.Series
+    loglik: float
+    nobs: int
+    n_groups: pd.Series
+    icc: Any
+    weight_stats: pd.DataFrame
+    converged: bool
+    singular: bool
+    status: str
+    notes: tuple[str, ...]
+    settings: Settings
+    pooled: Pooled | None = None
+    family: str = "gaussian"
+    link: str = "identity"
+    parameters: Any = None  # (values, covariance) of coefficients and variance components together
+    index: Any = None
+    rows: Any = None
+    each: tuple[FitResult, ...] = ()
+    satterthwaite: Callable[[], Array] | None = None
+    _memo: dict[str, Any] = field(default_factory=dict)
+
+    # -- numbers ------------------------------------------------------------------------------------------------
+
+    @property
+    def formula(self) -> str:
+        """The model formula."""
+        return self.settings.formula
+
+    @property
+    def method(self) -> str:
+        """``"ml"`` or ``"reml"``."""
+        return self.settings.method
+
+    @property
+    def se(self) -> pd.Series:
+        """Standard errors of the fixed effects (p,)."""
+        return pd.Series(np.sqrt(np.diag(self.vcov)), index=self.coef.index, name="se")
+
+    @property
+    def deviance(self) -> float:
+        """Minus twice ``loglik``; under REML the REML criterion."""
+        return -2.0 * self.loglik
+
+    @property
+    def fits(self) -> tuple[FitResult, ...]:
+        """The fits of the single plausible values; a fit without them contains itself."""
+        return self.each or (self,)
+
+    @property
+    def n_pv(self) -> int:
+        """Number of plausible values."""
+        return len(self.fits)
+
+    def fixef(self) -> pd.Series:
+        """Give the fixed effects, as ``coef``."""
+        return self.coef.copy()
+
+    # -- inference ----------------------------------------------------------------------------------------------
+
+    def df(self, rule: str | float | None = None) -> pd.Series:
+        """Degrees of freedom of every coefficient.
+
+        Parameters
+        ----------
+        rule : {"satterthwaite", "design", "inf"} or float, optional
+            None: Satterthwaite for unweighted model-based fits, clusters minus strata under a robust variance, normal
+            otherwise. With plausible values Barnard-Rubin on top (theory, eq. 24).
+
+        Returns
+        -------
+        Series (p,)
+        """
+        chosen = self._default_rule() if rule is None else rule
+        complete = self._complete_df(chosen)
+        if self.pooled is not None:
+            added = (1.0 + 1.0 / self.n_pv) * np.diag(self.pooled.between)
+            total = np.diag(self.pooled.vcov)
+            share = np.divide(added, total, out=np.zeros(len(total)), where=total > 0)
+            complete = barnard_rubin(share, self.n_pv, complete)
+        return pd.Series(np.broadcast_to(complete, len(self.coef)).astype(float), index=self.coef.index, name="df")
+
+    def _default_rule(self) -> str:
+        if self.settings.vcov != "model":
+            return "design"
+        return "inf" if self.settings.weighted else "satterthwaite"
+
+    def _complete_df(self, rule: str | float) -> Any:
+        if isinstance(rule, int | float) and not isinstance(rule, bool):
+            return float(rule)
+        if rule == "kenward-roger":
+            raise NotSupportedError(
+                "Kenward-Roger degrees of freedom are not built yet. They were asked for with df='kenward-roger'. "
+                "Use df='satterthwaite'."
+            )
+        if rule not in DF_RULES:
+            raise OptionError(
+                f"Unknown rule for degrees of freedom {rule!r}.{near(str(rule), DF_RULES)} "
+                f"Use one of {', '.join(map(repr, DF_RULES))} or a number."
+            )
+        if rule == "design":
+            return self.settings.design_df
+        if rule == "inf":
+            return np.inf
+        if self.settings.weighted or self.settings.vcov != "model":
+            raise NotSupportedError(
+                f"Satterthwaite degrees of freedom are defined for unweighted model-based fits. This one has "
+                f"vcov={self.settings.vcov!r}{' and sampling weights' if self.settings.weighted else ''}. "
+                f"Use df='design'."
+            )
+        if "satterthwaite" not in self._memo:
+            every = [fit.satterthwaite() for fit in self.fits if fit.satterthwaite is not None]
+            self._memo["satterthwaite"] = np.mean(every, axis=0)
+        return self._memo["satterthwaite"]
+
+    def tidy(self, ci_prob: float = 0.95, df: str | float | None = None) -> pd.DataFrame:
+        """Table of the fixed effects.
+
+        Parameters
+        ----------
+        ci_prob : float
+            Probability of the interval.
+        df : {"satterthwaite", "design", "inf"} or float, optional
+            As in `df`.
+
+        Returns
+        -------
+        DataFrame
+            ``term, estimate, std_error, statistic, df, p_value, ci_low, ci_high``, with plausible values also
+            ``fmi, within_var, between_var``.
+
+        Raises
+        ------
+        OptionError
+            If ``ci_prob`` is not between 0 and 1.
+        """
+        _check_prob(ci_prob)
+        degrees = self.df(df).to_numpy()
+        estimate, error = self.coef.to_numpy(), self.se.to_numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = estimate / error
+        capped = np.minimum(degrees, 1e10)
+        half = stdtrit(capped, 0.5 + ci_prob / 2) * error
+        out = pd.DataFrame(
+            {
+                "term": list(self.coef.index),
+                "estimate": estimate,
+                "std_error": error,
+                "statistic": statistic,
+                "df": degrees,
+                "p_value": 2 * stdtr(capped, -np.abs(statistic)),
+                "ci_low": estimate - half,
+                "ci_high": estimate + half,
+            }
+        )
+        if self.pooled is not None:
+            share = (1 + 1 / self.n_pv) * np.diag(self.pooled.between) / np.diag(self.pooled.vcov)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = share / (1 - share)
+                out["fmi"] = np.where(share > 0, (ratio + 2 / (degrees + 3)) / (ratio + 1), 0.0)
+            out["within_var"] = np.diag(self.pooled.within)
+            out["between_var"] = np.diag(self.pooled.between)
+        return out
+
+    def confint(self, ci_prob: float = 0.95, method: str = "wald") -> pd.DataFrame:
+        """Intervals of the fixed effects.
+
+        Parameters
+        ----------
+        ci_prob : float
+        method : {"wald"}
+
+        Returns
+        -------
+        DataFrame
+            By term: ``ci_low, ci_high``.
+        """
+        if method != "wald":
+            raise NotSupportedError(
+                f"Intervals by method {method!r} are not built yet. Asked for in confint(). Use method='wald'."
+            )
+        return self.tidy(ci_prob).set_index("term")[["ci_low", "ci_high"]]
+
+    def wald(self, terms: Any = None, df: str | float | None = None) -> pd.Series:
+        """Wald test that several coefficients, or linear combinations of them, are zero.
+
+        Parameters
+        ----------
+        terms : str, list of str or ndarray (r, p), optional
+            Terms, or a contrast matrix. None: all but the intercept.
+        df : optional
+            As in `df`; the denominator is the smallest among the terms.
+
+        Returns
+        -------
+        Series
+            ``statistic`` (an F), ``df1``, ``df2``, ``p_value``.
+        """
+        L = self._contrast(terms)
+        value = L @ self.coef.to_numpy()
+        V = L @ self.vcov.to_numpy() @ L.T
+        rank = int(np.linalg.matrix_rank(V))
+        F = float(value @ np.linalg.pinv(V, hermitian=True) @ value) / rank
+        used = np.any(L != 0, axis=0)
+        df2 = float(self.df(df).to_numpy()[used].min())
+        p = float(fdtrc(rank, min(df2, 1e10), F))
+        return pd.Series({"statistic": F, "df1": float(rank), "df2": df2, "p_value": p})
+
+    def _contrast(self, terms: Any) -> Array:
+        names = list(self.coef.index)
+        if terms is None:
+            terms = [name for name in names if name != "Intercept"] or names
+        if isinstance(terms, str):
+            terms = [terms]
+        if not isinstance(terms, np.ndarray | pd.DataFrame) and all(isinstance(t, str) for t in terms):
+            unknown = [t for t in terms if t not in names]
+            if unknown:
+                raise OptionError(
+                    f"There is no term {unknown[0]!r}.{near(unknown[0], names)} The terms are {', '.join(names)}."
+                )
+            return np.eye(len(names))[[names.index(t) for t in terms]]
+        L = np.atleast_2d(np.asarray(terms, dtype=float))
+        if L.shape[1] != len(names):
+            raise OptionError(
+                f"A contrast matrix has one column per coefficient. This has {L.shape[1]} for {len(names)}. "
+                f"The columns are {', '.join(names)}."
+            )
+        return L
+
+    # -- rows and groups ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _modes(self) -> list[LevelModes]:
+        every = [fit.rows.modes() for fit in self.fits]
+        out = []
+        for same in zip(*every, strict=True):
+            b = np.mean([m.b for m in same], axis=0)
+            between = np.var([m.b for m in same], axis=0, ddof=1) if len(same) > 1 else 0.0
+            se = np.sqrt(np.mean([m.se**2 for m in same], axis=0) + (1 + 1 / len(same)) * between)
+            first = same[0]
+            out.append(LevelModes(first.group, first.factors, first.labels, first.terms, b, se))
+        return out
+
+    def ranef(self, group: str | None = None) -> Any:
+        """Conditional modes of the random effects with their standard errors.
+
+        Parameters
+        ----------
+        group : str, optional
+            Level, as named in ``varcorr``. None: the only one, or a dict of all.
+
+        Returns
+        -------
+        DataFrame or dict of DataFrame
+            Group labels as index; a column per random term (in units of the outcome) and ``<term>_se``: the
+            conditional standard deviation given the estimates; with plausible values pooled.
+        """
+        tables = {modes.group: _mode_table(modes) for modes in self._modes}
+        if group is None:
+            return next(iter(tables.values())) if len(tables) == 1 else tables
+        wanted = sorted(group.rsplit(".", 1)[0].split(":") if _numbered(group) else group.split(":"))
+        for name, table in tables.items():
+            if sorted(name.split(":")) == wanted or sorted(name.split(":")) == sorted(group.split(":")):
+                return table
+        raise OptionError(
+            f"There is no group {group!r}.{near(group, list(tables))} The groups are {', '.join(map(repr, tables))}."
+        )
+
+    def fitted(self, conditional: bool = True) -> pd.Series:
+        """Fitted values of the rows in the likelihood; with plausible values their mean.
+
+        Parameters
+        ----------
+        conditional : bool
+            Include the conditional modes; otherwise the fixed part alone.
+
+        Returns
+        -------
+        Series (nobs,)
+            In the order of the table, labelled as its rows.
+        """
+        values = np.mean([fit.rows.conditional() if conditional else fit.rows.marginal() for fit in self.fits], axis=0)
+        return pd.Series(values, index=self.index, name="fitted")
+
+    def residuals(self, type: str = "response", conditional: bool = True) -> pd.Series:
+        """Residuals of the rows in the likelihood; with plausible values their mean.
+
+        Parameters
+        ----------
+        type : {"response", "pearson"}
+            In units of the outcome, or divided by ``sigma``.
+        conditional : bool
+            Around the conditional fitted values, or around the fixed part.
+
+        Returns
+        -------
+        Series (nobs,)
+        """
+        if type not in ("response", "pearson"):
+            raise OptionError(
+                f"Unknown type of residuals {type!r}.{near(type, ['response', 'pearson'])} "
+                f"Use 'response' or 'pearson'."
+            )
+        parts = []
+        for fit in self.fits:
+            centre = fit.rows.conditional() if conditional else fit.rows.marginal()
+            parts.append((fit.rows.y - centre) / (fit.sigma if type == "pearson" else 1.0))
+        return pd.Series(np.mean(parts, axis=0), index=self.index, name="residual")
+
+    def predict(self, newdata: Any = None, conditional: bool = True, new_groups: str = "population") -> pd.Series:
+        """Predict the outcome; with plausible values the mean of their predictions.
+
+        Parameters
+        ----------
+        newdata : table, optional
+            None: the rows of the fit, as `fitted`.
+        conditional : bool
+            Add the random effects of groups that the fit knows.
+        new_groups : {"population", "missing", "error"}
+            What rows of unseen groups get: random effects of zero (with a warning), NaN, or an error.
+
+        Returns
+        -------
+        Series
+            NaN where a predictor is missing.
+        """
+        if newdata is None:
+            return self.fitted(conditional).rename("predicted")
+        parts = [
+            predict_new(
+                fit.rows.blueprint, fit.coef.to_numpy(), fit.rows.modes(), newdata, conditional, new_groups
+            )
+            for fit in self.fits
+        ]
+        return pd.Series(np.mean([part.to_numpy() for part in parts], axis=0), parts[0].index, name="predicted")
+
+    # -- face and file ------------------------------------------------------------------------------------------
+
+    def summary(self, ci_prob: float = 0.95) -> Summary:
+        """Readable account of the fit: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``."""
+        return summarise(self, ci_prob)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fit to one file, readable by `pmwmix.load`; arrays and JSON, no pickle."""
+        return save_fit(self, Path(path))
+
+
+def _check_prob(ci_prob: float) -> None:
+    if not (isinstance(ci_prob, int | float) and 0 < ci_prob < 1):
+        raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
+
+
+def _numbered(group: str) -> bool:
+    return group.rsplit(".", 1)[-1].isdigit() and "." in group
+
+
+def _mode_table(modes: LevelModes) -> pd.DataFrame:
+    index = pd.Index(modes.labels, name=modes.group)
+    errors = [f"{term}_se" for term in modes.terms]
+    table = pd.DataFrame(np.hstack([modes.b, modes.se]), index=index, columns=[*modes.terms, *errors])
+    try:
+        return table.sort_index()
+    except TypeError:
+        return table
+
+
+def same_terms(fits: Sequence[FitResult]) -> None:
+    """Refuse to pool fits of different models, naming what differs.
+
+    Raises
+    ------
+    OptionError
+    """
+    first = fits[0]
+    for number, other in enumerate(fits[1:], start=2):
+        mine, theirs = list(first.coef.index), list(other.coef.index)
+        if mine != theirs:
+            differ = sorted(set(mine) ^ set(theirs)) or theirs
+            raise OptionError(
+                f"Only fits of one model can be pooled. Fit {number} differs from the first in {', '.join(differ)}. "
+                f"Use the same formula and the same categories in all of them."
+            )
+        keys = [list(zip(f.varcorr["grp"], f.varcorr["var1"], f.varcorr["var2"].fillna(""), strict=True)) for f in (first, other)]
+        if keys[0] != keys[1]:
+            raise OptionError(
+                f"Only fits of one model can be pooled. Fit {number} has other random effects than the first: "
+                f"{other.formula!r}. Use the same random terms in all of them."
+            )
+        for name in ("vcov", "method", "scaling"):
+            a, b = getattr(first.settings, name), getattr(other.settings, name)
+            if a != b:
+                raise OptionError(
+                    f"Fits to be pooled must be made alike. Fit {number} has {name}={b!r}, the first {a!r}. "
+                    f"Refit with the same options."
+                )

@@ -1,0 +1,47 @@
+"""What was asked for: everything a summary says about the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for: everything the summary says about the call.
+
+    Parameters
+    ----------
+    call, formula, method, vcov, scaling : str
+    weights : tuple of (str, str or None)
+        Level and its column, rows first.
+    conditional : bool
+    pv : dict
+        Set name to columns.
+    clusters : (str, str or None, int, int)
+        PSU, strata, number of PSUs, number of strata.
+    n_read : int
+    dropped, zero_weight : dict
+    """
+
+    call: str
+    formula: str
+    method: str
+    vcov: str
+    scaling: str
+    weights: tuple[tuple[str, str | None], ...]
+    conditional: bool
+    pv: dict[str, list[str]]
+    clusters: tuple[str, str | None, int, int]
+    n_read: int
+    dropped: dict[str, int]
+    zero_weight: dict[str, int]
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any level has a weight column."""
+        return any(column is not None for _, column in self.weights)
+
+    @property
+    def design_df(self) -> float:
+        """Number of PSUs minus number of strata."""
+        return float(self.clusters[2] - self.clusters[3])
