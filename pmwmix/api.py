@@ -204,7 +204,7 @@ def _check_reml(method: str, frame: ModelFrame) -> None:
 
 def _settings(formula: str, method: str, vcov: str, frame: ModelFrame, design: Design, call: str) -> Settings:
     top = frame.hierarchy.levels[-1]
-    clusters = (top.name, None, top.n, 1)
+    clusters: tuple[str, str | None, int, int] = (top.name, None, top.n, 1)
     if frame.clusters is not None:
         clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
     return Settings(

@@ -19,10 +19,10 @@ from pmwmix.settings import Settings
 Array = np.ndarray
 
 
-def component_names(frame: ModelFrame, grp: bool = True) -> list[tuple[str, str, str | None]]:
+def component_names(frame: ModelFrame) -> list[tuple[str, str, str | None]]:
     """Name the entries of Λ in the order of theta: (group, row term, column term or None on the diagonal)."""
     seen: dict[str, int] = {}
-    out = []
+    out: list[tuple[str, str, str | None]] = []
     for block in frame.designs[0].blocks:
         name = frame.hierarchy.levels[block.level].name
         again = seen.get(name, 0)
@@ -189,36 +189,38 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
     first = fits[0]
     p = len(first.coef)
     df = first.settings.design_df if first.settings.vcov != "model" else np.inf
-    every = rubin(
-        np.array([fit.parameters[0] for fit in fits]), np.array([fit.parameters[1] for fit in fits]), df
-    )
+    every = rubin(np.array([fit.parameters[0] for fit in fits]), np.array([fit.parameters[1] for fit in fits]), df)
     beta = rubin(np.array([fit.coef.to_numpy() for fit in fits]), np.array([fit.vcov.to_numpy() for fit in fits]), df)
     varcorr = _pooled_varcorr(fits)
     icc = first.icc
     icc = sum(fit.icc for fit in fits) / len(fits) if icc is not None else None
     stopped = [str(number) for number, fit in enumerate(fits, start=1) if not fit.converged]
     singular = [str(number) for number, fit in enumerate(fits, start=1) if fit.singular]
-    return FitResult(
-        coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
-        vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
-        varcorr=varcorr,
-        sigma=float(np.sqrt(every.estimate[-1])),
-        theta=sum(fit.theta for fit in fits) / len(fits),
-        loglik=float(np.mean([fit.loglik for fit in fits])),
-        nobs=first.nobs,
-        n_groups=first.n_groups,
-        icc=icc,
-        weight_stats=first.weight_stats,
-        converged=not stopped,
-        singular=bool(singular),
-        status=_pooled_status(fits, stopped, singular),
-        notes=tuple(dict.fromkeys(note for fit in fits for note in fit.notes)),
-        settings=settings or first.settings,
-        pooled=beta,
-        parameters=(every.estimate, every.vcov),
-        index=first.index,
-        each=tuple(fits),
-    ) if p else first
+    return (
+        FitResult(
+            coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
+            vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
+            varcorr=varcorr,
+            sigma=float(np.sqrt(every.estimate[-1])),
+            theta=pd.concat([fit.theta for fit in fits], axis=1).mean(axis=1).rename("theta"),
+            loglik=float(np.mean([fit.loglik for fit in fits])),
+            nobs=first.nobs,
+            n_groups=first.n_groups,
+            icc=icc,
+            weight_stats=first.weight_stats,
+            converged=not stopped,
+            singular=bool(singular),
+            status=_pooled_status(fits, stopped, singular),
+            notes=tuple(dict.fromkeys(note for fit in fits for note in fit.notes)),
+            settings=settings or first.settings,
+            pooled=beta,
+            parameters=(every.estimate, every.vcov),
+            index=first.index,
+            each=tuple(fits),
+        )
+        if p
+        else first
+    )
 
 
 def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:

@@ -97,7 +97,9 @@ def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
     for text in given:
         name, sign, value = text.partition("=")
         if not (name and sign and value):
-            raise OptionError(f"--{option} takes NAME=VALUE. Got {text!r}. Write for example --{option} {_SAMPLES[option]}.")
+            raise OptionError(
+                f"--{option} takes NAME=VALUE. Got {text!r}. Write for example --{option} {_SAMPLES[option]}."
+            )
         out[name] = value
     return out
 

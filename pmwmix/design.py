@@ -60,6 +60,16 @@ class Design:
     pv: PvSpec | None = None
     ids: Mapping[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("strata", "psu", "fpc"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise OptionError(f"A design names one column as its {name}. Got {value!r}. Write {name}='COLUMN'.")
+        if self.conditional not in (None, True, False):
+            raise OptionError(
+                f"Weights are conditional or not. Got conditional={self.conditional!r}. Write True or False."
+            )
+
     def override(self, **given: Any) -> Design:
         """Return a copy in which every argument that is not None replaces the design's own."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})

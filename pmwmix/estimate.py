@@ -188,7 +188,7 @@ def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters:
         lambda theta: objective.at(theta, k),
         begin,
         scale=max(objective.n_free, 1.0),
-        canonical=lambda theta: layout.canonical(theta, SINGULAR_TOL),
+        boundary=layout.boundary_candidates,
     )
     point = optimum.point
     boundary = boundary_parameters(layout, point.theta)
@@ -251,9 +251,7 @@ def _unidentified(point: Point, boundary: Array) -> bool:
     return bool(values[0] < 1e-9 * max(values[-1], 1e-300))
 
 
-def _covariance(
-    problem: Problem, point: Point, boundary: Array, k: int, vcov: str, clusters: Clusters | None
-) -> Array:
+def _covariance(problem: Problem, point: Point, boundary: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
     p, n_top = len(point.beta), problem.blocks.n_units[-1]
     free = np.concatenate([np.ones(p, dtype=bool), ~boundary, [True]])
     scale = problem.top_scale

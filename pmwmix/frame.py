@@ -9,9 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.centre import Centring, Means, apply_center
+from pmwmix.centre import Centring, Means, apply_center, find_groups
 from pmwmix.design import Design
-from pmwmix.errors import DataError, DesignError, OptionError, WeightError, near, some
+from pmwmix.errors import (
+    DataError,
+    DesignError,
+    NotSupportedError,
+    OptionError,
+    PmwmixError,
+    WeightError,
+    near,
+    some,
+)
 from pmwmix.formula import ModelFormula, RandomTerm
 from pmwmix.hierarchy import Hierarchy, code, find_levels
 from pmwmix.matrices import Matrix, evaluate, response
@@ -146,7 +155,12 @@ def build_frame(
     PmwmixError
         Every problem with columns, weights, levels or design, in words.
     """
-    pv = {name: cols for name, cols in expand_pv(design.pv, table.names).items() if name in formula.variables}
+    if design.fpc is not None:
+        raise NotSupportedError(
+            f"Finite population corrections are not built yet. The design names column {design.fpc!r}. Leave out fpc=."
+        )
+    centrings = find_groups(centrings, formula)
+    pv = _pv_columns(design.pv, formula, table.names)
     n_pv = _number_of_pv(pv)
     columns = _resolve(formula, table, design, centrings, pv)
     model = [name for name in _model_columns(formula, centrings, pv) if name in columns]
@@ -175,6 +189,7 @@ def build_frame(
         parts.append(_evaluate(formula, hierarchy, local, columns, pv, n_pv))
         means.append(mean)
     notes = _weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
+    notes += _pv_notes(design.pv, formula, table.names)
     frame = ModelFrame(
         formula=formula,
         hierarchy=hierarchy,
@@ -210,6 +225,37 @@ def _categories(formula: ModelFormula, columns: Mapping[str, pd.Series]) -> dict
     }
 
 
+def _pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of the sets in the formula; sets that it does not use (a preset declares many) do no harm."""
+    if sets is None or not isinstance(sets, Mapping):
+        return expand_pv(sets, names)
+    for term in formula.random:
+        for factor in term.factors:
+            if factor in sets and factor not in names:
+                raise OptionError(
+                    f"Plausible values cannot name groups. {factor!r} in {term.text!r} is a set of them. "
+                    f"Use a column of ids as the group."
+                )
+    return expand_pv({name: spec for name, spec in sets.items() if name in formula.variables}, names)
+
+
+def _pv_notes(sets: Any, formula: ModelFormula, names: Sequence[str]) -> tuple[str, ...]:
+    """Say when one plausible value stands in the formula where the whole set could."""
+    notes = []
+    for name, spec in (sets or {}).items():
+        try:
+            columns = expand_pv({name: spec}, names).get(str(name), [])
+        except PmwmixError:  # sets that the formula does not use may be absent
+            continue
+        alone = [column for column in columns if column in formula.variables]
+        if alone and len(columns) > 1:
+            notes.append(
+                f"Column {alone[0]!r} is one of the {len(columns)} plausible values of {name!r} and stands in the formula "
+                f"alone: the standard errors leave measurement error out. Write {name!r} to use them all."
+            )
+    return tuple(notes)
+
+
 def _number_of_pv(pv: Mapping[str, Sequence[str]]) -> int:
     counts = {name: len(columns) for name, columns in pv.items()}
     if len(set(counts.values())) > 1:
@@ -230,7 +276,7 @@ def _varying(formula: ModelFormula, pv: Mapping[str, Sequence[str]]) -> bool:
 def _model_columns(formula: ModelFormula, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]) -> list[str]:
     added = {plan.mean_name for plan in centrings if plan.add_mean}
     names = [name for name in formula.variables if name not in added]
-    names += [plan.by for plan in centrings if plan.by != "grand"] + [plan.column for plan in centrings]
+    names += [name for plan in centrings for name in (*plan.columns, plan.column)]
     wide = [[name] if name not in pv else list(pv[name]) for name in names]
     return list(dict.fromkeys(name for group in wide for name in group))
 
@@ -238,15 +284,12 @@ def _model_columns(formula: ModelFormula, centrings: Sequence[Centring], pv: Map
 def _resolve(
     formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]
 ) -> dict[str, pd.Series]:
-    unused = [plan.column for plan in centrings if plan.column not in formula.variables]
-    if unused:
-        raise OptionError(
-            f"Only columns of the formula can be centred. {unused[0]!r} is not in it."
-            f"{near(unused[0], formula.variables)} Add it to the formula or leave it out of center=."
-        )
     weights = [name for name in _weight_columns(design.weights, formula).values() if name is not None]
     extra = [name for name in (design.strata, design.psu) if name is not None]
-    return table.columns([*_model_columns(formula, centrings, pv), *weights, *extra], "formula, weights, design")
+    role = "formula, weights, design, center"
+    if isinstance(design.pv, Mapping) and len(pv) < len(design.pv):
+        role += f"; plausible-value sets not in the formula: {some([n for n in design.pv if n not in pv])}"
+    return table.columns([*_model_columns(formula, centrings, pv), *weights, *extra], role)
 
 
 def _take(column: pd.Series, rows: Array) -> pd.Series:
@@ -284,19 +327,31 @@ def _weight_columns(weights: Any, formula: ModelFormula) -> dict[str, str | None
         return {}
     if isinstance(weights, str):
         return {"#0": weights}
+    if isinstance(weights, Mapping | Sequence):
+        names = list(weights.values()) if isinstance(weights, Mapping) else list(weights)
+        wrong = [name for name in names if name is not None and not isinstance(name, str)]
+        if wrong:
+            raise OptionError(
+                f"Weights are column names. Got {type(wrong[0]).__name__} {wrong[0]!r} among them. "
+                f'Write weights=["W_FSTUWT", "W_FSCHWT"].'
+            )
     if isinstance(weights, Mapping):
         groups = list(dict.fromkeys(term.group for term in formula.random))
         out: dict[str, str | None] = {}
         for key, column in weights.items():
-            out[_group_key(str(key), groups)] = column
+            group = _group_key(str(key), groups)
+            if group in out:
+                raise OptionError(
+                    f"A level has one weight. Level {group!r} is given {out[group]!r} and {column!r}. Leave one out."
+                )
+            out[group] = column
         return out
     if isinstance(weights, Sequence):
-        names = [None if name is None else name for name in weights]
-        wrong = [name for name in names if name is not None and not isinstance(name, str)]
-        if wrong:
+        levels = ["obs", *{tuple(sorted(term.factors)): term.group for term in formula.random}.values()]
+        if len(names) > len(levels):
             raise OptionError(
-                f"Weights are column names. Got {type(wrong[0]).__name__} in the list. "
-                f'Write weights=["W_FSTUWT", "W_FSCHWT"].'
+                f"There are more weights than levels. Given {len(names)}: {some(names)}; the levels are "
+                f"{some(levels)}. Leave out the weights of levels that are not in the model."
             )
         return {f"#{position}": name for position, name in enumerate(names)}
     raise OptionError(
@@ -360,11 +415,6 @@ def _by_level(weights: Mapping[str, str | None], hierarchy: Hierarchy, given: An
         return (None,) * len(names)
     if next(iter(weights)).startswith("#"):
         columns = list(weights.values())
-        if len(columns) > len(names):
-            raise OptionError(
-                f"There are more weights than levels. Given {len(columns)}: {some(columns)}; the levels are "
-                f"{some(names)}. Leave out the weights of levels that are not in the model."
-            )
         return tuple(columns + [None] * (len(names) - len(columns)))
     return tuple(weights.get(name) for name in names)
 
@@ -484,6 +534,10 @@ def _clusters(design: Design, columns: Mapping[str, pd.Series], hierarchy: Hiera
                 f"A stratum needs two PSUs for a variance. Strata of {design.strata!r} with one: "
                 f"{some([labels[s] for s in lonely])}. Merge them with a neighbour, or leave strata out."
             )
+    if len(psu_labels) < 2:
+        raise DesignError(
+            f"A robust variance needs two PSUs. Column {design.psu!r} has only {some(psu_labels)}. Leave psu out."
+        )
     return Clusters(psu, stratum, len(psu_labels), n_strata, (design.psu or top.name, design.strata))
 
 
@@ -505,9 +559,12 @@ def _constant(
     stray = np.flatnonzero(out[index] != values)
     if len(stray):
         units = list(dict.fromkeys(index[stray].tolist()))
+        cure = "Use a coarser column or another top level"
+        if what == "stratum":
+            cure += f"; if the ids of {unit!r} start again in every stratum, make them unique first"
         raise DesignError(
             f"A {what} must contain whole units of {unit!r}, but column {column!r} varies in {len(units)} of them. "
-            f"First ones: {some([unit_labels[u] for u in units])}. Use a coarser column or another top level."
+            f"First ones: {some([unit_labels[u] for u in units])}. {cure}."
         )
     return out
 
@@ -527,6 +584,19 @@ def _check_size(frame: ModelFrame) -> None:
         if float(np.ptp(y)) == 0.0:
             raise DataError(
                 f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. Check the column and the filter."
+            )
+    right = [*frame.formula.fixed_variables, *(v for term in frame.formula.random for v in term.variables)]
+    if frame.formula.response in right:
+        raise DataError(
+            f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."
+        )
+    for block in frame.designs[0].blocks:
+        level = frame.hierarchy.levels[block.level]
+        if level.n == frame.n and "Intercept" in block.matrix.names:
+            raise DataError(
+                f"Every row is its own group, so that the groups' variance cannot be told from the residual one. "
+                f"{level.name!r} has {level.n} groups in {frame.n} rows. Drop {block.term.text} or group by a column "
+                f"whose values repeat."
             )
     for level in frame.hierarchy.levels:
         if level.n < 2:

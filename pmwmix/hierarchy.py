@@ -74,6 +74,13 @@ class Hierarchy:
         return next(i for i, level in enumerate(self.levels) if sorted(level.name.split(":")) == wanted)
 
 
+def label_text(value: object) -> str:
+    """Spell a label the same whether the id was a whole number, a float or text."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def code(columns: Sequence[pd.Series]) -> tuple[Array, list[object]]:
     """Code the combinations of columns 0, 1, ... in sorted order and label them."""
     codes, labels = _code_one(columns[0])
@@ -89,7 +96,7 @@ def code(columns: Sequence[pd.Series]) -> tuple[Array, list[object]]:
         words: list[str] = []
         for _, names in reversed(parts):
             value, digit = divmod(int(value), len(names))
-            words.insert(0, str(names[digit]))
+            words.insert(0, label_text(names[digit]))
         texts.append(":".join(words))
     return joint.astype(np.int64), list(texts)
 

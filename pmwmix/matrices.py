@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from formulaic import Formula, ModelSpec
-from formulaic.errors import FormulaicError
+from formulaic.errors import DataMismatchWarning, FormulaicError
 
 from pmwmix.errors import DataError, FormulaError, some
 from pmwmix.formula import ModelFormula, context
 
 Array = np.ndarray
 MAX_CATEGORIES = 2_000
+FAILURES = (FormulaicError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,15 @@ def evaluate(text: str, variables: Sequence[str], columns: Mapping[str, pd.Serie
         If an expression cannot be evaluated, gives missing or infinite values, or a factor has one category.
     """
     for name in variables:
-        _check_categories(columns[name], name)
+        _check_categories(columns[name], name, text)
     frame = _frame(variables, columns, n)
     try:
         with np.errstate(all="ignore"):
             matrix = Formula(text).get_model_matrix(frame, context=context(), na_action="ignore", output="numpy")
-    except (FormulaicError, TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except FAILURES as error:
         cause = error.__cause__ or error
         raise FormulaError(
-            f"The formula cannot be evaluated on these data. In {text!r}: {type(cause).__name__}: {cause}. "
+            f"The formula cannot be evaluated on these data. In {text!r}: {_reason(cause)}. "
             f"Check the functions and the kinds of the columns ({_kinds(variables, columns)})."
         ) from error
     return _checked(matrix, text)
@@ -65,13 +68,21 @@ def again(spec: ModelSpec, variables: Sequence[str], columns: Mapping[str, pd.Se
     Raises
     ------
     DataError
-        If a factor has categories that the fit has not seen.
+        If a factor has categories that the fit has not seen, or a column is of another kind than in the fit.
     """
     for name in variables:
         _check_new_categories(spec, columns[name], name)
     frame = _frame(variables, columns, n)
-    with np.errstate(all="ignore"):
-        matrix = np.asarray(spec.get_model_matrix(frame, context=context(), na_action="ignore"))
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", DataMismatchWarning)
+            matrix = np.asarray(spec.get_model_matrix(frame, context=context(), na_action="ignore"), dtype=float)
+    except (*FAILURES, DataMismatchWarning) as error:
+        cause = error.__cause__ or error
+        raise DataError(
+            f"The formula cannot be evaluated on the new data. In {str(spec.formula)!r}: {_reason(cause)}. "
+            f"Columns must be of the kind and in the range of those in the fit ({_kinds(variables, columns)})."
+        ) from error
     return [matrix[:, j] for j in range(matrix.shape[1])]
 
 
@@ -102,7 +113,19 @@ def response(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) ->
 
 
 def _frame(variables: Sequence[str], columns: Mapping[str, pd.Series], n: int) -> pd.DataFrame:
-    return pd.DataFrame({name: columns[name].array for name in dict.fromkeys(variables)}, index=range(n), copy=False)
+    arrays = {name: _spelled(columns[name].array) for name in dict.fromkeys(variables)}
+    return pd.DataFrame(arrays, index=range(n), copy=False)
+
+
+def _spelled(array: Any) -> Any:
+    """Categories as text, so that new data, a file and the fit agree whatever the categories were made of."""
+    if not isinstance(array, pd.Categorical) or all(isinstance(c, str) for c in array.categories):
+        return array
+    return array.rename_categories([str(c) for c in array.categories])
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().rstrip('.')}"
 
 
 def _kinds(variables: Sequence[str], columns: Mapping[str, pd.Series]) -> str:
@@ -110,8 +133,15 @@ def _kinds(variables: Sequence[str], columns: Mapping[str, pd.Series]) -> str:
     return ", ".join(f"{v}: {kinds[isinstance(columns[v].dtype, pd.CategoricalDtype)]}" for v in variables) or "none"
 
 
-def _check_categories(column: pd.Series, name: str) -> None:
+def _check_categories(column: pd.Series, name: str, text: str) -> None:
     if not isinstance(column.dtype, pd.CategoricalDtype):
+        called = re.search(rf"\b(?:C|factor|as_factor)\(\s*`?{re.escape(name)}`?\s*[,)]", text)
+        found = column.nunique() if called else 2
+        if found > MAX_CATEGORIES:
+            raise DataError(
+                f"Column {name!r} would become {found} dummy columns. {called and called[0]!r} makes one of every value. "
+                f"Use it as a number, or as a group: (1 | {name})."
+            )
         return
     found = len(column.cat.categories)
     if found < 2:
@@ -122,7 +152,8 @@ def _check_categories(column: pd.Series, name: str) -> None:
     if found > MAX_CATEGORIES:
         raise DataError(
             f"Column {name!r} would become {found} dummy columns. Its first categories are "
-            f"{some([str(c) for c in column.cat.categories], 3)}. Convert it to numbers, or use it as a group: (1 | {name})."
+            f"{some([str(c) for c in column.cat.categories], 3)}. "
+            f"Convert it to numbers, or use it as a group: (1 | {name})."
         )
 
 
@@ -130,7 +161,7 @@ def _check_new_categories(spec: ModelSpec, column: pd.Series, name: str) -> None
     if not isinstance(column.dtype, pd.CategoricalDtype):
         return
     known = spec.encoder_state.get(name, (None, {}))[1].get("categories")
-    unseen = [] if known is None else [c for c in column.cat.categories if c not in set(known)]
+    unseen = [] if known is None else sorted({str(c) for c in column.cat.categories} - {str(c) for c in known})
     if unseen:
         raise DataError(
             f"New data have categories that the fit has not seen. Column {name!r} has {some(unseen)}; "

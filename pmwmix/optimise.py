@@ -5,7 +5,7 @@ Knows an objective only as a function that returns value, gradient and Hessian.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -14,6 +14,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 Array = np.ndarray
+CLOSE = 1e-6  # squared distance to the optimum in standard errors
+FLAT = 1e-8  # curvature below this share of the largest counts as none
+FAR = 1e2  # a random effect's standard deviation beyond this many sigma counts as unbounded
 
 
 class Status(Enum):
@@ -27,6 +30,11 @@ class Status(Enum):
     FLAT = (
         "Converged, but a direction of the random effects is not identified: the data cannot tell some of the "
         "variances apart; drop a random term or a level."
+    )
+    UNBOUNDED = (
+        "No maximum exists: the fit gets better without end while the random effects explain the outcome perfectly. "
+        "Groups have too few rows for their random effects, or level-1 weights are far above 1 in tiny groups: use "
+        "scaling='size' or drop random effects."
     )
     MAX_STEPS = (
         "Stopped before the maximum was reached: the gradient is not zero. Rescale predictors with very large "
@@ -63,20 +71,20 @@ def minimise(
     *,
     scale: float = 1.0,
     max_steps: int = 100,
-    canonical: Callable[[Array], Array] | None = None,
+    boundary: Callable[[Array], Sequence[Array]] | None = None,
 ) -> Optimum:
     """Minimise with exact gradient and Hessian (scipy's trust-exact), then polish with plain Newton steps.
 
     Parameters
     ----------
     objective : callable
-        theta (P,) -> object with ``value``, ``gradient`` (P,), ``hessian`` (P, P).
+        theta (P,) -> object with ``theta``, ``value``, ``gradient`` (P,), ``hessian`` (P, P).
     start : ndarray, shape (P,)
     scale : float
         Typical size of the value, by which it is divided.
     max_steps : int
-    canonical : callable, optional
-        Rewrites theta at the end into its one spelling.
+    boundary : callable, optional
+        theta -> nearby points on the boundary of the parameter space, worth trying.
 
     Returns
     -------
@@ -85,67 +93,93 @@ def minimise(
     Notes
     -----
     The decrement g'H⁻¹g is the squared distance to the optimum in standard errors; a climb has converged when it is
-    below 1e-10.
+    below `CLOSE`. Close to a boundary the objective is flat in its last direction and Newton steps only halve the
+    distance, therefore boundary points are tried and taken when nothing is lost.
     """
-    seen: dict[bytes, Any] = {}
-    path: list[float] = []
-
-    def at(theta: Array) -> Any:
-        key = theta.tobytes()
-        if key not in seen:
-            if len(seen) > 3:
-                seen.pop(next(iter(seen)))
-            seen[key] = objective(theta)
-            path.append(seen[key].value)
-        return seen[key]
-
-    found = minimize(
-        lambda theta: at(theta).value / scale,
-        np.asarray(start, dtype=float),
-        method="trust-exact",
-        jac=lambda theta: at(theta).gradient / scale,
-        hess=lambda theta: at(theta).hessian / scale,
-        options={"gtol": 1e-6, "maxiter": max_steps, "initial_trust_radius": 0.5, "max_trust_radius": 8.0},
-    )
-    point = _polish(at, at(found.x), scale)
-    point = _to_boundary(at, point, canonical, scale)
-    converged = decrement(point) < 1e-10 * max(1.0, 1e-6 * abs(point.value))
+    climb = _Climb(objective)
+    begin: Array | None = np.asarray(start, dtype=float)
+    for _ in range(4):
+        assert begin is not None
+        found = minimize(
+            lambda theta: climb.at(theta).value / scale,
+            begin,
+            method="trust-exact",
+            jac=lambda theta: climb.at(theta).gradient / scale,
+            hess=lambda theta: climb.at(theta).hessian / scale,
+            options={"gtol": 1e-6, "maxiter": max_steps, "initial_trust_radius": 0.5, "max_trust_radius": 8.0},
+        )
+        point = climb.polish(climb.at(found.x), scale)
+        for candidate in boundary(point.theta) if boundary is not None else ():
+            trial = climb.at(candidate)
+            if trial.value <= point.value + 1e-11 * max(scale, abs(point.value)):
+                point = climb.polish(trial, scale)
+        begin = climb.escape(point, scale)
+        if begin is None:
+            break
+    converged = decrement(point) < CLOSE
     status = Status.CONVERGED if converged else Status.MAX_STEPS
-    return Optimum(point, status, converged, len(path), path)
+    if not converged and np.abs(point.theta).max() > FAR:
+        status = Status.UNBOUNDED
+    return Optimum(point, status, converged, len(climb.path), climb.path)
+
+
+class _Climb:
+    """An objective that remembers its last few points and the path of values."""
+
+    def __init__(self, objective: Callable[[Array], Any]) -> None:
+        self.objective = objective
+        self.seen: dict[bytes, Any] = {}
+        self.path: list[float] = []
+
+    def at(self, theta: Array) -> Any:
+        key = theta.tobytes()
+        if key not in self.seen:
+            if len(self.seen) > 3:
+                self.seen.pop(next(iter(self.seen)))
+            self.seen[key] = self.objective(theta)
+            self.path.append(self.seen[key].value)
+        return self.seen[key]
+
+    def escape(self, point: Any, scale: float) -> Array | None:
+        """Give a lower point along a direction of negative curvature, if there is one: the way off a saddle."""
+        curvature, direction = _lowest(point)
+        if curvature > -FLAT or np.abs(point.theta).max() > FAR:
+            return None
+        noise = 1e-11 * max(scale, abs(point.value))
+        for length in (0.3, -0.3, 0.1, -0.1, 0.03, -0.03, 0.01, -0.01, 3e-3, -3e-3, 1e-3, -1e-3):
+            trial = self.at(point.theta + length * direction)
+            if np.isfinite(trial.value) and trial.value < point.value - noise:
+                return trial.theta
+        return None
+
+    def polish(self, point: Any, scale: float, steps: int = 12) -> Any:
+        """Take Newton steps while they shrink the decrement: full precision where values no longer differ."""
+        for _ in range(steps):
+            values, vectors = np.linalg.eigh(point.hessian)
+            floor = FLAT * max(float(values.max()), 1e-300)
+            if decrement(point) < 1e-18 or (values < -floor).any():
+                return point
+            curved = values > floor
+            along = vectors.T @ point.gradient
+            trial = self.at(point.theta - vectors[:, curved] @ (along[curved] / values[curved]))
+            noise = 1e-11 * max(scale, abs(point.value))
+            if not np.isfinite(trial.value) or trial.value > point.value + noise:
+                return point
+            if decrement(trial) >= decrement(point):
+                return point
+            point = trial
+        return point
+
+
+def _lowest(point: Any) -> tuple[float, Array]:
+    """Smallest curvature, relative to the largest, and its direction."""
+    values, vectors = np.linalg.eigh(point.hessian)
+    return float(values[0] / max(float(np.abs(values).max()), 1e-300)), vectors[:, 0]
 
 
 def decrement(point: Any) -> float:
     """Squared Newton decrement; directions without curvature count only through their gradient."""
     values, vectors = np.linalg.eigh(point.hessian)
     along = vectors.T @ point.gradient
-    floor = 1e-8 * max(float(values.max()), 1e-300)
+    floor = FLAT * max(float(values.max()), 1e-300)
     return float(np.sum(along**2 / np.maximum(np.abs(values), floor)))
-
-
-def _polish(at: Callable[[Array], Any], point: Any, scale: float, steps: int = 4) -> Any:
-    """Take Newton steps while they shrink the gradient: they reach full precision where values no longer differ."""
-    for _ in range(steps):
-        values, vectors = np.linalg.eigh(point.hessian)
-        floor = 1e-8 * max(float(values.max()), 1e-300)
-        curved = values > floor
-        if decrement(point) < 1e-18 or (values < -floor).any():
-            return point
-        along = vectors.T @ point.gradient
-        step = -vectors[:, curved] @ (along[curved] / values[curved])
-        trial = at(point.theta + step)
-        noise = 1e-9 * max(scale, abs(point.value))
-        if not np.isfinite(trial.value) or trial.value > point.value + noise:
-            return point
-        if np.linalg.norm(trial.gradient) >= np.linalg.norm(point.gradient):
-            return point
-        point = trial
-    return point
-
-
-def _to_boundary(at: Callable[[Array], Any], point: Any, canonical: Callable[[Array], Array] | None, scale: float) -> Any:
-    """Rewrite theta canonically; variances that are zero up to rounding become exact zeros if nothing is lost."""
-    if canonical is None:
-        return point
-    theta = canonical(point.theta)
-    trial = at(theta)
-    return trial if trial.value <= point.value + 1e-9 * max(scale, 1.0) else point

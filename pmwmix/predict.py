@@ -16,6 +16,7 @@ from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
 from pmwmix.estimate import Estimate, Problem
 from pmwmix.formula import ModelFormula
 from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.hierarchy import label_text
 from pmwmix.likelihood.modes import conditional_modes
 from pmwmix.matrices import again
 from pmwmix.table import Table
@@ -220,14 +221,15 @@ def predict_new(
     table = Table(newdata)
     chosen = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
     factors = [name for level in modes for name in level.factors] if conditional else []
-    by = [plan.by for plan in blueprint.centrings if plan.by != "grand"]
+    by = [name for plan in blueprint.centrings for name in plan.columns]
     needed = [chosen.get(name, name) for name in blueprint.predictors]
     columns = table.columns([*needed, *factors, *by] or table.names[:1], "newdata")
     n = len(next(iter(columns.values())))
     local = {**columns, **{name: columns[column] for name, column in chosen.items()}}
     complete = np.ones(n, dtype=bool)
-    for name in [*blueprint.predictors, *by]:
+    for name in dict.fromkeys([*blueprint.predictors, *by]):
         complete &= ~local[name].isna().to_numpy()
+        _check_kind(local[name], name, blueprint)
     rows = np.flatnonzero(complete)
     out = np.full(n, np.nan)
     if len(rows):
@@ -265,6 +267,21 @@ def _predict(
     return out
 
 
+def _check_kind(column: pd.Series, name: str, blueprint: Blueprint) -> None:
+    """Refuse text where the fit had numbers, and infinite values."""
+    if name not in blueprint.predictors or name in blueprint.categories:
+        return
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        found = [str(c) for c in column.cat.categories]
+        if found:
+            raise DataError(
+                f"New data have categories where the fit had numbers. Column {name!r} holds {some(found, 3)}. "
+                f"Convert it to numbers."
+            )
+    elif np.isinf(column.to_numpy()).any():
+        raise DataError(f"New data must be finite. Column {name!r} has infinite values. Replace them.")
+
+
 def _recode(column: pd.Series, name: str, categories: Mapping[str, list[str]]) -> pd.Series:
     if name not in categories:
         return column
@@ -282,23 +299,17 @@ def _recode(column: pd.Series, name: str, categories: Mapping[str, list[str]]) -
 def _find_groups(level: LevelModes, columns: Mapping[str, pd.Series]) -> Array:
     texts = None
     for name in level.factors:
-        part = columns[name].map(_label).astype(str)
+        part = columns[name].map(label_text).astype(str)
         texts = part if texts is None else texts + ":" + part
     assert texts is not None
-    place = {str(label): position for position, label in enumerate(level.labels)}
+    place = {label_text(label): position for position, label in enumerate(level.labels)}
     return texts.map(place).fillna(-1).to_numpy(dtype=np.int64)
 
 
-def _label(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def _say_unseen(level: LevelModes, columns: Mapping[str, pd.Series], unseen: Array, new_groups: str) -> None:
-    labels = columns[level.factors[0]].map(_label).astype(str)
+    labels = columns[level.factors[0]].map(label_text).astype(str)
     for name in level.factors[1:]:
-        labels = labels + ":" + columns[name].map(_label).astype(str)
+        labels = labels + ":" + columns[name].map(label_text).astype(str)
     names = list(dict.fromkeys(labels[unseen]))
     if new_groups == "error":
         raise DataError(

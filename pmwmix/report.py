@@ -47,7 +47,7 @@ def _facts(fit: FitResult) -> list[tuple[str, str]]:
         facts.append(("Pooled fits", str(fit.n_pv)))
     facts.append(("Rows", _rows(fit)))
     if s.weighted:
-        columns = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
+        listed = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
         facts.append(("Weights", f"{columns}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
         facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
     facts.append(("Standard errors", _variance_words(fit)))
@@ -90,7 +90,7 @@ def _group_table(fit: FitResult) -> pd.DataFrame:
     rows = []
     for level, name in enumerate(names, start=1):
         n = fit.nobs if name == "obs" else int(fit.n_groups[name])
-        row = {"Group": "Residual" if name == "obs" else name, "Level": str(level), "n": str(n)}
+        row: dict[str, str] = {"Group": "Residual" if name == "obs" else name, "Level": str(level), "n": str(n)}
         if len(fit.weight_stats):
             stats = fit.weight_stats.loc[name]
             row["Sum of weights"] = number(stats["sum"], 7)

@@ -364,8 +364,7 @@ class FitResult:
         """
         if type not in ("response", "pearson"):
             raise OptionError(
-                f"Unknown type of residuals {type!r}.{near(type, ['response', 'pearson'])} "
-                f"Use 'response' or 'pearson'."
+                f"Unknown type of residuals {type!r}.{near(type, ['response', 'pearson'])} Use 'response' or 'pearson'."
             )
         parts = []
         for fit in self.fits:
@@ -393,9 +392,7 @@ class FitResult:
         if newdata is None:
             return self.fitted(conditional).rename("predicted")
         parts = [
-            predict_new(
-                fit.rows.blueprint, fit.coef.to_numpy(), fit.rows.modes(), newdata, conditional, new_groups
-            )
+            predict_new(fit.rows.blueprint, fit.coef.to_numpy(), fit.rows.modes(), newdata, conditional, new_groups)
             for fit in self.fits
         ]
         return pd.Series(np.mean([part.to_numpy() for part in parts], axis=0), parts[0].index, name="predicted")
@@ -452,7 +449,10 @@ def same_terms(fits: Sequence[FitResult]) -> None:
                 f"Only fits of one model can be pooled. Fit {number} differs from the first in {', '.join(differ)}. "
                 f"Use the same formula and the same categories in all of them."
             )
-        keys = [list(zip(f.varcorr["grp"], f.varcorr["var1"], f.varcorr["var2"].fillna(""), strict=True)) for f in (first, other)]
+        keys = [
+            list(zip(f.varcorr["grp"], f.varcorr["var1"], f.varcorr["var2"].fillna(""), strict=True))
+            for f in (first, other)
+        ]
         if keys[0] != keys[1]:
             raise OptionError(
                 f"Only fits of one model can be pooled. Fit {number} has other random effects than the first: "

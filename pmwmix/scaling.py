@@ -150,8 +150,15 @@ def _checked(function: Callable[..., Any]) -> Scaling:
     name = getattr(function, "__name__", "custom")
 
     def scaling(w: Weights, parents: Weights) -> Weights:
-        out = function(tuple(x.copy() for x in w), parents)
-        if not isinstance(out, tuple | list) or [np.shape(x) for x in out] != [x.shape for x in w]:
+        try:
+            out = function(tuple(x.copy() for x in w), parents)
+        except Exception as error:
+            raise WeightError(
+                f"The scaling function failed. {name!r} raised {type(error).__name__}: {error}. "
+                f"It gets the conditional weights of every level, bottom-up, and the parents of every member."
+            ) from error
+        numeric = isinstance(out, tuple | list) and all(np.asarray(x).dtype.kind in "fiu" for x in out)
+        if not numeric or [np.shape(x) for x in out] != [x.shape for x in w]:
             raise WeightError(
                 f"A scaling returns the weights of every level in the shapes it was given. {name!r} did not. "
                 f"Return a tuple of {len(w)} arrays of lengths {[len(x) for x in w]}."

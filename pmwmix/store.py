@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -39,10 +41,12 @@ def save_fit(fit: FitResult, path: Path) -> Path:
     """
     if not path.parent.exists():
         raise OptionError(f"The folder does not exist. Asked for {str(path)!r}. Create it first.")
+    if path.is_dir():
+        raise OptionError(f"A fit is saved to a file. {str(path)!r} is a folder. Add a file name.")
     arrays: Arrays = {}
     meta = {"format": FORMAT, "fit": _pack(fit, arrays, "fit")}
     with path.open("wb") as file:
-        np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
+        np.savez_compressed(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
     return path
 
 
@@ -55,18 +59,18 @@ def load_fields(path: Path) -> dict[str, Any]:
         If the file is none of ours.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         meta = json.loads(str(arrays.pop("meta")))
         if meta["format"] != FORMAT:
             raise KeyError("format")
+        return _unpack(meta["fit"], arrays, "fit")
     except FileNotFoundError as error:
         raise DataError(f"There is no such file. Looked for {str(path)!r}. Check the path.") from error
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"The file is not a saved fit. {path.name!r} cannot be read as one. Use a file written by fit.save()."
         ) from error
-    return _unpack(meta["fit"], arrays, "fit")
 
 
 def _pack(fit: FitResult, arrays: Arrays, key: str) -> dict[str, Any]:

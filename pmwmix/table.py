@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import datetime
+import gzip
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,12 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from pmwmix.errors import DataError, OptionError, missing_columns, near, some
+from pmwmix.errors import DataError, OptionError, missing_columns, some
 
 Array = np.ndarray
 READERS = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
+UNREADABLE = (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError, EOFError, csv.Error, zlib.error)
+EXACT = 2**53  # largest whole number up to which float64 holds every one
 
 
 class Table:
@@ -35,14 +41,13 @@ class Table:
         self._path = Path(data) if isinstance(data, str | Path) else None
         self._frame = None if self._path is not None else _native(data)
         self.n_rows = 0
-        self.names = _path_columns(self._path) if self._path is not None else _names(self._frame)
+        self.names = _path_columns(self._path) if self._path is not None else _unique(self._frame.columns)
 
     @property
     def index(self) -> pd.Index:
         """Row labels: the caller's own for pandas, else 0, 1, ..., n - 1."""
-        native = None if self._frame is None else self._frame.to_native()
-        if isinstance(native, pd.DataFrame):
-            return native.index
+        if isinstance(self._frame, pd.DataFrame):
+            return self._frame.index
         return pd.RangeIndex(self.n_rows)
 
     def columns(self, needed: Sequence[str], role: str = "") -> dict[str, pd.Series]:
@@ -51,28 +56,37 @@ class Table:
         if missing:
             raise missing_columns(missing, self.names, role)
         wanted = list(dict.fromkeys(needed))
-        frame = _native(_read(self._path, wanted)) if self._path is not None else self._frame
+        frame = _read(self._path, wanted) if self._path is not None else self._frame
         self.n_rows = len(frame)
         if self.n_rows == 0:
-            raise DataError("The table has no rows. Every column is empty. Check the file or the filter before the fit.")
-        return {name: plain(_series(frame, name), name) for name in wanted}
+            raise DataError("The table has no rows. Every column is empty. Check the file or the filter.")
+        own = {str(name): name for name in frame.columns}
+        return {name: plain(_series(frame, own[name]), name) for name in wanted}
 
 
 def _native(data: Any) -> Any:
+    if isinstance(data, pd.DataFrame):
+        _unique(data.columns)
+        return data
     try:
         frame = nw.from_native(data, allow_series=False)
+        if isinstance(frame, nw.LazyFrame):
+            frame = frame.collect()
+        _unique(frame.columns)
+    except nw.exceptions.DuplicateError:
+        _unique(getattr(data, "column_names", ()))
+        raise
     except TypeError as error:
         raise DataError(
             f"This kind of data cannot be read. Got {type(data).__module__}.{type(data).__qualname__}. "
             f"Pass a pandas, polars or pyarrow table, or a path to .csv, .csv.gz or .parquet."
         ) from error
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
     return frame
 
 
-def _names(frame: Any) -> list[str]:
-    names = [str(name) for name in frame.columns]
+def _unique(columns: Iterable[object]) -> list[str]:
+    """Column names as text, refused if one stands twice."""
+    names = [str(name) for name in columns]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
     if twice:
         raise DataError(f"Column names must differ. Repeated: {some(twice)}. Rename or drop the copies.")
@@ -92,39 +106,67 @@ def _kind(path: Path) -> str:
 
 
 def _path_columns(path: Path) -> list[str]:
+    kind = _kind(path)
     try:
-        if _kind(path) == "csv":
-            return [str(name) for name in pd.read_csv(path, nrows=0).columns]
-        import pyarrow.parquet
+        if kind == "csv":
+            opened = gzip.open if path.name.lower().endswith(".gz") else open
+            with opened(path, "rt", encoding="utf-8-sig", newline="") as file:  # pandas would rename copies: "y", "y.1"
+                names: list[str] = next((row for row in csv.reader(file) if row), [])
+        else:
+            import pyarrow.parquet
 
-        return list(pyarrow.parquet.read_schema(path).names)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+            names = list(pyarrow.parquet.read_schema(path).names)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not names:
+        raise DataError(f"The file has no columns. {path.name!r} is empty. Check the path.")
+    if kind == "csv" and (any("\0" in name for name in names) or (len(names) == 1 and re.search("[;\t]", names[0]))):
         raise DataError(
-            f"The file cannot be read. {path.name!r} says: {error}. Check that it is what its ending claims."
-        ) from error
+            f"The file is not separated by commas. The first line of {path.name!r} is {names[0][:60]!r}. "
+            f"Read it yourself, with its separator, and pass the table."
+        )
+    return _unique([name for name in names if name])
 
 
-def _read(path: Path | None, wanted: Sequence[str]) -> pd.DataFrame:
-    assert path is not None
-    if _kind(path) == "csv":  # only empty fields and NA are missing: a category called "None" stays a category
-        return pd.read_csv(path, usecols=list(wanted), keep_default_na=False, na_values=["", "NA"], low_memory=False)
-    return pd.read_parquet(path, columns=list(wanted))
+def _read(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    try:
+        if _kind(path) == "csv":  # only empty fields and NA are missing: a category called "None" stays a category
+            missing = {"keep_default_na": False, "na_values": ["", "NA"]}
+            return pd.read_csv(path, usecols=list(wanted), low_memory=False, **missing)
+        return pd.read_parquet(path, columns=list(wanted))
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
-def _series(frame: Any, name: str) -> pd.Series:
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    advice = "Check that it is what its ending claims and that it is complete"
+    if isinstance(error, UnicodeDecodeError):
+        advice = "Save it as UTF-8, or read it yourself with its encoding and pass the table"
+    return DataError(f"The file cannot be read. {path.name!r} says: {str(error).strip().rstrip('.')}. {advice}.")
+
+
+def _series(frame: Any, name: Any) -> pd.Series:
     series = frame[name]
+    if isinstance(series, pd.Series):
+        return series
     native = series.to_native()
     if isinstance(native, pd.Series):
         return native
+    if series.dtype.is_integer() and not series.is_empty() and _is_huge(series.min(), series.max()):
+        return pd.Series(series.to_list(), dtype=object)
     if series.dtype.is_numeric() or series.dtype == nw.Boolean:
         return pd.Series(series.cast(nw.Float64).to_numpy(), name=name)
     return series.to_pandas()
 
 
+def _is_huge(low: Any, high: Any) -> bool:
+    return high is not None and not pd.isna(high) and (int(high) > EXACT or int(low) < -EXACT)
+
+
 def plain(series: pd.Series, name: str) -> pd.Series:
     """Turn a column into float64 (NaN is missing) or a categorical without unused categories.
+
+    Whole numbers too long for float64 become categories, so that two ids never melt into one.
 
     Raises
     ------
@@ -134,34 +176,57 @@ def plain(series: pd.Series, name: str) -> pd.Series:
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return pd.Series(series.array.remove_unused_categories(), name=name)
+    if pd.api.types.is_complex_dtype(dtype):
+        raise _complex(name)
+    if pd.api.types.is_integer_dtype(dtype) and len(series) and _is_huge(series.min(), series.max()):
+        return pd.Series(pd.Categorical(series.astype(object)), name=name)
     if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_numeric_dtype(dtype):
-        if pd.api.types.is_complex_dtype(dtype):
-            raise DataError(f"Complex numbers cannot be modelled. Column {name!r} has them. Use real numbers.")
         return pd.Series(series.to_numpy(dtype=float, na_value=np.nan), name=name, copy=False)
-    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
-        raise DataError(
-            f"Dates cannot be modelled as they are. Column {name!r} is {dtype}. Turn it into a number or a category."
-        )
+    dates = (pd.api.types.is_datetime64_any_dtype, pd.api.types.is_timedelta64_dtype)
+    if isinstance(dtype, pd.PeriodDtype) or any(is_date(dtype) for is_date in dates):
+        raise _date(name, dtype)
     return _from_objects(series, name)
+
+
+def _complex(name: str) -> DataError:
+    return DataError(f"Complex numbers cannot be modelled. Column {name!r} has them. Use real numbers.")
+
+
+def _date(name: str, kind: object) -> DataError:
+    return DataError(
+        f"Dates cannot be modelled as they are. Column {name!r} is {kind}. Turn it into a number or a category."
+    )
 
 
 def _from_objects(series: pd.Series, name: str) -> pd.Series:
     values = series.to_numpy(dtype=object, na_value=None)
-    kinds = {type(value) for value in values[:5000]}
-    if kinds & {list, dict, set, tuple, np.ndarray}:
+    kinds = {type(value) for value in values} - {type(None)}
+    if any(issubclass(kind, list | dict | set | tuple | np.ndarray) for kind in kinds):
         raise DataError(f"Cells must hold one value. Column {name!r} holds lists or the like. Unpack it first.")
-    present = [value for value in values if value is not None]
-    if present and not any(isinstance(value, str) for value in present):
+    if any(issubclass(kind, datetime.date | datetime.time | datetime.timedelta) for kind in kinds):
+        raise _date(name, f"made of {some(sorted(kind.__name__ for kind in kinds))}")
+    if any(issubclass(kind, complex | np.complexfloating) for kind in kinds):
+        raise _complex(name)
+    if all(issubclass(kind, str) for kind in kinds):
+        return pd.Series(pd.Categorical(values), name=name)
+    if not any(issubclass(kind, str | bytes) for kind in kinds):
         try:
             numbers = np.array([np.nan if value is None else float(value) for value in values])
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"Column {name!r} mixes kinds of values. Found {some(sorted({type(v).__name__ for v in present}))}. "
-                f"Make it all numbers or all text."
-            ) from error
-        return pd.Series(numbers, name=name)
-    text = [value if value is None or isinstance(value, str) else str(value) for value in values]
-    return pd.Series(pd.Categorical(text), name=name)
+        except (TypeError, ValueError, OverflowError):
+            numbers = None
+        if numbers is not None and np.nanmax(np.abs(numbers), initial=0.0) <= EXACT:
+            return pd.Series(numbers, name=name)
+        if numbers is not None and all(issubclass(kind, int | np.integer) for kind in kinds):
+            return pd.Series(pd.Categorical(values), name=name)
+        if numbers is not None:
+            return pd.Series(numbers, name=name)
+    found = {kind: next(value for value in values if type(value) is kind) for kind in kinds}
+    shown = ", ".join(sorted(f"{kind.__name__} {value!r}" for kind, value in found.items()))
+    if len(kinds) == 1:
+        raise DataError(
+            f"Values of this kind cannot be modelled. Column {name!r} holds {shown}. Make it all numbers or all text."
+        )
+    raise DataError(f"Column {name!r} mixes kinds of values. Found {shown}. Make it all numbers or all text.")
 
 
 def expand_pv(pv: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, list[str]]:
@@ -191,7 +256,8 @@ def expand_pv(pv: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, l
     for name, spec in pv.items():
         if name in names:
             raise DataError(
-                f"A plausible-value set must not be called like a column. {name!r} is both. Rename the set or the column."
+                f"A plausible-value set must not be called like a column. {name!r} is both. "
+                f"Rename the set or the column."
             )
         out[str(name)] = _expand_one(str(name), spec, names)
     return out
@@ -206,10 +272,18 @@ def _expand_one(name: str, spec: Any, names: Sequence[str]) -> list[str]:
             )
         before, after = spec.split("{}")
         pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-        found = {int(match[1]): column for column in names if (match := pattern.fullmatch(column))}
+        pairs = [(int(match[1]), column) for column in names if (match := pattern.fullmatch(column))]
+        found = dict(pairs)
         if not found:
             raise missing_columns([spec], names, f"plausible values of {name!r}")
-        gaps = sorted(set(range(1, max(found) + 1)) - set(found)) if min(found) <= 1 else []
+        if len(found) < len(pairs):
+            twice = next(number for number, column in pairs if column != found[number])
+            same = [column for number, column in pairs if number == twice]
+            raise DataError(
+                f"Plausible values of {name!r} have number {twice} twice. The columns are {some(same)}. "
+                f"List the columns to use."
+            )
+        gaps = sorted(set(range(min(found), max(found) + 1)) - set(found))
         if gaps:
             raise DataError(
                 f"Plausible values of {name!r} have gaps. Missing: {some([spec.format(g) for g in gaps])}. "
@@ -218,7 +292,13 @@ def _expand_one(name: str, spec: Any, names: Sequence[str]) -> list[str]:
         return [found[number] for number in sorted(found)]
     if not isinstance(spec, Iterable):
         raise OptionError(f"The columns of {name!r} are a template or a list. Got {spec!r}. Write 'PV{{}}MATH'.")
-    columns = [str(column) for column in spec]
+    columns = list(spec)
+    wrong = [column for column in columns if not isinstance(column, str)]
+    if wrong:
+        raise OptionError(
+            f"Plausible values are named by their columns. Those of {name!r} hold {wrong[0]!r}. "
+            f"Write a flat list of names, or a template such as 'PV{{}}MATH'."
+        )
     missing = [column for column in columns if column not in names]
     if missing:
         raise missing_columns(missing, names, f"plausible values of {name!r}")
@@ -229,8 +309,3 @@ def _expand_one(name: str, spec: Any, names: Sequence[str]) -> list[str]:
             f"Given: {some(twice or ['none'])}{' twice' if twice else ''}. List each column once."
         )
     return columns
-
-
-def suggest(name: str, names: Sequence[str]) -> str:
-    """Give the nearest column as a question, or nothing."""
-    return near(name, names)

@@ -39,10 +39,11 @@ class WeightStats:
     @classmethod
     def of(cls, w: Array) -> WeightStats:
         """Summarise the weights ``w`` (n,)."""
-        total, mean = float(w.sum()), float(w.mean())
-        spread = float(w.std()) / mean if mean else float("nan")
-        squares = float((w**2).sum())
-        return cls(len(w), mean, total, float(w.min()), float(w.max()), spread, total**2 / squares if squares else 0.0)
+        total, mean, largest = float(w.sum()), float(w.mean()), float(w.max())
+        v = w / largest if largest > 0 else w  # squares of very large or small weights would leave the range of floats
+        squares = float((v**2).sum())
+        spread = float(v.std() / v.mean()) if squares else float("nan")
+        return cls(len(w), mean, total, float(w.min()), largest, spread, float(v.sum()) ** 2 / squares if squares else 0.0)
 
 
 def check_values(w: Array, column: str, labels: Sequence[object]) -> None:

@@ -76,7 +76,11 @@ class Compiled:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping Assert|.*BLAS.*|.*explicit.*dtype.*")
             self.function = pytensor.function(
-                graph.inputs, list(graph.outputs.values()), mode=ENGINES[engine](), trust_input=True, on_unused_input="ignore"
+                graph.inputs,
+                list(graph.outputs.values()),
+                mode=ENGINES[engine](),
+                trust_input=True,
+                on_unused_input="ignore",
             )
 
     def put(self, arrays: list[np.ndarray]) -> list[Any]:

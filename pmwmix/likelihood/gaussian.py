@@ -114,7 +114,10 @@ def reduce_levels(structure: Structure, data: Inputs, theta: Any, rhs: Column) -
             break
         upper = [split(transposed_times(Lambda, [C[i][j] for i in range(q)])) for j in range(q, len(C))]
         lift = _lifter(data, level)
-        C = [[lift(_schur(C[q + i][q + j], upper[i][0], upper[j][1])) for j in range(len(upper))] for i in range(len(upper))]
+        C = [
+            [lift(_schur(C[q + i][q + j], upper[i][0], upper[j][1])) for j in range(len(upper))]
+            for i in range(len(upper))
+        ]
         rhs = [lift(_schur(rhs[q + i], upper[i][0], pair[1])) for i in range(len(upper))]
     return Reduction(logdets, pairs)
 
@@ -150,7 +153,7 @@ def _lifter(data: Inputs, level: int) -> Callable[[Any], Any]:
 
 def schur_total(data: Inputs, S0: Any, reduction: Reduction) -> Any:
     """S = S0 - sum over all units of w B'B, in the size of S0 (theory, eq. 9)."""
-    S = S0
+    S: Any = S0
     for level, (left, right) in enumerate(reduction.pairs):
         for a, b in zip(left, right, strict=True):
             if a is not None and b is not None:
@@ -224,10 +227,10 @@ def objective_graph(structure: Structure) -> Graph:
 def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) -> dict[str, Any]:
     """Gradient per top-level unit, its sum, and the Hessian; with ``zr`` also the mixed derivatives."""
     if zr is None:
-        score = pytensor.grad(value, own)
+        score = _grad(value, own)
         gradient = score.sum(axis=1)
         return {f"{name}_score": score, f"{name}_t": gradient, f"{name}_tt": _jacobian(gradient, [theta])[0]}
-    score, by_zr = pytensor.grad(value, [own, zr])
+    score, by_zr = _grad(value, [own, zr])
     gradient = score.sum(axis=1)
     second, mixed = _jacobian(gradient, [theta, zr])
     out = {f"{name}_score": score, f"{name}_t": gradient, f"{name}_tt": second}
@@ -236,18 +239,23 @@ def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) ->
 
 def _log_det_derivatives(Sxx: Any, own: Any, theta: Any) -> dict[str, Any]:
     """Differentiate log det S_xx by Jacobi's formula, d log det S = tr(S⁻¹ dS) (theory, eq. 11)."""
-    score = pytensor.grad(None, own, known_grads={Sxx: matrix_inverse(Sxx)})
+    score = _grad(None, own, known_grads={Sxx: matrix_inverse(Sxx)})
     gradient = score.sum(axis=1)
     second = _jacobian(gradient, [theta])[0]
     return {"R": slogdet(Sxx)[1], "R_score": score, "R_t": gradient, "R_tt": second}
 
 
+def _grad(value: Any, wrt: Any, **options: Any) -> Any:
+    return pytensor.grad(value, wrt, **options)
+
+
 def _jacobian(gradient: Any, wrt: list[Any]) -> list[Any]:
     n = gradient.type.shape[0]
     if n == 1:
-        rows = pytensor.grad(gradient[0], wrt, disconnected_inputs="ignore")
-        return [row[None] for row in rows]
-    return jacobian(gradient, wrt, vectorize=True, disconnected_inputs="ignore")
+        only = _grad(gradient[0], wrt, disconnected_inputs="ignore")
+        return [row[None] for row in only]
+    rows: Any = jacobian(gradient, wrt, vectorize=True, disconnected_inputs="ignore")
+    return rows
 
 
 def schur_graph(structure: Structure) -> Graph:
@@ -257,5 +265,5 @@ def schur_graph(structure: Structure) -> Graph:
     theta = pt.tensor("theta", shape=(layout.n_theta,))
     fixed_only = reduce_levels(structure, data, lambda level, k: theta[k], [data.zx[a] for a in range(sum(layout.q))])
     S = schur_total(data, data.S0[:p, :p], fixed_only)
-    derivative = jacobian(S.ravel(), theta, vectorize=True) if p > 1 else pytensor.grad(S[0, 0], theta)[None]
+    derivative: Any = jacobian(S.ravel(), theta, vectorize=True) if p > 1 else _grad(S[0, 0], theta)[None]
     return Graph([theta, *data.flat()], {"S": S, "S_t": derivative.reshape((p, p, layout.n_theta))})

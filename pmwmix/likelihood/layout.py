@@ -97,6 +97,20 @@ class ThetaLayout:
             out.append(new)
         return self.pack(out)
 
+    def boundary_candidates(self, theta: Array, near: float = 0.5) -> list[Array]:
+        """List points with one or all small diagonal entries of Λ at exactly zero, in canonical spelling.
+
+        The first one is theta itself, canonical: the same ΛΛ' in its one spelling.
+        """
+        canonical = self.canonical(theta)
+        small = [k for k in np.flatnonzero(self.diagonal) if 0 < canonical[k] < near]
+        out = [canonical]
+        for group in [*([k] for k in small), small] if len(small) > 1 else [small] if small else []:
+            changed = canonical.copy()
+            changed[group] = 0.0
+            out.append(self.canonical(changed, tol=0.0))
+        return out
+
 
 def semidefinite_cholesky(Psi: Array, tol: float = 0.0) -> Array:
     """Factor a positive semidefinite matrix as LL' with a nonnegative diagonal; a pivot <= tol gives a zero column."""

@@ -108,7 +108,9 @@ def conditional_modes(
         if level > 0:
             parent = blocks.parents[level - 1]
             cross = -gain @ above_V
-            joint = np.concatenate([np.concatenate([V, cross], 2), np.concatenate([cross.transpose(0, 2, 1), above_V], 2)], 1)
+            joint = np.concatenate(
+                [np.concatenate([V, cross], 2), np.concatenate([cross.transpose(0, 2, 1), above_V], 2)], 1
+            )
             above_V = joint[parent]
             above_b = np.concatenate([b.T, above_b])[:, parent]
     return out

@@ -13,7 +13,6 @@ from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.graph.replace import _vectorize_node
-from pytensor.tensor.variable import TensorVariable
 
 
 class SegmentSum(Op):
@@ -21,7 +20,7 @@ class SegmentSum(Op):
 
     __props__ = ()
 
-    def make_node(self, values: Any, index: Any, like: Any) -> Apply:
+    def make_node(self, values: Any, index: Any, like: Any) -> Apply:  # type: ignore[override]
         values, index, like = pt.as_tensor(values), pt.as_tensor(index), pt.as_tensor(like)
         out = pt.TensorType(values.dtype, (*values.type.shape[:-1], like.type.shape[-1]))()
         return Apply(self, [values, index, like], [out])
@@ -49,7 +48,7 @@ class Spread(Op):
 
     __props__ = ()
 
-    def make_node(self, values: Any, index: Any) -> Apply:
+    def make_node(self, values: Any, index: Any) -> Apply:  # type: ignore[override]
         values, index = pt.as_tensor(values), pt.as_tensor(index)
         out = pt.TensorType(values.dtype, (*values.type.shape[:-1], index.type.shape[-1]))()
         return Apply(self, [values, index], [out])
@@ -69,12 +68,12 @@ class Spread(Op):
         return [[True], [False]]
 
 
-def segment_sum(values: Any, index: Any, like: Any) -> TensorVariable:
+def segment_sum(values: Any, index: Any, like: Any) -> Any:
     """Sum the last axis of ``values`` by ``index`` into as many entries as the last axis of ``like`` has."""
     return SegmentSum()(values, index, like)
 
 
-def spread(values: Any, index: Any) -> TensorVariable:
+def spread(values: Any, index: Any) -> Any:
     """Repeat the last axis of ``values`` by ``index``; the transpose of `segment_sum`."""
     return Spread()(values, index)
 

@@ -125,7 +125,7 @@ class InverseLogDet(Op):
 
     __props__ = ()
 
-    def make_node(self, M: Any) -> Apply:
+    def make_node(self, M: Any) -> Apply:  # type: ignore[override]
         M = pt.as_tensor(M)
         return Apply(self, [M], [M.type(), pt.TensorType(M.dtype, M.type.shape[:-2])()])
 

@@ -148,7 +148,10 @@ def standardise(
 
     x_at = [position(n, c, intercept is not None and n != "Intercept") for n, c in zip(x_names, x, strict=True)]
     z_at = [
-        [position(n, c, "Intercept" in term.names and n != "Intercept") for n, c in zip(term.names, term.values, strict=True)]
+        [
+            position(n, c, "Intercept" in term.names and n != "Intercept")
+            for n, c in zip(term.names, term.values, strict=True)
+        ]
         for term in random
     ]
     y_at = []
