@@ -122,7 +122,7 @@ def single(
     names = component_names(frame)
     values = variance_components(frame, fit.Psi, fit.sigma)
     variance = np.diag(fit.vcov)[p:].copy()
-    variance[:-1][_undetermined(names, values)] = np.nan
+    variance[:-1][_undetermined(names, values) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
     levels = [level.name for level in frame.hierarchy.levels]
     return FitResult(

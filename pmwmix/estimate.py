@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from pmwmix.frame import Clusters, DesignColumns, ModelFrame
 from pmwmix.likelihood.crossproducts import Blocks, build
@@ -18,10 +19,11 @@ from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.objective import Objective, Point
 from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
 from pmwmix.optimise import Optimum, Status, minimise
-from pmwmix.variance import VARIANCES, VarianceInput
+from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
 
 Array = np.ndarray
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
+FLAT_CURVATURE = 1e-7  # curvature of the profiled likelihood below this share of the largest counts as none
 COLLINEAR_TOL = 1e-11  # of a standardised column's squared length that the columns before it leave unexplained
 
 
@@ -43,6 +45,8 @@ class Estimate:
         Covariance of (beta, variance components, sigma²).
     boundary : ndarray of bool, shape (n_theta,)
         Parameters held at the boundary.
+    flat : ndarray of bool, shape (n_theta,)
+        Parameters that the data do not identify.
     status : Status
     converged, singular : bool
     n_steps : int
@@ -58,6 +62,7 @@ class Estimate:
     loglik: float
     vcov: Array
     boundary: Array
+    flat: Array
     status: Status
     converged: bool
     singular: bool
@@ -192,13 +197,14 @@ def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters:
     )
     point = optimum.point
     boundary = boundary_parameters(layout, point.theta)
-    flat = _unidentified(point, boundary)
+    flat = flat_directions(point, boundary)
     singular = bool(boundary.any())
     status = optimum.status
     if optimum.converged:
-        status = Status.FLAT if flat else Status.SINGULAR if singular else Status.CONVERGED
+        status = Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED
     transform = problem.transforms[k]
-    V = _covariance(problem, point, boundary, k, vcov, clusters)
+    basis = moving_basis(len(point.beta), boundary, flat)
+    V = _covariance(problem, point, basis, k, vcov, clusters)
     J = transform.jacobian(layout, point.theta, point.sigma)
     V = J @ V @ J.T
     sigma = transform.y_scale * point.sigma
@@ -210,6 +216,7 @@ def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters:
         loglik=_loglik(problem, point, transform),
         vcov=V,
         boundary=boundary,
+        flat=np.abs(flat).max(axis=1, initial=0.0) > 0.01,
         status=status,
         converged=optimum.converged,
         singular=singular,
@@ -242,24 +249,35 @@ def boundary_parameters(layout: ThetaLayout, theta: Array) -> Array:
     return out
 
 
-def _unidentified(point: Point, boundary: Array) -> bool:
-    free = ~boundary
-    if not free.any():
-        return False
-    H = point.hessian[np.ix_(free, free)]
-    values = np.linalg.eigvalsh(H)
-    return bool(values[0] < 1e-9 * max(values[-1], 1e-300))
+def flat_directions(point: Point, boundary: Array) -> Array:
+    """Orthonormal directions (n_theta, m) in which the profiled likelihood does not curve: not identified."""
+    free = np.flatnonzero(~boundary)
+    out = np.zeros((len(boundary), 0))
+    if not len(free):
+        return out
+    values, vectors = np.linalg.eigh(point.hessian[np.ix_(free, free)])
+    flat = values < FLAT_CURVATURE * max(float(values.max()), 1e-300)
+    out = np.zeros((len(boundary), int(flat.sum())))
+    out[free] = vectors[:, flat]
+    return out
 
 
-def _covariance(problem: Problem, point: Point, boundary: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
+def moving_basis(p: int, boundary: Array, flat: Array) -> Array:
+    """Orthonormal basis (P, r) of the directions that are neither on the boundary nor flat."""
+    t = len(boundary)
+    fixed = np.hstack([np.eye(t)[:, boundary], flat])
+    inside = scipy.linalg.null_space(fixed.T) if fixed.shape[1] else np.eye(t)
+    return scipy.linalg.block_diag(np.eye(p), inside, np.eye(1))
+
+
+def _covariance(problem: Problem, point: Point, basis: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
     p, n_top = len(point.beta), problem.blocks.n_units[-1]
-    free = np.concatenate([np.ones(p, dtype=bool), ~boundary, [True]])
     scale = problem.top_scale
     method: Callable[[VarianceInput], Array] = VARIANCES[vcov]
     scores = None if vcov == "model" else scale * problem.objective.scores(point, k)
     psu = np.arange(n_top) if clusters is None else clusters.psu
     stratum = np.zeros(n_top, dtype=np.int64) if clusters is None else clusters.stratum
-    return method(VarianceInput(scale * point.information, scores, p, free, psu, stratum))
+    return method(VarianceInput(scale * point.information, scores, p, basis, psu, stratum))
 
 
 def satterthwaite(problem: Problem, fit: Estimate) -> Array:
@@ -276,21 +294,14 @@ def satterthwaite(problem: Problem, fit: Estimate) -> Array:
     """
     point, p = fit.point, len(fit.beta)
     S, S_t = problem.objective.schur_derivative(point.theta)
-    free = np.concatenate([np.ones(p, dtype=bool), ~fit.boundary, [True]])
-    A = _covariance_of_variances(point.information * problem.top_scale, p, free)
+    basis = moving_basis(p, fit.boundary, flat_directions(point, fit.boundary))
+    A = inverse_along(point.information * problem.top_scale, basis)[p:, p:]
     inverse = np.linalg.inv(S)
     U = inverse @ fit.transform.A_x.T  # S⁻¹ A_x' e_c for every raw coefficient c
     V = point.sigma**2 * np.einsum("ac,ab,bc->c", U, S, U)
     by_theta = -(point.sigma**2) * np.einsum("ac,abk,bc->ck", U, S_t, U)
     gradient = np.concatenate([by_theta, 2.0 * V[:, None]], axis=1)
     return 2.0 * V**2 / np.einsum("ck,kl,cl->c", gradient, A, gradient)
-
-
-def _covariance_of_variances(information: Array, p: int, free: Array) -> Array:
-    """Covariance of (theta, log sigma) with beta profiled out; zero for parameters on the boundary."""
-    out = np.zeros_like(information)
-    out[np.ix_(free, free)] = np.linalg.pinv(information[np.ix_(free, free)], hermitian=True)
-    return out[p:, p:]
 
 
 def fit_all(

@@ -250,8 +250,8 @@ def _pv_notes(sets: Any, formula: ModelFormula, names: Sequence[str]) -> tuple[s
         alone = [column for column in columns if column in formula.variables]
         if alone and len(columns) > 1:
             notes.append(
-                f"Column {alone[0]!r} is one of the {len(columns)} plausible values of {name!r} and stands in the formula "
-                f"alone: the standard errors leave measurement error out. Write {name!r} to use them all."
+                f"Column {alone[0]!r} is one of the {len(columns)} plausible values of {name!r} and stands in the "
+                f"formula alone: the standard errors leave measurement error out. Write {name!r} to use them all."
             )
     return tuple(notes)
 
@@ -393,9 +393,10 @@ def _positive(
         if len(values) and not np.all(values > 0):
             labels = _row_labels(columns, factor, rows)
             check_values(values, name, labels)
-            zero[name] = int((values == 0).sum())
+            gone = rows[values == 0]
+            zero[name] = int(keep[gone].sum())
             keep = keep.copy()
-            keep[rows[values == 0]] = False
+            keep[gone] = False
         elif len(values) and np.isinf(values).any():
             check_values(values, name, _row_labels(columns, factor, rows))
     return keep, zero
@@ -420,7 +421,11 @@ def _by_level(weights: Mapping[str, str | None], hierarchy: Hierarchy, given: An
 
 
 def _weigh(
-    by_level: Sequence[str | None], columns: Mapping[str, pd.Series], hierarchy: Hierarchy, conditional: bool, scale: Any
+    by_level: Sequence[str | None],
+    columns: Mapping[str, pd.Series],
+    hierarchy: Hierarchy,
+    conditional: bool,
+    scale: Any,
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     totals: list[Array | None] = [None if by_level[0] is None else columns[by_level[0]].to_numpy()]
     for level, name in zip(hierarchy.levels, by_level[1:], strict=True):
@@ -546,7 +551,8 @@ def _design_code(columns: Mapping[str, pd.Series], name: str) -> tuple[Array, li
     missing = int(column.isna().sum())
     if missing:
         raise DesignError(
-            f"Design columns must be complete. Column {name!r} is missing in {missing} rows. Fill it or drop those rows."
+            f"Design columns must be complete. Column {name!r} is missing in {missing} rows. "
+            f"Fill it or drop those rows."
         )
     return code([column])
 
@@ -573,7 +579,8 @@ def _check_size(frame: ModelFrame) -> None:
     p = len(frame.designs[0].x.names)
     if p == 0:
         raise DataError(
-            f"The model has no fixed column. The fixed part is {frame.formula.fixed!r}. Keep the intercept or a predictor."
+            f"The model has no fixed column. The fixed part is {frame.formula.fixed!r}. "
+            f"Keep the intercept or a predictor."
         )
     if frame.n <= p:
         raise DataError(
@@ -583,7 +590,8 @@ def _check_size(frame: ModelFrame) -> None:
     for name, y in ((frame.formula.response, y) for part in frame.designs for y in part.y):
         if float(np.ptp(y)) == 0.0:
             raise DataError(
-                f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. Check the column and the filter."
+                f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. "
+                f"Check the column and the filter."
             )
     right = [*frame.formula.fixed_variables, *(v for term in frame.formula.random for v in term.variables)]
     if frame.formula.response in right:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -94,8 +95,9 @@ def code(columns: Sequence[pd.Series]) -> tuple[Array, list[object]]:
     texts = []
     for value in unique:
         words: list[str] = []
+        rest = int(value)
         for _, names in reversed(parts):
-            value, digit = divmod(int(value), len(names))
+            rest, digit = divmod(rest, len(names))
             words.insert(0, label_text(names[digit]))
         texts.append(":".join(words))
     return joint.astype(np.int64), list(texts)
@@ -132,15 +134,15 @@ def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) 
     terms = [factors[key] for key in dict.fromkeys(tuple(sorted(term.factors)) for term in random)]
     coded = [(term, *code([columns[name] for name in term.factors])) for term in terms]
     coded.sort(key=lambda item: -len(item[2]))
-    for (lower, low_code, low_labels), (upper, up_code, up_labels) in zip(coded[:-1], coded[1:], strict=True):
+    for (lower, low_code, low_labels), (upper, up_code, up_labels) in pairwise(coded):
         _check_nested(lower, low_code, low_labels, upper, up_code, up_labels)
     levels = _sorted_levels(coded)
     lowest = levels[0].index
     sizes = np.bincount(lowest, minlength=levels[0].n)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     order = None if np.all(lowest[1:] >= lowest[:-1]) else np.argsort(lowest, kind="stable")
-    parents = tuple(_first_of(up.index, low.index, low.n) for low, up in zip(levels[:-1], levels[1:], strict=True))
-    single = tuple(up.name for low, up in zip(levels[:-1], levels[1:], strict=True) if up.n == low.n)
+    parents = tuple(_first_of(up.index, low.index, low.n) for low, up in pairwise(levels))
+    single = tuple(up.name for low, up in pairwise(levels) if up.n == low.n)
     return Hierarchy(levels, order, starts, parents, single)
 
 
@@ -161,13 +163,19 @@ def _check_nested(
     units = list(dict.fromkeys(low_code[stray].tolist()))
     first = units[0]
     homes = [up_labels[u] for u in dict.fromkeys(up_code[low_code == first].tolist())]
-    nested = "/".join(f"`{f}`" if not f.isidentifier() else f for f in (*upper.factors, *lower.factors))
+    inside = [_nested(lower, upper), _nested(upper, lower)]
     raise NotSupportedError(
         f"Grouping factors {lower.group!r} and {upper.group!r} are not nested, and crossed random effects are not "
         f"supported yet. {lower.group} {low_labels[first]!r} stands in {upper.group} {some(homes, 3)}, and "
-        f"{len(units)} of {len(low_labels)} units do the like. If the ids of {lower.group!r} start again in every "
-        f"{upper.group!r}, write (1 | {nested}); otherwise keep one of the two."
+        f"{len(units)} of {len(low_labels)} units do the like. If the ids of {upper.group!r} start again in every "
+        f"{lower.group!r}, write (1 | {inside[0]}), if it is the other way round (1 | {inside[1]}); otherwise keep one "
+        f"of the two."
     )
+
+
+def _nested(outer: RandomTerm, inner: RandomTerm) -> str:
+    names = dict.fromkeys((*outer.factors[::-1], *inner.factors[::-1]))
+    return "/".join(name if name.isidentifier() else f"`{name}`" for name in names)
 
 
 def _sorted_levels(coded: list) -> tuple[Level, ...]:

@@ -121,7 +121,7 @@ def _spelled(array: Any) -> Any:
     """Categories as text, so that new data, a file and the fit agree whatever the categories were made of."""
     if not isinstance(array, pd.Categorical) or all(isinstance(c, str) for c in array.categories):
         return array
-    return array.rename_categories([str(c) for c in array.categories])
+    return array.rename_categories(str)
 
 
 def _reason(error: BaseException) -> str:
@@ -139,8 +139,8 @@ def _check_categories(column: pd.Series, name: str, text: str) -> None:
         found = column.nunique() if called else 2
         if found > MAX_CATEGORIES:
             raise DataError(
-                f"Column {name!r} would become {found} dummy columns. {called and called[0]!r} makes one of every value. "
-                f"Use it as a number, or as a group: (1 | {name})."
+                f"Column {name!r} would become {found} dummy columns. {called[0] if called else name!r} makes one of "
+                f"every value. Use it as a number, or as a group: (1 | {name})."
             )
         return
     found = len(column.cat.categories)

@@ -133,7 +133,8 @@ class Rows:
             names = tuple(n for block in self.design.blocks if block.level == position for n in block.matrix.names)
             raw = transform.y_scale * b @ A.T
             variance = transform.y_scale**2 * np.einsum("ia,gab,ib->gi", A, V, A)
-            out.append(LevelModes(level.name, level.factors, level.labels, names, raw, np.sqrt(np.maximum(variance, 0))))
+            se = np.sqrt(np.maximum(variance, 0))
+            out.append(LevelModes(level.name, level.factors, level.labels, names, raw, se))
         return out
 
     @property
@@ -142,14 +143,14 @@ class Rows:
         return self.design.y[self.k]
 
     def marginal(self) -> Array:
-        """Fixed part X beta (n,)."""
+        """Give the fixed part X beta (n,)."""
         out = np.zeros(self.frame.n)
         for j, value in zip(self.problem.kept, self.fit.beta, strict=True):
             out += value * self.design.x.columns[j]
         return out
 
     def conditional(self) -> Array:
-        """Fixed part plus conditional modes (n,)."""
+        """Add the conditional modes to the fixed part (n,)."""
         out = self.marginal()
         for position, modes in enumerate(self.modes()):
             index = self.frame.hierarchy.levels[position].index
@@ -174,11 +175,11 @@ class SavedRows:
         return self.saved_modes
 
     def marginal(self) -> Array:
-        """Fixed part X beta (n,)."""
+        """Give the fixed part X beta (n,)."""
         return self.saved_marginal
 
     def conditional(self) -> Array:
-        """Fixed part plus conditional modes (n,)."""
+        """Add the conditional modes to the fixed part (n,)."""
         return self.saved_conditional
 
 

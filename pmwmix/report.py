@@ -47,8 +47,8 @@ def _facts(fit: FitResult) -> list[tuple[str, str]]:
         facts.append(("Pooled fits", str(fit.n_pv)))
     facts.append(("Rows", _rows(fit)))
     if s.weighted:
-        listed = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
-        facts.append(("Weights", f"{columns}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
+        given = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
+        facts.append(("Weights", f"{given}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
         facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
     facts.append(("Standard errors", _variance_words(fit)))
     name = "Pseudo-log-likelihood" if s.weighted else "REML log-likelihood" if s.method == "reml" else "Log-likelihood"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pmwmix.results import FitResult
 
 FORMAT = 1
+PLAIN = ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link")
 Arrays = dict[str, np.ndarray]
 
 
@@ -90,7 +91,7 @@ def _pack(fit: FitResult, arrays: Arrays, key: str) -> dict[str, Any]:
         "n_groups": {str(name): int(n) for name, n in fit.n_groups.items()},
         "icc": {"series": {str(k): float(v) for k, v in icc.items()}} if isinstance(icc, pd.Series) else float(icc),
         "weight_stats": _frame_out(fit.weight_stats),
-        "plain": {n: getattr(fit, n) for n in ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link")},
+        "plain": {name: getattr(fit, name) for name in PLAIN},
         "notes": list(fit.notes),
         "settings": dataclasses.asdict(fit.settings),
         "index": _index_out(fit.index, arrays, key),
@@ -130,7 +131,8 @@ def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
         "each": [_unpack(one, arrays, f"{key}/{number}") for number, one in enumerate(meta["each"])],
     }
     if meta["pooled"]:
-        out["pooled"] = Pooled(**{part.name: arrays[f"{key}/pooled/{part.name}"] for part in dataclasses.fields(Pooled)})
+        parts = [part.name for part in dataclasses.fields(Pooled)]
+        out["pooled"] = Pooled(**{name: arrays[f"{key}/pooled/{name}"] for name in parts})
     if f"{key}/satterthwaite" in arrays:
         degrees = arrays[f"{key}/satterthwaite"]
         out["satterthwaite"] = lambda: degrees
@@ -187,7 +189,12 @@ def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
 def _rows_in(meta: dict[str, Any], arrays: Arrays, key: str) -> SavedRows:
     modes = [
         LevelModes(
-            one["group"], tuple(one["factors"]), one["labels"], tuple(one["terms"]), arrays[f"{key}/b{n}"], arrays[f"{key}/b_se{n}"]
+            one["group"],
+            tuple(one["factors"]),
+            one["labels"],
+            tuple(one["terms"]),
+            arrays[f"{key}/b{n}"],
+            arrays[f"{key}/b_se{n}"],
         )
         for n, one in enumerate(meta["levels"])
     ]
@@ -205,7 +212,9 @@ def _rows_in(meta: dict[str, Any], arrays: Arrays, key: str) -> SavedRows:
 
 
 def _mean_out(value: Any) -> Any:
-    return {"by": [str(i) for i in value.index], "mean": value.tolist()} if isinstance(value, pd.Series) else float(value)
+    if isinstance(value, pd.Series):
+        return {"by": [str(i) for i in value.index], "mean": value.tolist()}
+    return float(value)
 
 
 def _mean_in(value: Any) -> Any:
@@ -213,7 +222,7 @@ def _mean_in(value: Any) -> Any:
 
 
 def _spec_out(spec: ModelSpec | None) -> Any:
-    """Formula and state of the transformations; categories are kept beside, the structure follows from the formula."""
+    """Spell formula and state of the transformations; categories are kept beside, the formula gives the structure."""
     if spec is None:
         return None
     return {"formula": " + ".join(["0", *(str(term) for term in spec.formula)]), "state": _tagged(spec.transform_state)}
@@ -222,7 +231,8 @@ def _spec_out(spec: ModelSpec | None) -> Any:
 def _spec_in(meta: Any) -> ModelSpec | None:
     if meta is None:
         return None
-    return ModelSpec(formula=meta["formula"], transform_state=_untagged(meta["state"]), output="numpy", na_action="ignore")
+    state = _untagged(meta["state"])
+    return ModelSpec(formula=meta["formula"], transform_state=state, output="numpy", na_action="ignore")
 
 
 def _tagged(value: Any) -> Any:

@@ -39,9 +39,9 @@ class Table:
 
     def __init__(self, data: Any) -> None:
         self._path = Path(data) if isinstance(data, str | Path) else None
-        self._frame = None if self._path is not None else _native(data)
+        self._frame: Any = None if self._path is not None else _native(data)
         self.n_rows = 0
-        self.names = _path_columns(self._path) if self._path is not None else _unique(self._frame.columns)
+        self.names = _path_columns(self._path) if self._path is not None else _unique(getattr(self._frame, "columns", ()))
 
     @property
     def index(self) -> pd.Index:
@@ -131,8 +131,9 @@ def _path_columns(path: Path) -> list[str]:
 def _read(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     try:
         if _kind(path) == "csv":  # only empty fields and NA are missing: a category called "None" stays a category
-            missing = {"keep_default_na": False, "na_values": ["", "NA"]}
-            return pd.read_csv(path, usecols=list(wanted), low_memory=False, **missing)
+            return pd.read_csv(
+                path, usecols=list(wanted), low_memory=False, keep_default_na=False, na_values=["", "NA"]
+            )
         return pd.read_parquet(path, columns=list(wanted))
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
@@ -156,7 +157,7 @@ def _series(frame: Any, name: Any) -> pd.Series:
         return pd.Series(series.to_list(), dtype=object)
     if series.dtype.is_numeric() or series.dtype == nw.Boolean:
         return pd.Series(series.cast(nw.Float64).to_numpy(), name=name)
-    return series.to_pandas()
+    return native.to_pandas()  # narwhals' own turns missing cells of a pyarrow dictionary into a category
 
 
 def _is_huge(low: Any, high: Any) -> bool:
@@ -199,7 +200,7 @@ def _date(name: str, kind: object) -> DataError:
 
 
 def _from_objects(series: pd.Series, name: str) -> pd.Series:
-    values = series.to_numpy(dtype=object, na_value=None)
+    values = series.astype(object).array.to_numpy(dtype=object, na_value=None)
     kinds = {type(value) for value in values} - {type(None)}
     if any(issubclass(kind, list | dict | set | tuple | np.ndarray) for kind in kinds):
         raise DataError(f"Cells must hold one value. Column {name!r} holds lists or the like. Unpack it first.")
@@ -277,10 +278,10 @@ def _expand_one(name: str, spec: Any, names: Sequence[str]) -> list[str]:
         if not found:
             raise missing_columns([spec], names, f"plausible values of {name!r}")
         if len(found) < len(pairs):
-            twice = next(number for number, column in pairs if column != found[number])
-            same = [column for number, column in pairs if number == twice]
+            again = next(number for number, column in pairs if column != found[number])
+            same = [column for number, column in pairs if number == again]
             raise DataError(
-                f"Plausible values of {name!r} have number {twice} twice. The columns are {some(same)}. "
+                f"Plausible values of {name!r} have number {again} twice. The columns are {some(same)}. "
                 f"List the columns to use."
             )
         gaps = sorted(set(range(min(found), max(found) + 1)) - set(found))

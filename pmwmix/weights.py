@@ -43,7 +43,8 @@ class WeightStats:
         v = w / largest if largest > 0 else w  # squares of very large or small weights would leave the range of floats
         squares = float((v**2).sum())
         spread = float(v.std() / v.mean()) if squares else float("nan")
-        return cls(len(w), mean, total, float(w.min()), largest, spread, float(v.sum()) ** 2 / squares if squares else 0.0)
+        effective = float(v.sum()) ** 2 / squares if squares else 0.0
+        return cls(len(w), mean, total, float(w.min()), largest, spread, effective)
 
 
 def check_values(w: Array, column: str, labels: Sequence[object]) -> None:

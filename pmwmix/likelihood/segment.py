@@ -32,11 +32,11 @@ class SegmentSum(Op):
         sums = [np.bincount(index, weights=row, minlength=n) for row in flat]
         output_storage[0][0] = np.array(sums, dtype=values.dtype).reshape((*values.shape[:-1], n))
 
-    def infer_shape(self, fgraph: Any, node: Apply, shapes: Any) -> Any:
+    def infer_shape(self, node: Apply, shapes: Any) -> Any:
         return [(*shapes[0][:-1], shapes[2][-1])]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
-        values, index, _ = inputs
+        _, index, _ = inputs
         return [spread(cotangents[0], index), disconnected_type(), disconnected_type()]
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
@@ -57,7 +57,7 @@ class Spread(Op):
         values, index = inputs
         output_storage[0][0] = np.take(values, index, axis=-1)
 
-    def infer_shape(self, fgraph: Any, node: Apply, shapes: Any) -> Any:
+    def infer_shape(self, node: Apply, shapes: Any) -> Any:
         return [(*shapes[0][:-1], shapes[1][-1])]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:

@@ -108,7 +108,8 @@ def _batched(M: Matrix) -> tuple[Any, Callable[[Column], Pair]]:
     zero = pt.zeros_like(M[0][0])
     full = [[M[max(i, j)][min(i, j)] for j in range(q)] for i in range(q)]
     rows = [pt.stack([zero if x is None else x for x in row], axis=-1) for row in full]
-    inverse, logdet = InverseLogDet()(pt.stack(rows, axis=-2))
+    both: Any = InverseLogDet()(pt.stack(rows, axis=-2))
+    inverse, logdet = both
 
     def split(column: Column) -> Pair:
         right = [total([product(inverse[..., i, j], column[j]) for j in range(q)]) for i in range(q)]
@@ -133,11 +134,12 @@ class InverseLogDet(Op):
         output_storage[0][0] = np.linalg.inv(inputs[0])
         output_storage[1][0] = np.linalg.slogdet(inputs[0])[1]
 
-    def infer_shape(self, fgraph: Any, node: Apply, shapes: Any) -> Any:
+    def infer_shape(self, node: Apply, shapes: Any) -> Any:
         return [shapes[0], shapes[0][:-2]]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
-        inverse = self(inputs[0])[0]
+        both: Any = self(inputs[0])
+        inverse = both[0]
         by_inverse, by_logdet = cotangents
         out: Any = 0.0
         if not isinstance(by_inverse.type, DisconnectedType):

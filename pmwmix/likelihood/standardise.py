@@ -84,7 +84,7 @@ class Transform:
         return layout.pack(out)
 
     def jacobian(self, layout: ThetaLayout, theta: Array, sigma: float) -> Array:
-        """Derivative of (raw beta, raw variance components, raw sigma²) with respect to (beta, theta, log sigma).
+        """Differentiate (raw beta, raw variance components, raw sigma²) with respect to (beta, theta, log sigma).
 
         Variance components are the lower triangles of the blocks of Psi, column-major, in the order of theta.
         """

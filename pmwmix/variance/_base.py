@@ -24,8 +24,9 @@ class VarianceInput:
         Weighted gradient of every top-level unit; None if the method needs none.
     p : int
         Number of coefficients beta, which come first.
-    free : ndarray of bool, shape (P,)
-        False for parameters on the boundary, which are held fixed.
+    basis : ndarray, shape (P, r)
+        Orthonormal directions in which the parameters can move: those on the boundary are held fixed, and directions
+        that the data do not identify are left out.
     psu : ndarray of int, shape (G,)
         PSU of every top-level unit.
     stratum : ndarray of int, shape (n_psu,)
@@ -34,24 +35,26 @@ class VarianceInput:
     information: Array
     scores: Array | None
     p: int
-    free: Array
+    basis: Array
     psu: Array
     stratum: Array
 
 
-def free_inverse(A: Array, free: Array) -> Array:
-    """Invert the free part of a symmetric matrix; rows and columns of fixed parameters are zero.
+def inverse_along(A: Array, basis: Array) -> Array:
+    """Invert a symmetric matrix in the directions that are free and identified; zero in all others.
 
-    Directions without curvature (not identified) get no variance from here: a pseudo-inverse is taken.
+    Parameters
+    ----------
+    A : ndarray, shape (P, P)
+    basis : ndarray, shape (P, r)
+        Orthonormal columns.
+
+    Returns
+    -------
+    ndarray, shape (P, P)
+        T (T'AT)⁻¹ T'.
     """
-    out = np.zeros_like(A)
-    if not free.any():
-        return out
-    part = A[np.ix_(free, free)]
+    part = basis.T @ A @ basis
     scale = np.sqrt(np.maximum(np.abs(np.diag(part)), 1e-300))
-    scaled = part / np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
-    kept = np.abs(values) > 1e-10 * np.abs(values).max()
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / np.outer(scale, scale)
-    out[np.ix_(free, free)] = inverse
-    return out
+    inverse = np.linalg.inv(part / np.outer(scale, scale)) / np.outer(scale, scale)
+    return basis @ (0.5 * (inverse + inverse.T)) @ basis.T

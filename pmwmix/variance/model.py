@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmwmix.variance._base import VARIANCES, Array, VarianceInput, free_inverse
+from pmwmix.variance._base import VARIANCES, Array, VarianceInput, inverse_along
 
 
 def model(given: VarianceInput) -> Array:
@@ -22,7 +22,7 @@ def model(given: VarianceInput) -> Array:
     """
     A = given.information.copy()
     A[: given.p, given.p :] = A[given.p :, : given.p] = 0.0
-    return free_inverse(A, given.free)
+    return inverse_along(A, given.basis)
 
 
 VARIANCES.add("model", model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmwmix.variance._base import VARIANCES, Array, VarianceInput, free_inverse
+from pmwmix.variance._base import VARIANCES, Array, VarianceInput, inverse_along
 
 
 def meat(scores: Array, psu: Array, stratum: Array) -> Array:
@@ -29,7 +29,7 @@ def meat(scores: Array, psu: Array, stratum: Array) -> Array:
 
 
 def robust(given: VarianceInput) -> Array:
-    """A⁻¹BA⁻¹ over all parameters at once, as GLLAMM, SAS GLIMMIX and Mplus report (theory, eq. 20).
+    """A⁻¹BA⁻¹ over all parameters at once, as GLLAMM reports (theory, eq. 20).
 
     Parameters
     ----------
@@ -38,9 +38,13 @@ def robust(given: VarianceInput) -> Array:
     Returns
     -------
     ndarray, shape (P, P)
+
+    Notes
+    -----
+    SAS GLIMMIX and Mplus print the same without the factor n_h / (n_h - 1).
     """
     assert given.scores is not None
-    bread = free_inverse(given.information, given.free)
+    bread = inverse_along(given.information, given.basis)
     return bread @ meat(given.scores, given.psu, given.stratum) @ bread
 
 
@@ -58,7 +62,7 @@ def robust_block(given: VarianceInput) -> Array:
     A = given.information.copy()
     A[: given.p, given.p :] = A[given.p :, : given.p] = 0.0
     assert given.scores is not None
-    bread = free_inverse(A, given.free)
+    bread = inverse_along(A, given.basis)
     return bread @ meat(given.scores, given.psu, given.stratum) @ bread
 
 
