@@ -98,11 +98,13 @@ def fit(
     chosen = choose_engine(engine)
     resolve_scaling(scaling)
     said = resolve_design(design).override(weights=weights, conditional=conditional, scaling=scaling, pv=pv)
+    _check_design(said, vcov)
     plan = read_center(center)
     parsed = _add_means(parse(formula), plan)
     if not parsed.random:
         raise NotSupportedError(
-            f"Models without a random term are not built yet. The formula is {formula!r}. Add one, such as (1 | school)."
+            f"Models without a random term are not built yet. The formula is {formula!r}. "
+            f"Add one, such as (1 | school)."
         )
     frame = build_frame(parsed, Table(data), said, plan)
     _check_reml(method, frame)
@@ -178,11 +180,19 @@ def _check_names(method: str, family: str, link: str | None, vcov: str | None, n
         )
     if link not in (None, "identity"):
         raise NotSupportedError(f"A gaussian model has the identity link. Asked for link={link!r}. Leave link out.")
-    if vcov is not None:
+    if vcov is not None and vcov != "replicate":
         VARIANCES[vcov]
     nodes = n_agq if isinstance(n_agq, tuple) else (n_agq,)
     if n_agq is not None and not all(isinstance(n, int) and n >= 1 for n in nodes):
         raise OptionError(f"Numbers of quadrature nodes are whole and at least 1. Got n_agq={n_agq!r}. Leave it out.")
+
+
+def _check_design(design: Design, vcov: str | None) -> None:
+    for field, cure in (("replicate_weights", "strata= and psu="), ("fpc", "no finite population correction")):
+        if getattr(design, field) is not None or (vcov == "replicate" and field == "replicate_weights"):
+            raise NotSupportedError(
+                f"Designs with {field} are not built yet. Asked for with {getattr(design, field) or vcov!r}. Use {cure}."
+            )
 
 
 def _add_means(formula: ModelFormula, plan: Sequence[Centring]) -> ModelFormula:

@@ -11,7 +11,7 @@ import pandas as pd
 from pmwmix.errors import OptionError
 from pmwmix.estimate import Estimate, Problem, satterthwaite
 from pmwmix.frame import ModelFrame
-from pmwmix.pool import rubin
+from pmwmix.rubin import rubin
 from pmwmix.predict import Rows, blueprint_of
 from pmwmix.results import FitResult, same_terms
 from pmwmix.settings import Settings
@@ -165,6 +165,11 @@ def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
             f"Fixed columns dropped because they are linear combinations of the ones before them: "
             f"{', '.join(problem.dropped)}."
         )
+    if problem.reml and any(frame.weighted):
+        notes.append(
+            "REML treats weights as numbers of groups (N - p rows are left), so that, unlike under ML, their overall "
+            "scale matters; with weights that sum to the population the correction vanishes."
+        )
     if frame.hierarchy.single_child:
         notes.append(
             f"Every unit of {', '.join(frame.hierarchy.single_child)} has a single unit below it: the variances of the "
@@ -242,7 +247,9 @@ def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:
 def _pooled_status(fits: Sequence[FitResult], stopped: Sequence[str], singular: Sequence[str]) -> str:
     K = len(fits)
     if stopped:
-        return f"Not all of the {K} plausible values converged (number {', '.join(stopped)}): {fits[int(stopped[0]) - 1].status}"
+        first = fits[int(stopped[0]) - 1].status
+        return f"Not all of the {K} plausible values converged (number {', '.join(stopped)}): {first}"
     if singular:
-        return f"All {K} plausible values converged, number {', '.join(singular)} on the boundary: {fits[int(singular[0]) - 1].status}"
+        first = fits[int(singular[0]) - 1].status
+        return f"All {K} plausible values converged, number {', '.join(singular)} on the boundary: {first}"
     return f"All {K} plausible values converged."

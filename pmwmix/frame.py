@@ -16,17 +16,22 @@ from pmwmix.errors import (
     DesignError,
     NotSupportedError,
     OptionError,
-    PmwmixError,
     WeightError,
-    near,
     some,
 )
 from pmwmix.formula import ModelFormula, RandomTerm
 from pmwmix.hierarchy import Hierarchy, code, find_levels
 from pmwmix.matrices import Matrix, evaluate, response
 from pmwmix.scaling import resolve_scaling
-from pmwmix.table import Table, expand_pv
-from pmwmix.weights import WeightStats, check_values, conditional_weights, total_weights, unit_weights
+from pmwmix.table import Table, expand_pv, number_of_pv, pv_notes
+from pmwmix.weights import (
+    WeightStats,
+    check_values,
+    conditional_weights,
+    total_weights,
+    unit_weights,
+    weight_columns,
+)
 
 Array = np.ndarray
 
@@ -161,12 +166,12 @@ def build_frame(
         )
     centrings = find_groups(centrings, formula)
     pv = _pv_columns(design.pv, formula, table.names)
-    n_pv = _number_of_pv(pv)
+    n_pv = number_of_pv(pv)
     columns = _resolve(formula, table, design, centrings, pv)
     model = [name for name in _model_columns(formula, centrings, pv) if name in columns]
     n_read = len(next(iter(columns.values())))
     keep, dropped = _complete(columns, model, n_read)
-    weight_names = _weight_columns(design.weights, formula)
+    weight_names = weight_columns(design.weights, formula)
     keep, zero = _positive(columns, weight_names, formula, keep)
     if not keep.any():
         reason = some([f"{name} ({count})" for name, count in {**dropped, **zero}.items()])
@@ -189,7 +194,7 @@ def build_frame(
         parts.append(_evaluate(formula, hierarchy, local, columns, pv, n_pv))
         means.append(mean)
     notes = _weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
-    notes += _pv_notes(design.pv, formula, table.names)
+    notes += pv_notes(design.pv, formula.variables, table.names)
     frame = ModelFrame(
         formula=formula,
         hierarchy=hierarchy,
@@ -239,33 +244,6 @@ def _pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[
     return expand_pv({name: spec for name, spec in sets.items() if name in formula.variables}, names)
 
 
-def _pv_notes(sets: Any, formula: ModelFormula, names: Sequence[str]) -> tuple[str, ...]:
-    """Say when one plausible value stands in the formula where the whole set could."""
-    notes = []
-    for name, spec in (sets or {}).items():
-        try:
-            columns = expand_pv({name: spec}, names).get(str(name), [])
-        except PmwmixError:  # sets that the formula does not use may be absent
-            continue
-        alone = [column for column in columns if column in formula.variables]
-        if alone and len(columns) > 1:
-            notes.append(
-                f"Column {alone[0]!r} is one of the {len(columns)} plausible values of {name!r} and stands in the "
-                f"formula alone: the standard errors leave measurement error out. Write {name!r} to use them all."
-            )
-    return tuple(notes)
-
-
-def _number_of_pv(pv: Mapping[str, Sequence[str]]) -> int:
-    counts = {name: len(columns) for name, columns in pv.items()}
-    if len(set(counts.values())) > 1:
-        raise OptionError(
-            f"Plausible-value sets used together are paired by number. Their numbers differ: "
-            f"{', '.join(f'{name!r} has {count}' for name, count in counts.items())}. Give lists of equal length."
-        )
-    return next(iter(counts.values()), 1)
-
-
 def _varying(formula: ModelFormula, pv: Mapping[str, Sequence[str]]) -> bool:
     """Whether predictors or the outcome's expression change with the plausible value."""
     right = [*formula.fixed_variables, *(v for term in formula.random for v in term.variables)]
@@ -284,7 +262,7 @@ def _model_columns(formula: ModelFormula, centrings: Sequence[Centring], pv: Map
 def _resolve(
     formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]
 ) -> dict[str, pd.Series]:
-    weights = [name for name in _weight_columns(design.weights, formula).values() if name is not None]
+    weights = [name for name in weight_columns(design.weights, formula).values() if name is not None]
     extra = [name for name in (design.strata, design.psu) if name is not None]
     role = "formula, weights, design, center"
     if isinstance(design.pv, Mapping) and len(pv) < len(design.pv):
@@ -319,60 +297,6 @@ def _complete(columns: Mapping[str, pd.Series], model: Sequence[str], n: int) ->
             dropped[name] = lost
             keep &= ~missing
     return keep, dropped
-
-
-def _weight_columns(weights: Any, formula: ModelFormula) -> dict[str, str | None]:
-    """Key the weight columns by ``"obs"`` / group name, or by position ``"#0"`` when given as a list."""
-    if weights is None:
-        return {}
-    if isinstance(weights, str):
-        return {"#0": weights}
-    if isinstance(weights, Mapping | Sequence):
-        names = list(weights.values()) if isinstance(weights, Mapping) else list(weights)
-        wrong = [name for name in names if name is not None and not isinstance(name, str)]
-        if wrong:
-            raise OptionError(
-                f"Weights are column names. Got {type(wrong[0]).__name__} {wrong[0]!r} among them. "
-                f'Write weights=["W_FSTUWT", "W_FSCHWT"].'
-            )
-    if isinstance(weights, Mapping):
-        groups = list(dict.fromkeys(term.group for term in formula.random))
-        out: dict[str, str | None] = {}
-        for key, column in weights.items():
-            group = _group_key(str(key), groups)
-            if group in out:
-                raise OptionError(
-                    f"A level has one weight. Level {group!r} is given {out[group]!r} and {column!r}. Leave one out."
-                )
-            out[group] = column
-        return out
-    if isinstance(weights, Sequence):
-        levels = ["obs", *{tuple(sorted(term.factors)): term.group for term in formula.random}.values()]
-        if len(names) > len(levels):
-            raise OptionError(
-                f"There are more weights than levels. Given {len(names)}: {some(names)}; the levels are "
-                f"{some(levels)}. Leave out the weights of levels that are not in the model."
-            )
-        return {f"#{position}": name for position, name in enumerate(names)}
-    raise OptionError(
-        f"Weights are column names, bottom-up. Got {type(weights).__name__}. "
-        f'Write weights=["W_FSTUWT", "W_FSCHWT"], or a dict keyed by "obs" and group names.'
-    )
-
-
-def _group_key(key: str, groups: Sequence[str]) -> str:
-    if key == "obs":
-        return key
-    for group in groups:
-        if sorted(group.split(":")) == sorted(key.split(":")):
-            return group
-    matches = [group for group in groups if group.split(":")[0] == key]
-    if len(matches) == 1:
-        return matches[0]
-    raise OptionError(
-        f"Weights are keyed by 'obs' and the groups of the formula. {key!r} is neither.{near(key, [*groups, 'obs'])} "
-        f"The groups are {some(groups)}."
-    )
 
 
 def _positive(

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.pool import Pooled, barnard_rubin
+from pmwmix.rubin import Pooled, barnard_rubin
 from pmwmix.predict import LevelModes, predict_new
 from pmwmix.report import summarise
 from pmwmix.settings import Settings

@@ -20,7 +20,7 @@ from formulaic import ModelSpec
 from pmwmix.centre import Centring, Means
 from pmwmix.errors import DataError, OptionError
 from pmwmix.formula import parse
-from pmwmix.pool import Pooled
+from pmwmix.rubin import Pooled
 from pmwmix.predict import Blueprint, LevelModes, RandomSpec, SavedRows
 from pmwmix.settings import Settings
 
@@ -146,7 +146,8 @@ def _frame_out(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _frame_in(meta: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(meta["data"], index=meta["index"], columns=meta["columns"])
+    frame = pd.DataFrame(meta["data"], index=meta["index"], columns=meta["columns"])
+    return frame.astype({"n": int}) if "n" in frame else frame
 
 
 def _index_out(index: Any, arrays: Arrays, key: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from pmwmix.errors import DataError, OptionError, missing_columns, some
+from pmwmix.errors import DataError, OptionError, PmwmixError, missing_columns, some
 
 Array = np.ndarray
 READERS = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
@@ -41,7 +41,8 @@ class Table:
         self._path = Path(data) if isinstance(data, str | Path) else None
         self._frame: Any = None if self._path is not None else _native(data)
         self.n_rows = 0
-        self.names = _path_columns(self._path) if self._path is not None else _unique(getattr(self._frame, "columns", ()))
+        names = _path_columns(self._path) if self._path is not None else getattr(self._frame, "columns", ())
+        self.names = _unique(names)
 
     @property
     def index(self) -> pd.Index:
@@ -310,3 +311,31 @@ def _expand_one(name: str, spec: Any, names: Sequence[str]) -> list[str]:
             f"Given: {some(twice or ['none'])}{' twice' if twice else ''}. List each column once."
         )
     return columns
+
+
+def number_of_pv(pv: Mapping[str, Sequence[str]]) -> int:
+    """Count the plausible values; sets that are used together must have the same number."""
+    counts = {name: len(columns) for name, columns in pv.items()}
+    if len(set(counts.values())) > 1:
+        raise OptionError(
+            f"Plausible-value sets used together are paired by number. Their numbers differ: "
+            f"{', '.join(f'{name!r} has {count}' for name, count in counts.items())}. Give lists of equal length."
+        )
+    return next(iter(counts.values()), 1)
+
+
+def pv_notes(sets: Mapping[str, Any] | None, used: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Say when one plausible value is among the used columns where the whole set could be."""
+    notes = []
+    for name, spec in (sets or {}).items():
+        try:
+            columns = expand_pv({name: spec}, names).get(str(name), [])
+        except PmwmixError:  # sets that the formula does not use may be absent
+            continue
+        alone = [column for column in columns if column in used]
+        if alone and len(columns) > 1:
+            notes.append(
+                f"Column {alone[0]!r} is one of the {len(columns)} plausible values of {name!r} and stands in the "
+                f"formula alone: the standard errors leave measurement error out. Write {name!r} to use them all."
+            )
+    return tuple(notes)

@@ -1,13 +1,15 @@
-"""Sampling weights: total -> conditional weights per level, checks, and statistics. Numpy only."""
+"""Sampling weights: columns by level, total -> conditional weights, checks, and statistics. Numpy only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pmwmix.errors import WeightError, some
+from pmwmix.errors import OptionError, WeightError, near, some
+from pmwmix.formula import ModelFormula
 
 Array = np.ndarray
 CONSTANT_RTOL = 1e-6  # weight columns are often stored in single precision
@@ -45,6 +47,60 @@ class WeightStats:
         spread = float(v.std() / v.mean()) if squares else float("nan")
         effective = float(v.sum()) ** 2 / squares if squares else 0.0
         return cls(len(w), mean, total, float(w.min()), largest, spread, effective)
+
+
+def weight_columns(weights: Any, formula: ModelFormula) -> dict[str, str | None]:
+    """Key the weight columns by ``"obs"`` / group name, or by position ``"#0"`` when given as a list."""
+    if weights is None:
+        return {}
+    if isinstance(weights, str):
+        return {"#0": weights}
+    if isinstance(weights, Mapping | Sequence):
+        names = list(weights.values()) if isinstance(weights, Mapping) else list(weights)
+        wrong = [name for name in names if name is not None and not isinstance(name, str)]
+        if wrong:
+            raise OptionError(
+                f"Weights are column names. Got {type(wrong[0]).__name__} {wrong[0]!r} among them. "
+                f'Write weights=["W_FSTUWT", "W_FSCHWT"].'
+            )
+    if isinstance(weights, Mapping):
+        groups = list(dict.fromkeys(term.group for term in formula.random))
+        out: dict[str, str | None] = {}
+        for key, column in weights.items():
+            group = _group_key(str(key), groups)
+            if group in out:
+                raise OptionError(
+                    f"A level has one weight. Level {group!r} is given {out[group]!r} and {column!r}. Leave one out."
+                )
+            out[group] = column
+        return out
+    if isinstance(weights, Sequence):
+        levels = ["obs", *{tuple(sorted(term.factors)): term.group for term in formula.random}.values()]
+        if len(names) > len(levels):
+            raise OptionError(
+                f"There are more weights than levels. Given {len(names)}: {some(names)}; the levels are "
+                f"{some(levels)}. Leave out the weights of levels that are not in the model."
+            )
+        return {f"#{position}": name for position, name in enumerate(names)}
+    raise OptionError(
+        f"Weights are column names, bottom-up. Got {type(weights).__name__}. "
+        f'Write weights=["W_FSTUWT", "W_FSCHWT"], or a dict keyed by "obs" and group names.'
+    )
+
+
+def _group_key(key: str, groups: Sequence[str]) -> str:
+    if key == "obs":
+        return key
+    for group in groups:
+        if sorted(group.split(":")) == sorted(key.split(":")):
+            return group
+    matches = [group for group in groups if group.split(":")[0] == key]
+    if len(matches) == 1:
+        return matches[0]
+    raise OptionError(
+        f"Weights are keyed by 'obs' and the groups of the formula. {key!r} is neither.{near(key, [*groups, 'obs'])} "
+        f"The groups are {some(groups)}."
+    )
 
 
 def check_values(w: Array, column: str, labels: Sequence[object]) -> None:

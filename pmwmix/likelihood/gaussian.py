@@ -151,10 +151,10 @@ def _lifter(data: Inputs, level: int) -> Callable[[Any], Any]:
     return lambda values: segment_sum(values * data.w[level], data.parents[level], data.w[level + 1])
 
 
-def schur_total(data: Inputs, S0: Any, reduction: Reduction) -> Any:
-    """S = S0 - sum over all units of w B'B, in the size of S0 (theory, eq. 9)."""
+def schur_total(data: Inputs, S0: Any, one: Reduction, other: Reduction) -> Any:
+    """S = S0 - sum over all units of w B'B for two right-hand sides, in the size of S0 (theory, eq. 9)."""
     S: Any = S0
-    for level, (left, right) in enumerate(reduction.pairs):
+    for level, ((left, _), (_, right)) in enumerate(zip(one.pairs, other.pairs, strict=True)):
         for a, b in zip(left, right, strict=True):
             if a is not None and b is not None:
                 S = S - pt.dot(a * data.w_total[level], b.T)
@@ -187,7 +187,7 @@ def objective_graph(structure: Structure) -> Graph:
     Graph
         Inputs: theta, then `Inputs.flat`. Outputs, all for the standardised data:
 
-        ``D``, ``S`` (p + 1, p + 1), ``beta`` (p,)
+        ``D``, ``S_xx`` (p, p), ``S_xy`` (p,), ``S_yy``, ``beta`` (p,)
             determinant term, Schur complement over [X, y], and the profiled coefficients.
         ``D_t``, ``Q_t`` (n_theta,), ``D_tt``, ``Q_tt`` (n_theta, n_theta), ``Q_tb`` (n_theta, p)
             derivatives of D and of Q(theta, beta) = (y - Xb)'V⁻¹(y - Xb) with beta held fixed.
@@ -195,7 +195,7 @@ def objective_graph(structure: Structure) -> Graph:
             the same gradients per top-level unit, and the gradient with respect to Z'Wr.
         ``D_unit``, ``lost_unit`` (G_L,)
             shares of D and of (y - Xb)'W(y - Xb) - Q of each top-level unit, weights included.
-        With REML also ``R``, ``R_t``, ``R_tt``, ``R_score``: log det X'V⁻¹X.
+        With REML also ``R``, ``R_t``, ``R_tt``: log det X'V⁻¹X.
     """
     layout, p = structure.layout, structure.p
     data = Inputs.symbols(structure)
@@ -205,22 +205,28 @@ def objective_graph(structure: Structure) -> Graph:
     def own_theta(level: int, k: int) -> Any:
         return own[k] if level == len(layout.q) - 1 else spread(own[k], data.to_top[level])
 
-    both = [pt.concatenate([data.zx[a], data.zy[a][None]], axis=0) for a in range(sum(layout.q))]
-    S = schur_total(data, data.S0, reduce_levels(structure, data, lambda level, k: theta[k], both))
-    beta = disconnected_grad(solve(S[:p, :p], S[:p, p], assume_a="pos"))
+    def scalar_theta(level: int, k: int) -> Any:
+        return theta[k]
 
-    zr = pt.stack([data.zy[a] - pt.dot(beta, data.zx[a]) for a in range(sum(layout.q))])
-    reduction = reduce_levels(structure, data, own_theta, [zr[a] for a in range(sum(layout.q))])
+    columns = range(sum(layout.q))
+    fixed = reduce_levels(structure, data, scalar_theta, [data.zx[a] for a in columns])
+    outcome = reduce_levels(structure, data, scalar_theta, [data.zy[a] for a in columns])
+    S_xx = schur_total(data, data.S0[:p, :p], fixed, fixed)
+    S_xy = schur_total(data, data.S0[:p, p], fixed, outcome)
+    S_yy = schur_total(data, data.S0[p, p], outcome, outcome)
+    beta = disconnected_grad(solve(S_xx, S_xy, assume_a="pos"))
+
+    zr = pt.stack([data.zy[a] - pt.dot(beta, data.zx[a]) for a in columns])
+    reduction = reduce_levels(structure, data, own_theta, [zr[a] for a in columns])
     D_unit = per_top_unit(data, reduction.logdets)
     lost = per_top_unit(data, [-_schur(0.0, left, right) for left, right in reduction.pairs])
-    outputs = {"D": pt.sum(D_unit), "S": S, "beta": beta, "D_unit": D_unit, "lost_unit": lost}
+    outputs = {"D": pt.sum(D_unit), "S_xx": S_xx, "S_xy": S_xy, "S_yy": S_yy, "beta": beta, "D_unit": D_unit, "lost_unit": lost}
     outputs |= _derivatives("D", pt.sum(D_unit), own, theta)
     outputs |= _derivatives("Q", -pt.sum(lost), own, theta, zr)  # Q(theta, b) = (y - Xb)'W(y - Xb) - lost
     mixed = outputs.pop("Q_tz")
-    outputs["Q_tb"] = total([-pt.dot(mixed[:, a], data.zx[a].T) for a in range(sum(layout.q))])
+    outputs["Q_tb"] = total([-pt.dot(mixed[:, a], data.zx[a].T) for a in columns])
     if structure.reml:
-        fixed_only = reduce_levels(structure, data, own_theta, [data.zx[a] for a in range(sum(layout.q))])
-        outputs |= _log_det_derivatives(schur_total(data, data.S0[:p, :p], fixed_only), own, theta)
+        outputs |= _log_det_derivatives(S_xx, theta)
     return Graph([theta, *data.flat()], outputs)
 
 
@@ -237,12 +243,10 @@ def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) ->
     return out | {f"{name}_tz": mixed, "zr_grad": by_zr}
 
 
-def _log_det_derivatives(Sxx: Any, own: Any, theta: Any) -> dict[str, Any]:
+def _log_det_derivatives(S_xx: Any, theta: Any) -> dict[str, Any]:
     """Differentiate log det S_xx by Jacobi's formula, d log det S = tr(S⁻¹ dS) (theory, eq. 11)."""
-    score = _grad(None, own, known_grads={Sxx: matrix_inverse(Sxx)})
-    gradient = score.sum(axis=1)
-    second = _jacobian(gradient, [theta])[0]
-    return {"R": slogdet(Sxx)[1], "R_score": score, "R_t": gradient, "R_tt": second}
+    gradient = _grad(None, theta, known_grads={S_xx: matrix_inverse(S_xx)})
+    return {"R": slogdet(S_xx)[1], "R_t": gradient, "R_tt": _jacobian(gradient, [theta])[0]}
 
 
 def _grad(value: Any, wrt: Any, **options: Any) -> Any:
@@ -260,10 +264,28 @@ def _jacobian(gradient: Any, wrt: list[Any]) -> list[Any]:
 
 def schur_graph(structure: Structure) -> Graph:
     """Write S_xx(theta) = X'V⁻¹X and its derivatives with respect to theta (for Satterthwaite), as one graph."""
+    data, theta, S = _fixed_schur(structure, own=False)
+    p = structure.p
+    derivative: Any = jacobian(S.ravel(), theta, vectorize=True) if p > 1 else _grad(S[0, 0], theta)[None]
+    outputs = {"S": S, "S_t": derivative.reshape((p, p, structure.layout.n_theta))}
+    return Graph([theta, *data.flat()], outputs)
+
+
+def reml_score_graph(structure: Structure) -> Graph:
+    """Write the share of every top-level unit in the gradient of log det X'V⁻¹X (for robust REML), as one graph."""
+    data, own, S = _fixed_schur(structure, own=True)
+    return Graph([own, *data.flat()], {"R_score": _grad(None, own, known_grads={S: matrix_inverse(S)})})
+
+
+def _fixed_schur(structure: Structure, own: bool) -> tuple[Inputs, Any, Any]:
+    """S_xx as a function of theta (n_theta,), or of one theta per top-level unit (n_theta, G_L)."""
     layout, p = structure.layout, structure.p
     data = Inputs.symbols(structure)
-    theta = pt.tensor("theta", shape=(layout.n_theta,))
-    fixed_only = reduce_levels(structure, data, lambda level, k: theta[k], [data.zx[a] for a in range(sum(layout.q))])
-    S = schur_total(data, data.S0[:p, :p], fixed_only)
-    derivative: Any = jacobian(S.ravel(), theta, vectorize=True) if p > 1 else _grad(S[0, 0], theta)[None]
-    return Graph([theta, *data.flat()], {"S": S, "S_t": derivative.reshape((p, p, layout.n_theta))})
+    theta = pt.tensor("theta", shape=(layout.n_theta, None) if own else (layout.n_theta,))
+
+    def pick(level: int, k: int) -> Any:
+        below = own and level < len(layout.q) - 1
+        return spread(theta[k], data.to_top[level]) if below else theta[k]
+
+    fixed = reduce_levels(structure, data, pick, [data.zx[a] for a in range(sum(layout.q))])
+    return data, theta, schur_total(data, data.S0[:p, :p], fixed, fixed)

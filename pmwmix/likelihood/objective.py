@@ -14,7 +14,7 @@ import numpy as np
 
 from pmwmix.likelihood.crossproducts import Blocks
 from pmwmix.likelihood.engine import bucket, compiled
-from pmwmix.likelihood.gaussian import Structure, objective_graph, schur_graph
+from pmwmix.likelihood.gaussian import Structure, objective_graph, reml_score_graph, schur_graph
 
 Array = np.ndarray
 LOG_2PI = float(np.log(2 * np.pi))
@@ -111,8 +111,8 @@ class Objective:
         self.n_calls += 1
         raw = self.function(np.asarray(theta, dtype=float), self._data(k))
         p, n = self.structure.p, self.n_free
-        S, beta = np.asarray(raw["S"]), np.asarray(raw["beta"])
-        Q = max(float(S[p, p] - S[p, :p] @ beta), 1e-300)
+        S_xx, beta = np.asarray(raw["S_xx"]), np.asarray(raw["beta"])
+        Q = max(float(raw["S_yy"] - np.asarray(raw["S_xy"]) @ beta), 1e-300)
         sigma2 = Q / n
         D_t, Q_t, Q_tb = (np.asarray(raw[name]) for name in ("D_t", "Q_t", "Q_tb"))
         value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
@@ -122,7 +122,7 @@ class Objective:
             value += 0.5 * float(raw["R"])
             gradient = gradient + 0.5 * np.asarray(raw["R_t"])
             second = second + 0.5 * np.asarray(raw["R_tt"])
-        information = joint_information(S[:p, :p], Q_tb, second, Q_t, sigma2, n)
+        information = joint_information(S_xx, Q_tb, second, Q_t, sigma2, n)
         hessian = schur_onto(information, slice(p, p + len(theta)))
         return Point(np.array(theta, float), beta, float(np.sqrt(sigma2)), value, gradient, hessian, information, raw)
 
@@ -137,7 +137,7 @@ class Objective:
         G, sigma2, w = blocks.n_units[-1], point.sigma**2, blocks.w[-1]
         by_theta = np.asarray(raw["D_score"])[:, :G] + np.asarray(raw["Q_score"])[:, :G] / sigma2
         if self.structure.reml:
-            by_theta = by_theta + np.asarray(raw["R_score"])[:, :G]
+            by_theta = by_theta + self._reml_scores(point.theta)[:, :G]
         xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
         rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
         zr_grad = np.asarray(raw["zr_grad"])[:, : blocks.n_units[0]]
@@ -152,10 +152,14 @@ class Objective:
             by_sigma = by_sigma + self.leverage(point)
         return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
 
+    def _reml_scores(self, theta: Array) -> Array:
+        function = compiled(reml_score_graph, replace(self.structure, reml=False), self.engine)
+        copies = np.repeat(theta[:, None], bucket(self.blocks.n_units[-1]), axis=1)
+        return np.asarray(function(copies, self._data(0))["R_score"])
+
     def leverage(self, point: Point) -> Array:
         """Share of each top-level unit in p = tr(X'V⁻¹X)⁻¹(X'V⁻¹X), shape (G_L,)."""
-        p = self.structure.p
-        inverse = np.linalg.inv(np.asarray(point.raw["S"])[:p, :p])
+        inverse = np.linalg.inv(np.asarray(point.raw["S_xx"]))
         unit = unit_schur(self.blocks, self.structure, point.theta)
         return np.einsum("ab,bag->g", inverse, unit)
 

@@ -1,0 +1,117 @@
+"""Sandwiches against formulas written out, strata and PSU, Rubin's rules by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import close, nested, survey
+
+import pmwmix
+from pmwmix.rubin import barnard_rubin, rubin
+from pmwmix.variance.robust import meat
+
+
+def test_meat_with_strata_by_hand():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(9, 2))
+    psu = np.array([0, 0, 1, 2, 2, 3, 4, 4, 5])
+    stratum = np.array([0, 0, 0, 1, 1, 1])
+    expected = np.zeros((2, 2))
+    for members in ([0, 1, 2], [3, 4, 5]):
+        totals = np.array([scores[psu == k].sum(0) for k in members])
+        centred = totals - totals.mean(0)
+        expected += 3 / 2 * centred.T @ centred
+    close(meat(scores, psu, stratum), expected)
+
+
+@pytest.mark.parametrize("vcov", ["robust", "robust-block"])
+def test_sandwich_of_a_random_intercept_model_in_full_matrices(vcov):
+    """Scores and observed information of (beta, psi, sigma²) by finite differences of the log-likelihood per group."""
+    d = nested()
+    fit = pmwmix.fit("y ~ x + (1 | school)", d, vcov=vcov)
+    start = np.array([*fit.coef, *fit.varcorr["vcov"]])
+
+    def per_group(parameters):
+        b0, b1, psi, s2 = parameters
+        out = []
+        for _, part in d.groupby("school"):
+            r = (part["y"] - b0 - b1 * part["x"]).to_numpy()
+            V = psi + s2 * np.eye(len(r))
+            out.append(-0.5 * (len(r) * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + r @ np.linalg.solve(V, r)))
+        return np.array(out)
+
+    steps = 1e-4 * np.diag(np.maximum(np.abs(start), 0.1))
+    scores = np.array([(per_group(start + s) - per_group(start - s)) / (2 * s.max()) for s in steps]).T
+    A = np.array([
+        [
+            -(per_group(start + s + t) - per_group(start + s - t) - per_group(start - s + t) + per_group(start - s - t)).sum()
+            / (4 * s.max() * t.max())
+            for s in steps
+        ]
+        for t in steps
+    ])  # fmt: skip
+    if vcov == "robust-block":
+        A[:2, 2:] = A[2:, :2] = 0
+    B = 14 / 13 * (scores - scores.mean(0)).T @ (scores - scores.mean(0))
+    V = np.linalg.inv(A) @ B @ np.linalg.inv(A)
+    close(fit.se, np.sqrt(np.diag(V)[:2]), rtol=2e-5)
+    close(fit.varcorr["se"], np.sqrt(np.diag(V)[2:]), rtol=2e-4)
+
+
+def test_psu_and_strata_change_the_variance_and_its_degrees_of_freedom():
+    d = nested().assign(psu=lambda t: t["school"] // 2, stratum=lambda t: t["school"] // 8)
+    options = {"weights": ["t1", "w3"]}
+    plain = pmwmix.fit("y ~ x + (1 | school)", d, **options)
+    by_psu = pmwmix.fit("y ~ x + (1 | school)", d, design=pmwmix.Design(psu="psu"), **options)
+    both = pmwmix.fit("y ~ x + (1 | school)", d, design=pmwmix.Design(psu="psu", strata="stratum"), **options)
+    close(plain.coef, both.coef)
+    assert (plain.df() == 13).all() and (by_psu.df() == 6).all() and (both.df() == 5).all()
+    assert not np.allclose(plain.se, by_psu.se) and not np.allclose(by_psu.se, both.se)
+    one_each = pmwmix.fit("y ~ x + (1 | school)", d, design=pmwmix.Design(psu="school"), **options)
+    close(one_each.se, plain.se)
+    assert "7 clusters (psu) in 2 strata (stratum)" in " ".join(str(both.summary()).split())
+
+
+def test_model_based_standard_errors_are_generalised_least_squares():
+    d = nested()
+    fit = pmwmix.fit("y ~ x + (1 | school)", d, method="reml")
+    same = d["school"].to_numpy()[:, None] == d["school"].to_numpy()[None, :]
+    V = fit.varcorr["vcov"].iloc[0] * same + fit.sigma**2 * np.eye(len(d))
+    X = np.column_stack([np.ones(len(d)), d["x"]])
+    close(fit.vcov, np.linalg.inv(X.T @ np.linalg.solve(V, X)), rtol=1e-7, atol=1e-12)
+
+
+def test_rubin_by_hand():
+    """EdSurvey methods, eqs. 6-8: V_imp = (K + 1) / ((K - 1) K) Σ (b_k - b)², V_samp = mean of the variances."""
+    rng = np.random.default_rng(0)
+    b, v = rng.normal(size=(5, 2)), rng.uniform(1, 2, (5, 2))
+    pooled = rubin(b, np.array([np.diag(x) for x in v]), 40.0)
+    imputation = 6 / (4 * 5) * ((b - b.mean(0)) ** 2).sum(0)
+    close(pooled.estimate, b.mean(0))
+    close(np.diag(pooled.vcov), imputation + v.mean(0))
+    share = imputation / (imputation + v.mean(0))
+    old, observed = 4 / share**2, 41 / 43 * 40 * (1 - share)
+    close(pooled.df, 1 / (1 / old + 1 / observed))
+    close(barnard_rubin(share, 5, np.inf), old)
+    assert (pooled.df < 40).all()
+
+
+def test_pooling_fits_made_elsewhere_equals_one_call():
+    s = survey()
+    options = {"weights": s.weights, "scaling": "size"}
+    inside = pmwmix.fit("math ~ escs + (1 | SCHOOLID)", s.data, pv=s.pv, **options)
+    apart = [pmwmix.fit(f"PV{k}MATH ~ escs + (1 | SCHOOLID)", s.data, **options) for k in range(1, 6)]
+    outside = pmwmix.pool(apart)
+    pd.testing.assert_frame_equal(outside.tidy(), inside.tidy(), rtol=1e-6)
+    close(outside.varcorr["se"], inside.varcorr["se"], rtol=1e-5)
+    close(pmwmix.pool([inside]).se, inside.se)
+
+
+def test_correlations_are_pooled_on_fishers_z():
+    s = survey()
+    fit = pmwmix.fit("math ~ escs + (1 + escs | SCHOOLID)", s.data, weights=s.weights, pv=s.pv)
+    each = np.array([part.varcorr["sdcor"].iloc[2] for part in fit.fits])
+    assert np.abs(each).max() < 1
+    close(fit.varcorr["sdcor"].iloc[2], np.tanh(np.arctanh(each).mean()), rtol=1e-9)
+    variances = [part.varcorr["vcov"].iloc[0] for part in fit.fits]
+    close(fit.varcorr["vcov"].iloc[0], np.mean(variances))
+    close(fit.icc, np.mean([part.icc for part in fit.fits]))
