@@ -166,10 +166,17 @@ def load(path: str | Path) -> FitResult:
     def build(fields: dict[str, Any]) -> FitResult:
         return FitResult(**{**fields, "each": tuple(build(one) for one in fields["each"])})
 
+    if not isinstance(path, str | Path):
+        raise OptionError(f"A saved fit is read from a path. Got {type(path).__name__}. Pass the file's name.")
     return build(load_fields(Path(path)))
 
 
 def _check_names(method: str, family: str, link: str | None, vcov: str | None, n_agq: Any) -> None:
+    for name, value in (("method", method), ("family", family), ("link", link), ("vcov", vcov)):
+        if value is not None and not isinstance(value, str):
+            raise OptionError(
+                f"The argument {name} is a text. Got {type(value).__name__} {value!r}. Write it in quotes."
+            )
     if method not in METHODS:
         raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml' or 'reml'.")
     if method == "bayes":
@@ -191,7 +198,8 @@ def _check_design(design: Design, vcov: str | None) -> None:
     for field, cure in (("replicate_weights", "strata= and psu="), ("fpc", "no finite population correction")):
         if getattr(design, field) is not None or (vcov == "replicate" and field == "replicate_weights"):
             raise NotSupportedError(
-                f"Designs with {field} are not built yet. Asked for with {getattr(design, field) or vcov!r}. Use {cure}."
+                f"Designs with {field} are not built yet. Asked for with {getattr(design, field) or vcov!r}. "
+                f"Use {cure}."
             )
 
 

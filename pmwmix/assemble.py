@@ -11,9 +11,9 @@ import pandas as pd
 from pmwmix.errors import OptionError
 from pmwmix.estimate import Estimate, Problem, satterthwaite
 from pmwmix.frame import ModelFrame
-from pmwmix.rubin import rubin
 from pmwmix.predict import Rows, blueprint_of
 from pmwmix.results import FitResult, same_terms
+from pmwmix.rubin import rubin
 from pmwmix.settings import Settings
 
 Array = np.ndarray

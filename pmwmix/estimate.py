@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from pmwmix.frame import Clusters, DesignColumns, ModelFrame
+from pmwmix.clusters import Clusters
+from pmwmix.errors import DataError
+from pmwmix.frame import DesignColumns, ModelFrame
 from pmwmix.likelihood.crossproducts import Blocks, build
 from pmwmix.likelihood.gaussian import Structure
 from pmwmix.likelihood.layout import ThetaLayout
@@ -24,6 +26,7 @@ from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
 Array = np.ndarray
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
 FLAT_CURVATURE = 1e-7  # curvature of the profiled likelihood below this share of the largest counts as none
+EXACT_TOL = 1e-13  # share of the outcome's variation that predictors leave over when they determine it
 COLLINEAR_TOL = 1e-11  # of a standardised column's squared length that the columns before it leave unexplained
 
 
@@ -122,9 +125,21 @@ def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: s
     dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
     if dropped:
         blocks, transforms = _subset(blocks, kept), [_subset_transform(t, kept) for t in transforms]
+    _check_outcomes(blocks, frame)
     layout = layout_of(frame)
     objective = Objective(blocks, Structure(layout, len(kept), reml), engine)
     return Problem(blocks, layout, objective, transforms, kept, dropped, top_scale, reml)
+
+
+def _check_outcomes(blocks: Blocks, frame: ModelFrame) -> None:
+    for k in range(len(blocks.yy)):
+        S = blocks.S0(k)
+        left = S[-1, -1] - S[-1, :-1] @ np.linalg.solve(S[:-1, :-1], S[:-1, -1])
+        if left < EXACT_TOL * S[-1, -1]:
+            raise DataError(
+                f"The predictors explain the outcome without any error. {frame.formula.response!r} is a linear "
+                f"combination of {frame.formula.fixed!r}. Drop the predictor that was computed from it."
+            )
 
 
 def independent_columns(blocks: Blocks) -> Array:
@@ -293,13 +308,12 @@ def satterthwaite(problem: Problem, fit: Estimate) -> Array:
     ndarray, shape (p,)
     """
     point, p = fit.point, len(fit.beta)
-    S, S_t = problem.objective.schur_derivative(point.theta)
+    S = np.asarray(problem.objective.at(point.theta).raw["S_xx"])
     basis = moving_basis(p, fit.boundary, flat_directions(point, fit.boundary))
     A = inverse_along(point.information * problem.top_scale, basis)[p:, p:]
-    inverse = np.linalg.inv(S)
-    U = inverse @ fit.transform.A_x.T  # S⁻¹ A_x' e_c for every raw coefficient c
-    V = point.sigma**2 * np.einsum("ac,ab,bc->c", U, S, U)
-    by_theta = -(point.sigma**2) * np.einsum("ac,abk,bc->ck", U, S_t, U)
+    U = np.linalg.solve(S, fit.transform.A_x.T)  # S⁻¹ A_x' e_c for every raw coefficient c
+    V = point.sigma**2 * np.einsum("cb,bc->c", fit.transform.A_x, U)
+    by_theta = -(point.sigma**2) * problem.objective.contrast_derivative(point.theta, U).T
     gradient = np.concatenate([by_theta, 2.0 * V[:, None]], axis=1)
     return 2.0 * V**2 / np.einsum("ck,kl,cl->c", gradient, A, gradient)
 

@@ -14,7 +14,8 @@ from formulaic import Formula, ModelSpec
 from formulaic.errors import DataMismatchWarning, FormulaicError
 
 from pmwmix.errors import DataError, FormulaError, some
-from pmwmix.formula import ModelFormula, context
+from pmwmix.formula import ModelFormula
+from pmwmix.guard import context
 
 Array = np.ndarray
 MAX_CATEGORIES = 2_000

@@ -185,13 +185,9 @@ class SavedRows:
 
 def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Problem, means: Means, number: int) -> Blueprint:
     """Write down how to rebuild the columns of plausible value ``number``."""
-    random = [
-        RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks
-    ]
+    random = [RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks]
     pv = {name: columns[number] for name, columns in frame.pv.items()}
-    return Blueprint(
-        frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv
-    )
+    return Blueprint(frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv)
 
 
 def predict_new(

@@ -13,9 +13,9 @@ import pandas as pd
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.rubin import Pooled, barnard_rubin
 from pmwmix.predict import LevelModes, predict_new
 from pmwmix.report import summarise
+from pmwmix.rubin import Pooled, barnard_rubin
 from pmwmix.settings import Settings
 from pmwmix.store import save_fit
 from pmwmix.tables import Summary
@@ -152,7 +152,9 @@ class FitResult:
         return "inf" if self.settings.weighted else "satterthwaite"
 
     def _complete_df(self, rule: str | float) -> Any:
-        if isinstance(rule, int | float) and not isinstance(rule, bool):
+        if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
+            if not rule > 0:
+                raise OptionError(f"Degrees of freedom are positive. Got df={rule!r}. Use a rule such as 'design'.")
             return float(rule)
         if rule == "kenward-roger":
             raise NotSupportedError(
@@ -278,17 +280,27 @@ class FitResult:
             terms = [name for name in names if name != "Intercept"] or names
         if isinstance(terms, str):
             terms = [terms]
-        if not isinstance(terms, np.ndarray | pd.DataFrame) and all(isinstance(t, str) for t in terms):
+        given = list(terms) if isinstance(terms, Sequence) else terms
+        if isinstance(given, list) and given and all(isinstance(t, str) for t in given):
+            terms = given
             unknown = [t for t in terms if t not in names]
             if unknown:
                 raise OptionError(
                     f"There is no term {unknown[0]!r}.{near(unknown[0], names)} The terms are {', '.join(names)}."
                 )
             return np.eye(len(names))[[names.index(t) for t in terms]]
-        L = np.atleast_2d(np.asarray(terms, dtype=float))
-        if L.shape[1] != len(names):
+        try:
+            L = np.atleast_2d(np.asarray(terms, dtype=float))
+        except (TypeError, ValueError):
+            L = np.full((1, len(names)), np.nan)
+        if not (L.size and np.isfinite(L).all() and L.any(axis=1).all()):
             raise OptionError(
-                f"A contrast matrix has one column per coefficient. This has {L.shape[1]} for {len(names)}. "
+                f"A Wald test takes terms or a contrast matrix of numbers without zero rows. Got {terms!r}. "
+                f"The terms are {', '.join(names)}."
+            )
+        if L.ndim != 2 or L.shape[1] != len(names):
+            raise OptionError(
+                f"A contrast matrix has one column per coefficient. This has {L.shape[-1]} for {len(names)}. "
                 f"The columns are {', '.join(names)}."
             )
         return L
@@ -324,6 +336,7 @@ class FitResult:
         tables = {modes.group: _mode_table(modes) for modes in self._modes}
         if group is None:
             return next(iter(tables.values())) if len(tables) == 1 else tables
+        group = str(group)
         wanted = sorted(group.rsplit(".", 1)[0].split(":") if _numbered(group) else group.split(":"))
         for name, table in tables.items():
             if sorted(name.split(":")) == wanted or sorted(name.split(":")) == sorted(group.split(":")):
@@ -415,7 +428,7 @@ class FitResult:
 
 
 def _check_prob(ci_prob: float) -> None:
-    if not (isinstance(ci_prob, int | float) and 0 < ci_prob < 1):
+    if not (isinstance(ci_prob, int | float | np.number) and 0 < ci_prob < 1):
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
 
 

@@ -20,8 +20,8 @@ from formulaic import ModelSpec
 from pmwmix.centre import Centring, Means
 from pmwmix.errors import DataError, OptionError
 from pmwmix.formula import parse
-from pmwmix.rubin import Pooled
 from pmwmix.predict import Blueprint, LevelModes, RandomSpec, SavedRows
+from pmwmix.rubin import Pooled
 from pmwmix.settings import Settings
 
 if TYPE_CHECKING:

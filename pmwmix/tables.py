@@ -56,7 +56,9 @@ class Summary:
 
     def __str__(self) -> str:
         buffer = io.StringIO()
-        console = Console(file=buffer, width=WIDTH, no_color=True, force_terminal=False, force_jupyter=False, highlight=False)
+        console = Console(
+            file=buffer, width=WIDTH, no_color=True, force_terminal=False, force_jupyter=False, highlight=False
+        )
         console.print(Text(self.title, style="bold"))
         grid = RichTable.grid(padding=(0, 2))
         for name, value in self.facts:

@@ -12,6 +12,7 @@ from pmwmix.errors import OptionError, WeightError, near, some
 from pmwmix.formula import ModelFormula
 
 Array = np.ndarray
+LARGEST = 1e50  # squares and products of weights must not overflow
 CONSTANT_RTOL = 1e-6  # weight columns are often stored in single precision
 
 
@@ -113,6 +114,7 @@ def check_values(w: Array, column: str, labels: Sequence[object]) -> None:
     for bad, word, cure in (
         (np.isnan(w), "missing", "Fill them, or drop those rows before the fit"),
         (np.isinf(w), "infinite", "Check how the column was computed"),
+        (np.abs(w) > LARGEST, "absurdly large", f"Divide the column so that it stays below {LARGEST:g}"),
         (w < 0, "negative", "Sampling weights are at least 0; check the column"),
     ):
         if bad.any():

@@ -1,25 +1,26 @@
-"""The package is a one-way street: a module imports only modules listed before it, and third parties stay in their fences."""
+"""The package is a one-way street: a module imports only modules listed before it; third parties stay in fences."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
-ORDER = (
-    "errors _registry formula design surveys weights scaling table hierarchy centre matrices frame links families "
-    "simulate likelihood optimise variance rubin estimate predict settings tables report store results assemble "
-    "sample plots api cli __main__"
-).split()
+ORDER = """
+    errors _registry guard formula design surveys weights scaling table hierarchy centre matrices rows weighing clusters
+    frame links families simulate likelihood optimise variance rubin estimate predict settings tables report store
+    results assemble sample plots api cli __main__
+""".split()
 ROOT = Path(__file__).parents[1] / "pmwmix"
 FENCES = {
     "pytensor": {"links", "families", "likelihood", "sample"},
     "jax": {"likelihood", "sample"},
     "pymc": {"sample"},
     "arviz": {"sample", "plots"},
-    "formulaic": {"formula", "matrices", "predict", "store"},
-    "pandas": set(
-        "formula design table hierarchy centre matrices frame simulate predict tables report store results assemble".split()
-    ),
+    "formulaic": {"guard", "formula", "matrices", "predict", "store"},
+    "pandas": {
+        *("design", "table", "hierarchy", "centre", "matrices", "rows", "weighing", "clusters", "frame", "simulate"),
+        *("predict", "tables", "report", "store", "results", "assemble"),
+    },
     "narwhals": {"table"},
     "rich": {"tables", "cli", "api"},
 }
@@ -77,5 +78,5 @@ def test_import_is_light():
 
 def test_files_stay_readable():
     """No file of the package is longer than 500 lines."""
-    long = {path.name: n for path in ROOT.rglob("*.py") if (n := len(path.read_text().splitlines())) > 560}
+    long = {path.name: n for path in ROOT.rglob("*.py") if (n := len(path.read_text().splitlines())) > 500}
     assert not long, long

@@ -53,7 +53,10 @@ def test_levels_left_out_centring_and_design(file, capsys):
         (["fit", "FILE", "--formula", "PV1MATH ~ escz + (1 | SCHOOLID)"], "escz"),
         (["fit", "FILE", "--formula", "math ~ escs + (1 | SCHOOLID)", "--pv", "PV{}MATH"], "NAME=VALUE"),
         (["fit", "FILE", "--formula", "PV1MATH ~ escs + (1 | SCHOOLID)", "--scaling", "sise"], "sise"),
-        (["fit", "FILE", "--formula", "PV1MATH ~ 1 + (1 | SCHOOLID)", "--html", "no/such/folder/a.html"], "no/such/folder"),
+        (
+            ["fit", "FILE", "--formula", "PV1MATH ~ 1 + (1 | SCHOOLID)", "--html", "no/such/folder/a.html"],
+            "no/such/folder",
+        ),
         (["fit", "FILE", "--formula", "PV1MATH ~ open('x') + (1 | SCHOOLID)"], "open"),
     ],
 )

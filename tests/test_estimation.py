@@ -46,7 +46,9 @@ def test_many_small_data_sets_all_end_with_a_true_sentence(method):
     """Noise only, no slope, tiny groups, columns on wild scales: converged, finite, and no lower at the boundary."""
     for seed in range(25):
         rng, g, x = groups(seed, int(5 + seed), 3)
-        y = 10.0 ** (seed % 5 - 2) * (1 + x + (seed % 3) * rng.normal(size=len(np.unique(g)))[g] + rng.normal(size=len(g)))
+        y = 10.0 ** (seed % 5 - 2) * (
+            1 + x + (seed % 3) * rng.normal(size=len(np.unique(g)))[g] + rng.normal(size=len(g))
+        )
         d = pd.DataFrame({"y": y, "x": 10.0 ** (seed % 7 - 3) * x + seed, "g": g})
         fit = pmwmix.fit("y ~ x + (x | g)", d, method=method)
         assert fit.converged, (seed, fit.status)

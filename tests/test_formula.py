@@ -6,7 +6,8 @@ import pytest
 from formulaic import Formula
 
 from pmwmix.errors import FormulaError, NotSupportedError
-from pmwmix.formula import context, parse
+from pmwmix.formula import parse
+from pmwmix.guard import context
 
 FIXED = [
     ("y ~ 1", "1", ()),

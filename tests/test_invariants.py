@@ -226,7 +226,11 @@ def test_centring_equals_centring_by_hand():
     grand = pmwmix.fit("y ~ x + (1 | school)", d, center={"x": "grand"}, **options)
     plain = pmwmix.fit("y ~ x + (1 | school)", d, **options)
     close(grand.coef["x"], plain.coef["x"], rtol=1e-6)
-    close(grand.coef["Intercept"], plain.coef["Intercept"] + plain.coef["x"] * np.average(d["x"], weights=weight), rtol=1e-6)
+    close(
+        grand.coef["Intercept"],
+        plain.coef["Intercept"] + plain.coef["x"] * np.average(d["x"], weights=weight),
+        rtol=1e-6,
+    )
     close(inside.predict(d), inside.fitted(), rtol=1e-8)
     unweighted = pmwmix.fit("y ~ x + (1 | school)", d, center={"x": "school"})
     by_mean = d.assign(x=d["x"] - d.groupby("school")["x"].transform("mean"))
@@ -240,9 +244,7 @@ def test_plausible_values_on_both_sides_are_paired():
     for k in range(1, 6):
         d[f"PV{k}READ"] = 0.6 * d[f"PV{k}MATH"] + rng.normal(200, 40, len(d))
     pooled = pmwmix.fit("math ~ read + (1 | SCHOOLID)", d, pv={"math": "PV{}MATH", "read": "PV{}READ"})
-    alone = [
-        pmwmix.fit(f"PV{k}MATH ~ PV{k}READ + (1 | SCHOOLID)", d) for k in range(1, 6)
-    ]
+    alone = [pmwmix.fit(f"PV{k}MATH ~ PV{k}READ + (1 | SCHOOLID)", d) for k in range(1, 6)]
     assert list(pooled.coef.index) == ["Intercept", "read"]
     for part, one in zip(pooled.fits, alone, strict=True):
         close(part.coef, one.coef, rtol=1e-6)

@@ -38,7 +38,7 @@ def log_integral(log_f, grids):
 
 
 def test_three_levels_with_weights_equal_brute_force_integration():
-    """log L = Σ_s w_s log ∫ exp(Σ_c w_c log ∫ exp(Σ_i w_i log f) φ) φ, nested, weights at every level (theory, eq. 4c)."""
+    """log L = Σ_s w_s log ∫ exp(Σ_c w_c log ∫ exp(Σ_i w_i log f) φ) φ, with weights at every level."""
     d = nested().query("school < 4")
     problem, _ = problem_of("y ~ x + (1 | classroom) + (1 | school)", d, THREE)
     theta = np.array([0.7, 1.1])
@@ -99,7 +99,7 @@ MODELS = [
 
 @pytest.mark.parametrize(("formula", "design", "reml"), MODELS)
 def test_gradient_hessian_and_scores(formula, design, reml):
-    """Central differences with step 1e-5: truncation 1e-10, rounding about 1e-16 |f| / 1e-5 relative to the gradient."""
+    """Central differences with step 1e-5: truncation 1e-10, rounding about 1e-16 |f| / 1e-5."""
     problem, _ = problem_of(formula, nested(), design, reml)
     objective = problem.objective
     rng = np.random.default_rng(1)
@@ -125,7 +125,7 @@ def test_scores_sum_to_zero_at_the_optimum(formula, design, reml):
 
 
 def test_joint_information_is_the_hessian_of_the_joint_likelihood():
-    """Differentiate the summed scores at perturbed (beta, theta, log sigma): scores at fixed beta are linear in beta."""
+    """The cross block gives the implicit derivative of the profiled coefficients, the rest the profile Hessian."""
     problem, _ = problem_of("y ~ x + (1 + x | school)", nested(), Design(weights=["w1", "w3"], conditional=True))
     objective = problem.objective
     fit = estimate(problem, 0, None, "model", None)

@@ -31,9 +31,7 @@ def test_case(case, monkeypatch):
 # sleepstudy example (Bates et al. 2015, table of section 5.2: REML criterion 1743.628).
 
 
-@pytest.mark.parametrize(
-    ("method", "between", "within"), [("ml", 2.925, 6.257), ("reml", 2.935, 6.257)]
-)
+@pytest.mark.parametrize(("method", "between", "within"), [("ml", 2.925, 6.257), ("reml", 2.935, 6.257)])
 def test_hsb_random_intercept(method, between, within):
     fit = pmwmix.fit("mathach ~ 1 + (1 | school)", hsb(), method=method)
     assert round(fit.coef["Intercept"], 3) == 12.637
@@ -56,9 +54,7 @@ def test_hsb_random_coefficients(method, errors, sds):
 
 
 def test_hsb_coefficients_as_outcomes():
-    formula = (
-        "mathach ~ meanses + sector + cses + meanses:cses + I(meanses ** 2):cses + sector:cses + (1 | school)"
-    )
+    formula = "mathach ~ meanses + sector + cses + meanses:cses + I(meanses ** 2):cses + sector:cses + (1 | school)"
     fit = pmwmix.fit(formula, hsb(), method="reml")
     tidy = fit.tidy().set_index("term")
     printed = {
@@ -85,4 +81,3 @@ def test_sleepstudy_reml():
     close(fit.se, [6.825, 1.546], atol=6e-4)
     close(fit.varcorr["sdcor"], [24.741, 5.922, 0.066, 25.592], atol=1.1e-3)
     close(fit.tidy()["df"], [17.0, 17.0], atol=2e-3)
-

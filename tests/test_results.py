@@ -62,7 +62,9 @@ def test_intervals_and_wald_follow_from_the_table(pooled, sleep):
     close(one["p_value"], tidy.loc["Days", "p_value"], rtol=1e-6)
     difference = pooled.wald(np.array([[0.0, 1.0, -1.0]]))
     value = pooled.coef["escs"] - pooled.coef["female"]
-    variance = pooled.vcov.loc["escs", "escs"] + pooled.vcov.loc["female", "female"] - 2 * pooled.vcov.loc["escs", "female"]
+    variance = (
+        pooled.vcov.loc["escs", "escs"] + pooled.vcov.loc["female", "female"] - 2 * pooled.vcov.loc["escs", "female"]
+    )
     close(difference["statistic"], value**2 / variance)
     normal = sleep.tidy(df="inf").set_index("term")
     close(normal["ci_high"] - normal["estimate"], 1.959963984540054 * normal["std_error"], rtol=1e-9)
@@ -80,7 +82,7 @@ def test_modes_are_the_conditional_means_in_full_matrices(sleep):
     gain = Psi @ Z.T @ np.linalg.inv(V)
     residual = one["Reaction"] - Z @ sleep.coef.to_numpy()
     modes = sleep.ranef("Subject")
-    row = modes.loc[[label for label in modes.index if str(label) == "308"][0]]
+    row = modes.loc[next(label for label in modes.index if str(label) == "308")]
     close(row[["Intercept", "Days"]], gain @ residual, rtol=1e-7)
     close(row[["Intercept_se", "Days_se"]], np.sqrt(np.diag(Psi - gain @ Z @ Psi)), rtol=1e-7)
 
@@ -100,7 +102,11 @@ def test_modes_of_three_levels_in_full_matrices():
         spread = psi - psi**2 * np.einsum("ng,nm,mg->g", Z, np.linalg.inv(V), Z)
         close(fit.ranef(name)["Intercept_se"], np.sqrt(spread), rtol=1e-6)
     assert set(fit.ranef()) == {"classroom", "school"}
-    close(fit.fitted(), X @ fit.coef.to_numpy() + (v[0] * rooms @ rooms.T + v[1] * schools @ schools.T) @ residual, rtol=1e-7)
+    close(
+        fit.fitted(),
+        X @ fit.coef.to_numpy() + (v[0] * rooms @ rooms.T + v[1] * schools @ schools.T) @ residual,
+        rtol=1e-7,
+    )
 
 
 def test_residuals_and_predictions(pooled, sleep):
@@ -156,7 +162,7 @@ def test_summary_says_everything(pooled):
     text = str(pooled.summary())
     for expected in (
         "pmwmix.fit(", pooled.formula, "5 for math", "W_FSTUWT", "W_FSCHWT", "size (Method A", "robust", "40 clusters",
-        "Intraclass correlation", "Variance", "Std. dev.", "Corr.", "Estimate", "FMI", "All 5 plausible values converged",
+        "Intraclass correlation", "Variance", "Std. dev.", "Corr.", "Estimate", "All 5 plausible values converged",
         "480 used of 480", "Sum of weights",
     ):  # fmt: skip
         assert expected in text, expected

@@ -43,7 +43,8 @@ def test_sandwich_of_a_random_intercept_model_in_full_matrices(vcov):
     scores = np.array([(per_group(start + s) - per_group(start - s)) / (2 * s.max()) for s in steps]).T
     A = np.array([
         [
-            -(per_group(start + s + t) - per_group(start + s - t) - per_group(start - s + t) + per_group(start - s - t)).sum()
+            -(per_group(start + s + t) - per_group(start + s - t) - per_group(start - s + t)
+                + per_group(start - s - t)).sum()
             / (4 * s.max() * t.max())
             for s in steps
         ]

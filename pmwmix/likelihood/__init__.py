@@ -1,1 +1,1 @@
-"""The marginal pseudo-likelihood as a PyTensor graph; the only place (with links, families, sample) that knows PyTensor."""
+"""The marginal pseudo-likelihood as a PyTensor graph; with links, families and sample all that knows PyTensor."""

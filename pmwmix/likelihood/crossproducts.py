@@ -6,6 +6,7 @@ After this nothing depends on the number of rows (theory, eq. 5).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -199,7 +200,7 @@ def _chunks(starts: Array) -> list[tuple[int, int]]:
     while edges[-1] < len(starts) - 1:
         last = int(np.searchsorted(starts, starts[edges[-1]] + ROWS_PER_CHUNK, side="right")) - 1
         edges.append(min(max(last, edges[-1] + 1), len(starts) - 1))
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _chunk_products(columns: Columns, order: Array | None, starts: Array, w_obs: Array | None) -> tuple[Array, Array]:

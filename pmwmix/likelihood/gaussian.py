@@ -220,7 +220,15 @@ def objective_graph(structure: Structure) -> Graph:
     reduction = reduce_levels(structure, data, own_theta, [zr[a] for a in columns])
     D_unit = per_top_unit(data, reduction.logdets)
     lost = per_top_unit(data, [-_schur(0.0, left, right) for left, right in reduction.pairs])
-    outputs = {"D": pt.sum(D_unit), "S_xx": S_xx, "S_xy": S_xy, "S_yy": S_yy, "beta": beta, "D_unit": D_unit, "lost_unit": lost}
+    outputs = {
+        "D": pt.sum(D_unit),
+        "S_xx": S_xx,
+        "S_xy": S_xy,
+        "S_yy": S_yy,
+        "beta": beta,
+        "D_unit": D_unit,
+        "lost_unit": lost,
+    }
     outputs |= _derivatives("D", pt.sum(D_unit), own, theta)
     outputs |= _derivatives("Q", -pt.sum(lost), own, theta, zr)  # Q(theta, b) = (y - Xb)'W(y - Xb) - lost
     mixed = outputs.pop("Q_tz")
@@ -262,13 +270,25 @@ def _jacobian(gradient: Any, wrt: list[Any]) -> list[Any]:
     return rows
 
 
-def schur_graph(structure: Structure) -> Graph:
-    """Write S_xx(theta) = X'V⁻¹X and its derivatives with respect to theta (for Satterthwaite), as one graph."""
-    data, theta, S = _fixed_schur(structure, own=False)
-    p = structure.p
-    derivative: Any = jacobian(S.ravel(), theta, vectorize=True) if p > 1 else _grad(S[0, 0], theta)[None]
-    outputs = {"S": S, "S_t": derivative.reshape((p, p, structure.layout.n_theta))}
-    return Graph([theta, *data.flat()], outputs)
+def contrast_graph(structure: Structure) -> Graph:
+    """Differentiate u'S_xx(theta)u with respect to theta for many vectors u at once (for Satterthwaite).
+
+    Returns
+    -------
+    Graph
+        Inputs: theta copied for every vector (n_theta, m), ``U`` (p, m), then `Inputs.flat`. Output ``uSu_t``
+        (n_theta, m).
+    """
+    layout, p = structure.layout, structure.p
+    data = Inputs.symbols(structure)
+    theta = pt.tensor("theta", shape=(layout.n_theta, None))
+    U = pt.tensor("U", shape=(p, None))
+    rhs = [pt.dot(U.T, data.zx[a]) for a in range(sum(layout.q))]
+    reduction = reduce_levels(structure, data, lambda level, k: theta[k][:, None], rhs)
+    total_u: Any = 0.0  # u'S_xx u without its part that does not depend on theta
+    for level, (left, right) in enumerate(reduction.pairs):
+        total_u = total_u + pt.sum(data.w_total[level] * _schur(0.0, left, right))
+    return Graph([theta, U, *data.flat()], {"uSu_t": _grad(total_u, theta)})
 
 
 def reml_score_graph(structure: Structure) -> Graph:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pmwmix.likelihood.crossproducts import Blocks
 from pmwmix.likelihood.engine import bucket, compiled
-from pmwmix.likelihood.gaussian import Structure, objective_graph, reml_score_graph, schur_graph
+from pmwmix.likelihood.gaussian import Structure, contrast_graph, objective_graph, reml_score_graph
 
 Array = np.ndarray
 LOG_2PI = float(np.log(2 * np.pi))
@@ -71,7 +71,7 @@ class Objective:
         self._outcomes: dict[int, list[Any]] = {}
 
     def _padded(self) -> list[Array]:
-        """Data of all outcomes in the order of `gaussian.Inputs.flat`, without zy and S0."""
+        """List the data of all outcomes in the order of `gaussian.Inputs.flat`, without zy and S0."""
         blocks = self.blocks
         sizes = [bucket(n) for n in blocks.n_units]
         levels = range(len(sizes))
@@ -163,11 +163,11 @@ class Objective:
         unit = unit_schur(self.blocks, self.structure, point.theta)
         return np.einsum("ab,bag->g", inverse, unit)
 
-    def schur_derivative(self, theta: Array) -> tuple[Array, Array]:
-        """S_xx (p, p) and its derivative with respect to theta (p, p, n_theta)."""
-        function = compiled(schur_graph, replace(self.structure, reml=False), self.engine)
-        raw = function(np.asarray(theta, dtype=float), self._data(0))
-        return np.asarray(raw["S"]), np.asarray(raw["S_t"])
+    def contrast_derivative(self, theta: Array, U: Array) -> Array:
+        """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
+        function = compiled(contrast_graph, replace(self.structure, reml=False), self.engine)
+        copies = np.repeat(np.asarray(theta, dtype=float)[:, None], U.shape[1], axis=1)
+        return np.asarray(function(copies, [np.ascontiguousarray(U), *self._data(0)])["uSu_t"])
 
 
 def joint_information(Sxx: Array, Q_tb: Array, second: Array, Q_t: Array, sigma2: float, n: float) -> Array:

@@ -1,0 +1,85 @@
+"""PSU and strata of the top-level units, for the robust variance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pmwmix.design import Design
+from pmwmix.errors import DesignError, some
+from pmwmix.hierarchy import Hierarchy, code
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Units of the robust variance: PSU of each top-level unit and stratum of each PSU."""
+
+    psu: Array
+    stratum: Array
+    n_psu: int
+    n_strata: int
+    names: tuple[str, str | None]
+
+
+def find_clusters(design: Design, columns: Mapping[str, pd.Series], hierarchy: Hierarchy) -> Clusters | None:
+    """PSU and strata of the top-level units; None when the top level itself is the PSU and there are no strata."""
+    if design.psu is None and design.strata is None:
+        return None
+    if not hierarchy.levels:
+        return None
+    top = hierarchy.levels[-1]
+    psu, psu_labels = np.arange(top.n), top.labels
+    if design.psu is not None:
+        psu_row, psu_labels = _design_code(columns, design.psu)
+        psu = _constant(psu_row, top.index, top.n, top.labels, top.name, design.psu, psu_labels, "PSU")
+    stratum, n_strata = np.zeros(len(psu_labels), dtype=np.int64), 1
+    if design.strata is not None:
+        row, labels = _design_code(columns, design.strata)
+        name = design.psu or top.name
+        stratum = _constant(row, psu[top.index], len(psu_labels), psu_labels, name, design.strata, labels, "stratum")
+        n_strata = len(labels)
+        lonely = np.flatnonzero(np.bincount(stratum, minlength=n_strata) == 1)
+        if len(lonely):
+            raise DesignError(
+                f"A stratum needs two PSUs for a variance. Strata of {design.strata!r} with one: "
+                f"{some([labels[s] for s in lonely])}. Merge them with a neighbour, or leave strata out."
+            )
+    if len(psu_labels) < 2:
+        raise DesignError(
+            f"A robust variance needs two PSUs. Column {design.psu!r} has only {some(psu_labels)}. Leave psu out."
+        )
+    return Clusters(psu, stratum, len(psu_labels), n_strata, (design.psu or top.name, design.strata))
+
+
+def _design_code(columns: Mapping[str, pd.Series], name: str) -> tuple[Array, list[object]]:
+    column = columns[name]
+    missing = int(column.isna().sum())
+    if missing:
+        raise DesignError(
+            f"Design columns must be complete. Column {name!r} is missing in {missing} rows. "
+            f"Fill it or drop those rows."
+        )
+    return code([column])
+
+
+def _constant(
+    values: Array, index: Array, n: int, unit_labels: Sequence[object], unit: str, column: str, labels: list, what: str
+) -> Array:
+    out = np.zeros(n, dtype=np.int64)
+    out[index[::-1]] = values[::-1]
+    stray = np.flatnonzero(out[index] != values)
+    if len(stray):
+        units = list(dict.fromkeys(index[stray].tolist()))
+        cure = "Use a coarser column or another top level"
+        if what == "stratum":
+            cure += f"; if the ids of {unit!r} start again in every stratum, make them unique first"
+        raise DesignError(
+            f"A {what} must contain whole units of {unit!r}, but column {column!r} varies in {len(units)} of them. "
+            f"First ones: {some([unit_labels[u] for u in units])}. {cure}."
+        )
+    return out

@@ -1,0 +1,95 @@
+"""From weight columns to scaled conditional weights of every level, their statistics and remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix.hierarchy import Hierarchy
+from pmwmix.weights import WeightStats, conditional_weights, unit_weights
+
+Array = np.ndarray
+
+
+def order_weights(weights: Mapping[str, str | None], hierarchy: Hierarchy, given: Any) -> tuple[str | None, ...]:
+    """Put the weight columns in the order of the levels, rows first."""
+    names = ["obs", *(level.name for level in hierarchy.levels)]
+    if not weights:
+        return (None,) * len(names)
+    if next(iter(weights)).startswith("#"):
+        columns = list(weights.values())
+        return tuple(columns + [None] * (len(names) - len(columns)))
+    return tuple(weights.get(name) for name in names)
+
+
+def weigh(
+    by_level: Sequence[str | None],
+    columns: Mapping[str, pd.Series],
+    hierarchy: Hierarchy,
+    conditional: bool,
+    scale: Any,
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Turn weight columns into conditional weights, before and after scaling; rows first."""
+    totals: list[Array | None] = [None if by_level[0] is None else columns[by_level[0]].to_numpy()]
+    for level, name in zip(hierarchy.levels, by_level[1:], strict=True):
+        values = None
+        if name is not None:
+            values = unit_weights(columns[name].to_numpy(), level.index, level.n, name, level.name, level.labels)
+        totals.append(values)
+    parents = hierarchy.row_parents if hierarchy.levels else ()
+    cond = tuple(conditional_weights(totals, parents, conditional))
+    if all(name is None for name in by_level):
+        return cond, cond
+    return cond, tuple(scale(cond, tuple(parents)))
+
+
+def weight_statistics(
+    hierarchy: Hierarchy, totals: Sequence[Array], w: Sequence[Array], weighted: bool
+) -> dict[tuple[str, str], WeightStats]:
+    """Statistics of the total weights and of the weights used, per level."""
+    if not weighted:
+        return {}
+    names = ["obs", *(level.name for level in hierarchy.levels)]
+    out = {}
+    for name, total, used in zip(names, totals, w, strict=True):
+        out[name, "total"] = WeightStats.of(total)
+        out[name, "used"] = WeightStats.of(used)
+    return out
+
+
+def weight_notes(
+    by_level: Sequence[str | None],
+    hierarchy: Hierarchy,
+    cond: Sequence[Array],
+    w: Sequence[Array],
+    scaling: str,
+    conditional: bool,
+) -> tuple[str, ...]:
+    """Say what a reader should know of the weights: levels without one, missing scaling, double conversion."""
+    if all(name is None for name in by_level):
+        return ()
+    names = ["obs", *(level.name for level in hierarchy.levels)]
+    notes = [
+        f"Level {name!r} has no weight column: its conditional weight is 1."
+        for name, column in zip(names, by_level, strict=True)
+        if column is None
+    ]
+    if by_level[0] is not None and hierarchy.levels:
+        index, n = hierarchy.levels[0].index, hierarchy.levels[0].n
+        ratio = np.bincount(index, w[0], minlength=n) / np.bincount(index, minlength=n)
+        typical = float(np.median(ratio))
+        if scaling == "none" and not 2 / 3 < typical < 1.5:
+            notes.append(
+                f"Level-1 weights are unscaled and average {typical:.3g} in the median {names[1]}, far from 1: each "
+                f"{names[1]} then counts as if it had that many times its members, which biases the variances when "
+                f"groups are small (Rabe-Hesketh & Skrondal 2006). Consider scaling='size'."
+            )
+        if not conditional and by_level[1] is not None and float(np.mean(cond[0] < 0.999)) > 0.5:
+            notes.append(
+                f"Most rows have a total weight below that of their {names[1]}: column {by_level[0]!r} looks "
+                f"conditional already. If it is, pass conditional=True."
+            )
+    return tuple(notes)
