@@ -417,7 +417,6 @@ def test_pool_of_a_number():
         pool(3)
 
 
-@pytest.mark.xfail(reason="importing the module pmwmix.pool hides the function of the same name; see __init__")
 def test_pool_is_the_function(fits):
     with pytest.raises(OptionError, match="empty"):
         pmwmix.pool([])
