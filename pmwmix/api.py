@@ -101,11 +101,6 @@ def fit(
     _check_design(said, vcov)
     plan = read_center(center)
     parsed = _add_means(parse(formula), plan)
-    if not parsed.random:
-        raise NotSupportedError(
-            f"Models without a random term are not built yet. The formula is {formula!r}. "
-            f"Add one, such as (1 | school)."
-        )
     frame = build_frame(parsed, Table(data), said, plan)
     _check_reml(method, frame)
     how = vcov or ("robust" if any(frame.weighted) else "model")
@@ -221,8 +216,10 @@ def _check_reml(method: str, frame: ModelFrame) -> None:
 
 
 def _settings(formula: str, method: str, vcov: str, frame: ModelFrame, design: Design, call: str) -> Settings:
-    top = frame.hierarchy.levels[-1]
-    clusters: tuple[str, str | None, int, int] = (top.name, None, top.n, 1)
+    top = frame.hierarchy.levels[-1] if frame.hierarchy.levels else None
+    clusters: tuple[str, str | None, int, int] = (
+        ("row", None, frame.n, 1) if top is None else (top.name, None, top.n, 1)
+    )
     if frame.clusters is not None:
         clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
     return Settings(

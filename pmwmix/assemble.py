@@ -84,6 +84,8 @@ def varcorr_table(names: Sequence[tuple[str, str, str | None]], values: Array, v
 
 def icc_of(names: Sequence[tuple[str, str, str | None]], values: Array, levels: Sequence[str]) -> Any:
     """Share of the intercept variance at or above each level; a float with one level (theory, eq. 27)."""
+    if not levels:
+        return float("nan")
     intercepts = dict.fromkeys(levels, 0.0)
     for (group, term, other), value in zip(names, values, strict=False):
         base = group if group in intercepts else group.rsplit(".", 1)[0]
@@ -133,7 +135,7 @@ def single(
         theta=pd.Series(fit.theta, index=[_theta_name(*name) for name in names], name="theta"),
         loglik=fit.loglik,
         nobs=frame.n,
-        n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups"),
+        n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
         icc=icc_of(names, values, levels),
         weight_stats=weight_table(frame),
         converged=fit.converged,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pmwmix.design import Design
 from pmwmix.errors import DesignError, some
-from pmwmix.hierarchy import Hierarchy, code
+from pmwmix.hierarchy import Hierarchy, Level, code
 
 Array = np.ndarray
 
@@ -30,9 +30,11 @@ def find_clusters(design: Design, columns: Mapping[str, pd.Series], hierarchy: H
     """PSU and strata of the top-level units; None when the top level itself is the PSU and there are no strata."""
     if design.psu is None and design.strata is None:
         return None
-    if not hierarchy.levels:
-        return None
-    top = hierarchy.levels[-1]
+    if hierarchy.levels:
+        top = hierarchy.levels[-1]
+    else:  # without random terms the rows are the units
+        n = len(next(iter(columns.values())))
+        top = Level("row", (), list(range(n)), np.arange(n))
     psu, psu_labels = np.arange(top.n), top.labels
     if design.psu is not None:
         psu_row, psu_labels = _design_code(columns, design.psu)

@@ -15,7 +15,8 @@ import scipy.linalg
 from pmwmix.clusters import Clusters
 from pmwmix.errors import DataError
 from pmwmix.frame import DesignColumns, ModelFrame
-from pmwmix.likelihood.crossproducts import Blocks, build
+from pmwmix.likelihood.crossproducts import Blocks, Columns, build
+from pmwmix.likelihood.flat import FlatObjective
 from pmwmix.likelihood.gaussian import Structure
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.objective import Objective, Point
@@ -95,7 +96,7 @@ class Problem:
 
     blocks: Blocks
     layout: ThetaLayout
-    objective: Objective
+    objective: Objective | FlatObjective
     transforms: list[Transform]
     kept: Array
     dropped: tuple[str, ...]
@@ -119,6 +120,8 @@ def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: s
     w_obs = frame.w[0] if w_obs is not None or not np.all(frame.w[0] == 1.0) else None
     # top-level weights are used relative to their mean, so that multiplying them all changes nothing
     top_scale = 1.0 if reml else float(frame.w[-1].mean())
+    if not hierarchy.levels:
+        return _flat_problem(frame, design, columns, transforms, reml, top_scale)
     w = (*frame.w[1:-1], frame.w[-1] / top_scale)
     blocks = build(columns, hierarchy.order, hierarchy.starts, w_obs, hierarchy.parents, w)
     kept = independent_columns(blocks)
@@ -128,6 +131,28 @@ def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: s
     _check_outcomes(blocks, frame)
     layout = layout_of(frame)
     objective = Objective(blocks, Structure(layout, len(kept), reml), engine)
+    return Problem(blocks, layout, objective, transforms, kept, dropped, top_scale, reml)
+
+
+def _flat_problem(
+    frame: ModelFrame,
+    design: DesignColumns,
+    columns: Columns,
+    transforms: list[Transform],
+    reml: bool,
+    top_scale: float,
+) -> Problem:
+    """Set up a model without random terms; its rows are the units of the robust variance."""
+    w = frame.w[0] / top_scale
+    edges = np.unique(np.append(np.arange(0, frame.n, 4096), frame.n))
+    blocks = build(columns, None, edges, w, (), (np.ones(len(edges) - 1),))
+    kept = independent_columns(blocks)
+    dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
+    if dropped:
+        blocks, transforms = _subset(blocks, kept), [_subset_transform(t, kept) for t in transforms]
+    _check_outcomes(blocks, frame)
+    layout = ThetaLayout(())
+    objective = FlatObjective(blocks, Structure(layout, len(kept), reml), columns, kept, w)
     return Problem(blocks, layout, objective, transforms, kept, dropped, top_scale, reml)
 
 
@@ -286,10 +311,11 @@ def moving_basis(p: int, boundary: Array, flat: Array) -> Array:
 
 
 def _covariance(problem: Problem, point: Point, basis: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
-    p, n_top = len(point.beta), problem.blocks.n_units[-1]
+    p = len(point.beta)
     scale = problem.top_scale
     method: Callable[[VarianceInput], Array] = VARIANCES[vcov]
     scores = None if vcov == "model" else scale * problem.objective.scores(point, k)
+    n_top = 1 if scores is None else len(scores)
     psu = np.arange(n_top) if clusters is None else clusters.psu
     stratum = np.zeros(n_top, dtype=np.int64) if clusters is None else clusters.stratum
     return method(VarianceInput(scale * point.information, scores, p, basis, psu, stratum))

@@ -67,7 +67,7 @@ class Hierarchy:
     @property
     def row_parents(self) -> tuple[Array, ...]:
         """Parents starting with the rows: the form in which weights want them."""
-        return (self.levels[0].index, *self.parents)
+        return (self.levels[0].index, *self.parents) if self.levels else ()
 
     def position(self, name: str) -> int:
         """Index of a level by its name, whichever way an interaction is written."""
@@ -130,6 +130,8 @@ def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) 
     NotSupportedError
         If two factors cross, naming both and the first units that do.
     """
+    if not random:
+        return Hierarchy((), None, np.zeros(1, dtype=np.int64), (), ())
     factors = {tuple(sorted(term.factors)): term for term in reversed(random)}
     terms = [factors[key] for key in dict.fromkeys(tuple(sorted(term.factors)) for term in random)]
     coded = [(term, *code([columns[name] for name in term.factors])) for term in terms]

@@ -97,6 +97,8 @@ def minimise(
     distance, therefore boundary points are tried and taken when nothing is lost.
     """
     climb = _Climb(objective)
+    if not len(start):
+        return Optimum(climb.at(start), Status.CONVERGED, True, 1, climb.path)
     begin: Array | None = np.asarray(start, dtype=float)
     for _ in range(4):
         assert begin is not None

@@ -29,7 +29,8 @@ def summarise(fit: FitResult, ci_prob: float) -> Summary:
     s = fit.settings
     likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood"}[s.method]
     pseudo = "pseudo " if s.weighted else ""
-    title = f"Linear multilevel model, {pseudo}{likelihood}"
+    kind = "Linear multilevel model" if len(fit.n_groups) else "Linear model without random effects"
+    title = f"{kind}, {pseudo}{likelihood}"
     sections = [
         Section("Groups and weights", _group_table(fit)),
         Section("Variance terms", variance_table(fit.varcorr)),
@@ -55,7 +56,8 @@ def _facts(fit: FitResult) -> list[tuple[str, str]]:
     facts.append((name, f"{fit.loglik:.4f}" + (" (mean over plausible values)" if fit.n_pv > 1 else "")))
     icc = fit.icc
     shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
-    facts.append(("Intraclass correlation", shown))
+    if len(fit.n_groups):
+        facts.append(("Intraclass correlation", shown))
     facts.append(("Status", fit.status))
     return facts
 

@@ -39,7 +39,10 @@ def weigh(
         if name is not None:
             values = unit_weights(columns[name].to_numpy(), level.index, level.n, name, level.name, level.labels)
         totals.append(values)
-    parents = hierarchy.row_parents if hierarchy.levels else ()
+    if not hierarchy.levels:
+        rows = totals[0] if totals[0] is not None else np.ones(len(next(iter(columns.values()))))
+        return (rows.astype(float),), (rows.astype(float),)
+    parents = hierarchy.row_parents
     cond = tuple(conditional_weights(totals, parents, conditional))
     if all(name is None for name in by_level):
         return cond, cond
