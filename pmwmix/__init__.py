@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pmwmix.api import fit, load, pool
     from pmwmix.design import Design
     from pmwmix.errors import PmwmixError, PmwmixWarning
+    from pmwmix.lrtest import lrt, ranova
     from pmwmix.results import FitResult
     from pmwmix.scaling import SCALINGS
     from pmwmix.simulate import simulate_survey
@@ -20,6 +21,8 @@ _HOME = {
     "fit": "api",
     "load": "api",
     "pool": "api",
+    "lrt": "lrtest",
+    "ranova": "lrtest",
     "Design": "design",
     "PmwmixError": "errors",
     "PmwmixWarning": "errors",
@@ -36,7 +39,9 @@ __all__ = [
     "PmwmixWarning",
     "fit",
     "load",
+    "lrt",
     "pool",
+    "ranova",
     "simulate_survey",
 ]
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmwmix.assemble import pool_results, single
+from pmwmix.assemble import fit_frame, pool_results
 from pmwmix.centre import Centring, read_center
 from pmwmix.design import Design, resolve_design
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.estimate import fit_all
 from pmwmix.formula import ModelFormula, parse
 from pmwmix.frame import ModelFrame, build_frame
 from pmwmix.likelihood.engine import choose_engine
@@ -106,12 +105,7 @@ def fit(
     how = vcov or ("robust" if any(frame.weighted) else "model")
     call = _call_text(formula, method, weights, conditional, scaling, pv, design, vcov, center)
     settings = _settings(formula, method, how, frame, said, call)
-    estimates, places = fit_all(frame, method == "reml", how, chosen, _bar(progress))
-    fits = []
-    for number, (estimate, (problem, k)) in enumerate(zip(estimates, places, strict=True)):
-        part = number if len(frame.designs) > 1 else 0
-        fits.append(single(frame, problem, k, estimate, settings, part, number))
-    return fits[0] if len(fits) == 1 else pool_results(fits)
+    return fit_frame(frame, settings, chosen, _bar(progress))
 
 
 def pool(fits: Iterable[FitResult]) -> FitResult:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pmwmix.errors import OptionError
-from pmwmix.estimate import Estimate, Problem, satterthwaite
+from pmwmix.estimate import Estimate, Problem, fit_all, satterthwaite
 from pmwmix.frame import ModelFrame
 from pmwmix.predict import Rows, blueprint_of
 from pmwmix.results import FitResult, same_terms
@@ -178,6 +179,38 @@ def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
             f"two levels cannot be told apart, only their sum."
         )
     return notes
+
+
+def fit_frame(
+    frame: ModelFrame, settings: Settings, engine: str, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter
+) -> FitResult:
+    """Fit every plausible value of a frame and wrap the results."""
+    estimates, places = fit_all(frame, settings.method == "reml", settings.vcov, engine, progress)
+    fits = []
+    for number, (estimate, (problem, k)) in enumerate(zip(estimates, places, strict=True)):
+        part = number if len(frame.designs) > 1 else 0
+        fits.append(single(frame, problem, k, estimate, settings, part, number))
+    return fits[0] if len(fits) == 1 else pool_results(fits)
+
+
+def refit(fit: FitResult, change: Callable[[ModelFrame], ModelFrame] | None = None, **settings: Any) -> FitResult:
+    """Fit again with other settings (``method="ml"``) or on a changed frame.
+
+    Raises
+    ------
+    OptionError
+        If the fit was loaded from a file, which does not keep the data.
+    """
+    if any(not isinstance(one.rows, Rows) for one in fit.fits):
+        raise OptionError(
+            "This needs a new fit, and a loaded fit does not keep the data. The fit came from pmwmix.load. "
+            "Call pmwmix.fit again."
+        )
+    frames = list({id(one.rows.frame): one.rows.frame for one in fit.fits}.values())
+    new = replace(fit.settings, **settings)
+    engine = getattr(fit.fits[0].rows.problem.objective, "engine", "jax")
+    again = [fit_frame(frame if change is None else change(frame), new, engine) for frame in frames]
+    return again[0] if len(again) == 1 else pool_results([part for one in again for part in one.fits])
 
 
 def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) -> FitResult:

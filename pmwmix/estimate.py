@@ -22,7 +22,7 @@ from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.objective import Objective, Point
 from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
 from pmwmix.optimise import Optimum, Status, minimise
-from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
+from pmwmix.variance import VARIANCES, VarianceInput, inverse_along, meat
 
 Array = np.ndarray
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
@@ -310,15 +310,30 @@ def moving_basis(p: int, boundary: Array, flat: Array) -> Array:
     return scipy.linalg.block_diag(np.eye(p), inside, np.eye(1))
 
 
-def _covariance(problem: Problem, point: Point, basis: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
-    p = len(point.beta)
-    scale = problem.top_scale
-    method: Callable[[VarianceInput], Array] = VARIANCES[vcov]
-    scores = None if vcov == "model" else scale * problem.objective.scores(point, k)
+def variance_input(
+    problem: Problem, point: Point, basis: Array, k: int, clusters: Clusters | None, scored: bool = True
+) -> VarianceInput:
+    """Gather what a variance method may use, on the standardised scale and at the actual scale of the weights."""
+    p, scale = len(point.beta), problem.top_scale
+    scores = scale * problem.objective.scores(point, k) if scored else None
     n_top = 1 if scores is None else len(scores)
     psu = np.arange(n_top) if clusters is None else clusters.psu
     stratum = np.zeros(n_top, dtype=np.int64) if clusters is None else clusters.stratum
-    return method(VarianceInput(scale * point.information, scores, p, basis, psu, stratum))
+    return VarianceInput(scale * point.information, scores, p, basis, psu, stratum)
+
+
+def _covariance(problem: Problem, point: Point, basis: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
+    method: Callable[[VarianceInput], Array] = VARIANCES[vcov]
+    return method(variance_input(problem, point, basis, k, clusters, scored=vcov != "model"))
+
+
+def effective_parameters(problem: Problem, fit: Estimate, k: int, clusters: Clusters | None) -> float:
+    """tr(A⁻¹B): the number of parameters as the sandwich counts them; it scales with the weights (theory, eq. 28)."""
+    basis = moving_basis(len(fit.beta), fit.boundary, flat_directions(fit.point, fit.boundary))
+    given = variance_input(problem, problem.objective.at(fit.point.theta, k), basis, k, clusters)
+    assert given.scores is not None
+    B = meat(given.scores, given.psu, given.stratum)
+    return float(np.trace(inverse_along(given.information, basis) @ B))
 
 
 def satterthwaite(problem: Problem, fit: Estimate) -> Array:

@@ -14,6 +14,7 @@ from scipy.special import fdtrc, stdtr, stdtrit
 
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.predict import LevelModes, predict_new
+from pmwmix.profile import profile_interval
 from pmwmix.report import summarise
 from pmwmix.rubin import Pooled, barnard_rubin
 from pmwmix.settings import Settings
@@ -236,18 +237,32 @@ class FitResult:
         Parameters
         ----------
         ci_prob : float
-        method : {"wald"}
+        method : {"wald", "profile"}
+            Estimate plus and minus a multiple of the standard error, or where the profile likelihood of an unweighted
+            ML fit has dropped by the chi-square quantile (theory, eq. 33).
 
         Returns
         -------
         DataFrame
             By term: ``ci_low, ci_high``.
         """
+        _check_prob(ci_prob)
+        if method == "profile":
+            return self._profile(ci_prob)
         if method != "wald":
-            raise NotSupportedError(
-                f"Intervals by method {method!r} are not built yet. Asked for in confint(). Use method='wald'."
+            raise OptionError(
+                f"Unknown method of intervals {method!r}. Asked for in confint(). Use 'wald' or 'profile'."
             )
         return self.tidy(ci_prob).set_index("term")[["ci_low", "ci_high"]]
+
+    def _profile(self, ci_prob: float) -> pd.DataFrame:
+        if self.settings.weighted or self.n_pv > 1 or not hasattr(self.rows, "problem"):
+            raise NotSupportedError(
+                "Profile intervals need the likelihood of one unweighted fit. This fit is weighted, pooled or loaded. "
+                "Use confint(method='wald')."
+            )
+        ends = profile_interval(self.rows.problem, self.rows.k, self.rows.fit, ci_prob)
+        return pd.DataFrame(ends, index=self.coef.index, columns=["ci_low", "ci_high"])
 
     def wald(self, terms: Any = None, df: str | float | None = None) -> pd.Series:
         """Wald test that several coefficients, or linear combinations of them, are zero.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 ORDER = """
     errors _registry guard formula design surveys weights scaling table hierarchy centre matrices rows weighing clusters
-    frame links families simulate likelihood optimise variance rubin estimate predict settings tables report store
-    results assemble sample plots api cli __main__
+    frame links families simulate likelihood optimise variance rubin estimate replicates kenward profile predict
+    settings tables effects margins report store results assemble reduce lrtest diagnostics sample plots api cli
+    __main__
 """.split()
 ROOT = Path(__file__).parents[1] / "pmwmix"
 FENCES = {
@@ -19,7 +20,8 @@ FENCES = {
     "formulaic": {"guard", "formula", "matrices", "predict", "store"},
     "pandas": {
         *("design", "table", "hierarchy", "centre", "matrices", "rows", "weighing", "clusters", "frame", "simulate"),
-        *("predict", "tables", "report", "store", "results", "assemble"),
+        *("predict", "tables", "report", "store", "results", "assemble", "lrtest", "effects"),
+        *("margins", "diagnostics", "replicates"),
     },
     "narwhals": {"table"},
     "rich": {"tables", "cli", "api"},

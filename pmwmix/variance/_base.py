@@ -58,3 +58,24 @@ def inverse_along(A: Array, basis: Array) -> Array:
     scale = np.sqrt(np.maximum(np.abs(np.diag(part)), 1e-300))
     inverse = np.linalg.inv(part / np.outer(scale, scale)) / np.outer(scale, scale)
     return basis @ (0.5 * (inverse + inverse.T)) @ basis.T
+
+
+def meat(scores: Array, psu: Array, stratum: Array) -> Array:
+    """Between-PSU covariance of the scores, B = Σ_h n_h/(n_h-1) Σ_k (s_hk - s̄_h)(s_hk - s̄_h)' (theory, eq. 19).
+
+    Parameters
+    ----------
+    scores : ndarray, shape (G, P)
+    psu : ndarray of int, shape (G,)
+    stratum : ndarray of int, shape (n_psu,)
+
+    Returns
+    -------
+    ndarray, shape (P, P)
+    """
+    n_psu, n_strata = len(stratum), int(stratum.max()) + 1
+    totals = np.array([np.bincount(psu, column, minlength=n_psu) for column in scores.T]).T
+    n = np.bincount(stratum, minlength=n_strata)
+    means = np.array([np.bincount(stratum, column, minlength=n_strata) for column in totals.T]).T / n[:, None]
+    centred = totals - means[stratum]
+    return (centred * (n / (n - 1.0))[stratum][:, None]).T @ centred

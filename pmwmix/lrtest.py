@@ -1,0 +1,265 @@
+"""Likelihood-ratio tests: plain, at the boundary, scaled under sampling weights, pooled over plausible values."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtrc, fdtrc
+
+from pmwmix.assemble import refit as fit_again
+from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
+from pmwmix.estimate import effective_parameters
+from pmwmix.predict import Rows
+from pmwmix.reduce import deletions, without
+from pmwmix.results import FitResult
+
+Array = np.ndarray
+COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
+
+
+def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
+    """Compare nested models, each with the next larger one.
+
+    Parameters
+    ----------
+    *fits : FitResult
+        Two or more fits of the same rows; they are sorted by their number of parameters.
+    refit : bool, optional
+        Whether REML fits are refitted by ML. None: when their fixed effects differ (and it is said).
+
+    Returns
+    -------
+    DataFrame
+        A row per model, named by its formula: ``npar, loglik, aic, bic, chisq, df, p_value, p_boundary``.
+        ``p_boundary`` is the mixture of chi-squares for variances that are zero under the smaller model (theory,
+        eq. 30); it is NaN where none is. Under sampling weights ``chisq`` is the scaled statistic (theory, eq. 29) and
+        ``aic, bic`` are design-adjusted (theory, eq. 31); with plausible values ``chisq`` and the p-values are
+        pooled (theory, eq. 32).
+
+    Raises
+    ------
+    OptionError
+        If the fits are fewer than two, of different rows or outcomes, or not nested.
+    """
+    models = _checked(fits)
+    fixed_differ = len({tuple(model.coef.index) for model in models}) > 1
+    reml = any(model.method == "reml" for model in models)
+    if reml and (refit or (refit is None and fixed_differ)):
+        models = [_as_ml(model) for model in models]
+        if refit is None:
+            warnings.warn(
+                "The fits are by REML and differ in their fixed effects, so that their likelihoods cannot be compared: "
+                "they were refitted by ML. Pass refit=False to compare the REML ones all the same.",
+                PmwmixWarning,
+                stacklevel=2,
+            )
+    models.sort(key=n_parameters)
+    rows = [_describe(model) for model in models]
+    for smaller, larger, row in zip(models[:-1], models[1:], rows[1:], strict=True):
+        row.update(compare_pair(smaller, larger))
+    return pd.DataFrame(rows, index=[model.formula for model in models])[COLUMNS]
+
+
+def ranova(fit: FitResult) -> pd.DataFrame:
+    """Test every random term by leaving it out, as lmerTest's ``ranova`` does.
+
+    Parameters
+    ----------
+    fit : FitResult
+
+    Returns
+    -------
+    DataFrame
+        A row for the model itself (``<none>``) and one per dropped term, with the columns of `lrt`.
+    """
+    _checked((fit, fit))
+    frame = fit.fits[0].rows.frame
+    rows, names = [_describe(fit)], ["<none>"]
+    for text, position, stay in deletions(frame):
+        smaller = fit_again(fit, partial(without, position=position, stay=stay))
+        rows.append({**_describe(smaller), **compare_pair(smaller, fit)})
+        names.append(text)
+    return pd.DataFrame(rows, index=names)[COLUMNS]
+
+
+def n_parameters(fit: FitResult) -> int:
+    """Count coefficients, covariance parameters and the residual variance."""
+    return len(fit.coef) + len(fit.theta) + 1
+
+
+def _as_ml(fit: FitResult) -> FitResult:
+    return fit if fit.method == "ml" else fit_again(fit, method="ml")
+
+
+def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
+    wrong = [fit for fit in fits if not isinstance(fit, FitResult)]
+    if wrong or len(fits) < 2:
+        got = type(wrong[0]).__name__ if wrong else f"{len(fits)} fit"
+        raise OptionError(f"A likelihood-ratio test compares two fits. Got {got}. Pass results of pmwmix.fit.")
+    if any(not isinstance(one.rows, Rows) for fit in fits for one in fit.fits):
+        raise NotSupportedError(
+            "A loaded fit cannot be tested: it does not keep the data. One of the fits came from pmwmix.load. "
+            "Call pmwmix.fit again."
+        )
+    first = fits[0]
+    for other in fits[1:]:
+        differ = first.index.symmetric_difference(other.index)
+        if len(differ):
+            raise OptionError(
+                f"Likelihoods can be compared on the same rows only. {len(differ)} rows are in one fit and not in the "
+                f"other ({first.nobs} and {other.nobs} rows), probably for missing values. Drop incomplete rows of the "
+                f"largest model first."
+            )
+        if other.n_pv != first.n_pv or not all(
+            np.array_equal(a.rows.y, b.rows.y) for a, b in zip(first.fits, other.fits, strict=True)
+        ):
+            raise OptionError(
+                f"The fits have different outcomes. {first.formula!r} and {other.formula!r} cannot be compared. "
+                f"Use the same outcome and plausible values."
+            )
+        for name in ("weights", "scaling"):
+            if getattr(first.settings, name) != getattr(other.settings, name) and name == "scaling":
+                raise OptionError(
+                    f"The fits are weighted differently. Their {name} is {getattr(first.settings, name)!r} and "
+                    f"{getattr(other.settings, name)!r}. Use the same weights."
+                )
+    return list(fits)
+
+
+def _describe(fit: FitResult) -> dict[str, Any]:
+    npar = n_parameters(fit)
+    loglik, penalty = fit.loglik, float(npar)
+    if fit.settings.weighted:
+        scale = np.mean([one.rows.problem.top_scale for one in fit.fits])
+        loglik, penalty = fit.loglik / scale, float(np.mean([_effective(one) for one in fit.fits]))
+    return {
+        "npar": npar,
+        "loglik": fit.loglik,
+        "aic": -2 * loglik + 2 * penalty,
+        "bic": -2 * loglik + np.log(fit.nobs) * penalty,
+        "chisq": np.nan,
+        "df": np.nan,
+        "p_value": np.nan,
+        "p_boundary": np.nan,
+    }
+
+
+def _effective(fit: FitResult) -> float:
+    """tr(A⁻¹B) with top-level weights relative to their mean: it does not depend on the scale of the weights."""
+    rows = fit.rows
+    return effective_parameters(rows.problem, rows.fit, rows.k, rows.frame.clusters) / rows.problem.top_scale
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights of chi-squares by their degrees of freedom."""
+
+    weights: dict[int, float]
+
+    def tail(self, statistic: float) -> float:
+        """Probability of a larger value."""
+        return sum(w * (chdtrc(df, statistic) if df else float(statistic <= 0)) for df, w in self.weights.items())
+
+
+def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
+    """Test the smaller of two nested models against the larger one.
+
+    Returns
+    -------
+    dict
+        ``chisq, df, p_value, p_boundary``.
+    """
+    df = n_parameters(larger) - n_parameters(smaller)
+    if df <= 0:
+        return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan}
+    mixture = boundary_mixture(smaller, larger)
+    each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
+    if len(each) == 1:
+        chisq = float(max(each[0], 0.0))
+        p = float(chdtrc(df, chisq))
+    else:
+        chisq, p = pooled_statistic(each, df)
+    p_boundary = np.nan if mixture is None else mixture.tail(chisq)
+    return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}
+
+
+def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
+    """2 (l1 - l0), divided by its mean scale under sampling weights (theory, eqs. 28-29)."""
+    raw = 2.0 * (larger.loglik - smaller.loglik)
+    if not larger.settings.weighted:
+        return raw
+    raw /= larger.rows.problem.top_scale
+    scale = (_effective(larger) - _effective(smaller)) / df
+    if scale <= 0:  # the difference of traces can fail in small samples; the larger model's own scale cannot
+        scale = _effective(larger) / n_parameters(larger)
+    return raw / scale
+
+
+def pooled_statistic(each: Array, df: int) -> tuple[float, float]:
+    """Pool K chi-square statistics: D2 of Li, Meng, Raghunathan & Rubin (1991) (theory, eq. 32).
+
+    Parameters
+    ----------
+    each : ndarray, shape (K,)
+    df : int
+
+    Returns
+    -------
+    float, float
+        The pooled statistic on the chi-square scale, and its p-value from the F distribution.
+    """
+    K = len(each)
+    d = np.maximum(each, 0.0)
+    r = (1 + 1 / K) * float(np.var(np.sqrt(d), ddof=1))
+    F = max((d.mean() / df - (K + 1) / (K - 1) * r) / (1 + r), 0.0)
+    if r < 1e-12:
+        return df * F, float(chdtrc(df, df * F))
+    df2 = df ** (-3 / K) * (K - 1) * (1 + 1 / r) ** 2
+    return df * F, float(fdtrc(df, df2, F))
+
+
+def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
+    """Null distribution when variances are zero under the smaller model (Self & Liang 1987; Stram & Lee 1994).
+
+    Returns
+    -------
+    Mixture or None
+        None if no random effect is dropped. A term of q correlated effects that loses one has equal parts of
+        chi-squares with d - 1 and d degrees of freedom, d the parameters it loses; terms combine by convolution. Terms
+        that lose several effects at once get the same two parts, which is conservative.
+    """
+    kept = _terms(smaller)
+    weights = {len(larger.coef) - len(smaller.coef): 1.0}
+    lost_any = False
+    for group, names in _terms(larger):
+        match = next((pair for pair in kept if pair[0] == group and pair[1] <= names), None)
+        if match is not None:
+            kept.remove(match)
+        q, left = len(names), len(match[1]) if match is not None else 0
+        d = q * (q + 1) // 2 - left * (left + 1) // 2
+        if d:
+            lost_any = True
+            mixed: dict[int, float] = {}
+            for df, w in weights.items():
+                for more in (d - 1, d):
+                    mixed[df + more] = mixed.get(df + more, 0.0) + 0.5 * w
+            weights = mixed
+    if kept:
+        raise OptionError(
+            f"The models are not nested. {smaller.formula!r} has a random term on {kept[0][0]!r} that "
+            f"{larger.formula!r} lacks. Compare models of which one contains the other."
+        )
+    return Mixture(weights) if lost_any else None
+
+
+def _terms(fit: FitResult) -> list[tuple[str, frozenset[str]]]:
+    frame = fit.fits[0].rows.frame
+    levels = frame.hierarchy.levels
+    return [
+        (":".join(sorted(levels[b.level].name.split(":"))), frozenset(b.matrix.names)) for b in frame.designs[0].blocks
+    ]

@@ -1,0 +1,150 @@
+"""Likelihood-ratio tests: reference numbers, boundaries, scaling under weights, pooling, refusals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import close, hsb, nested, survey
+from scipy import stats
+
+import pmwmix
+from pmwmix.errors import OptionError, PmwmixWarning
+from pmwmix.lrtest import pooled_statistic
+
+SMALL, LARGE = "y ~ x + (1 | school)", "y ~ x + (1 + x | school)"
+
+
+def test_random_slope_of_the_lecture():
+    """High School & Beyond: G² = 9.76 on 2 df, p = .008; with the boundary ½χ²₁ + ½χ²₂ (Stram & Lee 1994)."""
+    small = pmwmix.fit("mathach ~ cses + (1 | school)", hsb(), method="reml")
+    large = pmwmix.fit("mathach ~ cses + (cses | school)", hsb(), method="reml")
+    table = pmwmix.lrt(large, small)
+    assert list(table.columns) == ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
+    row = table.iloc[1]
+    close(row["chisq"], 9.7617, atol=1e-3)
+    close(row["p_value"], stats.chi2.sf(row["chisq"], 2), rtol=1e-10)
+    close(row["p_boundary"], 0.5 * (stats.chi2.sf(row["chisq"], 1) + row["p_value"]), rtol=1e-10)
+    ran = pmwmix.ranova(large)
+    assert list(ran.index) == ["<none>", "cses in (1 + cses | school)"]
+    close(ran.iloc[1]["chisq"], row["chisq"], rtol=1e-6)
+
+
+def test_ranova_of_three_levels_equals_fits_made_by_hand():
+    d = nested()
+    full = pmwmix.fit("y ~ x + (1 | classroom) + (1 | school)", d, method="reml")
+    table = pmwmix.ranova(full)
+    for term, kept in (("(1 | classroom)", "school"), ("(1 | school)", "classroom")):
+        alone = pmwmix.fit(f"y ~ x + (1 | {kept})", d, method="reml")
+        close(table.loc[term, "loglik"], alone.loglik, rtol=1e-9)
+    one = pmwmix.ranova(pmwmix.fit("y ~ x + (1 | school)", d, method="reml"))
+    flat = pmwmix.fit("y ~ x", d, method="reml")
+    close(one.loc["(1 | school)", "loglik"], flat.loglik, rtol=1e-9)
+    close(one.loc["(1 | school)", "p_boundary"], one.loc["(1 | school)", "p_value"] / 2, rtol=1e-9)
+
+
+def test_reml_fits_with_other_fixed_effects_are_refitted_and_it_is_said():
+    d = nested()
+    small = pmwmix.fit("y ~ 1 + (1 | school)", d, method="reml")
+    large = pmwmix.fit(SMALL, d, method="reml")
+    with pytest.warns(PmwmixWarning, match="refitted by ML"):
+        table = pmwmix.lrt(small, large)
+    by_hand = pmwmix.lrt(pmwmix.fit("y ~ 1 + (1 | school)", d), pmwmix.fit(SMALL, d))
+    close(table["loglik"], by_hand["loglik"], rtol=1e-9)
+    assert np.isnan(table["p_boundary"]).all()
+    kept = pmwmix.lrt(small, large, refit=False)
+    close(kept["loglik"], [small.loglik, large.loglik])
+
+
+def test_scaled_statistic_ignores_the_scale_of_the_weights():
+    d = nested()
+    options = {"weights": ["w1", "w3"], "conditional": True, "scaling": "size"}
+    tables = []
+    for factor in (1.0, 10.0, 1e-3):
+        e = d.assign(w3=factor * d["w3"])
+        tables.append(pmwmix.lrt(pmwmix.fit(SMALL, e, **options), pmwmix.fit(LARGE, e, **options)))
+    for other in tables[1:]:
+        for name in ("chisq", "p_value", "p_boundary", "aic", "bic"):
+            close(other[name].iloc[1], tables[0][name].iloc[1], rtol=1e-5)
+    raw = 2 * (tables[1]["loglik"].iloc[1] - tables[1]["loglik"].iloc[0])
+    close(raw, 10 * 2 * np.diff(tables[0]["loglik"])[0], rtol=1e-6)
+
+
+def test_unit_weights_with_a_correct_model_scale_near_one():
+    """Normal data from the model: tr(A⁻¹B) is close to the number of parameters (4 here, within 25 %)."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(400), 10)
+    d = pd.DataFrame({"g": g, "x": rng.normal(size=4000), "one": 1.0})
+    d["y"] = 1 + rng.normal(size=400)[g] + rng.normal(size=4000)
+    fits = [pmwmix.fit(f, d, weights=["one", "one"]) for f in ("y ~ 1 + (1 | g)", "y ~ x + (1 | g)")]
+    table = pmwmix.lrt(*fits)
+    plain = pmwmix.lrt(*(pmwmix.fit(f, d) for f in ("y ~ 1 + (1 | g)", "y ~ x + (1 | g)")))
+    close(table["chisq"].iloc[1], plain["chisq"].iloc[1], rtol=0.25)
+    close(table["aic"].iloc[1] + 2 * table["loglik"].iloc[1], 8.0, rtol=0.25)
+
+
+def test_pooled_statistic_by_hand():
+    """D2 (Li, Meng, Raghunathan & Rubin 1991), written out; identical statistics pool to themselves."""
+    d = np.array([4.0, 9.0, 6.25])
+    K, df = 3, 2
+    r = (1 + 1 / K) * np.var(np.sqrt(d), ddof=1)
+    F = (d.mean() / df - (K + 1) / (K - 1) * r) / (1 + r)
+    v = df ** (-3 / K) * (K - 1) * (1 + 1 / r) ** 2
+    chisq, p = pooled_statistic(d, df)
+    close(chisq, df * F)
+    close(p, stats.f.sf(F, df, v))
+    chisq, p = pooled_statistic(np.array([5.0, 5.0, 5.0]), 1)
+    close([chisq, p], [5.0, stats.chi2.sf(5.0, 1)])
+
+
+def test_plausible_values_are_pooled():
+    s = survey()
+    options = {"weights": s.weights, "scaling": "size", "pv": s.pv}
+    small = pmwmix.fit("math ~ escs + (1 | SCHOOLID)", s.data, **options)
+    large = pmwmix.fit("math ~ escs + female + (1 | SCHOOLID)", s.data, **options)
+    row = pmwmix.lrt(small, large).iloc[1]
+    assert 0 < row["p_value"] < 1 and row["df"] == 1
+
+
+def test_refusals():
+    d = nested()
+    small = pmwmix.fit(SMALL, d)
+    fewer = pmwmix.fit(LARGE, d.assign(x=d["x"].where(d.index > 9)))
+    with pytest.raises(OptionError, match="10 rows are in one fit and not in the other"):
+        pmwmix.lrt(small, fewer)
+    with pytest.raises(OptionError, match="1 fit"):
+        pmwmix.lrt(small)
+    with pytest.raises(OptionError, match="DataFrame"):
+        pmwmix.lrt(small, d)
+    with pytest.raises(OptionError, match="different outcomes"):
+        pmwmix.lrt(small, pmwmix.fit(LARGE, d.assign(y=d["y"] ** 2)))
+    with pytest.raises(OptionError, match="not nested"):
+        pmwmix.lrt(pmwmix.fit("y ~ 1 + (1 | classroom)", d), pmwmix.fit("y ~ x + (1 + x | school)", d))
+
+
+def test_profile_intervals_contain_the_estimate_and_end_at_the_quantile():
+    d = nested()
+    fit = pmwmix.fit(SMALL, d)
+    ends = fit.confint(0.9, method="profile")
+    assert ((ends["ci_low"] < fit.coef) & (fit.coef < ends["ci_high"])).all()
+    for end in ends.loc["x"]:
+        held = pmwmix.fit("y ~ 1 + (1 | school)", d.assign(y=d["y"] - end * d["x"]))
+        close(2 * (fit.loglik - held.loglik), stats.chi2.ppf(0.9, 1), rtol=1e-5)
+
+
+def test_models_without_random_terms_are_least_squares():
+    d = nested()
+    fit = pmwmix.fit("y ~ x", d, method="reml")
+    X = np.column_stack([np.ones(len(d)), d["x"]])
+    beta, rss, *_ = np.linalg.lstsq(X, d["y"], rcond=None)
+    close(fit.coef, beta, rtol=1e-10)
+    close(fit.sigma**2, rss / (len(d) - 2), rtol=1e-10)
+    close(fit.df(), len(d) - 2, rtol=1e-9)
+    weighted = pmwmix.fit("y ~ x", d, weights="t1", design=pmwmix.Design(psu="school"))
+    w = d["t1"].to_numpy()
+    A = np.linalg.inv((X.T * w) @ X)
+    r = d["y"] - X @ (A @ (X.T * w) @ d["y"])
+    scores = pd.DataFrame(X * (w * r.to_numpy())[:, None]).groupby(d["school"]).sum().to_numpy()
+    close(weighted.se, np.sqrt(np.diag(14 / 13 * A @ scores.T @ scores @ A)), rtol=1e-8)
+    by_row = pmwmix.fit("y ~ x", d, weights="t1")
+    each = X * (w * r.to_numpy())[:, None]
+    n = len(d)
+    close(by_row.se, np.sqrt(np.diag(n / (n - 1) * A @ each.T @ each @ A)), rtol=1e-8)
