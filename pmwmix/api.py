@@ -184,12 +184,11 @@ def _check_names(method: str, family: str, link: str | None, vcov: str | None, n
 
 
 def _check_design(design: Design, vcov: str | None) -> None:
-    for field, cure in (("replicate_weights", "strata= and psu="), ("fpc", "no finite population correction")):
-        if getattr(design, field) is not None or (vcov == "replicate" and field == "replicate_weights"):
-            raise NotSupportedError(
-                f"Designs with {field} are not built yet. Asked for with {getattr(design, field) or vcov!r}. "
-                f"Use {cure}."
-            )
+    if design.replicate_weights is not None or vcov == "replicate":
+        raise NotSupportedError(
+            f"Replicate weights are not built yet. Asked for with {design.replicate_weights or vcov!r}. "
+            f"Use strata= and psu=."
+        )
 
 
 def _add_means(formula: ModelFormula, plan: Sequence[Centring]) -> ModelFormula:

@@ -9,26 +9,45 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.design import Design
-from pmwmix.errors import DesignError, some
+from pmwmix.errors import DesignError, near, some
 from pmwmix.hierarchy import Hierarchy, Level, code
 
 Array = np.ndarray
+LONELY = ("error", "certainty", "centre", "average")
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Units of the robust variance: PSU of each top-level unit and stratum of each PSU."""
+    """Units of the robust variance.
+
+    Parameters
+    ----------
+    psu : ndarray of int, shape (G_L,)
+        PSU of each top-level unit.
+    stratum : ndarray of int, shape (n_psu,)
+        Stratum of each PSU, also of those without rows in a subset.
+    n_psu, n_strata : int
+    names : (str, str or None)
+        Columns of PSU and strata.
+    fraction : ndarray, shape (n_strata,), or None
+        Sampled share of the PSUs of each stratum.
+    lonely : str
+        Rule for strata with one PSU.
+    """
 
     psu: Array
     stratum: Array
     n_psu: int
     n_strata: int
     names: tuple[str, str | None]
+    fraction: Array | None = None
+    lonely: str = "certainty"
 
 
 def find_clusters(design: Design, columns: Mapping[str, pd.Series], hierarchy: Hierarchy) -> Clusters | None:
     """PSU and strata of the top-level units; None when the top level itself is the PSU and there are no strata."""
-    if design.psu is None and design.strata is None:
+    policy = _policy(design)
+    if design.psu is None and design.strata is None and design.fpc is None:
         return None
     if hierarchy.levels:
         top = hierarchy.levels[-1]
@@ -46,16 +65,47 @@ def find_clusters(design: Design, columns: Mapping[str, pd.Series], hierarchy: H
         stratum = _constant(row, psu[top.index], len(psu_labels), psu_labels, name, design.strata, labels, "stratum")
         n_strata = len(labels)
         lonely = np.flatnonzero(np.bincount(stratum, minlength=n_strata) == 1)
-        if len(lonely):
+        if len(lonely) and policy == "error":
             raise DesignError(
                 f"A stratum needs two PSUs for a variance. Strata of {design.strata!r} with one: "
-                f"{some([labels[s] for s in lonely])}. Merge them with a neighbour, or leave strata out."
+                f"{some([labels[s] for s in lonely])}. Merge them with a neighbour, or choose a rule with "
+                f"Design(lonely_psu='centre')."
             )
     if len(psu_labels) < 2:
         raise DesignError(
             f"A robust variance needs two PSUs. Column {design.psu!r} has only {some(psu_labels)}. Leave psu out."
         )
-    return Clusters(psu, stratum, len(psu_labels), n_strata, (design.psu or top.name, design.strata))
+    fraction = None
+    if design.fpc is not None:
+        fraction = _fraction(columns[design.fpc], design.fpc, stratum[psu[top.index]], np.bincount(stratum))
+    names = (design.psu or top.name, design.strata)
+    return Clusters(psu, stratum, len(psu_labels), n_strata, names, fraction, policy)
+
+
+def _policy(design: Design) -> str:
+    policy = design.lonely_psu or "error"
+    if policy not in LONELY:
+        raise DesignError(
+            f"Unknown rule for strata with one PSU {policy!r}.{near(str(policy), LONELY)} "
+            f"Use one of {', '.join(map(repr, LONELY))}."
+        )
+    return policy
+
+
+def _fraction(column: pd.Series, name: str, stratum: Array, n_psu: Array) -> Array:
+    """Find the sampled share of the PSUs of each stratum, from shares or population counts."""
+    values = column.to_numpy() if column.dtype.kind == "f" else np.full(len(column), np.nan)
+    low, high = np.full(len(n_psu), np.inf), np.full(len(n_psu), -np.inf)
+    np.minimum.at(low, stratum, values)
+    np.maximum.at(high, stratum, values)
+    share = np.where(high <= 1.0, high, n_psu / np.maximum(high, 1e-300))
+    if not (np.isfinite(values).all() and (low > 0).all() and np.allclose(low, high) and (share <= 1.0).all()):
+        raise DesignError(
+            f"A finite population correction is constant inside strata: the sampled share of the PSUs, or their "
+            f"number in the population. Column {name!r} is missing, not positive, varies inside a stratum, or is "
+            f"smaller than the number of PSUs. Correct it, or leave fpc out."
+        )
+    return share
 
 
 def _design_code(columns: Mapping[str, pd.Series], name: str) -> tuple[Array, list[object]]:

@@ -30,7 +30,11 @@ class Design:
     strata, psu : str, optional
         Columns of the strata and primary sampling units for the robust variance. The PSU defaults to the top level.
     fpc : str, optional
-        Column of the finite population correction.
+        Column of the finite population correction, constant inside strata: the sampled share of the PSUs (at most 1)
+        or the number of PSUs in the population.
+    lonely_psu : {"error", "certainty", "centre", "average"}, optional
+        What a stratum with a single PSU adds to the robust variance: an error (default), nothing, its square about
+        the mean over all PSUs, or the average of the other strata.
     replicate_weights : str or list of str, optional
         Template such as ``"W_FSTR{}"`` or columns.
     replicate_type : str, optional
@@ -54,6 +58,7 @@ class Design:
     strata: str | None = None
     psu: str | None = None
     fpc: str | None = None
+    lonely_psu: str | None = None
     replicate_weights: str | Sequence[str] | None = None
     replicate_type: str | None = None
     fay: float | None = None

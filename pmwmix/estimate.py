@@ -22,7 +22,7 @@ from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.objective import Objective, Point
 from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
 from pmwmix.optimise import Optimum, Status, minimise
-from pmwmix.variance import VARIANCES, VarianceInput, inverse_along, meat
+from pmwmix.variance import VARIANCES, VarianceInput, between_psu, inverse_along
 
 Array = np.ndarray
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
@@ -317,9 +317,12 @@ def variance_input(
     p, scale = len(point.beta), problem.top_scale
     scores = scale * problem.objective.scores(point, k) if scored else None
     n_top = 1 if scores is None else len(scores)
-    psu = np.arange(n_top) if clusters is None else clusters.psu
-    stratum = np.zeros(n_top, dtype=np.int64) if clusters is None else clusters.stratum
-    return VarianceInput(scale * point.information, scores, p, basis, psu, stratum)
+    information = scale * point.information
+    if clusters is None:
+        return VarianceInput(information, scores, p, basis, np.arange(n_top), np.zeros(n_top, dtype=np.int64))
+    return VarianceInput(
+        information, scores, p, basis, clusters.psu, clusters.stratum, clusters.fraction, clusters.lonely
+    )
 
 
 def _covariance(problem: Problem, point: Point, basis: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
@@ -331,9 +334,7 @@ def effective_parameters(problem: Problem, fit: Estimate, k: int, clusters: Clus
     """tr(A⁻¹B): the number of parameters as the sandwich counts them; it scales with the weights (theory, eq. 28)."""
     basis = moving_basis(len(fit.beta), fit.boundary, flat_directions(fit.point, fit.boundary))
     given = variance_input(problem, problem.objective.at(fit.point.theta, k), basis, k, clusters)
-    assert given.scores is not None
-    B = meat(given.scores, given.psu, given.stratum)
-    return float(np.trace(inverse_along(given.information, basis) @ B))
+    return float(np.trace(inverse_along(given.information, basis) @ between_psu(given)))
 
 
 def satterthwaite(problem: Problem, fit: Estimate) -> Array:

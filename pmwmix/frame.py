@@ -14,7 +14,6 @@ from pmwmix.clusters import Clusters, find_clusters
 from pmwmix.design import Design
 from pmwmix.errors import (
     DataError,
-    NotSupportedError,
     some,
 )
 from pmwmix.formula import ModelFormula, RandomTerm
@@ -153,10 +152,6 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
     PmwmixError
         Every problem with columns, weights, levels or design, in words.
     """
-    if design.fpc is not None:
-        raise NotSupportedError(
-            f"Finite population corrections are not built yet. The design names column {design.fpc!r}. Leave out fpc=."
-        )
     centrings = find_groups(centrings, formula)
     pv = pv_columns(design.pv, formula, table.names)
     n_pv = number_of_pv(pv)

@@ -16,7 +16,7 @@ from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.predict import LevelModes, predict_new
 from pmwmix.profile import profile_interval
 from pmwmix.report import summarise
-from pmwmix.rubin import Pooled, barnard_rubin
+from pmwmix.rubin import Pooled, barnard_rubin, pooled_wald
 from pmwmix.settings import Settings
 from pmwmix.store import save_fit
 from pmwmix.tables import Summary
@@ -272,7 +272,8 @@ class FitResult:
         terms : str, list of str or ndarray (r, p), optional
             Terms, or a contrast matrix. None: all but the intercept.
         df : optional
-            As in `df`; the denominator is the smallest among the terms.
+            As in `df`; the denominator is the smallest among the terms. With plausible values and more than one
+            contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34).
 
         Returns
         -------
@@ -280,12 +281,16 @@ class FitResult:
             ``statistic`` (an F), ``df1``, ``df2``, ``p_value``.
         """
         L = self._contrast(terms)
-        value = L @ self.coef.to_numpy()
-        V = L @ self.vcov.to_numpy() @ L.T
-        rank = int(np.linalg.matrix_rank(V))
-        F = float(value @ np.linalg.pinv(V, hermitian=True) @ value) / rank
         used = np.any(L != 0, axis=0)
         df2 = float(self.df(df).to_numpy()[used].min())
+        value = L @ self.coef.to_numpy()
+        rank = int(np.linalg.matrix_rank(L @ self.vcov.to_numpy() @ L.T))
+        if self.pooled is None or rank == 1:
+            F = float(value @ np.linalg.pinv(L @ self.vcov.to_numpy() @ L.T, hermitian=True) @ value) / rank
+        else:
+            complete = np.broadcast_to(self._complete_df(self._default_rule() if df is None else df), used.shape)
+            within, between = L @ self.pooled.within @ L.T, L @ self.pooled.between @ L.T
+            F, df2 = pooled_wald(value, within, between, self.n_pv, float(complete[used].min()))
         p = float(fdtrc(rank, min(df2, 1e10), F))
         return pd.Series({"statistic": F, "df1": float(rank), "df2": df2, "p_value": p})
 

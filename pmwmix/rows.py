@@ -65,7 +65,7 @@ def resolve_columns(
 ) -> dict[str, pd.Series]:
     """Read every column of the call, all missing ones in one error."""
     weights = [name for name in weight_columns(design.weights, formula).values() if name is not None]
-    extra = [name for name in (design.strata, design.psu) if name is not None]
+    extra = [name for name in (design.strata, design.psu, design.fpc) if name is not None]
     role = "formula, weights, design, center"
     if isinstance(design.pv, Mapping) and len(pv) < len(design.pv):
         role += f"; plausible-value sets not in the formula: {some([n for n in design.pv if n not in pv])}"

@@ -77,3 +77,43 @@ def barnard_rubin(share: Array, K: int, df_complete: float | Array) -> Array:
         observed = np.where(np.isinf(complete), np.inf, (complete + 1) / (complete + 3) * complete * (1 - share))
         pooled = 1.0 / (1.0 / old + 1.0 / observed)
     return np.where(share > 1e-12, pooled, complete)
+
+
+def pooled_wald(
+    value: Array, within: Array, between: Array, K: int, df_complete: float = np.inf
+) -> tuple[float, float]:
+    """Test that k combinations are zero, pooled over K fits: D1 (theory, eq. 34).
+
+    Parameters
+    ----------
+    value : ndarray, shape (k,)
+        Pooled estimates of the combinations.
+    within, between : ndarray, shape (k, k)
+        Mean covariance, and covariance between fits.
+    K : int
+    df_complete : float
+        Degrees of freedom of one fit.
+
+    Returns
+    -------
+    float, float
+        F statistic and its denominator degrees of freedom.
+
+    Notes
+    -----
+    Li, K. H., Raghunathan, T. E. & Rubin, D. B. (1991). Large-sample significance levels from multiply imputed data
+    using moment-based statistics and an F reference distribution. J. Am. Stat. Assoc., 86, 1065-1073. The complete-data
+    degrees of freedom bound the result as in Barnard & Rubin (1999).
+    """
+    k = int(np.linalg.matrix_rank(within))
+    inverse = np.linalg.pinv(within, hermitian=True)
+    r = (1.0 + 1.0 / K) * float(np.trace(between @ inverse)) / k
+    F = float(value @ inverse @ value) / (k * (1.0 + r))
+    t = k * (K - 1)
+    if r < 1e-12:
+        return F, df_complete
+    old = 4 + (t - 4) * (1 + (1 - 2 / t) / r) ** 2 if t > 4 else 0.5 * t * (1 + 1 / k) * (1 + 1 / r) ** 2
+    if np.isinf(df_complete):
+        return F, old
+    observed = (df_complete + 1) / (df_complete + 3) * df_complete / (1 + r)
+    return F, 1.0 / (1.0 / old + 1.0 / observed)

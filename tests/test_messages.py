@@ -170,8 +170,8 @@ NOT_SUPPORTED = {
         "'g' and 'room' are not nested",
     ),
     "class ids start again": (given(None, "y ~ 1 + (1 | g) + (1 | room)"), r"'room' start again .*\(1 \| g/room\)"),
-    "fpc": (given(design={"fpc": "N"}), "'N'"),
     "REML with level-1 weights": (given(method="reml", weights="w1"), "'w1'"),
+    "replicate weights": (given(design={"replicate_weights": "W{}"}), r"W\{\}"),
 }
 
 DATA = {

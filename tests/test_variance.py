@@ -6,8 +6,9 @@ import pytest
 from helpers import close, nested, survey
 
 import pmwmix
-from pmwmix.rubin import barnard_rubin, rubin
-from pmwmix.variance.robust import meat
+from pmwmix.errors import DesignError
+from pmwmix.rubin import barnard_rubin, pooled_wald, rubin
+from pmwmix.variance import meat
 
 
 def test_meat_with_strata_by_hand():
@@ -116,3 +117,55 @@ def test_correlations_are_pooled_on_fishers_z():
     variances = [part.varcorr["vcov"].iloc[0] for part in fit.fits]
     close(fit.varcorr["vcov"].iloc[0], np.mean(variances))
     close(fit.icc, np.mean([part.icc for part in fit.fits]))
+
+
+def test_lonely_psus_and_finite_populations_by_hand():
+    scores = np.array([[1.0], [3.0], [7.0], [5.0]])
+    psu, stratum = np.arange(4), np.array([0, 0, 1, 1])
+    alone = np.array([0, 0, 0, 1])
+    first = 3 / 2 * ((np.array([1, 3, 7]) - 11 / 3) ** 2).sum()
+    close(meat(scores, psu, alone, lonely="certainty"), first)
+    close(meat(scores, psu, alone, lonely="average"), 2 * first)
+    close(meat(scores, psu, alone, lonely="centre"), first + (5 - 4) ** 2)
+    whole = 2 * ((1 - 2) ** 2 + (3 - 2) ** 2) * 0.75 + 2 * (1 + 1) * 0.5
+    close(meat(scores, psu, stratum, np.array([0.25, 0.5])), whole)
+
+
+def test_lonely_psus_and_fpc_in_a_fit():
+    d = nested().assign(stratum=lambda t: np.minimum(t["school"] // 5, 2), share=0.36)
+    d.loc[d["school"] == 13, "stratum"] = 9
+    design = {"strata": "stratum"}
+    with pytest.raises(DesignError, match=r"stratum.*lonely_psu"):
+        pmwmix.fit("y ~ x + (1 | school)", d, vcov="robust", design=design)
+    fits = {
+        rule: pmwmix.fit("y ~ x + (1 | school)", d, vcov="robust", design={**design, "lonely_psu": rule})
+        for rule in ("certainty", "centre", "average")
+    }
+    assert (fits["certainty"].se < fits["centre"].se).all() and (fits["certainty"].se < fits["average"].se).all()
+    base = pmwmix.fit("y ~ x + (1 | school)", d, vcov="robust")
+    by_share = pmwmix.fit("y ~ x + (1 | school)", d, vcov="robust", design={"fpc": "share"})
+    close(by_share.se, np.sqrt(1 - 0.36) * base.se)
+    by_count = pmwmix.fit("y ~ x + (1 | school)", d.assign(share=14 / 0.36), vcov="robust", design={"fpc": "share"})
+    close(by_count.se, by_share.se)
+    with pytest.raises(DesignError, match="share"):
+        pmwmix.fit("y ~ x + (1 | school)", d.assign(share=5.0), vcov="robust", design={"fpc": "share"})
+    with pytest.raises(DesignError, match="midle"):
+        pmwmix.fit("y ~ x + (1 | school)", d, vcov="robust", design={"lonely_psu": "midle"})
+
+
+def test_pooled_wald_by_hand():
+    """D1 of Li, Raghunathan & Rubin (1991): F = b'U⁻¹b / (k (1 + r)), r = (1 + 1/K) tr(BU⁻¹) / k."""
+    rng = np.random.default_rng(0)
+    b, K = np.array([1.0, -2.0]), 5
+    U, Z = np.diag([0.5, 0.8]), rng.normal(size=(2, 2)) / 5
+    B = Z @ Z.T
+    r = (1 + 1 / K) * np.trace(B @ np.linalg.inv(U)) / 2
+    F, df = pooled_wald(b, U, B, K)
+    close(F, b @ np.linalg.inv(U) @ b / (2 * (1 + r)))
+    close(df, 4 + (8 - 4) * (1 + (1 - 2 / 8) / r) ** 2)
+    same, df = pooled_wald(b, U, 0 * B, K, 30.0)
+    close([same, df], [b @ np.linalg.inv(U) @ b / 2, 30.0])
+    s = survey()
+    fit = pmwmix.fit(s.formula, s.data, weights=s.weights, scaling="size", pv=s.pv)
+    joint = fit.wald(["escs", "female"])
+    assert joint["df1"] == 2 and 0 < joint["p_value"] < 1 and joint["df2"] < 39

@@ -30,6 +30,10 @@ class VarianceInput:
     psu : ndarray of int, shape (G,)
         PSU of every top-level unit.
     stratum : ndarray of int, shape (n_psu,)
+    fraction : ndarray, shape (n_strata,), optional
+        Sampled share of the PSUs of each stratum.
+    lonely : str
+        Rule for strata with one PSU.
     """
 
     information: Array
@@ -38,6 +42,14 @@ class VarianceInput:
     basis: Array
     psu: Array
     stratum: Array
+    fraction: Array | None = None
+    lonely: str = "certainty"
+
+
+def between_psu(given: VarianceInput) -> Array:
+    """Covariance of the scores of a `VarianceInput` between PSUs (P, P)."""
+    assert given.scores is not None
+    return meat(given.scores, given.psu, given.stratum, given.fraction, given.lonely)
 
 
 def inverse_along(A: Array, basis: Array) -> Array:
@@ -60,7 +72,7 @@ def inverse_along(A: Array, basis: Array) -> Array:
     return basis @ (0.5 * (inverse + inverse.T)) @ basis.T
 
 
-def meat(scores: Array, psu: Array, stratum: Array) -> Array:
+def meat(scores: Array, psu: Array, stratum: Array, fraction: Array | None = None, lonely: str = "certainty") -> Array:
     """Between-PSU covariance of the scores, B = Σ_h n_h/(n_h-1) Σ_k (s_hk - s̄_h)(s_hk - s̄_h)' (theory, eq. 19).
 
     Parameters
@@ -68,6 +80,11 @@ def meat(scores: Array, psu: Array, stratum: Array) -> Array:
     scores : ndarray, shape (G, P)
     psu : ndarray of int, shape (G,)
     stratum : ndarray of int, shape (n_psu,)
+    fraction : ndarray, shape (n_strata,), optional
+        Sampled share of each stratum's PSUs: its part of B is multiplied by 1 - fraction.
+    lonely : {"certainty", "centre", "average"}
+        What a stratum with one PSU adds: nothing; its square about the mean over all PSUs; or the average of the other
+        strata.
 
     Returns
     -------
@@ -77,5 +94,11 @@ def meat(scores: Array, psu: Array, stratum: Array) -> Array:
     totals = np.array([np.bincount(psu, column, minlength=n_psu) for column in scores.T]).T
     n = np.bincount(stratum, minlength=n_strata)
     means = np.array([np.bincount(stratum, column, minlength=n_strata) for column in totals.T]).T / n[:, None]
-    centred = totals - means[stratum]
-    return (centred * (n / (n - 1.0))[stratum][:, None]).T @ centred
+    alone = n == 1
+    centre = np.where(alone[:, None], totals.mean(axis=0) if lonely == "centre" else means, means)
+    centred = totals - centre[stratum]
+    factor = np.where(alone, 1.0, n / np.maximum(n - 1.0, 1.0))
+    if fraction is not None:
+        factor = factor * (1.0 - fraction)
+    B = (centred * factor[stratum][:, None]).T @ centred
+    return B * (n_strata / (n_strata - alone.sum())) if lonely == "average" and not alone.all() else B

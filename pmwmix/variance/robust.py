@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmwmix.variance._base import VARIANCES, Array, VarianceInput, inverse_along, meat
+from pmwmix.variance._base import VARIANCES, Array, VarianceInput, between_psu, inverse_along
 
 
 def robust(given: VarianceInput) -> Array:
@@ -20,9 +20,8 @@ def robust(given: VarianceInput) -> Array:
     -----
     SAS GLIMMIX and Mplus print the same without the factor n_h / (n_h - 1).
     """
-    assert given.scores is not None
     bread = inverse_along(given.information, given.basis)
-    return bread @ meat(given.scores, given.psu, given.stratum) @ bread
+    return bread @ between_psu(given) @ bread
 
 
 def robust_block(given: VarianceInput) -> Array:
@@ -38,9 +37,8 @@ def robust_block(given: VarianceInput) -> Array:
     """
     A = given.information.copy()
     A[: given.p, given.p :] = A[given.p :, : given.p] = 0.0
-    assert given.scores is not None
     bread = inverse_along(A, given.basis)
-    return bread @ meat(given.scores, given.psu, given.stratum) @ bread
+    return bread @ between_psu(given) @ bread
 
 
 VARIANCES.add("robust", robust)

@@ -1,0 +1,158 @@
+"""Variance explained: R² of the whole, within and between groups, and by level.
+
+Equations are those of docs/effects.md. Standard errors treat the predictors as fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix.effects import pooled_delta, rows_of, unpack, unscaled_weights
+from pmwmix.estimate import fit_all
+from pmwmix.frame import DesignColumns
+from pmwmix.matrices import Matrix
+from pmwmix.predict import Rows
+from pmwmix.weights import total_weights
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of the predictors over rows, around the means of the lowest units, and of those means; weighted.
+
+    Parameters
+    ----------
+    x, x_within, x_between : ndarray, shape (p, p)
+        Covariances of the fixed columns.
+    z, z_within, z_between : list of ndarray, each (q_l, q_l)
+        Mean of z z' per level.
+    """
+
+    x: Array
+    x_within: Array
+    x_between: Array
+    z: list[Array]
+    z_within: list[Array]
+    z_between: list[Array]
+
+
+def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
+    """Variance explained: marginal and conditional, by source within and between groups, and by level.
+
+    Parameters
+    ----------
+    fit : FitResult
+        Gaussian. Weighted moments of the predictors where there are weights; pooled over plausible values.
+    snijders_bosker : bool
+        Two levels only: add the proportional reductions of variance against the model without predictors, which is
+        refitted (and so is the model itself, with a random intercept only, if it has random slopes).
+
+    Returns
+    -------
+    DataFrame
+        By ``measure``: ``estimate``, ``std_error`` (NaN for Snijders and Bosker's, which compare two models).
+
+    Notes
+    -----
+    ``marginal`` and ``conditional`` (effects, eqs. 3-4) hold for any number of levels, with z'Ψz averaged over rows
+    when there are random slopes [1]_ [2]_. With two levels follow the shares of Rights and Sterba [3]_ (effects,
+    eqs. 5-9): of the total, within and between variance due to predictors within (``f1``) and between groups (``f2``),
+    slope variation (``v``) and group means (``m``), and those of Snijders and Bosker [4]_ (effects, eqs. 10-11).
+    A predictor that is not centred at the group mean contributes to ``f1`` and ``f2`` with the same coefficient.
+
+    References
+    ----------
+    .. [1] Nakagawa, Johnson & Schielzeth (2017). J. R. Soc. Interface, 14, 20170213. doi:10.1098/rsif.2017.0213
+    .. [2] Johnson (2014). Methods in Ecology and Evolution, 5, 944-946. doi:10.1111/2041-210X.12225
+    .. [3] Rights & Sterba (2019). Psychological Methods, 24(3), 309-338. doi:10.1037/met0000184
+    .. [4] Snijders & Bosker (1994). Sociological Methods & Research, 22(3), 342-363.
+       doi:10.1177/0049124194022003004
+    """
+    parts = rows_of(fit, "r2()")
+    found: dict[int, Moments] = {}
+    functions = []
+    for _, rows in parts:  # plausible values of the outcome share their predictors
+        if id(rows.design) not in found:
+            found[id(rows.design)] = _moments(rows)
+        functions.append(partial(_measure_values, rows, found[id(rows.design)]))
+    first = parts[0][1]
+    names = list(_measures(first, found[id(first.design)], parts[0][0].parameters[0]))
+    pooled = pooled_delta(fit, functions)
+    out = pd.DataFrame({"estimate": pooled.estimate, "std_error": np.sqrt(np.diag(pooled.vcov))}, index=names)
+    if snijders_bosker and len(parts[0][1].frame.hierarchy.levels) == 1:
+        reduction = np.mean([_reduction(rows) for _, rows in parts], axis=0)
+        for level, value in enumerate(reduction, start=1):
+            out.loc[f"snijders_bosker_{level}"] = [value, np.nan]
+    return out.rename_axis("measure")
+
+
+def _moments(rows: Rows) -> Moments:
+    frame = rows.frame
+    w = total_weights(unscaled_weights(frame), frame.hierarchy.row_parents)[0]
+    levels, n = frame.hierarchy.levels, frame.n
+    index = levels[0].index if levels else np.zeros(n, dtype=np.int64)
+    w = w / w.sum()
+    group = np.bincount(index, w)
+
+    def parts(columns: Sequence[Array], centred: bool) -> tuple[Array, Array, Array]:
+        C = np.column_stack(columns)
+        C = C - w @ C if centred else C
+        means = np.column_stack([np.bincount(index, w * c) for c in C.T]) / group[:, None]
+        total, between = (C * w[:, None]).T @ C, (means * group[:, None]).T @ means
+        return total, total - between, between
+
+    x = [n / (n - 1) * S for S in parts([rows.design.x.columns[j] for j in rows.problem.kept], True)]
+    blocks = rows.design.blocks
+    z = [
+        parts([c for b in blocks if b.level == level for c in b.matrix.columns], False) for level in range(len(levels))
+    ]
+    return Moments(x[0], x[1], x[2], *([one[i] for one in z] for i in range(3)))
+
+
+def _measures(rows: Rows, m: Moments, values: Array) -> dict[str, float]:
+    beta, Psi, sigma2 = unpack(rows, values)
+    fixed = beta @ m.x @ beta
+    random = sum(float(np.sum(P * z)) for P, z in zip(Psi, m.z, strict=True))
+    total = fixed + random + sigma2
+    out = {"marginal": fixed / total, "conditional": (fixed + random) / total}
+    if len(Psi) != 1:
+        return out
+    f1, f2 = beta @ m.x_within @ beta, beta @ m.x_between @ beta
+    v, mean = float(np.sum(Psi[0] * m.z_within[0])), float(np.sum(Psi[0] * m.z_between[0]))
+    within, between = f1 + v + sigma2, f2 + mean
+    out |= {"total_f1": f1 / total, "total_f2": f2 / total, "total_v": v / total, "total_m": mean / total}
+    out |= {"within_f1": f1 / within, "within_v": v / within}
+    return out | {"between_f2": f2 / between if between > 0 else np.nan}
+
+
+def _measure_values(rows: Rows, m: Moments, values: Array) -> Array:
+    return np.array(list(_measures(rows, m, values).values()))
+
+
+def _reduction(rows: Rows) -> tuple[float, float]:
+    """Snijders and Bosker's R² of the two levels (effects, eqs. 10-11)."""
+    frame, block = rows.frame, rows.design.blocks[0]
+    ones = Matrix(("Intercept",), [np.ones(frame.n)], None)
+    intercept = replace(block, matrix=ones)
+    n = 1.0 / float(np.mean(1.0 / np.bincount(frame.hierarchy.levels[0].index)))
+    designs = [DesignColumns(ones, (intercept,), [rows.y])]
+    if [b.matrix.names for b in rows.design.blocks] != [("Intercept",)]:
+        designs.append(DesignColumns(rows.design.x, (intercept,), [rows.y]))
+    found = []
+    for design in designs:
+        (fit,), _ = fit_all(
+            replace(frame, designs=[design]),
+            rows.problem.reml,
+            "model",
+            getattr(rows.problem.objective, "engine", "jax"),
+        )
+        found.append((fit.sigma**2, float(fit.Psi[0][0, 0])))
+    (s0, t0), (s1, t1) = found[0], found[1] if len(found) > 1 else (rows.fit.sigma**2, float(rows.fit.Psi[0][0, 0]))
+    return 1.0 - (s1 + t1) / (s0 + t0), 1.0 - (s1 / n + t1) / (s0 / n + t0)

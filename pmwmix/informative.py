@@ -1,0 +1,278 @@
+"""Are the sampling weights informative? Three tests, pooled over plausible values.
+
+Equations are those of docs/effects.md. All three start from unweighted ML fits on the rows of the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import fdtrc
+
+from pmwmix.diagnostics import check_weighted, reweighted
+from pmwmix.effects import rows_of, unscaled_weights
+from pmwmix.errors import OptionError, near
+from pmwmix.estimate import Estimate, Problem, fit_all, flat_directions, moving_basis, variance_input
+from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.matrices import Matrix
+from pmwmix.predict import Rows
+from pmwmix.variance import VarianceInput, between_psu, inverse_along
+from pmwmix.weights import total_weights
+
+Array = np.ndarray
+RANK_TOL = 1e-8
+
+
+def informativeness(fit: Any, level: str | None = None) -> pd.DataFrame:
+    """Test whether the weights carry information on the outcome beyond the predictors, in three ways.
+
+    Parameters
+    ----------
+    fit : FitResult
+        With weights.
+    level : str, optional
+        Which weights the first two tests use: None for the rows' total weights; ``"obs"`` or a group name for the
+        conditional weights of that level.
+
+    Returns
+    -------
+    DataFrame
+        By ``test`` (``dumouchel-duncan``, ``pfeffermann-sverchkov``, ``hausman``): ``statistic`` (an F), ``df1, df2,
+        p_value``.
+
+    See Also
+    --------
+    dumouchel_duncan, pfeffermann_sverchkov, hausman
+
+    Notes
+    -----
+    The first looks for coefficients that change with the weight, the second for residuals that do, the third compares
+    the weighted and unweighted coefficients directly. Not being rejected is no proof that weights can be left out.
+    """
+    tests = {
+        "dumouchel-duncan": dumouchel_duncan(fit, level),
+        "pfeffermann-sverchkov": pfeffermann_sverchkov(fit, level),
+        "hausman": hausman(fit),
+    }
+    return pd.DataFrame.from_dict(tests, orient="index").rename_axis("test")
+
+
+def dumouchel_duncan(fit: Any, level: str | None = None) -> pd.Series:
+    """Test weights and their interactions with every predictor in the unweighted model (effects, eq. 18).
+
+    Parameters
+    ----------
+    fit : FitResult
+    level : str, optional
+        As in `informativeness`.
+
+    Returns
+    -------
+    Series
+        ``statistic`` (an F, robust covariance over PSUs), ``df1, df2, p_value``. Interactions that are linear
+        combinations of other columns do not count.
+
+    References
+    ----------
+    .. [1] DuMouchel & Duncan (1983). J. American Statistical Association, 78(383), 535-543.
+       doi:10.1080/01621459.1983.10478006
+    """
+    check_weighted(fit, "dumouchel_duncan()")
+
+    def augmented(frame: ModelFrame) -> ModelFrame:
+        w = _tested(frame, level)
+        designs = []
+        for design in frame.designs:
+            base = dict(zip(design.x.names, design.x.columns, strict=True))
+            added = {f"weight:{name}": w * column for name, column in base.items() if name != "Intercept"}
+            names, columns = (*base, "weight", *added), [*base.values(), w, *added.values()]
+            designs.append(DesignColumns(Matrix(names, columns, None), design.blocks, design.y))
+        return replace(reweighted(frame, "unweighted"), designs=designs)
+
+    estimates, covariances = [], []
+    for (_, rows), (estimate, problem, _) in zip(rows_of(fit, ""), _fits(fit, augmented), strict=True):
+        added = np.flatnonzero(problem.kept >= len(rows.design.x.names))
+        estimates.append(estimate.beta[added])
+        covariances.append(estimate.vcov[np.ix_(added, added)])
+    return pooled_f(np.array(estimates), np.array(covariances), fit.settings.design_df)
+
+
+def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -> pd.Series:
+    """Test correlations of the weights with powers of the residuals, given the predictors (effects, eq. 19).
+
+    Parameters
+    ----------
+    fit : FitResult
+    level : str, optional
+        As in `informativeness`.
+    powers : int
+        Residuals to the powers 1, ..., ``powers``.
+
+    Returns
+    -------
+    Series
+        ``statistic`` (an F, covariance of the sums over PSUs), ``df1, df2, p_value``.
+
+    Notes
+    -----
+    Both sides are made orthogonal to the predictors, so that estimated coefficients do not disturb the test, and the
+    correlations are tested together, with a covariance over PSUs instead of their paper's independent rows.
+
+    References
+    ----------
+    .. [1] Pfeffermann & Sverchkov (1999). Parametric and semi-parametric estimation of regression models fitted to
+       survey data. Sankhya B, 61(1), 166-186.
+    """
+    check_weighted(fit, "pfeffermann_sverchkov()")
+    if not powers >= 1:
+        raise OptionError(f"At least the first power is tested. Got powers={powers!r}. Write powers=3.")
+    sums, covariances = [], []
+    again = _fits(fit, lambda frame: reweighted(frame, "unweighted"))
+    for (_, rows), (estimate, problem, k) in zip(rows_of(fit, ""), again, strict=True):
+        X = np.column_stack([rows.design.x.columns[j] for j in problem.kept])
+        Q = np.linalg.qr(X / np.linalg.norm(X, axis=0))[0]
+        w = _tested(rows.frame, level)
+        left = w - Q @ (Q.T @ w)
+        e = (rows.y - X @ estimate.beta) / estimate.sigma
+        E = np.column_stack([e**k for k in range(1, powers + 1)])
+        T = left[:, None] * (E - Q @ (Q.T @ E)) / len(w)
+        units = np.array([np.bincount(_top(rows.frame), column) for column in T.T]).T
+        sums.append(units.sum(axis=0))
+        covariances.append(between_psu(replace(_scored(estimate, problem, k, rows), scores=units)))
+    return pooled_f(np.array(sums), np.array(covariances), fit.settings.design_df)
+
+
+def hausman(fit: Any) -> pd.Series:
+    """Compare weighted and unweighted coefficients, with the sandwich covariance of their difference (effects, eq. 20).
+
+    Parameters
+    ----------
+    fit : FitResult
+
+    Returns
+    -------
+    Series
+        ``statistic`` (an F), ``df1, df2, p_value``.
+
+    Notes
+    -----
+    The covariance comes from the PSUs' influence on both estimates at once, so neither has to be efficient.
+
+    References
+    ----------
+    .. [1] Hausman (1978). Econometrica, 46(6), 1251-1271. doi:10.2307/1913827
+    .. [2] Pfeffermann (1993). Int. Statistical Review, 61(2), 317-337. doi:10.2307/1403631
+    """
+    check_weighted(fit, "hausman()")
+    differences, covariances = [], []
+    weighted = _fits(fit, lambda frame: frame)
+    unweighted = _fits(fit, lambda frame: reweighted(frame, "unweighted"))
+    for (_, rows), one, other in zip(rows_of(fit, ""), weighted, unweighted, strict=True):
+        first, second = _influence(*one, rows), _influence(*other, rows)
+        assert first.scores is not None and second.scores is not None
+        p = len(one[0].beta)
+        differences.append(one[0].beta - other[0].beta)
+        covariances.append(between_psu(replace(first, scores=(first.scores - second.scores)[:, :p])))
+    return pooled_f(np.array(differences), np.array(covariances), fit.settings.design_df)
+
+
+def pooled_f(estimates: Array, vcovs: Array, df: float) -> pd.Series:
+    """Wald test that all of m parameters are zero, pooled over K fits (Li, Raghunathan & Rubin; effects, eqs. 21-22).
+
+    Parameters
+    ----------
+    estimates : ndarray, shape (K, m)
+    vcovs : ndarray, shape (K, m, m)
+    df : float
+        Degrees of freedom of one fit; the smaller of them and Li, Raghunathan and Rubin's is used.
+
+    Returns
+    -------
+    Series
+        ``statistic``, ``df1``, ``df2``, ``p_value``.
+
+    References
+    ----------
+    .. [1] Li, Raghunathan & Rubin (1991). J. American Statistical Association, 86(416), 1065-1073.
+       doi:10.1080/01621459.1991.10475152
+    """
+    K = len(estimates)
+    mean, within = estimates.mean(axis=0), vcovs.mean(axis=0)
+    scale = np.sqrt(np.diag(within))
+    free = scale > 0
+    mean, within = mean[free] / scale[free], within[np.ix_(free, free)] / np.outer(scale[free], scale[free])
+    inverse = np.linalg.pinv(within, rcond=RANK_TOL, hermitian=True)
+    m = int(np.linalg.matrix_rank(within, tol=RANK_TOL * len(within), hermitian=True)) if free.any() else 0
+    if m == 0:
+        return pd.Series({"statistic": np.nan, "df1": 0.0, "df2": df, "p_value": np.nan})
+    r = 0.0
+    if K > 1:
+        between = np.cov((estimates[:, free] / scale[free]).T, ddof=1).reshape(within.shape)
+        r = (1 + 1 / K) * float(np.sum(between * inverse)) / m
+    F = float(mean @ inverse @ mean) / (m * (1 + r))
+    df2, t = float(df), m * (K - 1)
+    if r > 0:
+        many = 4 + (t - 4) * (1 + (1 - 2 / t) / r) ** 2
+        df2 = min(df2, many if t > 4 else t * (1 + 1 / m) * (1 + 1 / r) ** 2 / 2)
+    return pd.Series({"statistic": F, "df1": float(m), "df2": df2, "p_value": float(fdtrc(m, min(df2, 1e10), F))})
+
+
+def _tested(frame: ModelFrame, level: str | None) -> Array:
+    """Weights under test, one per row, with mean 1."""
+    cond, parents = unscaled_weights(frame), frame.hierarchy.row_parents
+    if level is None:
+        w = total_weights(cond, parents)[0]
+    elif level in frame.level_names:
+        position = frame.level_names.index(level)
+        w = cond[position]
+        if position:
+            w = w[frame.hierarchy.levels[position - 1].index]
+    else:
+        raise OptionError(
+            f"There is no level {level!r}.{near(level, frame.level_names)} "
+            f"The levels are {', '.join(map(repr, frame.level_names))}."
+        )
+    if np.ptp(w) <= RANK_TOL * w.max():
+        raise OptionError(
+            f"Only weights that vary can be informative. Those of {level or 'the rows'!r} are all {w[0]:g}. "
+            f"Test another level, or leave the weights out."
+        )
+    return w / w.mean()
+
+
+def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[Estimate, Problem, int]]:
+    """Robust ML fits on changed frames, one for each single fit."""
+    done: dict[int, Any] = {}
+    out = []
+    for _, rows in rows_of(fit, "A test of the weights"):
+        frame = rows.frame
+        if id(frame) not in done:
+            engine = getattr(rows.problem.objective, "engine", "jax")
+            done[id(frame)] = fit_all(change(frame), False, "robust", engine)
+        estimates, places = done[id(frame)]
+        design = next(d for d, one in enumerate(frame.designs) if one is rows.design)
+        position = sum(len(one.y) for one in frame.designs[:design]) + rows.k
+        out.append((estimates[position], *places[position]))
+    return out
+
+
+def _scored(estimate: Estimate, problem: Problem, k: int, rows: Rows) -> VarianceInput:
+    point = problem.objective.at(estimate.point.theta, k)
+    basis = moving_basis(len(point.beta), estimate.boundary, flat_directions(point, estimate.boundary))
+    return variance_input(problem, point, basis, k, rows.frame.clusters)
+
+
+def _influence(estimate: Estimate, problem: Problem, k: int, rows: Rows) -> VarianceInput:
+    """Influence (G, P) of every top-level unit on the raw parameters, A⁻¹ s, in place of the scores."""
+    given = _scored(estimate, problem, k, rows)
+    assert given.scores is not None
+    J = estimate.transform.jacobian(problem.layout, estimate.point.theta, estimate.point.sigma)
+    return replace(given, scores=given.scores @ inverse_along(given.information, given.basis) @ J.T)
+
+
+def _top(frame: ModelFrame) -> Array:
+    return frame.hierarchy.levels[-1].index if frame.hierarchy.levels else np.arange(frame.n)
