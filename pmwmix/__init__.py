@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmwmix.api import fit, load, pool
     from pmwmix.design import Design
+    from pmwmix.diagnostics import extreme_weights, sensitivity, weight_diagnostics
+    from pmwmix.effects import design_effects, icc_se
     from pmwmix.errors import PmwmixError, PmwmixWarning
+    from pmwmix.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
     from pmwmix.lrtest import lrt, ranova
+    from pmwmix.margins import predictions
     from pmwmix.results import FitResult
     from pmwmix.scaling import SCALINGS
     from pmwmix.simulate import simulate_survey
@@ -29,6 +33,16 @@ _HOME = {
     "FitResult": "results",
     "SCALINGS": "scaling",
     "simulate_survey": "simulate",
+    "extreme_weights": "diagnostics",
+    "sensitivity": "diagnostics",
+    "weight_diagnostics": "diagnostics",
+    "design_effects": "effects",
+    "icc_se": "effects",
+    "informativeness": "informative",
+    "dumouchel_duncan": "informative",
+    "pfeffermann_sverchkov": "informative",
+    "hausman": "informative",
+    "predictions": "margins",
 }
 
 __all__ = [
@@ -37,12 +51,22 @@ __all__ = [
     "FitResult",
     "PmwmixError",
     "PmwmixWarning",
+    "design_effects",
+    "dumouchel_duncan",
+    "extreme_weights",
     "fit",
+    "hausman",
+    "icc_se",
+    "informativeness",
     "load",
     "lrt",
+    "pfeffermann_sverchkov",
     "pool",
+    "predictions",
     "ranova",
+    "sensitivity",
     "simulate_survey",
+    "weight_diagnostics",
 ]
 
 
@@ -51,6 +75,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"pmwmix.{_HOME[name]}"), name)
         globals()[name] = value
         return value
+    if name == "simulate":
+        return importlib.import_module("pmwmix.simulate")
     if name == "__version__":
         from importlib.metadata import version
 

@@ -239,8 +239,19 @@ def _call_text(formula: str, method: str, *given: Any) -> str:
     return f"pmwmix.fit({', '.join([repr(' '.join(formula.split())), 'data', *said])})"
 
 
+def _in_notebook() -> bool:
+    """Whether this is a notebook that can show a moving bar."""
+    from importlib.util import find_spec
+
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
+
+
 def _bar(progress: bool | None) -> Callable[[Sequence[Any]], Iterable[Any]]:
-    wanted = sys.stderr.isatty() if progress is None else progress
+    if progress is not None and not isinstance(progress, bool):
+        raise OptionError(f"The argument progress is True, False or None. Got {progress!r}. Leave it out.")
+    in_notebook = _in_notebook()
+    wanted = (sys.stderr.isatty() or in_notebook) if progress is None else progress
 
     def over(jobs: Sequence[Any]) -> Iterable[Any]:
         if not wanted or len(jobs) < 2:
@@ -248,6 +259,7 @@ def _bar(progress: bool | None) -> Callable[[Sequence[Any]], Iterable[Any]]:
         from rich.console import Console
         from rich.progress import track
 
-        return track(jobs, description="Plausible values", console=Console(stderr=True), transient=True)
+        console = Console(stderr=not in_notebook, force_jupyter=in_notebook)
+        return track(jobs, description="Plausible values", console=console, transient=True)
 
     return over

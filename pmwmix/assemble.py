@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import pandas as pd
 from pmwmix.errors import OptionError
 from pmwmix.estimate import Estimate, Problem, fit_all, satterthwaite
 from pmwmix.frame import ModelFrame
+from pmwmix.poolable import same_terms
 from pmwmix.predict import Rows, blueprint_of
-from pmwmix.results import FitResult, same_terms
+from pmwmix.results import FitResult
 from pmwmix.rubin import rubin
 from pmwmix.settings import Settings
 
@@ -147,7 +149,7 @@ def single(
         parameters=(np.concatenate([fit.beta, values]), fit.vcov),
         index=frame.index,
         rows=Rows(frame, columns, problem, k, fit, blueprint),
-        satterthwaite=lambda: satterthwaite(problem, fit),
+        satterthwaite=partial(satterthwaite, problem, fit),
     )
 
 
@@ -274,7 +276,11 @@ def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:
     table["se"] = np.sqrt((se**2).mean(axis=0) + (1 + 1 / K) * vcov.var(axis=0, ddof=1))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.arctanh(np.clip(sdcor, -1, 1))
-        correlation = np.where(np.isinf(z).any(axis=0), sdcor.mean(axis=0), np.tanh(z.mean(axis=0)))
+        correlation = np.tanh(z.mean(axis=0))
+        for row in np.flatnonzero(np.isinf(z).any(axis=0) & table["var2"].notna().to_numpy()):
+            variance = table[(table["grp"] == table["grp"][row]) & table["var2"].isna()].set_index("var1")["vcov"]
+            sizes = variance[table["var1"][row]], variance[table["var2"][row]]  # one has no z: the pooled covariance
+            correlation[row] = table["vcov"][row] / np.sqrt(sizes[0] * sizes[1])
         table["sdcor"] = np.where(table["var2"].notna(), correlation, np.sqrt(np.maximum(table["vcov"], 0)))
     return table
 

@@ -199,10 +199,7 @@ def reweighted(frame: ModelFrame, variant: str) -> ModelFrame:
         weighted = frame.weighted
     named = tuple(name if has else None for name, has in zip(frame.weight_columns, weighted, strict=True))
     scaling = variant if variant in SCALINGS else "none"
-    changed: dict[str, Any] = {"cond": unscaled_weights(frame)} if hasattr(frame, "cond") else {}
-    return replace(
-        frame, w=w, weighted=weighted, weight_columns=named, scaling=scaling, weight_stats={}, notes=(), **changed
-    )
+    return replace(frame, w=w, weighted=weighted, weight_columns=named, scaling=scaling, weight_stats={}, notes=())
 
 
 def _settings(fit: Any, variant: str) -> dict[str, Any]:

@@ -105,8 +105,9 @@ def _moments(rows: Rows) -> Moments:
         C = np.column_stack(columns)
         C = C - w @ C if centred else C
         means = np.column_stack([np.bincount(index, w * c) for c in C.T]) / group[:, None]
-        total, between = (C * w[:, None]).T @ C, (means * group[:, None]).T @ means
-        return total, total - between, between
+        rest = C - means[index]
+        within, between = (rest * w[:, None]).T @ rest, (means * group[:, None]).T @ means
+        return within + between, within, between
 
     x = [n / (n - 1) * S for S in parts([rows.design.x.columns[j] for j in rows.problem.kept], True)]
     blocks = rows.design.blocks

@@ -31,9 +31,10 @@ from pmwmix.rows import (
 )
 from pmwmix.scaling import resolve_scaling
 from pmwmix.table import Table, number_of_pv, pv_notes
-from pmwmix.weighing import order_weights, weigh, weight_notes, weight_statistics
+from pmwmix.weighing import weigh, weight_notes, weight_statistics
 from pmwmix.weights import (
     WeightStats,
+    order_weights,
     total_weights,
     weight_columns,
 )
@@ -111,6 +112,8 @@ class ModelFrame:
     index : pandas.Index, shape (n,)
         Labels of the used rows in the caller's table.
     notes : tuple of str
+    cond : tuple of ndarray
+        Conditional weights before scaling, rows first.
     """
 
     formula: ModelFormula
@@ -132,6 +135,7 @@ class ModelFrame:
     categories: dict[str, list[str]] = field(default_factory=dict)
     index: Any = None
     notes: tuple[str, ...] = ()
+    cond: tuple[Array, ...] = ()
 
     @property
     def n(self) -> int:
@@ -160,7 +164,7 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
     n_read = len(next(iter(columns.values())))
     keep, dropped = complete_rows(columns, model, n_read)
     weight_names = weight_columns(design.weights, formula)
-    keep, zero = positive_rows(columns, weight_names, formula, keep)
+    keep, zero, lost = positive_rows(columns, weight_names, formula, keep)
     if not keep.any():
         reason = some([f"{name} ({count})" for name, count in {**dropped, **zero}.items()])
         raise DataError(f"No row is left. Rows were lost to {reason}. Check those columns and the join of the files.")
@@ -168,7 +172,7 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
     if kept is not None:
         columns = {name: take_rows(column, kept) for name, column in columns.items()}
     hierarchy = find_levels(formula.random, columns)
-    by_level = order_weights(weight_names, hierarchy, design.weights)
+    by_level = order_weights(weight_names, hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
     cond, w = weigh(by_level, columns, hierarchy, bool(design.conditional), scale)
     totals = total_weights(cond, hierarchy.row_parents)
@@ -182,7 +186,7 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
         parts.append(_evaluate(formula, hierarchy, local, columns, pv, n_pv))
         means.append(mean)
     notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
-    notes += pv_notes(design.pv, formula.variables, table.names)
+    notes += lost + pv_notes(design.pv, formula.variables, table.names)
     frame = ModelFrame(
         formula=formula,
         hierarchy=hierarchy,
@@ -203,6 +207,7 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
         categories=categories_of(formula, columns),
         index=table.index if kept is None else table.index[kept],
         notes=notes,
+        cond=cond,
     )
     _check_size(frame)
     return frame

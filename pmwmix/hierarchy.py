@@ -9,10 +9,11 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from pmwmix.errors import NotSupportedError, some
+from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.formula import RandomTerm
 
 Array = np.ndarray
+RESERVED = ("obs", "Residual")
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,12 @@ def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) 
     """
     if not random:
         return Hierarchy((), None, np.zeros(1, dtype=np.int64), (), ())
+    reserved = [term.group for term in random if term.group in RESERVED]
+    if reserved:
+        raise DataError(
+            f"A grouping factor must not be called 'obs' or 'Residual', which stand for the rows. The formula groups "
+            f"by {reserved[0]!r}. Rename the column."
+        )
     factors = {tuple(sorted(term.factors)): term for term in reversed(random)}
     terms = [factors[key] for key in dict.fromkeys(tuple(sorted(term.factors)) for term in random)]
     coded = [(term, *code([columns[name] for name in term.factors])) for term in terms]

@@ -32,14 +32,7 @@ STEP = 1e-4  # of a standard deviation, for derivatives by central differences
 class Sample:
     """Rows over which effects are averaged, as one plausible value sees them.
 
-    Parameters
-    ----------
-    blueprint : Blueprint
-    columns : dict of Series
-        Predictors before centring, complete rows only.
-    w, group : ndarray, shape (n,)
-        Total weights, and position among ``labels``, the values of the ``by`` column.
-    labels : list
+    Predictors before centring, total weights ``w`` and ``group``, the place of the ``by`` value among ``labels``.
     """
 
     blueprint: Blueprint
@@ -224,7 +217,8 @@ def _variables(blueprint: Blueprint, asked: str | Sequence[str] | None) -> list[
 def _known(name: str, available: Sequence[str]) -> None:
     if name not in available:
         raise OptionError(
-            f"There is no predictor {name!r} to vary.{near(str(name), available)} Those are {some(available, 12)}."
+            f"There is no such predictor to vary. Got {name!r}.{near(str(name), available)} "
+            f"The predictors are {some(available, 12)}."
         )
 
 

@@ -18,6 +18,7 @@ from pmwmix.formula import ModelFormula
 from pmwmix.guard import context
 
 Array = np.ndarray
+FACTOR_CALL = re.compile(r"\b(?:C|factor|as_factor)\(\s*(`[^`]+`|[^\W\d][\w.]*)")
 MAX_CATEGORIES = 2_000
 FAILURES = (FormulaicError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NotImplementedError)
 
@@ -49,8 +50,13 @@ def evaluate(text: str, variables: Sequence[str], columns: Mapping[str, pd.Serie
         If an expression cannot be evaluated, gives missing or infinite values, or a factor has one category.
     """
     for name in variables:
+        if name == "Intercept":
+            raise DataError(
+                "A predictor must not be called 'Intercept', which stands for the constant. The formula uses such a "
+                "column. Rename it."
+            )
         _check_categories(columns[name], name, text)
-    frame = _frame(variables, columns, n)
+    frame = _frame(variables, columns, n, text)
     try:
         with np.errstate(all="ignore"):
             matrix = Formula(text).get_model_matrix(frame, context=context(), na_action="ignore", output="numpy")
@@ -73,7 +79,7 @@ def again(spec: ModelSpec, variables: Sequence[str], columns: Mapping[str, pd.Se
     """
     for name in variables:
         _check_new_categories(spec, columns[name], name)
-    frame = _frame(variables, columns, n)
+    frame = _frame(variables, columns, n, str(spec.formula))
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("error", DataMismatchWarning)
@@ -113,8 +119,15 @@ def response(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) ->
     return np.ascontiguousarray(matrix.columns[0], dtype=float)
 
 
-def _frame(variables: Sequence[str], columns: Mapping[str, pd.Series], n: int) -> pd.DataFrame:
-    arrays = {name: _spelled(columns[name].array) for name in dict.fromkeys(variables)}
+def _frame(variables: Sequence[str], columns: Mapping[str, pd.Series], n: int, text: str) -> pd.DataFrame:
+    """Collect columns for formulaic; whole numbers inside ``C()`` or ``factor()`` become integers: ``C(x)[T.1]``."""
+    factors = {name.strip("`") for name in FACTOR_CALL.findall(text)}
+    arrays: dict[str, Any] = {}
+    for name in dict.fromkeys(variables):
+        values: Any = _spelled(columns[name].array)
+        if name in factors and values.dtype.kind == "f" and bool(np.all(values == np.round(values))):
+            values = values.astype(np.int64)
+        arrays[name] = values
     return pd.DataFrame(arrays, index=range(n), copy=False)
 
 

@@ -224,7 +224,7 @@ def predict_new(
     n = len(next(iter(columns.values())))
     local = {**columns, **{name: columns[column] for name, column in chosen.items()}}
     complete = np.ones(n, dtype=bool)
-    for name in dict.fromkeys([*blueprint.predictors, *by]):
+    for name in dict.fromkeys([*blueprint.predictors, *by, *factors]):
         complete &= ~local[name].isna().to_numpy()
         _check_kind(local[name], name, blueprint)
     rows = np.flatnonzero(complete)

@@ -94,6 +94,7 @@ def _without_level(frame: ModelFrame, gone: int) -> ModelFrame:
         weighted=tuple(weighted),
         weight_columns=tuple(frame.weight_columns[i] for i in pick),
         weight_stats={},
+        cond=(),
         clusters=clusters,
     )
 

@@ -13,6 +13,8 @@ import pandas as pd
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.explained import r2
+from pmwmix.margins import ame
 from pmwmix.predict import LevelModes, predict_new
 from pmwmix.profile import profile_interval
 from pmwmix.report import summarise
@@ -325,6 +327,9 @@ class FitResult:
             )
         return L
 
+    r2 = r2
+    ame = ame
+
     # -- rows and groups ----------------------------------------------------------------------------------------
 
     @cached_property
@@ -361,6 +366,9 @@ class FitResult:
         for name, table in tables.items():
             if sorted(name.split(":")) == wanted or sorted(name.split(":")) == sorted(group.split(":")):
                 return table
+        short = [name for name in tables if name.split(":")[0] == group]
+        if len(short) == 1:
+            return tables[short[0]]
         raise OptionError(
             f"There is no group {group!r}.{near(group, list(tables))} The groups are {', '.join(map(repr, tables))}."
         )
@@ -464,37 +472,3 @@ def _mode_table(modes: LevelModes) -> pd.DataFrame:
         return table.sort_index()
     except TypeError:
         return table
-
-
-def same_terms(fits: Sequence[FitResult]) -> None:
-    """Refuse to pool fits of different models, naming what differs.
-
-    Raises
-    ------
-    OptionError
-    """
-    first = fits[0]
-    for number, other in enumerate(fits[1:], start=2):
-        mine, theirs = list(first.coef.index), list(other.coef.index)
-        if mine != theirs:
-            differ = sorted(set(mine) ^ set(theirs)) or theirs
-            raise OptionError(
-                f"Only fits of one model can be pooled. Fit {number} differs from the first in {', '.join(differ)}. "
-                f"Use the same formula and the same categories in all of them."
-            )
-        keys = [
-            list(zip(f.varcorr["grp"], f.varcorr["var1"], f.varcorr["var2"].fillna(""), strict=True))
-            for f in (first, other)
-        ]
-        if keys[0] != keys[1]:
-            raise OptionError(
-                f"Only fits of one model can be pooled. Fit {number} has other random effects than the first: "
-                f"{other.formula!r}. Use the same random terms in all of them."
-            )
-        for name in ("vcov", "method", "scaling"):
-            a, b = getattr(first.settings, name), getattr(other.settings, name)
-            if a != b:
-                raise OptionError(
-                    f"Fits to be pooled must be made alike. Fit {number} has {name}={b!r}, the first {a!r}. "
-                    f"Refit with the same options."
-                )

@@ -12,9 +12,9 @@ from pmwmix.centre import Centring
 from pmwmix.design import Design
 from pmwmix.errors import DataError, OptionError, WeightError, some
 from pmwmix.formula import ModelFormula
-from pmwmix.hierarchy import code
+from pmwmix.hierarchy import code, find_levels
 from pmwmix.table import Table, expand_pv
-from pmwmix.weights import LARGEST, check_values, weight_columns
+from pmwmix.weights import LARGEST, check_values, order_weights, unit_weights, weight_columns
 
 Array = np.ndarray
 
@@ -104,8 +104,23 @@ def complete_rows(columns: Mapping[str, pd.Series], model: Sequence[str], n: int
 
 def positive_rows(
     columns: Mapping[str, pd.Series], weights: Mapping[str, str | None], formula: ModelFormula, keep: Array
-) -> tuple[Array, dict[str, int]]:
-    """Check weight values on the kept rows and take out rows of weight 0, counted by column."""
+) -> tuple[Array, dict[str, int], tuple[str, ...]]:
+    """Check weight values on the kept rows and take out those of weight 0.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Rows that stay.
+    dict
+        Rows lost, by column.
+    tuple of str
+        Remarks on groups that are lost as a whole.
+
+    Raises
+    ------
+    WeightError
+        Also if a unit's weight is zero in some of its rows only.
+    """
     zero: dict[str, int] = {}
     factor = formula.random[0].factors[0] if formula.random else None
     rows = np.flatnonzero(keep)
@@ -117,16 +132,29 @@ def positive_rows(
                 f"{some([str(c) for c in column.cat.categories], 2)}. Convert it first."
             )
         values = column.to_numpy()[rows]
-        if len(values) and not np.all(values > 0):
-            labels = _row_labels(columns, factor, rows)
-            check_values(values, name, labels)
+        if len(values) and (not np.all(values > 0) or (values > LARGEST).any()):
+            check_values(values, name, _row_labels(columns, factor, rows))
             gone = rows[values == 0]
             zero[name] = int(keep[gone].sum())
             keep = keep.copy()
             keep[gone] = False
-        elif len(values) and (values > LARGEST).any():
-            check_values(values, name, _row_labels(columns, factor, rows))
-    return keep, zero
+    return keep, zero, _lost_groups(columns, weights, formula, rows, keep) if any(zero.values()) else ()
+
+
+def _lost_groups(
+    columns: Mapping[str, pd.Series], weights: Mapping[str, str | None], formula: ModelFormula, rows: Array, keep: Array
+) -> tuple[str, ...]:
+    """Check that zero weights of a level hit whole units, and count the units that are lost."""
+    before = {name: take_rows(column, rows) for name, column in columns.items()}
+    hierarchy = find_levels(formula.random, before)
+    notes = []
+    for level, name in zip(hierarchy.levels, order_weights(weights, hierarchy)[1:], strict=True):
+        if name is not None:
+            unit_weights(before[name].to_numpy(), level.index, level.n, name, level.name, level.labels)
+        left = np.bincount(level.index, keep[rows], minlength=level.n)
+        if (left == 0).any():
+            notes.append(f"{int((left == 0).sum())} of {level.n} groups of {level.name!r} left with weights of zero.")
+    return tuple(notes)
 
 
 def _row_labels(columns: Mapping[str, pd.Series], factor: str | None, rows: Array) -> list[object]:

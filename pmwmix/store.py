@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
+from formulaic.parser.types import Factor
 
 from pmwmix.centre import Centring, Means
 from pmwmix.errors import DataError, OptionError
@@ -226,14 +227,26 @@ def _spec_out(spec: ModelSpec | None) -> Any:
     """Spell formula and state of the transformations; categories are kept beside, the formula gives the structure."""
     if spec is None:
         return None
-    return {"formula": " + ".join(["0", *(str(term) for term in spec.formula)]), "state": _tagged(spec.transform_state)}
+    categories = {
+        name: _tagged(list(state["categories"]))
+        for name, (_, state) in spec.encoder_state.items()
+        if "categories" in state
+    }
+    formula = " + ".join(["0", *(str(term) for term in spec.formula)])
+    return {"formula": formula, "state": _tagged(spec.transform_state), "categories": categories}
 
 
 def _spec_in(meta: Any) -> ModelSpec | None:
     if meta is None:
         return None
+    encoders = {
+        name: (Factor.Kind.CATEGORICAL, {"categories": _untagged(values)})
+        for name, values in meta["categories"].items()
+    }
     state = _untagged(meta["state"])
-    return ModelSpec(formula=meta["formula"], transform_state=state, output="numpy", na_action="ignore")
+    return ModelSpec(
+        formula=meta["formula"], transform_state=state, encoder_state=encoders, output="numpy", na_action="ignore"
+    )
 
 
 def _tagged(value: Any) -> Any:

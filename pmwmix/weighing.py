@@ -14,17 +14,6 @@ from pmwmix.weights import WeightStats, conditional_weights, unit_weights
 Array = np.ndarray
 
 
-def order_weights(weights: Mapping[str, str | None], hierarchy: Hierarchy, given: Any) -> tuple[str | None, ...]:
-    """Put the weight columns in the order of the levels, rows first."""
-    names = ["obs", *(level.name for level in hierarchy.levels)]
-    if not weights:
-        return (None,) * len(names)
-    if next(iter(weights)).startswith("#"):
-        columns = list(weights.values())
-        return tuple(columns + [None] * (len(names) - len(columns)))
-    return tuple(weights.get(name) for name in names)
-
-
 def weigh(
     by_level: Sequence[str | None],
     columns: Mapping[str, pd.Series],
@@ -73,7 +62,7 @@ def weight_notes(
 ) -> tuple[str, ...]:
     """Say what a reader should know of the weights: levels without one, missing scaling, double conversion."""
     if all(name is None for name in by_level):
-        return ()
+        return () if scaling == "none" else (f"Scaling {scaling!r} has no effect: there are no weights.",)
     names = ["obs", *(level.name for level in hierarchy.levels)]
     notes = [
         f"Level {name!r} has no weight column: its conditional weight is 1."

@@ -207,3 +207,14 @@ def total_weights(conditional: Sequence[Array], parents: Sequence[Array]) -> lis
     for w, parent in zip(reversed(conditional[:-1]), reversed(list(parents)), strict=True):
         out.insert(0, w * out[0][parent])
     return out
+
+
+def order_weights(weights: Mapping[str, str | None], hierarchy: Any) -> tuple[str | None, ...]:
+    """Put the weight columns in the order of the levels of a `Hierarchy`, rows first."""
+    names = ["obs", *(level.name for level in hierarchy.levels)]
+    if not weights:
+        return (None,) * len(names)
+    if next(iter(weights)).startswith("#"):
+        columns = list(weights.values())
+        return tuple(columns + [None] * (len(names) - len(columns)))
+    return tuple(weights.get(name) for name in names)

@@ -8,7 +8,7 @@ from pathlib import Path
 ORDER = """
     errors _registry guard formula design surveys weights scaling table hierarchy centre matrices rows weighing clusters
     frame links families simulate likelihood optimise variance rubin estimate replicates kenward profile predict
-    settings tables effects margins report store results assemble reduce lrtest diagnostics sample plots api cli
+    settings tables effects explained margins report store results poolable assemble reduce lrtest diagnostics informative sample plots api cli
     __main__
 """.split()
 ROOT = Path(__file__).parents[1] / "pmwmix"
@@ -21,7 +21,7 @@ FENCES = {
     "pandas": {
         *("design", "table", "hierarchy", "centre", "matrices", "rows", "weighing", "clusters", "frame", "simulate"),
         *("predict", "tables", "report", "store", "results", "assemble", "lrtest", "effects"),
-        *("margins", "diagnostics", "replicates"),
+        *("margins", "diagnostics", "replicates", "explained", "informative", "kenward"),
     },
     "narwhals": {"table"},
     "rich": {"tables", "cli", "api"},

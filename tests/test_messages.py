@@ -469,3 +469,28 @@ def test_group_without_weight_leaves(data):
 def test_own_group_with_a_slope_alone_is_identified(data):
     # the variance of a slope without intercept shows in the spread of the rows with large x
     assert pmwmix.fit("y ~ 1 + (0 + x | student)", data).converged
+
+
+def test_names_that_stand_for_something_else(data):
+    with pytest.raises(DataError, match="'Intercept'"):
+        pmwmix.fit("y ~ Intercept + (1 | g)", data.rename(columns={"x": "Intercept"}))
+    for name in ("obs", "Residual"):
+        with pytest.raises(DataError, match=name):
+            pmwmix.fit(f"y ~ 1 + (1 | {name})", data.rename(columns={"g": name}))
+
+
+def test_a_unit_weight_that_is_zero_in_some_of_its_rows(data):
+    half = data.assign(w2=np.where(data.index % 2 == 0, 0.0, 3.0))
+    with pytest.raises(WeightError, match=r"'w2' varies in 30 of 30"):
+        pmwmix.fit("y ~ 1 + (1 | g)", half, weights=["w1", "w2"])
+
+
+def test_pooling_other_rows(data):
+    fits = [pmwmix.fit("y ~ 1 + (1 | g)", part) for part in (data, data[data["g"] < 20])]
+    with pytest.raises(OptionError, match="Fit 2 has"):
+        pool(fits)
+
+
+def test_progress_is_a_switch(data):
+    with pytest.raises(OptionError, match="'yes'"):
+        pmwmix.fit("y ~ 1 + (1 | g)", data, progress="yes")

@@ -212,3 +212,35 @@ def test_the_users_data_are_not_touched():
     before = d.copy(deep=True)
     pmwmix.fit("y ~ x + (1 | school)", d, weights=["t1", "w3"], center={"x": "school"}, scaling="size")
     pd.testing.assert_frame_equal(d, before)
+
+
+def test_integer_codes_as_factors_keep_their_names_and_categories(tmp_path):
+    d = nested().assign(code=lambda t: t.index % 3)
+    fit = pmwmix.fit("y ~ C(code) + factor(code):x + (1 | school)", d)
+    assert "C(code)[T.1]" in fit.coef and not any(".0" in term for term in fit.coef.index)
+    based = pmwmix.fit("y ~ C(code, Treatment(2)) + (1 | school)", d)
+    assert list(based.coef.index) == ["Intercept", "C(code, Treatment(2))[T.0]", "C(code, Treatment(2))[T.1]"]
+    back = pmwmix.load(based.save(tmp_path / "codes.pmwmix"))
+    some = d[d["code"] == 1].head(4)
+    close(back.predict(some), based.fitted()[some.index], rtol=1e-9)
+
+
+def test_results_can_be_pickled(pooled):
+    import pickle
+
+    back = pickle.loads(pickle.dumps(pooled))
+    assert str(back.summary()) == str(pooled.summary())
+    close(back.ranef(), pooled.ranef())
+
+
+def test_rows_without_a_group_get_no_prediction(sleep):
+    new = pd.DataFrame({"Days": [3.0, 3.0], "Subject": ["308", None]})
+    predicted = sleep.predict(new)
+    assert np.isnan(predicted[1]) and np.isfinite(predicted[0])
+
+
+def test_lost_groups_are_counted():
+    d = nested()
+    d["w3"] = d["w3"].where(d["school"] > 1, 0.0)
+    fit = pmwmix.fit("y ~ x + (1 | school)", d, weights=["w1", "w3"], conditional=True)
+    assert any("2 of 14 groups of 'school'" in note for note in fit.notes)

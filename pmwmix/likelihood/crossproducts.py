@@ -12,6 +12,7 @@ import numpy as np
 
 Array = np.ndarray
 ROWS_PER_CHUNK = 32_768
+CELLS_PER_CHUNK = 4_000_000  # of the cross-products held at once
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def build(
     zz, zx, zy = np.empty((len(rows), G1)), np.empty((len(z), p, G1)), np.empty((K, len(z), G1))
     xx, xy, yy, n_w = np.zeros((p, p, GL)), np.zeros((K, p, GL)), np.zeros((K, GL)), np.zeros(GL)
     top, inner = climb(parents, G1), inner_weight(parents, w)
-    for first, last in _chunks(starts):
+    most = max(CELLS_PER_CHUNK // len(columns.values) ** 2, 1)
+    for first, last in _chunks(starts, most):
         C, N = _chunk_products(columns, order, starts[first : last + 1], w_obs)
         units = slice(first, last)
         zz[:, units] = C[:, z[rows], z[cols]].T
@@ -194,12 +196,12 @@ def build(
     return Blocks(zz, zx, zy, xx, xy, yy, n_w, parents, w)
 
 
-def _chunks(starts: Array) -> list[tuple[int, int]]:
-    """Cut the lowest units into runs of about `ROWS_PER_CHUNK` rows."""
+def _chunks(starts: Array, most: int) -> list[tuple[int, int]]:
+    """Cut the lowest units into runs of about `ROWS_PER_CHUNK` rows and at most ``most`` units."""
     edges = [0]
     while edges[-1] < len(starts) - 1:
         last = int(np.searchsorted(starts, starts[edges[-1]] + ROWS_PER_CHUNK, side="right")) - 1
-        edges.append(min(max(last, edges[-1] + 1), len(starts) - 1))
+        edges.append(min(max(last, edges[-1] + 1), edges[-1] + most, len(starts) - 1))
     return list(pairwise(edges))
 
 

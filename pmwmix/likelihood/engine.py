@@ -109,6 +109,18 @@ def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Comp
     return _cache[key]
 
 
+def bucket_columns(p: int) -> int:
+    """Round a number of fixed columns up, so that a model with one predictor more shares compiled code.
+
+    Examples
+    --------
+    >>> [bucket_columns(p) for p in (1, 4, 11, 30)]
+    [4, 4, 12, 32]
+    """
+    step = 4 if p <= 16 else 8 if p <= 64 else 32
+    return -(-p // step) * step
+
+
 def bucket(n: int) -> int:
     """Round a number of units up to one of a few sizes, so that data sets of like size share compiled code.
 

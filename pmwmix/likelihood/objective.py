@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix.likelihood.crossproducts import Blocks
-from pmwmix.likelihood.engine import bucket, compiled
+from pmwmix.likelihood.engine import bucket, bucket_columns, compiled
 from pmwmix.likelihood.gaussian import Structure, contrast_graph, objective_graph, reml_score_graph
 
 Array = np.ndarray
@@ -60,12 +60,14 @@ class Objective:
 
     Notes
     -----
-    Units are padded with empty ones up to a few sizes (`engine.bucket`): an empty unit adds exactly nothing.
+    Units are padded with empty ones, fixed columns with zero columns whose coefficients are zero, up to a few sizes
+    (`engine.bucket`, `engine.bucket_columns`): they add exactly nothing, and models of like size share compiled code.
     """
 
     def __init__(self, blocks: Blocks, structure: Structure, engine: str = "jax") -> None:
         self.blocks, self.structure, self.engine = blocks, structure, engine
-        self.function = compiled(objective_graph, structure, engine)
+        self.padded = replace(structure, p=bucket_columns(structure.p))
+        self.function = compiled(objective_graph, self.padded, engine)
         self.n_calls = 0
         self._shared = self.function.put(self._padded())
         self._outcomes: dict[int, list[Any]] = {}
@@ -87,7 +89,7 @@ class Objective:
             w_total.append(weight)
         return [
             _pad(blocks.zz, sizes[0]),
-            _pad(blocks.zx, sizes[0]),
+            _pad(np.pad(blocks.zx, [(0, 0), (0, self.padded.p - self.structure.p), (0, 0)]), sizes[0]),
             *(_pad(blocks.parents[level], sizes[level]) for level in levels[:-1]),
             *(_pad(to_top[level], sizes[level]) for level in levels[:-1]),
             *(_pad(blocks.w[level], sizes[level]) for level in levels),
@@ -97,9 +99,17 @@ class Objective:
     def _data(self, k: int) -> list[Any]:
         if k not in self._outcomes:
             zy = _pad(self.blocks.zy[k], bucket(self.blocks.n_units[0]))
-            self._outcomes = {k: self.function.put([zy, self.blocks.S0(k)])}
+            self._outcomes = {k: self.function.put([zy, self._padded_total(k)])}
         zy, S0 = self._outcomes[k]
         return [self._shared[0], self._shared[1], zy, S0, *self._shared[2:]]
+
+    def _padded_total(self, k: int) -> Array:
+        """S0 with an identity for the zero columns, which keeps it positive definite and changes nothing else."""
+        S0, p, P = self.blocks.S0(k), self.structure.p, self.padded.p
+        out = np.eye(P + 1)
+        at = np.append(np.arange(p), P)
+        out[np.ix_(at, at)] = S0
+        return out
 
     @cached_property
     def n_free(self) -> float:
@@ -111,10 +121,11 @@ class Objective:
         self.n_calls += 1
         raw = self.function(np.asarray(theta, dtype=float), self._data(k))
         p, n = self.structure.p, self.n_free
-        S_xx, beta = np.asarray(raw["S_xx"]), np.asarray(raw["beta"])
-        Q = max(float(raw["S_yy"] - np.asarray(raw["S_xy"]) @ beta), 1e-300)
+        S_xx, S_xy, beta = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["S_xy"])[:p], np.asarray(raw["beta"])[:p]
+        raw |= {"S_xx": S_xx, "S_xy": S_xy}
+        Q = max(float(raw["S_yy"] - S_xy @ beta), 1e-300)
         sigma2 = Q / n
-        D_t, Q_t, Q_tb = (np.asarray(raw[name]) for name in ("D_t", "Q_t", "Q_tb"))
+        D_t, Q_t, Q_tb = np.asarray(raw["D_t"]), np.asarray(raw["Q_t"]), np.asarray(raw["Q_tb"])[:, :p]
         value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
         gradient = 0.5 * (D_t + Q_t / sigma2)
         second = 0.5 * (np.asarray(raw["D_tt"]) + np.asarray(raw["Q_tt"]) / sigma2)
@@ -153,7 +164,7 @@ class Objective:
         return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
 
     def _reml_scores(self, theta: Array) -> Array:
-        function = compiled(reml_score_graph, replace(self.structure, reml=False), self.engine)
+        function = compiled(reml_score_graph, replace(self.padded, reml=False), self.engine)
         copies = np.repeat(theta[:, None], bucket(self.blocks.n_units[-1]), axis=1)
         return np.asarray(function(copies, self._data(0))["R_score"])
 
@@ -165,9 +176,14 @@ class Objective:
 
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
-        function = compiled(contrast_graph, replace(self.structure, reml=False), self.engine)
+        function = compiled(contrast_graph, replace(self.padded, reml=False), self.engine)
         copies = np.repeat(np.asarray(theta, dtype=float)[:, None], U.shape[1], axis=1)
-        return np.asarray(function(copies, [np.ascontiguousarray(U), *self._data(0)])["uSu_t"])
+        padded = np.pad(U, [(0, self.padded.p - len(U)), (0, 0)])
+        return np.asarray(function(copies, [padded, *self._data(0)])["uSu_t"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the data; compiled code is made again where it is needed."""
+        return Objective, (self.blocks, self.structure, self.engine)
 
 
 def joint_information(Sxx: Array, Q_tb: Array, second: Array, Q_t: Array, sigma2: float, n: float) -> Array:
