@@ -14,7 +14,7 @@ from pmwmix.errors import OptionError
 from pmwmix.estimate import Estimate, Problem, fit_all, satterthwaite
 from pmwmix.frame import ModelFrame
 from pmwmix.poolable import same_terms
-from pmwmix.predict import Rows, blueprint_of
+from pmwmix.predict import Rows, blueprint_of, stamp_of
 from pmwmix.results import FitResult
 from pmwmix.rubin import rubin
 from pmwmix.settings import Settings
@@ -148,7 +148,7 @@ def single(
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), fit.vcov),
         index=frame.index,
-        rows=Rows(frame, columns, problem, k, fit, blueprint),
+        rows=Rows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
         satterthwaite=partial(satterthwaite, problem, fit),
     )
 

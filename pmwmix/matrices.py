@@ -66,7 +66,7 @@ def evaluate(text: str, variables: Sequence[str], columns: Mapping[str, pd.Serie
             f"The formula cannot be evaluated on these data. In {text!r}: {_reason(cause)}. "
             f"Check the functions and the kinds of the columns ({_kinds(variables, columns)})."
         ) from error
-    return _checked(matrix, text)
+    return _checked(matrix, text, columns)
 
 
 def again(spec: ModelSpec, variables: Sequence[str], columns: Mapping[str, pd.Series], n: int) -> list[Array]:
@@ -183,7 +183,8 @@ def _check_new_categories(spec: ModelSpec, column: pd.Series, name: str) -> None
         )
 
 
-def _checked(matrix: Any, text: str) -> Matrix:
+def _checked(matrix: Any, text: str, given: Mapping[str, pd.Series]) -> Matrix:
+    """Check for missing and infinite values; columns that are in the table as they are stand for their copies."""
     spec = matrix.model_spec
     names = tuple(str(name) for name in spec.column_names)
     values = np.asarray(matrix, dtype=float)
@@ -196,4 +197,11 @@ def _checked(matrix: Any, text: str) -> Matrix:
                 f"The formula gives missing or infinite values. Column {names[j]!r} of {text!r} has {bad}. "
                 f"Check the transformation (log of 0, division by 0) or drop those rows."
             )
-    return Matrix(names, columns, spec)
+    plain = {name for name in names if name in given and given[name].dtype.kind == "f"}
+    out: list[Array] = []
+    for name, column in zip(names, columns, strict=True):
+        if name == "Intercept":
+            out.append(np.broadcast_to(1.0, len(column)))
+        else:
+            out.append(given[name].to_numpy() if name in plain else column.copy())
+    return Matrix(names, out, spec)

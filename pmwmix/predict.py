@@ -108,6 +108,8 @@ class Rows:
         Outcome among those of ``design``.
     fit : Estimate
     blueprint : Blueprint
+    stamp : float
+        Sum over the columns at the time of the fit: they may belong to the caller's table.
     """
 
     frame: ModelFrame
@@ -116,6 +118,7 @@ class Rows:
     k: int
     fit: Estimate
     blueprint: Blueprint
+    stamp: float = 0.0
     _memo: dict[str, Any] = field(default_factory=dict)
 
     def modes(self) -> list[LevelModes]:
@@ -140,10 +143,20 @@ class Rows:
     @property
     def y(self) -> Array:
         """Outcome (n,)."""
+        self._unchanged()
         return self.design.y[self.k]
+
+    def _unchanged(self) -> None:
+        """Refuse to compute with columns that were changed in place since the fit."""
+        if stamp_of(self.design, self.k) != self.stamp:
+            raise DataError(
+                "The table was changed in place after the fit, so that fitted values and residuals would be wrong. A "
+                "column of the model has other values now. Fit again, or change a copy of the table."
+            )
 
     def marginal(self) -> Array:
         """Give the fixed part X beta (n,)."""
+        self._unchanged()
         out = np.zeros(self.frame.n)
         for j, value in zip(self.problem.kept, self.fit.beta, strict=True):
             out += value * self.design.x.columns[j]
@@ -181,6 +194,12 @@ class SavedRows:
     def conditional(self) -> Array:
         """Add the conditional modes to the fixed part (n,)."""
         return self.saved_conditional
+
+
+def stamp_of(design: DesignColumns, k: int) -> float:
+    """Sum an outcome and its predictors, each column with another factor."""
+    columns = [design.y[k], *design.x.columns, *(c for block in design.blocks for c in block.matrix.columns)]
+    return float(sum((j + 1) * float(column.sum()) for j, column in enumerate(columns)))
 
 
 def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Problem, means: Means, number: int) -> Blueprint:

@@ -8,7 +8,7 @@ import pytest
 from helpers import close, hsb, nested, sleepstudy, survey
 
 import pmwmix
-from pmwmix.errors import PmwmixWarning
+from pmwmix.errors import DataError, PmwmixWarning
 
 RANDOM_SLOPE = "Reaction ~ Days + (Days | Subject)"
 
@@ -244,3 +244,19 @@ def test_lost_groups_are_counted():
     d["w3"] = d["w3"].where(d["school"] > 1, 0.0)
     fit = pmwmix.fit("y ~ x + (1 | school)", d, weights=["w1", "w3"], conditional=True)
     assert any("2 of 14 groups of 'school'" in note for note in fit.notes)
+
+
+def test_a_table_changed_in_place_after_the_fit_is_noticed():
+    d = nested()
+    fit = pmwmix.fit("y ~ x + (1 | school)", d)
+    before = fit.residuals()
+    copied = d.copy()
+    copied.loc[3, "y"] = 99.0
+    close(fit.residuals(), before)
+    values = fit.rows.design.y[0]
+    if np.shares_memory(values, d["y"].to_numpy()):
+        block = np.asarray(d["y"].array)
+        block.setflags(write=True)
+        block[3] = 99.0
+        with pytest.raises(DataError, match="changed in place"):
+            fit.residuals()
