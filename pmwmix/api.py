@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.formula import ModelFormula, parse
 from pmwmix.frame import ModelFrame, build_frame
 from pmwmix.likelihood.engine import choose_engine
+from pmwmix.replicate_types import BY_REPLICATES, check_replicates, has_replicates
+from pmwmix.replicates import read_replicates
 from pmwmix.results import FitResult
 from pmwmix.scaling import resolve_scaling
 from pmwmix.settings import Settings
@@ -41,6 +44,7 @@ def fit(
     center: Mapping[str, str] | None = None,
     progress: bool | None = None,
     engine: str | None = None,
+    executor: Any = None,
 ) -> FitResult:
     """Fit a multilevel model to survey data.
 
@@ -65,8 +69,8 @@ def fit(
         Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns. Sets used together are paired by number.
     design : Design or str, optional
         Strata, PSU and defaults for the arguments above.
-    vcov : {"model", "robust", "robust-block"}, optional
-        Default: robust when there are weights, else model.
+    vcov : {"model", "robust", "robust-block", "replicate", "replicate-one-step"}, optional
+        Default: replicate when the design has replicates, robust when there are weights, else model.
     n_agq : int, optional
         Quadrature nodes; a gaussian model needs none.
     center : dict, optional
@@ -76,6 +80,8 @@ def fit(
         Bar over plausible values; default: in a terminal or notebook.
     engine : {"jax", "numba", "c", "python"}, optional
         What PyTensor compiles with; default the environment's PMWMIX_ENGINE, else ``"jax"``.
+    executor : concurrent.futures.Executor, optional
+        Runs replicates side by side.
 
     Returns
     -------
@@ -100,12 +106,15 @@ def fit(
     _check_design(said, vcov)
     plan = read_center(center)
     parsed = _add_means(parse(formula), plan)
-    frame = build_frame(parsed, Table(data), said, plan)
+    table = Table(data)
+    frame = build_frame(parsed, table, said, plan)
     _check_reml(method, frame)
-    how = vcov or ("robust" if any(frame.weighted) else "model")
+    how = vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
+    if how in BY_REPLICATES:
+        frame = replace(frame, replicates=read_replicates(said, table, frame))
     call = _call_text(formula, method, weights, conditional, scaling, pv, design, vcov, center)
     settings = _settings(formula, method, how, frame, said, call)
-    return fit_frame(frame, settings, chosen, _bar(progress))
+    return fit_frame(frame, settings, chosen, _bar(progress), executor)
 
 
 def pool(fits: Iterable[FitResult]) -> FitResult:
@@ -176,7 +185,7 @@ def _check_names(method: str, family: str, link: str | None, vcov: str | None, n
         )
     if link not in (None, "identity"):
         raise NotSupportedError(f"A gaussian model has the identity link. Asked for link={link!r}. Leave link out.")
-    if vcov is not None and vcov != "replicate":
+    if vcov is not None and vcov not in BY_REPLICATES:
         VARIANCES[vcov]
     nodes = n_agq if isinstance(n_agq, tuple) else (n_agq,)
     if n_agq is not None and not all(isinstance(n, int) and n >= 1 for n in nodes):
@@ -184,11 +193,8 @@ def _check_names(method: str, family: str, link: str | None, vcov: str | None, n
 
 
 def _check_design(design: Design, vcov: str | None) -> None:
-    if design.replicate_weights is not None or vcov == "replicate":
-        raise NotSupportedError(
-            f"Replicate weights are not built yet. Asked for with {design.replicate_weights or vcov!r}. "
-            f"Use strata= and psu=."
-        )
+    if vcov in BY_REPLICATES or (vcov is None and has_replicates(design)):
+        check_replicates(design)
 
 
 def _add_means(formula: ModelFormula, plan: Sequence[Centring]) -> ModelFormula:
@@ -228,6 +234,7 @@ def _settings(formula: str, method: str, vcov: str, frame: ModelFrame, design: D
         n_read=frame.n_read,
         dropped=frame.dropped,
         zero_weight=frame.zero_weight,
+        replicates=None if frame.replicates is None else frame.replicates.summary,
     )
 
 

@@ -15,6 +15,8 @@ from pmwmix.estimate import Estimate, Problem, fit_all, satterthwaite
 from pmwmix.frame import ModelFrame
 from pmwmix.poolable import same_terms
 from pmwmix.predict import Rows, blueprint_of, stamp_of
+from pmwmix.refits import with_replicates
+from pmwmix.replicate_types import BY_REPLICATES
 from pmwmix.results import FitResult
 from pmwmix.rubin import rubin
 from pmwmix.settings import Settings
@@ -184,10 +186,25 @@ def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
 
 
 def fit_frame(
-    frame: ModelFrame, settings: Settings, engine: str, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    frame: ModelFrame,
+    settings: Settings,
+    engine: str,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+    executor: Any = None,
 ) -> FitResult:
     """Fit every plausible value of a frame and wrap the results."""
-    estimates, places = fit_all(frame, settings.method == "reml", settings.vcov, engine, progress)
+    wanted = settings.vcov in BY_REPLICATES
+    scheme = frame.replicates if wanted and frame.replicates and frame.replicates.serves(frame) else None
+    if scheme is None and wanted:  # a level or the weights changed since the replicates were made
+        settings = replace(settings, vcov="robust", replicates=None)
+    how = settings.vcov if scheme is None else "model"
+    estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
+    if scheme is not None:
+        single_step = settings.vcov == "replicate-one-step"
+        estimates, notes = with_replicates(
+            frame, estimates, places, scheme, single_step=single_step, executor=executor
+        )
+        frame = replace(frame, notes=tuple(dict.fromkeys((*frame.notes, *notes))))
     fits = []
     for number, (estimate, (problem, k)) in enumerate(zip(estimates, places, strict=True)):
         part = number if len(frame.designs) > 1 else 0

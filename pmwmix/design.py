@@ -41,6 +41,12 @@ class Design:
         ``"fay"``, ``"jk2"``, ...
     fay : float, optional
         Fay's factor, 0.5 in PISA.
+    zone, rep : str, optional
+        Columns to make replicates from instead: jackknife zone and half (``"JKZONE"``, ``"JKREP"``), stratum and PSU.
+    replicate_scale : float or list of float, optional
+        Factor of the squared deviations where it is not that of ``replicate_type``.
+    sampling_variance : {"average", "first"}, optional
+        Replicate variance averaged over plausible values (default), or that of the first (TIMSS before 2015).
     pv : dict, optional
         Plausible-value sets, name to template or list of columns.
     ids : dict, optional
@@ -62,11 +68,15 @@ class Design:
     replicate_weights: str | Sequence[str] | None = None
     replicate_type: str | None = None
     fay: float | None = None
+    zone: str | None = None
+    rep: str | None = None
+    replicate_scale: float | Sequence[float] | None = None
+    sampling_variance: str | None = None
     pv: PvSpec | None = None
     ids: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("strata", "psu", "fpc"):
+        for name in ("strata", "psu", "fpc", "zone", "rep"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"A design names one column as its {name}. Got {value!r}. Write {name}='COLUMN'.")

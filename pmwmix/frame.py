@@ -135,6 +135,7 @@ class ModelFrame:
     categories: dict[str, list[str]] = field(default_factory=dict)
     index: Any = None
     notes: tuple[str, ...] = ()
+    replicates: Any = None  # ReplicateScheme
     cond: tuple[Array, ...] = ()
 
     @property

@@ -81,6 +81,9 @@ def _zero_rows(fit: FitResult) -> int:
 def _variance_words(fit: FitResult) -> str:
     s = fit.settings
     text = VARIANCE_WORDS.get(s.vcov, s.vcov)
+    if s.replicates is not None:
+        kind, n_rep, df = s.replicates
+        return f"{text} ({kind}, {n_rep} replicates, {df:g} degrees of freedom)"
     if s.vcov != "model":
         psu, strata, n_psu, n_strata = s.clusters
         text += f"; {n_psu} clusters ({psu})" + (f" in {n_strata} strata ({strata})" if strata else "")

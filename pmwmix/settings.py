@@ -21,6 +21,8 @@ class Settings:
         PSU, strata, number of PSUs, number of strata.
     n_read : int
     dropped, zero_weight : dict
+    replicates : (str, int, float) or None
+        Type of the replicates, their number, degrees of freedom.
     """
 
     call: str
@@ -35,6 +37,7 @@ class Settings:
     n_read: int
     dropped: dict[str, int]
     zero_weight: dict[str, int]
+    replicates: tuple[str, int, float] | None = None
 
     @property
     def weighted(self) -> bool:
@@ -43,5 +46,7 @@ class Settings:
 
     @property
     def design_df(self) -> float:
-        """Number of PSUs minus number of strata."""
+        """Number of PSUs minus number of strata, or what the replicates give (replicates, table of types)."""
+        if self.replicates is not None:
+            return float(self.replicates[2])
         return float(self.clusters[2] - self.clusters[3])

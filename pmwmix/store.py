@@ -115,6 +115,7 @@ def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
     settings = dict(meta["settings"])
     settings["weights"] = tuple(tuple(pair) for pair in settings["weights"])
     settings["clusters"] = tuple(settings["clusters"])
+    settings["replicates"] = tuple(settings["replicates"]) if settings.get("replicates") else None
     icc = meta["icc"]
     out = {
         **meta["plain"],

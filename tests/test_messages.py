@@ -171,7 +171,6 @@ NOT_SUPPORTED = {
     ),
     "class ids start again": (given(None, "y ~ 1 + (1 | g) + (1 | room)"), r"'room' start again .*\(1 \| g/room\)"),
     "REML with level-1 weights": (given(method="reml", weights="w1"), "'w1'"),
-    "replicate weights": (given(design={"replicate_weights": "W{}"}), r"W\{\}"),
 }
 
 DATA = {
