@@ -152,6 +152,7 @@ def single(
         index=frame.index,
         rows=Rows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
         satterthwaite=partial(satterthwaite, problem, fit),
+        small_df=fit.small_df,
     )
 
 
@@ -201,9 +202,7 @@ def fit_frame(
     estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
     if scheme is not None:
         single_step = settings.vcov == "replicate-one-step"
-        estimates, notes = with_replicates(
-            frame, estimates, places, scheme, single_step=single_step, executor=executor
-        )
+        estimates, notes = with_replicates(frame, estimates, places, scheme, single_step=single_step, executor=executor)
         frame = replace(frame, notes=tuple(dict.fromkeys((*frame.notes, *notes))))
     fits = []
     for number, (estimate, (problem, k)) in enumerate(zip(estimates, places, strict=True)):

@@ -23,6 +23,7 @@ from pmwmix.likelihood.objective import Objective, Point
 from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
 from pmwmix.optimise import Optimum, Status, minimise
 from pmwmix.variance import VARIANCES, VarianceInput, between_psu, inverse_along
+from pmwmix.variance.small_sample import KINDS, small_sample
 
 Array = np.ndarray
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
@@ -73,6 +74,7 @@ class Estimate:
     n_steps: int
     point: Point
     transform: Transform
+    small_df: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -360,6 +362,15 @@ def satterthwaite(problem: Problem, fit: Estimate) -> Array:
     return 2.0 * V**2 / np.einsum("ck,kl,cl->c", gradient, A, gradient)
 
 
+def _few_clusters(
+    problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate, kind: str
+) -> Estimate:
+    """Put the small-sample covariance of the coefficients, apart from the variance parameters, in its place."""
+    small, df = small_sample(problem, frame, design, k, fit, kind)
+    p = len(fit.beta)
+    return replace(fit, vcov=scipy.linalg.block_diag(small, fit.vcov[p:, p:]), small_df=df)
+
+
 def fit_all(
     frame: ModelFrame,
     reml: bool,
@@ -380,6 +391,8 @@ def fit_all(
         fit = estimate(problem, k, start, vcov, frame.clusters)
         if start is not None and not fit.converged:
             fit = estimate(problem, k, None, vcov, frame.clusters)
+        if vcov in KINDS:
+            fit = _few_clusters(problem, frame, frame.designs[d], k, fit, vcov)
         start = None if fit.singular or not fit.converged else fit.point.theta
         fits.append(fit)
         places.append((problem, k))

@@ -15,6 +15,7 @@ VARIANCE_WORDS = {
     "model": "model-based",
     "robust": "robust (sandwich over all parameters)",
     "robust-block": "robust (sandwich, block-diagonal information)",
+    **{kind: f"{kind} (cluster-robust, for few clusters)" for kind in ("CR0", "CR1", "CR2", "CR3")},
 }
 SCALING_WORDS = {
     "none": "none (weights as given)",

@@ -14,6 +14,7 @@ from scipy.special import fdtrc, stdtr, stdtrit
 
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.explained import r2
+from pmwmix.kenward import KenwardRoger, kenward_of
 from pmwmix.margins import ame
 from pmwmix.predict import LevelModes, predict_new
 from pmwmix.profile import profile_interval
@@ -24,7 +25,7 @@ from pmwmix.store import save_fit
 from pmwmix.tables import Summary
 
 Array = np.ndarray
-DF_RULES = ("satterthwaite", "design", "inf")
+DF_RULES = ("satterthwaite", "kenward-roger", "bell-mccaffrey", "design", "inf")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +88,7 @@ class FitResult:
     rows: Any = None
     each: tuple[FitResult, ...] = ()
     satterthwaite: Callable[[], Array] | None = None
+    small_df: Any = None  # Bell-McCaffrey, with vcov="CR0" to "CR3"
     _memo: dict[str, Any] = field(default_factory=dict)
 
     # -- numbers ------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ class FitResult:
 
     def _default_rule(self) -> str:
         if self.settings.vcov != "model":
-            return "design"
+            return "design" if any(fit.small_df is None for fit in self.fits) else "bell-mccaffrey"
         return "inf" if self.settings.weighted else "satterthwaite"
 
     def _complete_df(self, rule: str | float) -> Any:
@@ -160,9 +162,13 @@ class FitResult:
                 raise OptionError(f"Degrees of freedom are positive. Got df={rule!r}. Use a rule such as 'design'.")
             return float(rule)
         if rule == "kenward-roger":
+            return np.mean([one.df for one in self._kenward], axis=0)
+        if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
+            return np.mean([fit.small_df for fit in self.fits], axis=0)
+        if rule == "bell-mccaffrey":
             raise NotSupportedError(
-                "Kenward-Roger degrees of freedom are not built yet. They were asked for with df='kenward-roger'. "
-                "Use df='satterthwaite'."
+                f"Bell-McCaffrey degrees of freedom come with a small-sample variance. This fit has "
+                f"vcov={self.settings.vcov!r}. Fit with vcov='CR2'."
             )
         if rule not in DF_RULES:
             raise OptionError(
@@ -183,6 +189,17 @@ class FitResult:
             every = [fit.satterthwaite() for fit in self.fits if fit.satterthwaite is not None]
             self._memo["satterthwaite"] = np.mean(every, axis=0)
         return self._memo["satterthwaite"]
+
+    @cached_property
+    def _kenward(self) -> list[KenwardRoger]:
+        return kenward_of(self.fits)
+
+    def _added(self, rule: Any) -> Any:
+        """Give what Kenward-Roger adds to the covariance of the coefficients; nothing under other rules."""
+        if not isinstance(rule, str) or rule != "kenward-roger":
+            return 0.0
+        pairs = zip(self._kenward, self.fits, strict=True)
+        return np.mean([one.vcov_adjusted - fit.vcov.to_numpy() for one, fit in pairs], axis=0)
 
     def tidy(self, ci_prob: float = 0.95, df: str | float | None = None) -> pd.DataFrame:
         """Table of the fixed effects.
@@ -207,7 +224,7 @@ class FitResult:
         """
         _check_prob(ci_prob)
         degrees = self.df(df).to_numpy()
-        estimate, error = self.coef.to_numpy(), self.se.to_numpy()
+        estimate, error = self.coef.to_numpy(), np.sqrt(np.diag(self.vcov.to_numpy() + self._added(df)))
         with np.errstate(divide="ignore", invalid="ignore"):
             statistic = estimate / error
         capped = np.minimum(degrees, 1e10)
@@ -283,15 +300,18 @@ class FitResult:
             ``statistic`` (an F), ``df1``, ``df2``, ``p_value``.
         """
         L = self._contrast(terms)
-        used = np.any(L != 0, axis=0)
+        if df == "kenward-roger" and self.pooled is None:
+            tested = self._kenward[0].kr_test(L)
+            return pd.Series(dict(zip(("statistic", "df1", "df2", "p_value"), tested, strict=True)))
+        vcov, used = self.vcov.to_numpy() + self._added(df), np.any(L != 0, axis=0)
         df2 = float(self.df(df).to_numpy()[used].min())
         value = L @ self.coef.to_numpy()
-        rank = int(np.linalg.matrix_rank(L @ self.vcov.to_numpy() @ L.T))
+        rank = int(np.linalg.matrix_rank(L @ vcov @ L.T))
         if self.pooled is None or rank == 1:
-            F = float(value @ np.linalg.pinv(L @ self.vcov.to_numpy() @ L.T, hermitian=True) @ value) / rank
+            F = float(value @ np.linalg.pinv(L @ vcov @ L.T, hermitian=True) @ value) / rank
         else:
             complete = np.broadcast_to(self._complete_df(self._default_rule() if df is None else df), used.shape)
-            within, between = L @ self.pooled.within @ L.T, L @ self.pooled.between @ L.T
+            within, between = L @ (self.pooled.within + self._added(df)) @ L.T, L @ self.pooled.between @ L.T
             F, df2 = pooled_wald(value, within, between, self.n_pv, float(complete[used].min()))
         p = float(fdtrc(rank, min(df2, 1e10), F))
         return pd.Series({"statistic": F, "df1": float(rank), "df2": df2, "p_value": p})

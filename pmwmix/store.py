@@ -102,6 +102,8 @@ def _pack(fit: FitResult, arrays: Arrays, key: str) -> dict[str, Any]:
     default = fit.satterthwaite is not None and fit.settings.vcov == "model" and not fit.settings.weighted
     if default and fit.satterthwaite is not None:
         arrays[f"{key}/satterthwaite"] = fit.satterthwaite()
+    if fit.small_df is not None:
+        arrays[f"{key}/small_df"] = fit.small_df
     if fit.rows is not None:
         out["rows"] = _rows_out(fit.rows, arrays, key)
     return out
@@ -138,6 +140,8 @@ def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
     if f"{key}/satterthwaite" in arrays:
         degrees = arrays[f"{key}/satterthwaite"]
         out["satterthwaite"] = lambda: degrees
+    if f"{key}/small_df" in arrays:
+        out["small_df"] = arrays[f"{key}/small_df"]
     if "rows" in meta:
         out["rows"] = _rows_in(meta["rows"], arrays, key)
     return out

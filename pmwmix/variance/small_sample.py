@@ -13,6 +13,8 @@ import numpy as np
 
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.variance._base import VARIANCES
+from pmwmix.variance.robust import robust_block
 
 if TYPE_CHECKING:
     from pmwmix.estimate import Estimate, Problem
@@ -271,3 +273,7 @@ def _degrees(parts: _Parts, M: Array, Gamma: Array) -> Array:
 
 def _t(A: Array) -> Array:
     return np.swapaxes(A, -1, -2)
+
+
+for _kind in KINDS:  # of the variance parameters; `estimate.fit_all` puts the coefficients' block in its place
+    VARIANCES.add(_kind, robust_block)
