@@ -42,6 +42,7 @@ def fit(
     vcov: str | None = None,
     n_agq: int | tuple[int, ...] | None = None,
     center: Mapping[str, str] | None = None,
+    subset: Any = None,
     progress: bool | None = None,
     engine: str | None = None,
     executor: Any = None,
@@ -69,13 +70,16 @@ def fit(
         Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns. Sets used together are paired by number.
     design : Design or str, optional
         Strata, PSU and defaults for the arguments above.
-    vcov : {"model", "robust", "robust-block", "replicate", "replicate-one-step"}, optional
+    vcov : {"model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step"}, optional
         Default: replicate when the design has replicates, robust when there are weights, else model.
     n_agq : int, optional
         Quadrature nodes; a gaussian model needs none.
     center : dict, optional
         ``{"escs": "school"}``, ``{"escs": "school+mean"}`` (adds the group mean, named ``escs_school_mean``) or
         ``{"escs": "grand"}``; weighted where there are weights.
+    subset : str or array of bool, optional
+        Rows to fit, as a column of true and false or an array of them. Unlike filtering the table first, clusters
+        without such rows stay in the robust variance and its degrees of freedom.
     progress : bool, optional
         Bar over plausible values; default: in a terminal or notebook.
     engine : {"jax", "numba", "c", "python"}, optional
@@ -107,7 +111,7 @@ def fit(
     plan = read_center(center)
     parsed = _add_means(parse(formula), plan)
     table = Table(data)
-    frame = build_frame(parsed, table, said, plan)
+    frame = build_frame(parsed, table, said, plan, subset)
     _check_reml(method, frame)
     how = vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
     if how in BY_REPLICATES:

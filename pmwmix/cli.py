@@ -40,9 +40,13 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--scaling", help="none, size (A), effective (B) or gk")
     fit.add_argument("--pv", nargs="+", metavar="NAME=TEMPLATE", help="plausible values: math=PV{}MATH")
     fit.add_argument("--method", default="ml", help="ml (default) or reml")
-    fit.add_argument("--vcov", help="model, robust or robust-block")
+    fit.add_argument("--vcov", help="model, robust, robust-block, CR0 to CR3, replicate")
     fit.add_argument("--strata", metavar="COLUMN", help="strata of the primary sampling units")
     fit.add_argument("--psu", metavar="COLUMN", help="primary sampling units, if not the top level")
+    fit.add_argument("--replicates", metavar="TEMPLATE", help="replicate weights, such as W_FSTR{}")
+    fit.add_argument("--replicate-type", metavar="TYPE", help="fay, brr, jk1, jk2, jk2-two-sided, jkn or bootstrap")
+    fit.add_argument("--fay", type=float, metavar="FACTOR", help="Fay's factor, 0.5 in PISA")
+    fit.add_argument("--subset", metavar="COLUMN", help="rows to fit: a column of true and false; clusters stay")
     fit.add_argument("--center", nargs="+", metavar="COLUMN=GROUP", help="escs=school, escs=school+mean or escs=grand")
     fit.add_argument("--ci-prob", type=float, default=0.95, metavar="PROB", help="probability of the intervals (0.95)")
     fit.add_argument("--engine", help="jax (default), numba, c or python")
@@ -124,7 +128,14 @@ def _fit(chosen: argparse.Namespace) -> None:
         conditional=True if chosen.conditional else None,
         scaling=chosen.scaling,
         pv=_pairs(chosen.pv, "pv"),
-        design=Design(strata=chosen.strata, psu=chosen.psu) if chosen.strata or chosen.psu else None,
+        design=Design(
+            strata=chosen.strata,
+            psu=chosen.psu,
+            replicate_weights=chosen.replicates,
+            replicate_type=chosen.replicate_type,
+            fay=chosen.fay,
+        ),
+        subset=chosen.subset,
         vcov=chosen.vcov,
         center=_pairs(chosen.center, "center"),
         progress=False if chosen.no_progress else None,

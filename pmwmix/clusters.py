@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -46,14 +46,47 @@ class Clusters:
 
 def find_clusters(design: Design, columns: Mapping[str, pd.Series], hierarchy: Hierarchy) -> Clusters | None:
     """PSU and strata of the top-level units; None when the top level itself is the PSU and there are no strata."""
-    policy = _policy(design)
+    _policy(design)
     if design.psu is None and design.strata is None and design.fpc is None:
         return None
     if hierarchy.levels:
-        top = hierarchy.levels[-1]
-    else:  # without random terms the rows are the units
-        n = len(next(iter(columns.values())))
-        top = Level("row", (), list(range(n)), np.arange(n))
+        return _clusters_of(design, columns, hierarchy.levels[-1])
+    n = len(next(iter(columns.values())))  # without random terms the rows are the units
+    return _clusters_of(design, columns, Level("row", (), list(range(n)), np.arange(n)))
+
+
+def subset_clusters(design: Design, everything: Mapping[str, pd.Series], hierarchy: Hierarchy, rows: Array) -> Clusters:
+    """Find the clusters of the whole sample for a fit of some rows: those without rows count with scores of zero.
+
+    Parameters
+    ----------
+    design : Design
+    everything : mapping of name to Series
+        Columns of all rows that were read.
+    hierarchy : Hierarchy
+        Of the rows in the fit.
+    rows : ndarray of int
+        Positions of the rows in the fit.
+
+    Returns
+    -------
+    Clusters
+    """
+    if not hierarchy.levels:
+        n = len(next(iter(everything.values())))
+        full = _clusters_of(design, everything, Level("row", (), list(range(n)), np.arange(n)))
+        return replace(full, psu=full.psu[rows])
+    top = hierarchy.levels[-1]
+    known = ~np.any([everything[name].isna().to_numpy() for name in top.factors], axis=0)
+    there = {name: column.take(np.flatnonzero(known)).reset_index(drop=True) for name, column in everything.items()}
+    index, labels = code([there[name] for name in top.factors])
+    full = _clusters_of(design, there, Level(top.name, top.factors, labels, index))
+    place = {label: position for position, label in enumerate(labels)}
+    return replace(full, psu=full.psu[[place[label] for label in top.labels]])
+
+
+def _clusters_of(design: Design, columns: Mapping[str, pd.Series], top: Level) -> Clusters:
+    policy = _policy(design)
     psu, psu_labels = np.arange(top.n), top.labels
     if design.psu is not None:
         psu_row, psu_labels = _design_code(columns, design.psu)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.centre import Centring, Means, apply_center, find_groups
-from pmwmix.clusters import Clusters, find_clusters
+from pmwmix.clusters import Clusters, find_clusters, subset_clusters
 from pmwmix.design import Design
 from pmwmix.errors import (
     DataError,
@@ -26,6 +26,7 @@ from pmwmix.rows import (
     positive_rows,
     pv_columns,
     resolve_columns,
+    subset_rows,
     take_rows,
     varies_with_pv,
 )
@@ -149,8 +150,23 @@ class ModelFrame:
         return ("obs", *(level.name for level in self.hierarchy.levels))
 
 
-def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring]) -> ModelFrame:
+def build_frame(
+    formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring], subset: Any = None
+) -> ModelFrame:
     """Walk from the table to the frame: resolve, drop, code, weigh, evaluate.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+    table : Table
+    design : Design
+    centrings : sequence of Centring
+    subset : str or array of bool, shape (n,), optional
+        Rows to fit; the others stay in the design.
+
+    Returns
+    -------
+    ModelFrame
 
     Raises
     ------
@@ -165,11 +181,13 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
     n_read = len(next(iter(columns.values())))
     keep, dropped = complete_rows(columns, model, n_read)
     weight_names = weight_columns(design.weights, formula)
+    if subset is not None:
+        keep &= subset_rows(subset, table, n_read)
     keep, zero, lost = positive_rows(columns, weight_names, formula, keep)
     if not keep.any():
         reason = some([f"{name} ({count})" for name, count in {**dropped, **zero}.items()])
         raise DataError(f"No row is left. Rows were lost to {reason}. Check those columns and the join of the files.")
-    kept = None if keep.all() else np.flatnonzero(keep)
+    kept, everything = None if keep.all() else np.flatnonzero(keep), columns
     if kept is not None:
         columns = {name: take_rows(column, kept) for name, column in columns.items()}
     hierarchy = find_levels(formula.random, columns)
@@ -187,6 +205,8 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
         parts.append(_evaluate(formula, hierarchy, local, columns, pv, n_pv))
         means.append(mean)
     notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
+    if subset is not None:
+        notes += (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
     notes += lost + pv_notes(design.pv, formula.variables, table.names)
     frame = ModelFrame(
         formula=formula,
@@ -201,7 +221,9 @@ def build_frame(formula: ModelFormula, table: Table, design: Design, centrings: 
         kept=kept,
         dropped=dropped,
         zero_weight=zero,
-        clusters=find_clusters(design, columns, hierarchy),
+        clusters=find_clusters(design, columns, hierarchy)
+        if subset is None
+        else subset_clusters(design, everything, hierarchy, np.flatnonzero(keep)),
         means=means,
         centrings=list(centrings),
         pv=pv,

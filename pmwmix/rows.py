@@ -72,6 +72,24 @@ def resolve_columns(
     return table.columns([*model_columns(formula, centrings, pv), *weights, *extra], role)
 
 
+def subset_rows(subset: Any, table: Table, n: int) -> Array:
+    """Read which rows to fit: a column of true and false (or 1 and 0), or an array of them.
+
+    Raises
+    ------
+    DataError
+    """
+    name = subset if isinstance(subset, str) else "subset"
+    values = table.columns([subset], "subset")[subset] if isinstance(subset, str) else pd.Series(subset)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    if len(numbers) != n or not np.isin(numbers[~np.isnan(numbers)], (0.0, 1.0)).all() or np.isnan(numbers).all():
+        raise DataError(
+            f"A subset is true or false for every row of the table. {name!r} has {len(numbers)} values for {n} rows, "
+            f"or others than true and false. Pass for example subset=(data['sex'] == 'F')."
+        )
+    return numbers == 1.0
+
+
 def take_rows(column: pd.Series, rows: Array) -> pd.Series:
     """Take rows of a column; categories that are left unused are forgotten."""
     taken = column.take(rows).reset_index(drop=True)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from helpers import survey
 
@@ -88,3 +89,17 @@ def test_help_and_version(capsys):
     assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert main([]) == 2
+
+
+def test_replicates_and_subsets_from_the_command_line(tmp_path, capsys):
+    d = survey().data.assign(girl=lambda t: t["female"])
+    for r in range(1, 9):
+        half = (d["SCHOOLID"] // r) % 2 == 0
+        d[f"R{r}"] = d["W_FSTUWT"] * np.where(half, 1.5, 0.5)
+    d.to_csv(tmp_path / "r.csv", index=False)
+    formula = "PV1MATH ~ escs + (1 | SCHOOLID)"
+    base = ["fit", str(tmp_path / "r.csv"), "--formula", formula, "--weights", "W_FSTUWT", "W_FSCHWT"]
+    assert main([*base, "--scaling", "size", "--replicates", "R{}", "--replicate-type", "fay", "--fay", "0.5"]) == 0
+    assert "8 replicates" in capsys.readouterr().out
+    assert main([*base, "--subset", "girl"]) == 0
+    assert "A subset was fitted" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import pytest
 from helpers import close, nested, survey
 
 import pmwmix
-from pmwmix.errors import DesignError
+from pmwmix.errors import DataError, DesignError
 from pmwmix.rubin import barnard_rubin, pooled_wald, rubin
 from pmwmix.variance import meat
 
@@ -169,3 +169,30 @@ def test_pooled_wald_by_hand():
     fit = pmwmix.fit(s.formula, s.data, weights=s.weights, scaling="size", pv=s.pv)
     joint = fit.wald(["escs", "female"])
     assert joint["df1"] == 2 and 0 < joint["p_value"] < 1 and joint["df2"] < 39
+
+
+def test_a_subset_keeps_all_clusters_in_the_variance():
+    """Estimates are those of the filtered table; the variance counts clusters without such rows with scores of zero."""
+    d = nested().assign(girl=lambda t: (t["x"] > 1) & (t["school"] > 3), stratum=lambda t: t["school"] // 7)
+    options = {"weights": ["w1", "w3"], "conditional": True}
+    part = pmwmix.fit("y ~ x + (1 | school)", d, subset="girl", **options)
+    filtered = pmwmix.fit("y ~ x + (1 | school)", d[d["girl"]], **options)
+    close(part.coef, filtered.coef, rtol=1e-9)
+    close(part.se, np.sqrt((14 / 13) / (10 / 9)) * filtered.se, rtol=1e-8)  # scores sum to zero: only J/(J-1) differs
+    assert (part.df() == 13).all() and (filtered.df() == 9).all()
+    by_mask = pmwmix.fit(
+        "y ~ x + (1 | school)", d, subset=d["girl"].to_numpy(), design={"strata": "stratum"}, **options
+    )
+    assert (by_mask.df() == 12).all() and by_mask.nobs == part.nobs
+    scores = part.rows.problem.objective.scores(part.rows.problem.objective.at(part.rows.fit.point.theta))
+    whole = np.zeros((14, scores.shape[1]))
+    whole[4:] = scores
+    strata = np.arange(14) // 7
+    B = sum(7 / 6 * (s - s.mean(0)).T @ (s - s.mean(0)) for s in (whole[strata == 0], whole[strata == 1]))
+    close(meat(scores, np.arange(4, 14), strata), B, rtol=1e-8)
+    everything = pmwmix.fit("y ~ x + (1 | school)", d, subset=np.ones(len(d), dtype=bool), **options)
+    close(everything.se, pmwmix.fit("y ~ x + (1 | school)", d, **options).se)
+    assert any("A subset was fitted" in note for note in part.notes)
+    for wrong in (np.ones(3, dtype=bool), "x"):
+        with pytest.raises(DataError, match="true or false"):
+            pmwmix.fit("y ~ x + (1 | school)", d, subset=wrong)
