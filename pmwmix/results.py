@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import fdtrc, stdtr, stdtrit
 
+from pmwmix.components import confint_varcorr
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.explained import r2
 from pmwmix.kenward import KenwardRoger, kenward_of
@@ -349,6 +350,7 @@ class FitResult:
 
     r2 = r2
     ame = ame
+    confint_varcorr = confint_varcorr
 
     # -- rows and groups ----------------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ class ThetaLayout:
 
         The first one is theta itself, canonical: the same ΛΛ' in its one spelling.
         """
-        canonical = self.canonical(theta)
+        canonical = self.canonical(theta, tol=1e-7)  # of sigma: nothing is lost by calling that zero
         small = [k for k in np.flatnonzero(self.diagonal) if 0 < canonical[k] < near]
         out = [canonical]
         for group in [*([k] for k in small), small] if len(small) > 1 else [small] if small else []:
