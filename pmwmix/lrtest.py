@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import chdtrc, fdtrc
 
 from pmwmix.assemble import refit as fit_again
+from pmwmix.effects import covariance
 from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.estimate import effective_parameters
 from pmwmix.predict import Rows
@@ -37,9 +38,9 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
     DataFrame
         A row per model, named by its formula: ``npar, loglik, aic, bic, chisq, df, p_value, p_boundary``.
         ``p_boundary`` is the mixture of chi-squares for variances that are zero under the smaller model (theory,
-        eq. 30); it is NaN where none is. Under sampling weights ``chisq`` is the scaled statistic (theory, eq. 29) and
-        ``aic, bic`` are design-adjusted (theory, eq. 31); with plausible values ``chisq`` and the p-values are
-        pooled (theory, eq. 32).
+        eq. 30); it is NaN where none is. Under sampling weights ``chisq`` is the scaled statistic (theory, eqs. 29
+        and 35) and ``aic, bic`` are design-adjusted (theory, eq. 31); with plausible values ``chisq`` and the
+        p-values are pooled (theory, eq. 32).
 
     Raises
     ------
@@ -181,7 +182,8 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
     each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
     if len(each) == 1:
         chisq = float(max(each[0], 0.0))
-        p = float(chdtrc(df, chisq))
+        scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
+        p = float(fdtrc(df, larger.settings.design_df, chisq / df) if scaled else chdtrc(df, chisq))
     else:
         chisq, p = pooled_statistic(each, df)
     p_boundary = np.nan if mixture is None else mixture.tail(chisq)
@@ -189,11 +191,16 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
 
 
 def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
-    """2 (l1 - l0), divided by its mean scale under sampling weights (theory, eqs. 28-29)."""
+    """2 (l1 - l0), divided by its mean scale under sampling weights (theory, eqs. 28-29 and 35)."""
     raw = 2.0 * (larger.loglik - smaller.loglik)
     if not larger.settings.weighted:
         return raw
     raw /= larger.rows.problem.top_scale
+    more = [j for j, term in enumerate(larger.coef.index) if term not in smaller.coef.index]
+    if len(more) == df:  # only fixed effects are added: Rao and Scott's scale (theory, eq. 35)
+        rows = np.ix_(more, more)
+        robust, model = (covariance(larger.rows, method, relative=True)[rows] for method in ("robust", "model"))
+        return raw / float(np.trace(robust @ np.linalg.inv(model)) / df)
     scale = (_effective(larger) - _effective(smaller)) / df
     if scale <= 0:  # the difference of traces can fail in small samples; the larger model's own scale cannot
         scale = _effective(larger) / n_parameters(larger)

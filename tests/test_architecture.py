@@ -8,8 +8,8 @@ from pathlib import Path
 ORDER = """
     errors _registry guard formula design replicate_types surveys weights scaling table hierarchy centre matrices
     rows weighing clusters frame links families simulate likelihood optimise variance rubin estimate replicates
-    reweight refits kenward profile predict settings tables effects components explained margins report store results poolable
-    assemble reduce lrtest diagnostics informative sample plots api cli __main__
+    reweight refits kenward profile predict settings tables effects components explained margins report store
+    results poolable assemble reduce lrtest diagnostics informative sample plots api cli __main__
 """.split()
 ROOT = Path(__file__).parents[1] / "pmwmix"
 FENCES = {
