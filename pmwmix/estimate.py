@@ -118,8 +118,7 @@ def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: s
     hierarchy = frame.hierarchy
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
     columns, transforms = standardise(design.x.columns, list(design.x.names), random, design.y)
-    w_obs = frame.w[0] if frame.weighted[0] or frame.scaling == "gk" else None
-    w_obs = frame.w[0] if w_obs is not None or not np.all(frame.w[0] == 1.0) else None
+    w_obs = None if np.all(frame.w[0] == 1.0) else frame.w[0]
     # top-level weights are used relative to their mean, so that multiplying them all changes nothing
     top_scale = 1.0 if reml else float(frame.w[-1].mean())
     if not hierarchy.levels:

@@ -123,12 +123,14 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
                 f"The fits have different outcomes. {first.formula!r} and {other.formula!r} cannot be compared. "
                 f"Use the same outcome and plausible values."
             )
-        for name in ("weights", "scaling"):
-            if getattr(first.settings, name) != getattr(other.settings, name) and name == "scaling":
-                raise OptionError(
-                    f"The fits are weighted differently. Their {name} is {getattr(first.settings, name)!r} and "
-                    f"{getattr(other.settings, name)!r}. Use the same weights."
-                )
+        mine, theirs = dict(first.settings.weights), dict(other.settings.weights)  # a dropped level has no weight there
+        levels = [level for level in mine if level in theirs and mine[level] != theirs[level]]
+        if levels or first.settings.scaling != other.settings.scaling:
+            raise OptionError(
+                f"The fits are weighted differently. {first.formula!r} has {first.settings.weights!r} with scaling "
+                f"{first.settings.scaling!r}, {other.formula!r} {other.settings.weights!r} with scaling "
+                f"{other.settings.scaling!r}. Use the same weights."
+            )
     return list(fits)
 
 

@@ -72,7 +72,7 @@ class Source:
             return self._subset(build(self.columns, self.order, self.starts, w[0], parents, units))
         if all(np.array_equal(new, old) for new, old in zip(w[1:-1], self.w[1:-1], strict=True)):
             return replace(self.blocks, w=units)
-        low, inner, top = self.lowest, inner_weight(parents, units), self.blocks.to_top()
+        low, inner, top = self.lowest, inner_weight(parents, units), self.blocks.paths()[0][0]
 
         def fold(values: Array) -> Array:
             flat = (values * inner).reshape(-1, len(inner))

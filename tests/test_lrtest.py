@@ -116,6 +116,8 @@ def test_refusals():
         pmwmix.lrt(small, d)
     with pytest.raises(OptionError, match="different outcomes"):
         pmwmix.lrt(small, pmwmix.fit(LARGE, d.assign(y=d["y"] ** 2)))
+    with pytest.raises(OptionError, match="weighted differently"):
+        pmwmix.lrt(small, pmwmix.fit(LARGE, d, weights=["w1", "w3"], conditional=True))
     with pytest.raises(OptionError, match="not nested"):
         pmwmix.lrt(pmwmix.fit("y ~ 1 + (1 | classroom)", d), pmwmix.fit("y ~ x + (1 + x | school)", d))
 

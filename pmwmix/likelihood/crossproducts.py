@@ -83,13 +83,13 @@ class Blocks:
         """Number of units at each level, bottom-up."""
         return tuple(len(w) for w in self.w)
 
-    def to_top(self) -> Array:
-        """Top-level unit of each lowest unit, shape (G_1,)."""
-        return climb(self.parents, len(self.w[0]))
-
-    def inner_weight(self) -> Array:
-        """Product of a lowest unit's conditional weights up to, but without, the top level; shape (G_1,)."""
-        return inner_weight(self.parents, self.w)
+    def paths(self) -> list[tuple[Array, Array]]:
+        """Give, per level bottom-up, each unit's top-level unit and its weight cumulated to the top, (G_l,) each."""
+        out = [(np.arange(len(self.w[-1])), self.w[-1])]
+        for parent, w in zip(reversed(self.parents), reversed(self.w[:-1]), strict=True):
+            to_top, w_total = out[0]
+            out.insert(0, (to_top[parent], w * w_total[parent]))
+        return out
 
     def S0(self, k: int) -> Array:
         """[X, y_k]'W[X, y_k] over the whole sample, shape (p + 1, p + 1)."""

@@ -43,7 +43,7 @@ def whiten_units(blocks: Blocks, layout: ThetaLayout, theta: Array, rhs: Array) 
     rows, cols = np.tril_indices(Q)
     C = np.empty((Q, Q, blocks.n_units[0]))
     C[rows, cols] = C[cols, rows] = blocks.zz
-    out = []
+    out, paths = [], blocks.paths()
     for level, (q, Lambda) in enumerate(zip(layout.q, layout.unpack(theta), strict=True)):
         M = np.eye(q) + np.einsum("ai,abg,bj->gij", Lambda, C[:q, :q], Lambda)
         R = np.linalg.cholesky(M)
@@ -51,12 +51,8 @@ def whiten_units(blocks: Blocks, layout: ThetaLayout, theta: Array, rhs: Array) 
         white = np.linalg.solve(R, np.einsum("ai,amg->gim", Lambda, both)).transpose(1, 2, 0)
         n_upper = C.shape[0] - q
         upper, B = white[:, :n_upper], white[:, n_upper:]
-        index, weight = np.arange(blocks.n_units[level]), np.ones(blocks.n_units[level])
-        for above in range(level, len(layout.q)):
-            weight = weight * blocks.w[above][index]
-            if above < len(layout.q) - 1:
-                index = blocks.parents[above][index]
-        out.append(Whitened(R, B, upper, weight, index))
+        to_top, w_total = paths[level]
+        out.append(Whitened(R, B, upper, w_total, to_top))
         if level < len(layout.q) - 1:
             w, parent, n = blocks.w[level], blocks.parents[level], blocks.n_units[level + 1]
             C = _lift((C[q:, q:] - np.einsum("iag,ibg->abg", upper, upper)) * w, parent, n)

@@ -77,23 +77,14 @@ class Objective:
         blocks = self.blocks
         sizes = [bucket(n) for n in blocks.n_units]
         levels = range(len(sizes))
-        to_top, w_total = [], []
-        for level in levels:
-            index = np.arange(blocks.n_units[level])
-            weight = np.ones(len(index))
-            for upper in range(level, len(sizes)):
-                weight = weight * blocks.w[upper][index]
-                if upper < len(sizes) - 1:
-                    index = blocks.parents[upper][index]
-            to_top.append(index)
-            w_total.append(weight)
+        paths = blocks.paths()
         return [
             _pad(blocks.zz, sizes[0]),
             _pad(np.pad(blocks.zx, [(0, 0), (0, self.padded.p - self.structure.p), (0, 0)]), sizes[0]),
             *(_pad(blocks.parents[level], sizes[level]) for level in levels[:-1]),
-            *(_pad(to_top[level], sizes[level]) for level in levels[:-1]),
+            *(_pad(paths[level][0], sizes[level]) for level in levels[:-1]),
             *(_pad(blocks.w[level], sizes[level]) for level in levels),
-            *(_pad(w_total[level], sizes[level]) for level in levels),
+            *(_pad(paths[level][1], sizes[level]) for level in levels),
         ]
 
     def _data(self, k: int) -> list[Any]:
@@ -153,8 +144,7 @@ class Objective:
         rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
         zr_grad = np.asarray(raw["zr_grad"])[:, : blocks.n_units[0]]
         lowest = np.einsum("apg,ag->pg", blocks.zx, zr_grad)
-        to_top = blocks.to_top()
-        through_z = lowest if len(blocks.w) == 1 else _sum_by(lowest, to_top, G)
+        through_z = lowest if len(blocks.w) == 1 else _sum_by(lowest, blocks.paths()[0][0], G)
         by_beta = (w * xr + 0.5 * through_z) / sigma2
         Q_unit = w * rr - np.asarray(raw["lost_unit"])[:G]
         n_unit = w * blocks.n_w

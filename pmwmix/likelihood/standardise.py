@@ -71,18 +71,6 @@ class Transform:
             out.append(new)
         return layout.pack(out)
 
-    def theta_from_raw(self, layout: ThetaLayout, raw: Array) -> Array:
-        """Standardised theta from a raw one."""
-        out = []
-        for A, L, sizes in zip(self.A_z, layout.unpack(raw), layout.blocks, strict=True):
-            half, new, offset = np.linalg.solve(A, L), np.zeros_like(L), 0
-            for size in sizes:
-                part = slice(offset, offset + size)
-                new[part, part] = semidefinite_cholesky(half[part, part] @ half[part, part].T)
-                offset += size
-            out.append(new)
-        return layout.pack(out)
-
     def jacobian(self, layout: ThetaLayout, theta: Array, sigma: float) -> Array:
         """Differentiate (raw beta, raw variance components, raw sigma²) with respect to (beta, theta, log sigma).
 
