@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,7 @@ class Compiled:
     def __init__(self, graph: Graph, engine: str) -> None:
         self.names = list(graph.outputs)
         self.engine = engine
+        self._lock = threading.Lock()  # a PyTensor function keeps its inputs in one place for all threads
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping Assert|.*BLAS.*|.*explicit.*dtype.*")
             self.function = pytensor.function(
@@ -93,20 +95,22 @@ class Compiled:
 
     def __call__(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any]:
         """Evaluate at theta."""
-        with warnings.catch_warnings():
+        with self._lock, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping Assert")
             return dict(zip(self.names, self.function(theta, *data), strict=True))
 
 
 _cache: dict[tuple[Any, ...], Compiled] = {}
+_compiling = threading.RLock()
 
 
 def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Compiled:
     """Compile ``write(structure)``, once per process."""
     key = (write.__qualname__, structure, engine)
-    if key not in _cache:
-        _cache[key] = Compiled(write(structure), engine)
-    return _cache[key]
+    with _compiling:
+        if key not in _cache:
+            _cache[key] = Compiled(write(structure), engine)
+        return _cache[key]
 
 
 def bucket_columns(p: int) -> int:
