@@ -1,0 +1,156 @@
+"""What a family is: the distribution of the outcome given the linear predictor, and a check of the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmwmix._registry import Registry
+from pmwmix.links import Link
+
+Array = np.ndarray
+FAMILIES = Registry("family")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The left side of a formula as it stands in the table, before a family has read it.
+
+    Parameters
+    ----------
+    name : str
+        As written: ``"passed"``, ``"cbind(k, n - k)"``, ``"(math >= 482)"``; for messages.
+    values : ndarray, shape (n,)
+        Numbers; of a categorical column the codes 0, 1, ...; of ``cbind(a, b)`` the first column.
+    categories : tuple of str or None
+        Labels of the codes; None for numbers.
+    ordered : bool
+        Whether the categories have an order that the table declares.
+    failures : ndarray, shape (n,), or None
+        Second column of ``cbind``.
+    trials : ndarray, shape (n,), or None
+        Column named by ``trials=``, for an outcome that is a proportion.
+    rows : ndarray of int, shape (n,), or None
+        Position of each row in the caller's table, for messages that name a row.
+    """
+
+    name: str
+    values: Array
+    categories: tuple[str, ...] | None = None
+    ordered: bool = False
+    failures: Array | None = None
+    trials: Array | None = None
+    rows: Array | None = None
+
+
+@dataclass(frozen=True)
+class Response:
+    """An outcome that a family has checked: all that its density needs.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n,)
+        Float; successes, counts, category codes 0, 1, ..., numbers.
+    extra : tuple of ndarray, each (n,)
+        Float; further columns of the density, such as the number of trials. The same number for every outcome of a
+        family (``Family.n_extra``).
+    constant : ndarray, shape (n,)
+        Part of the log-density that depends on nothing but the outcome, such as a log binomial coefficient.
+    categories : tuple of str
+        Of an ordinal or two-category outcome, in order.
+    notes : tuple of str
+        What the summary should say: which category counts as success.
+    """
+
+    y: Array
+    extra: tuple[Array, ...]
+    constant: Array
+    categories: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Family:
+    """A distribution. Symbolic methods take and give PyTensor variables, the others numpy arrays.
+
+    ``phi`` is the vector of the family's further parameters on an unbounded working scale (log size, log precision,
+    first threshold and log gaps, ...); ``n_phi(response)`` of them. On this scale zero is an ordinary value and
+    differences of one are moderate.
+    """
+
+    name: str
+    links: tuple[str, ...]  # the default first
+    n_extra: int = 0
+    has_intercept: bool = True  # False: thresholds stand in for the intercept
+
+    def read(self, outcome: Outcome) -> Response:
+        """Check an outcome and turn it into what the density needs.
+
+        Raises
+        ------
+        DataError
+            In three sentences, with the column and the first bad value.
+        """
+        raise NotImplementedError
+
+    def log_density(self, link: Link, y: Any, extra: tuple[Any, ...], eta: Any, phi: list[Any]) -> Any:
+        """Log-density of each row without ``Response.constant``, symbolic.
+
+        Parameters
+        ----------
+        link : Link
+        y, extra : PyTensor variables, shape (...)
+        eta : PyTensor variable
+            Linear predictor; its last axes are those of ``y``, further axes (quadrature nodes) may come before them.
+        phi : list of PyTensor scalars
+
+        Returns
+        -------
+        PyTensor variable, shape of ``eta``
+        """
+        raise NotImplementedError
+
+    def n_phi(self, response: Response) -> int:
+        """Give the number of further parameters."""
+        return 0
+
+    def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
+        """Give starting values: the linear predictor per row (n,), and phi (n_phi,).
+
+        The first as if there were no predictors, pulled a little towards the row's own outcome (as glm's mustart).
+        """
+        raise NotImplementedError
+
+    def parameters(self, phi: Array) -> tuple[dict[str, float], Array]:
+        """Give the further parameters on the scale on which they are reported, and their Jacobian d(reported)/d(phi).
+
+        Names: ``theta`` of the negative binomial (Var = mu + mu²/theta), ``dispersion`` of the gamma (Var = dispersion
+        mu²), ``precision`` of the beta (Var = mu (1 - mu) / (1 + precision)), ``sigma`` and ``df`` of Student's t,
+        thresholds ``1|2``, ``2|3`` by position here (labels are put in by the caller).
+        """
+        return {}, np.zeros((0, 0))
+
+    def mean(self, link: Link, eta: Array, phi: Array) -> Array:
+        """Give the expected outcome per trial (n,); of an ordinal family the probabilities of the categories (n, C)."""
+        return link.mean(eta)
+
+    def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Variance of ``y`` given its mean per trial, for Pearson residuals (n,)."""
+        raise NotImplementedError
+
+    def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Contribution of each row to the deviance, at least 0 (n,), for deviance residuals."""
+        raise NotImplementedError
+
+    def latent_variance(self, link: Link, mean: float, phi: Array) -> float:
+        """Level-1 variance on the scale of the linear predictor, for the intraclass correlation.
+
+        That of the latent distribution for binary and ordinal outcomes; the observation-level variance of Nakagawa,
+        Johnson & Schielzeth (2017) for the others, at the overall ``mean``; NaN where there is none.
+        """
+        raise NotImplementedError
+
+    def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Draw outcomes ``y`` (n,), of ordinal families category codes."""
+        raise NotImplementedError

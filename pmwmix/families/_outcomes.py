@@ -1,0 +1,76 @@
+"""Checks of an outcome that several families share, and the words of their messages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pmwmix.errors import DataError, some
+from pmwmix.families._base import Array, Outcome
+
+WHOLE = 1e-6  # how far from a whole number a count may be
+
+
+def plain(value: float) -> str:
+    """Write a number without needless digits: ``2``, ``0.25``."""
+    return f"{value:.6g}"
+
+
+def refuse(outcome: Outcome, bad: Array, rule: str, advice: str, values: Array | None = None) -> None:
+    """Raise if any value is bad: the rule, the first bad value with its row and the count of the others, the advice."""
+    if not bad.any():
+        return
+    first = int(np.argmax(bad))
+    shown = plain(float((outcome.values if values is None else values)[first]))
+    where = "" if outcome.rows is None else f" in row {int(outcome.rows[first])}"
+    more = int(bad.sum()) - 1
+    others = f" ({more} more like it)" if more else ""
+    raise DataError(f"{rule} {outcome.name!r} has the value {shown}{where}{others}. {advice}")
+
+
+def need_numbers(outcome: Outcome, family: str, advice: str = "") -> Array:
+    """Give the values as floats; categories, ``cbind`` and ``trials=`` are refused, as are infinite values."""
+    if outcome.categories is not None:
+        raise DataError(
+            f"The {family} family needs a numeric outcome. {outcome.name!r} is categorical: "
+            f"{some(outcome.categories)}. {advice or hint_for_categories(outcome)}"
+        )
+    if outcome.failures is not None or outcome.trials is not None:
+        how = "two columns, successes and failures" if outcome.failures is not None else "a column of trials"
+        raise DataError(
+            f"The {family} family knows no trials. {outcome.name!r} comes with {how}. "
+            "Use family='binomial', or an outcome of one column."
+        )
+    values = np.asarray(outcome.values, dtype=float)
+    refuse(outcome, ~np.isfinite(values), "The outcome must be finite.", "Make such values missing, or drop the rows.")
+    return values
+
+
+def hint_for_categories(outcome: Outcome) -> str:
+    """Say which family suits a categorical outcome."""
+    two = len(outcome.categories or ()) <= 2
+    return f"Use family={'binomial' if two else 'cumulative'!r}, or convert the column to numbers."
+
+
+def need_counts(outcome: Outcome, family: str) -> Array:
+    """Give the values as floats: whole numbers from 0 on, not all 0."""
+    y = need_numbers(outcome, family)
+    rule = f"The {family} family needs counts, whole numbers from 0 on."
+    refuse(outcome, y < 0, rule, "Correct the negative values, or use family='gaussian'.")
+    advice = "Use family='gamma' for a positive quantity, or family='binomial' with trials= for a proportion."
+    refuse(outcome, np.abs(y - np.round(y)) > WHOLE * np.maximum(1.0, y), rule, advice)
+    y = np.round(y)
+    if not y.any():
+        raise DataError(
+            f"The {family} family cannot be fitted to zeros alone. All {len(y)} values of {outcome.name!r} are 0. "
+            "Check the column, or the rows that are left after incomplete ones were dropped."
+        )
+    return y
+
+
+def need_variation(outcome: Outcome, y: Array) -> None:
+    """Refuse an outcome that is the same in every row."""
+    if len(y) and np.ptp(y) == 0.0:
+        raise DataError(
+            f"The outcome does not vary. {outcome.name!r} has the value {plain(float(y[0]))} in all {len(y)} rows. "
+            "Check the column, or the rows that are left after incomplete ones were dropped."
+        )
