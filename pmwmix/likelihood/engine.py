@@ -14,7 +14,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix._registry import Registry
-from pmwmix.likelihood import segment, smallmat
+from pmwmix.likelihood import marginal, segment, smallmat, specialops
 from pmwmix.likelihood.gaussian import Graph
 
 ENGINES = Registry("engine")
@@ -24,13 +24,13 @@ _registered: set[str] = set()
 def _jax() -> Mode:
     from pytensor.link.jax import JAXLinker
 
-    _once("jax", segment.register_jax, smallmat.register_jax)
+    _once("jax", segment.register_jax, smallmat.register_jax, marginal.register_jax, specialops.register_jax)
     # XLA fuses and simplifies by itself; PyTensor's own rewrites would cost seconds at the first fit.
     return Mode(JAXLinker(), RewriteDatabaseQuery(include=["minimum_compile", "merge", "jax"]))
 
 
 def _numba() -> Mode:
-    _once("numba", segment.register_numba)
+    _once("numba", segment.register_numba, marginal.register_numba, specialops.register_numba)
     return pytensor.compile.mode.get_mode("NUMBA")
 
 
@@ -111,6 +111,15 @@ def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Comp
         if key not in _cache:
             _cache[key] = Compiled(write(structure), engine)
         return _cache[key]
+
+
+def compiled_pair(write: Callable[[Any], tuple[Graph, Graph]], structure: Any, engine: str) -> tuple[Compiled, Compiled]:
+    """Compile the two graphs of ``write(structure)``, once per process."""
+    first, second = (write.__qualname__, structure, engine, 1), (write.__qualname__, structure, engine, 2)
+    if second not in _cache:
+        one, other = write(structure)
+        _cache[first], _cache[second] = Compiled(one, engine), Compiled(other, engine)
+    return _cache[first], _cache[second]
 
 
 def bucket_columns(p: int) -> int:

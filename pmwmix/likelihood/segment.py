@@ -80,12 +80,12 @@ def spread(values: Any, index: Any) -> Any:
 
 @_vectorize_node.register(SegmentSum)
 def _vectorize_segment_sum(op: Op, node: Apply, values: Any, index: Any, like: Any) -> Apply:
-    return op.make_node(values, node.inputs[1], node.inputs[2])
+    return op.make_node(values, index, like)
 
 
 @_vectorize_node.register(Spread)
 def _vectorize_spread(op: Op, node: Apply, values: Any, index: Any) -> Apply:
-    return op.make_node(values, node.inputs[1])
+    return op.make_node(values, index)
 
 
 def register_jax() -> None:
@@ -96,8 +96,9 @@ def register_jax() -> None:
     @jax_funcify.register(SegmentSum)
     def _segment_sum(op: Op, **kwargs: Any) -> Any:
         def run(values: Any, index: Any, like: Any) -> Any:
-            zeros = jnp.zeros((*values.shape[:-1], like.shape[-1]), values.dtype)
-            return zeros.at[..., index].add(values)
+            flat = values.reshape(-1, values.shape[-1]).T  # several leading axes would make the scatter slow
+            zeros = jnp.zeros((like.shape[-1], flat.shape[1]), values.dtype)
+            return zeros.at[index].add(flat).T.reshape((*values.shape[:-1], like.shape[-1]))
 
         return run
 

@@ -8,6 +8,7 @@ because the written-out graph grows with the cube of the size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,67 @@ def _batched(M: Matrix) -> tuple[Any, Callable[[Column], Pair]]:
         return column, right
 
     return logdet, split
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factored M = RR' per unit.
+
+    Parameters
+    ----------
+    logdet : vector (n_unit,)
+    solve : callable
+        c -> M⁻¹c for a column c of q arrays (..., n_unit).
+    scale : callable or None
+        a -> R'⁻¹a, whose covariance is M⁻¹ when that of a is I; only up to `UNROLL` columns.
+    """
+
+    logdet: Any
+    solve: Callable[[Column], Column]
+    scale: Callable[[Column], Column] | None
+
+
+def factorise(M: Matrix, floor: float) -> Factor:
+    """Factor M; pivots below ``floor`` are raised to it, so that the factor exists for any symmetric M.
+
+    Parameters
+    ----------
+    M : nested list, q x q, of vectors (n_unit,)
+        Lower triangle; None is a structural zero.
+    floor : float
+    """
+    if len(M) > UNROLL:
+        logdet, split = _batched(M)
+        return Factor(logdet, lambda column: split(column)[1], None)
+    q = len(M)
+    R: Matrix = [[None] * q for _ in range(q)]
+    for j in range(q):
+        squares = total([product(R[j][k], R[j][k]) for k in range(j)])
+        pivot = M[j][j] if squares is None else M[j][j] - squares
+        R[j][j] = pt.sqrt(pt.maximum(pivot, floor))
+        for i in range(j + 1, q):
+            cross = total([product(R[i][k], R[j][k]) for k in range(j)])
+            entry = total([M[i][j], None if cross is None else -cross])
+            R[i][j] = None if entry is None else entry / R[j][j]
+
+    def forward(column: Column) -> Column:
+        out: Column = []
+        for i in range(q):
+            known = total([product(R[i][k], out[k]) for k in range(i)])
+            entry = total([column[i], None if known is None else -known])
+            out.append(None if entry is None else entry / R[i][i])
+        return out
+
+    def backward(column: Column) -> Column:
+        out: Column = [None] * q
+        for i in range(q - 1, -1, -1):
+            known = total([product(R[k][i], out[k]) for k in range(i + 1, q)])
+            entry = total([column[i], None if known is None else -known])
+            out[i] = None if entry is None else entry / R[i][i]
+        return out
+
+    logdet = total([2.0 * pt.log(R[j][j]) for j in range(q)])
+    return Factor(logdet, lambda column: backward(forward(column)), backward)
 
 
 class InverseLogDet(Op):

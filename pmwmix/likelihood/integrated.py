@@ -1,0 +1,244 @@
+"""The objective of a generalised model: minus the marginal pseudo-log-likelihood at a point, chunk by chunk.
+
+Numbers in, numbers out; the graphs are written in `marginal.py`. All quantities are those of standardised columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pmwmix.likelihood.engine import compiled, compiled_pair
+from pmwmix.likelihood.marginal import MarginalStructure, marginal_graph, mode_graph
+from pmwmix.likelihood.modefinder import find_modes
+from pmwmix.likelihood.nodes import product_rule
+from pmwmix.likelihood.tiles import Chunk
+
+Array = np.ndarray
+
+
+@dataclass
+class IntegratedPoint:
+    """The objective at one point. Parameters are ordered (beta, theta, phi); P of them.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (P,)
+        All parameters; the name is that of `optimise.minimise`.
+    value : float
+        Minus the pseudo-log-likelihood, without the constant of the outcome.
+    gradient : ndarray, shape (P,)
+    scores : ndarray, shape (G_L, P)
+        Gradient of the weighted log-likelihood of every top-level unit.
+    modes : list of list of ndarray
+        Per chunk and level, padded.
+    """
+
+    theta: Array
+    value: float
+    gradient: Array
+    scores: Array
+    modes: list[list[Array]]
+    source: Any
+    outcome: int
+    _hessian: list[Array] = field(default_factory=list)
+
+    @property
+    def hessian(self) -> Array:
+        """Exact second derivatives of ``value`` (P, P); computed when first asked for."""
+        if not self._hessian:
+            self._hessian.append(self.source.hessian(self))
+        return self._hessian[0]
+
+
+@dataclass(frozen=True)
+class RowArrays:
+    """Rows of the sample in the order of the table; standardised columns.
+
+    Parameters
+    ----------
+    X : sequence of ndarray, each (n,)
+    Z : sequence of ndarray, each (n,)
+        Random columns of all levels, bottom-up.
+    offset, w : ndarray, shape (n,)
+    y : list of ndarray, each (n,)
+        Outcomes.
+    extra : list of tuple of ndarray
+        Per outcome.
+    """
+
+    X: Sequence[Array]
+    Z: Sequence[Array]
+    offset: Array
+    w: Array
+    y: list[Array]
+    extra: list[tuple[Array, ...]]
+
+
+class IntegratedObjective:
+    """Minus the marginal pseudo-log-likelihood (theory, eqs. 40-50).
+
+    Parameters
+    ----------
+    structure : MarginalStructure
+    chunks : list of Chunk
+    rows : RowArrays
+    n_agq : tuple of int
+        Nodes per dimension at each level, bottom-up.
+    engine : str
+    """
+
+    def __init__(
+        self,
+        structure: MarginalStructure,
+        chunks: list[Chunk],
+        rows: RowArrays,
+        n_agq: tuple[int, ...],
+        engine: str = "jax",
+    ) -> None:
+        self.structure, self.chunks, self.rows, self.n_agq, self.engine = structure, chunks, rows, n_agq, engine
+        self.mode_step = compiled(mode_graph, _same_modes(structure), engine)
+        self.first, self.second = compiled_pair(marginal_graph, structure, engine)
+        self.n_calls = 0
+        self._shared = [self._put_shared(chunk) for chunk in chunks]
+        self._outcome: tuple[int, list[list[Any]]] = (-1, [])
+        rules = [product_rule(n, q) for n, q in zip(n_agq, structure.layout.q, strict=True)]
+        self._rules = self.first.put([a for a, _ in rules] + [w for _, w in rules])
+        self._modes: dict[int, list[list[Array]]] = {}
+        self._P = structure.p + structure.layout.n_theta + structure.n_phi
+        self._eye = np.eye(self._P)
+
+    @property
+    def n_top(self) -> int:
+        """Number of top-level units."""
+        return self.chunks[-1].units[-1].stop
+
+    def with_nodes(self, n_agq: tuple[int, ...], structure: MarginalStructure) -> IntegratedObjective:
+        """Give the same objective with other numbers of nodes; data are shared."""
+        other = object.__new__(IntegratedObjective)
+        other.__dict__.update(self.__dict__)
+        other.structure, other.n_agq = structure, n_agq
+        other.first, other.second = compiled_pair(marginal_graph, structure, self.engine)
+        rules = [product_rule(n, q) for n, q in zip(n_agq, structure.layout.q, strict=True)]
+        other._rules = other.first.put([a for a, _ in rules] + [w for _, w in rules])
+        other._modes = dict(self._modes)
+        return other
+
+    def _put_shared(self, chunk: Chunk) -> tuple[list[Any], list[Any]]:
+        """Fixed columns and offset; random columns, row weights and tree come after the outcome."""
+        rows = self.rows
+        X = np.array([column[chunk.rows] for column in rows.X]).reshape((self.structure.p, *chunk.rows.shape))
+        Z = np.array([column[chunk.rows] for column in rows.Z])
+        w = np.where(chunk.real, rows.w[chunk.rows], 0.0)
+        tree = [*chunk.tile_to, *chunk.parents, *chunk.to_top, *chunk.w, *chunk.omega]
+        return self.first.put([X, rows.offset[chunk.rows], Z]), self.first.put([w, *tree])
+
+    def _data(self, k: int) -> list[list[Any]]:
+        """All inputs after the modes, per chunk, for outcome ``k``."""
+        if self._outcome[0] != k:
+            out = []
+            for chunk, (front, back) in zip(self.chunks, self._shared, strict=True):
+                y, *extra = self.first.put([v[chunk.rows] for v in (self.rows.y[k], *self.rows.extra[k])])
+                out.append([*front, y, back[0], *extra, *back[1:]])
+            self._outcome = (k, out)
+        return self._outcome[1]
+
+    def _split(self, psi: Array) -> tuple[Array, Array, Array]:
+        p, t = self.structure.p, self.structure.layout.n_theta
+        return psi[:p], psi[p : p + t], psi[p + t :]
+
+    def _start(self, k: int) -> list[list[Array]]:
+        if k not in self._modes:
+            q = self.structure.layout.q
+            known = self._modes[max(self._modes)] if self._modes else None
+            self._modes[k] = known or [[np.zeros((n, len(w))) for n, w in zip(q, c.w, strict=True)] for c in self.chunks]
+        return self._modes[k]
+
+    def _chunk_modes(self, number: int, psi: Array, k: int, start: list[Array]) -> list[Array]:
+        beta, theta, phi = self._split(psi)
+        data, chunk = self._data(k)[number], self.chunks[number]
+        return find_modes(
+            lambda u: self.mode_step(beta, [theta, phi, *u, *data]), start, list(chunk.to_top)
+        )
+
+    def _chunk_first(self, number: int, psi: Array, k: int, modes: list[Array]) -> dict[str, Any]:
+        beta, theta, phi = self._split(psi)
+        return self.first(beta, [theta, phi, *modes, *self._data(k)[number], *self._rules])
+
+    def at(self, psi: Array, k: int = 0) -> IntegratedPoint:
+        """Evaluate outcome ``k`` at parameters (P,)."""
+        psi = np.array(psi, dtype=float)
+        self.n_calls += 1
+        start = self._start(k)
+        self._data(k)
+
+        def one(number: int) -> tuple[float, Array, list[Array]]:
+            chunk, n = self.chunks[number], self.chunks[number].n_units[-1]
+            modes = self._chunk_modes(number, psi, k, start[number])
+            out = self._chunk_first(number, psi, k, modes)
+            scores = self._scores(out)[:, :n]
+            return float(chunk.w[-1] @ np.asarray(out["unit"])), scores.T, modes
+
+        parts = self._each(one)
+        scores = np.concatenate([part[1] for part in parts])
+        value = -sum(part[0] for part in parts)
+        modes = [part[2] for part in parts]
+        if np.isfinite(value):
+            self._modes[k] = modes
+        return IntegratedPoint(psi, value, -scores.sum(axis=0), scores, modes, self, k)
+
+    def _scores(self, out: dict[str, Any]) -> Array:
+        names = [name for name in ("score_beta", "score_theta", "score_phi") if name in out]
+        return np.concatenate([np.asarray(out[name]) for name in names])
+
+    def hessian(self, point: IntegratedPoint) -> Array:
+        """Second derivatives of minus the pseudo-log-likelihood (P, P)."""
+
+        def one(number: int) -> Array:
+            out = self._chunk_first(number, point.theta, point.outcome, point.modes[number])
+            known = [value for name, value in out.items() if name.startswith("known")]
+            rows = self.second(self._eye, known)
+            return np.concatenate([np.asarray(rows[f"H_{name[6:]}"]) for name in out if name.startswith("score")], axis=1)
+
+        H = -np.sum(self._each(one), axis=0)
+        return 0.5 * (H + H.T)
+
+    def units(self, point: IntegratedPoint) -> Array:
+        """Log-density of every top-level unit, without its own weight (G_L,)."""
+
+        def one(number: int) -> Array:
+            out = self._chunk_first(number, point.theta, point.outcome, point.modes[number])
+            return np.asarray(out["unit"])[: self.chunks[number].n_units[-1]]
+
+        return np.concatenate(self._each(one))
+
+    def modes(self, point: IntegratedPoint) -> list[Array]:
+        """Whitened conditional modes of the whole sample, per level (q_l, G_l)."""
+        out = []
+        for level in range(self.structure.n_levels):
+            parts = [m[level][:, : c.n_units[level]] for m, c in zip(point.modes, self.chunks, strict=True)]
+            out.append(np.concatenate(parts, axis=1))
+        return out
+
+    def _each(self, one: Any) -> list[Any]:
+        numbers = range(len(self.chunks))
+        if len(self.chunks) == 1 or self.engine not in ("jax",):
+            return [one(number) for number in numbers]
+        one_done = one(0)  # compiles; the others then run side by side
+        with ThreadPoolExecutor(2) as pool:
+            return [one_done, *pool.map(one, numbers[1:])]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the data; compiled code is made again where it is needed."""
+        return IntegratedObjective, (self.structure, self.chunks, self.rows, self.n_agq, self.engine)
+
+
+def _same_modes(structure: MarginalStructure) -> MarginalStructure:
+    """The search for modes does not depend on the nodes."""
+    from dataclasses import replace
+
+    return replace(structure, adaptive=(False,) * structure.n_levels)

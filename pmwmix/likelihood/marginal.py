@@ -1,0 +1,508 @@
+"""The pseudo-likelihood of a generalised model with random effects integrated out by adaptive quadrature, as graphs.
+
+Theory page, eqs. 40-50. Nodes are placed around the joint conditional modes of all random effects of a top-level unit
+and scaled by the joint curvature there (Pinheiro & Chao 2006); one node per dimension is the joint Laplace
+approximation. Modes are found outside (`modefinder.py`) and enter through an Op that knows their derivative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.gradient import disconnected_grad, disconnected_type
+from pytensor.graph.basic import Apply, Constant
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import Op
+from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.rewriting.basic import MergeOptimizer
+from pytensor.graph.traversal import toposort
+
+from pmwmix.families import FAMILIES, Family
+from pmwmix.likelihood.gaussian import Graph
+from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.segment import spread
+from pmwmix.likelihood.smallmat import Column, Matrix, product, total, transposed_times
+from pmwmix.likelihood.tree import Curvature, Tree, factor_tree, solve_tree
+from pmwmix.links import LINKS, Link
+
+FLOOR = 1e-8  # of the pivots of a curvature; 1 is that of the prior alone
+SAFE_FLOOR = 0.1  # while modes are searched
+
+
+@dataclass(frozen=True)
+class MarginalStructure:
+    """What decides the shape of the graph: everything else is data.
+
+    Parameters
+    ----------
+    layout : ThetaLayout
+    p : int
+        Number of fixed columns.
+    family, link : str
+    n_phi : int
+        Number of further parameters of the family.
+    ones : tuple of bool, length Q
+        Random columns that are constant 1.
+    adaptive : tuple of bool
+        Levels with more than one node.
+    """
+
+    layout: ThetaLayout
+    p: int
+    family: str
+    link: str
+    n_phi: int
+    ones: tuple[bool, ...]
+    adaptive: tuple[bool, ...]
+
+    @property
+    def parts(self) -> tuple[Family, Link]:
+        """The implementations."""
+        return FAMILIES[self.family], LINKS[self.link]
+
+    @property
+    def n_levels(self) -> int:
+        """Number of grouping levels."""
+        return len(self.layout.q)
+
+
+@dataclass(frozen=True)
+class RowData:
+    """Symbolic rows of a chunk, in tiles (lanes, T).
+
+    Parameters
+    ----------
+    Z : tensor (Q, lanes, T)
+    y, w : tensor (lanes, T)
+    extra : tuple of tensors (lanes, T)
+    """
+
+    Z: Any
+    y: Any
+    w: Any
+    extra: tuple[Any, ...]
+
+    def flat(self) -> list[Any]:
+        """List all symbols."""
+        return [self.Z, self.y, self.w, *self.extra]
+
+    @classmethod
+    def symbols(cls, structure: MarginalStructure) -> RowData:
+        """Make the symbols."""
+        rows = (None, None)
+        extra = tuple(pt.tensor(f"extra{k}", shape=rows) for k in range(structure.parts[0].n_extra))
+        Z = pt.tensor("Z", shape=(sum(structure.layout.q), None, None))
+        return cls(Z, pt.tensor("y", shape=rows), pt.tensor("w_row", shape=rows), extra)
+
+    @classmethod
+    def of_flat(cls, symbols: list[Any]) -> RowData:
+        """Undo `flat`."""
+        return cls(symbols[0], symbols[1], symbols[2], tuple(symbols[3:]))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One chunk of the model: data, and parameters of which each top-level unit has its own copy.
+
+    Parameters
+    ----------
+    structure : MarginalStructure
+    rows : RowData
+    tree : Tree
+    eta0 : tensor (lanes, T)
+        Fixed part and offset.
+    theta : tensor (n_theta, G_L)
+    phi : list of tensors (T,)
+    """
+
+    structure: MarginalStructure
+    rows: RowData
+    tree: Tree
+    eta0: Any
+    theta: Any
+    phi: list[Any]
+
+    def flat(self) -> list[Any]:
+        """List all symbols; parameters first."""
+        return [self.eta0, self.theta, *self.phi, *self.rows.flat(), *self.tree.flat()]
+
+    @classmethod
+    def of_flat(cls, structure: MarginalStructure, symbols: list[Any]) -> Model:
+        """Undo `flat`."""
+        n_tree = 5 * structure.n_levels - 1
+        phi = list(symbols[2 : 2 + structure.n_phi])
+        rows = RowData.of_flat(symbols[2 + structure.n_phi : len(symbols) - n_tree])
+        tree = Tree.of_flat(structure.n_levels, symbols[len(symbols) - n_tree :])
+        return cls(structure, rows, tree, symbols[0], symbols[1], phi)
+
+    def density(self, eta: Any) -> Any:
+        """Log-density of every row at a linear predictor (..., lanes, T)."""
+        family, link = self.structure.parts
+        return family.log_density(link, self.rows.y, self.rows.extra, eta, self.phi)
+
+    def Lambdas(self) -> list[Matrix]:
+        """Cholesky factors per level."""
+        layout, out = self.structure.layout, []
+        for level, q in enumerate(layout.q):
+            Lambda: Matrix = [[None] * q for _ in range(q)]
+            for i, j, k in layout.entries[level]:
+                Lambda[i][j] = self.tree.own(self.theta[k], level)
+            out.append(Lambda)
+        return out
+
+    def times_z(self, column: int, values: Any) -> Any:
+        """Multiply values (..., lanes or 1, T) by a random column."""
+        return values if self.structure.ones[column] else values * self.rows.Z[column]
+
+    def random_part(self, b: list[Column]) -> Any:
+        """Add Z b over all levels: b[l][c] of shape (K_top, ..., K_l, G_l) or (G_l,)."""
+        out, column = None, 0
+        for level, entries in enumerate(b):
+            for entry in entries:
+                tiles = spread(entry, self.tree.tile_to[level])
+                insert = level + 1 if entry.type.ndim > 1 else 1
+                part = self.times_z(column, _insert(tiles, insert))
+                out = part if out is None else out + part
+                column += 1
+        return out
+
+    def b_of(self, Lambda: list[Matrix], u: list[Column]) -> list[Column]:
+        """Compute b = Lambda u."""
+        out = []
+        for L, entries in zip(Lambda, u, strict=True):
+            q = range(len(entries))
+            out.append([total([product(L[i][j], entries[j]) for j in q]) for i in q])
+        return out
+
+    def curvature(self, Lambda: list[Matrix], second: Any, floor: float) -> Curvature:
+        """Factor the joint Hessian, given l'' of every row (lanes, T)."""
+        Q = len(self.structure.ones)
+        kappa = -self.rows.w * second
+        C: Matrix = [[None] * Q for _ in range(Q)]
+        for i in range(Q):
+            left = self.times_z(i, kappa)
+            for j in range(i + 1):
+                C[i][j] = C[j][i] = self.tree.from_tiles(pt.sum(self.times_z(j, left), axis=0))
+        return factor_tree(self.tree, self.structure.layout.q, Lambda, C, floor)
+
+    def slopes(self, first: Any) -> list[list[Any]]:
+        """Weighted sums of z l' per unit at every level, (G_l,), given l' of every row; before Lambda."""
+        Q = len(self.structure.ones)
+        wl = self.rows.w * first
+        sums = [self.tree.from_tiles(pt.sum(self.times_z(c, wl), axis=0)) for c in range(Q)]
+        out = []
+        for level, q in enumerate(self.structure.layout.q):
+            out.append(sums[:q])
+            if level < self.structure.n_levels - 1:
+                sums = [self.tree.lift(s, level) for s in sums[q:]]
+        return out
+
+
+def _insert(values: Any, count: int) -> Any:
+    """Insert axes of length 1 before the last one."""
+    n = values.type.ndim
+    return values.dimshuffle(*range(n - 1), *["x"] * count, n - 1)
+
+
+def _d(values: Any, eta: Any) -> Any:
+    """Elementwise derivative."""
+    return pytensor.grad(pt.sum(values), eta)
+
+
+class AtMode(Op):
+    """The conditional modes: given as data, with their exact derivative in the parameters.
+
+    Inputs are the modes, found beforehand for the very parameters at which the graph is evaluated, and
+    `Model.flat`. At the mode dJ/du = 0, so that a cotangent c of the modes becomes that of the function
+    lambda'(dJ/du) with lambda = M⁻¹c held fixed, M the joint Hessian (implicit function theorem; theory, eq. 47).
+    The derivative is again a graph in the modes, so that derivatives of any order are exact.
+    """
+
+    __props__ = ("structure",)
+
+    def __init__(self, structure: MarginalStructure) -> None:
+        self.structure = structure
+
+    def make_node(self, *inputs: Any) -> Apply:  # type: ignore[override]
+        inputs = tuple(pt.as_tensor(i) for i in inputs)
+        return Apply(self, list(inputs), [i.type() for i in inputs[: self.structure.n_levels]])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        for storage, value in zip(output_storage, inputs, strict=False):
+            storage[0] = value.copy()
+
+    def infer_shape(self, node: Apply, shapes: Any) -> Any:
+        return shapes[: self.structure.n_levels]
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        n, first, last = self.structure.n_levels, self.structure.n_levels, self.structure.n_levels + 2
+        return [[first <= k < last + self.structure.n_phi] * n for k in range(len(node.inputs))]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
+        structure, n = self.structure, self.structure.n_levels
+        model = Model.of_flat(structure, list(inputs[n:]))
+        modes = [[u[c] for c in range(q)] for u, q in zip(outputs, structure.layout.q, strict=True)]
+        Lambda = model.Lambdas()
+        eta = model.eta0 + model.random_part(model.b_of(Lambda, modes))
+        first = _d(model.density(eta), eta)
+        curvature = model.curvature(Lambda, _d(first, eta), FLOOR)
+        rho = [
+            [c[k] / model.tree.omega[level] for k in range(q)]
+            for level, (c, q) in enumerate(zip(cotangents, structure.layout.q, strict=True))
+        ]
+        step = solve_tree(model.tree, structure.layout.q, curvature, rho)
+        omega = spread(model.tree.omega[0], model.tree.tile_to[0])
+        along = model.random_part(model.b_of(Lambda, step))
+        slope = pt.sum(model.rows.w * omega * first * along)
+        wrt = [model.eta0, model.theta, *model.phi]
+        held = [entry for column in step for entry in column] + list(outputs)
+        found = pytensor.grad(slope, wrt, consider_constant=held, disconnected_inputs="ignore")
+        return [
+            *(disconnected_type() for _ in range(n)),
+            *found,
+            *(disconnected_type() for _ in range(len(inputs) - n - len(wrt))),
+        ]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Inputs of the graphs, in the order in which data are passed."""
+
+    beta: Any
+    theta: Any
+    phi: Any
+    X: Any
+    offset: Any
+    rows: RowData
+    tree: Tree
+    modes: list[Any]
+
+    @classmethod
+    def of(cls, structure: MarginalStructure) -> Symbols:
+        """Make them; small dimensions are static."""
+        return cls(
+            pt.tensor("beta", shape=(structure.p,)),
+            pt.tensor("theta", shape=(structure.layout.n_theta,)),
+            pt.tensor("phi", shape=(structure.n_phi,)),
+            pt.tensor("X", shape=(structure.p, None, None)),
+            pt.tensor("offset", shape=(None, None)),
+            RowData.symbols(structure),
+            Tree.symbols(structure.n_levels),
+            [pt.tensor(f"u{level}", shape=(q, None)) for level, q in enumerate(structure.layout.q)],
+        )
+
+    def flat(self) -> list[Any]:
+        """List all symbols."""
+        first = [self.beta, self.theta, self.phi]
+        return [*first, *self.modes, self.X, self.offset, *self.rows.flat(), *self.tree.flat()]
+
+    def model(self, structure: MarginalStructure, beta: Any, theta: Any, phi: Any) -> Model:
+        """Write a model whose top-level units have own copies (·, G_L) of the parameters."""
+        to_top = self.tree.tile_to[-1]
+        fixed = pt.sum(spread(beta, to_top)[:, None, :] * self.X, axis=0) if structure.p else 0.0
+        tiles = [spread(phi[k], to_top) for k in range(structure.n_phi)]
+        return Model(structure, self.rows, self.tree, fixed + self.offset, theta, tiles)
+
+
+def copies(symbols: Symbols) -> list[Any]:
+    """Give every top-level unit its own copy of the parameters."""
+    zero = pt.zeros_like(symbols.tree.w[-1])[None, :]
+    return [part[:, None] + zero for part in (symbols.beta, symbols.theta, symbols.phi)]
+
+
+def mode_graph(structure: MarginalStructure) -> Graph:
+    """Write one Newton step towards the conditional modes.
+
+    Returns
+    -------
+    Graph
+        Inputs: `Symbols.flat`. Outputs: ``J`` (G_L,), the joint log-density of rows and effects at ``modes``; ``step0``,
+        ... (q_l, G_l), the Newton step; ``rise`` (G_L,), the derivative of J along it.
+    """
+    s = Symbols.of(structure)
+    model = s.model(structure, *copies(s))
+    q, tree = structure.layout.q, s.tree
+    modes = [[u[c] for c in range(size)] for u, size in zip(s.modes, q, strict=True)]
+    Lambda = model.Lambdas()
+    eta = model.eta0 + model.random_part(model.b_of(Lambda, modes))
+    density = model.density(eta)
+    first = _d(density, eta)
+    curvature = model.curvature(Lambda, _d(first, eta), SAFE_FLOOR)
+    slopes = model.slopes(first)
+    gradient = []
+    for level, u in enumerate(modes):
+        pulled = transposed_times(Lambda[level], slopes[level])
+        gradient.append([-x if g is None else g - x for g, x in zip(pulled, u, strict=True)])
+    step = solve_tree(tree, q, curvature, gradient)
+    inner = tree.from_tiles(pt.sum(model.rows.w * density, axis=0))
+    rise: Any = None
+    for level in range(structure.n_levels):
+        inner = inner - 0.5 * total([x * x for x in modes[level]])
+        part = total([g * d for g, d in zip(gradient[level], step[level], strict=True)])
+        rise = part if rise is None else rise + part
+        if level < structure.n_levels - 1:
+            inner, rise = tree.lift(inner, level), tree.lift(rise, level)
+    outputs = {"J": inner, "rise": rise}
+    outputs |= {f"step{level}": pt.stack(column) for level, column in enumerate(step)}
+    return Graph(s.flat(), outputs)
+
+
+def log_integral(model: Model, modes: list[Any], nodes: list[Any], log_weights: list[Any]) -> Any:
+    """Log marginal density of every top-level unit, without its own weight (G_L,) (theory, eqs. 48-50).
+
+    Parameters
+    ----------
+    model : Model
+    modes : list of tensors (q_l, G_l)
+    nodes : list of tensors (q_l, K_l)
+        Standard Gauss-Hermite nodes of every level, product rule.
+    log_weights : list of tensors (K_l,)
+        Their log-weights plus half their squared length.
+    """
+    structure, tree = model.structure, model.tree
+    q, n = structure.layout.q, structure.n_levels
+    centre = [[u[c] for c in range(size)] for u, size in zip(modes, q, strict=True)]
+    Lambda = model.Lambdas()
+    b_hat = model.b_of(Lambda, centre)
+    eta = model.eta0 + model.random_part(b_hat)
+    second = _d(_d(model.density(eta), eta), eta)
+    curvature = model.curvature(Lambda, second, FLOOR)
+    u_nodes: list[Column] = [[] for _ in range(n)]
+    b_nodes: list[Column] = [[] for _ in range(n)]
+    for level in range(n - 1, -1, -1):
+        u = [x if level == n - 1 else _grow(x, n - 1 - level) for x in centre[level]]
+        if any(structure.adaptive[level + 1 :]):
+            moved = []
+            for above in range(level + 1, n):
+                for x, hat in zip(b_nodes[above], b_hat[above], strict=True):
+                    moved.append(_insert(tree.lower(x - hat, above, level), above - level - 1))
+            column = curvature.cross[level]
+            pulled = [total([product(c[i], m) for c, m in zip(column, moved, strict=True)]) for i in range(q[level])]
+            u = [x if s is None else x - s for x, s in zip(u, curvature.factors[level].solve(pulled), strict=True)]
+        u = [_insert(x, 1) for x in u]
+        if structure.adaptive[level]:
+            scale = curvature.factors[level].scale
+            assert scale is not None
+            u = [x + s for x, s in zip(u, scale([nodes[level][c][:, None] for c in range(q[level])]), strict=True)]
+        u_nodes[level] = u
+        L = Lambda[level]
+        b_nodes[level] = [total([product(L[i][j], u[j]) for j in range(q[level])]) for i in range(q[level])]
+    at_nodes = model.eta0 + model.random_part(b_nodes)
+    value = tree.from_tiles(pt.sum(model.rows.w * model.density(at_nodes), axis=-2))
+    for level in range(n):
+        value = value - 0.5 * total([x * x for x in u_nodes[level]])
+        if structure.adaptive[level]:
+            value = _log_sum_exp(value + log_weights[level][:, None])
+        else:
+            value = pt.sum(value, axis=-2)  # one node
+        value = value - 0.5 * curvature.factors[level].logdet
+        if level < n - 1:
+            value = tree.lift(value, level)
+    return value
+
+
+def _grow(values: Any, count: int) -> Any:
+    """Prepend axes of length 1."""
+    return values.dimshuffle(*["x"] * count, *range(values.type.ndim))
+
+
+def _log_sum_exp(values: Any) -> Any:
+    """Log of the sum of exponentials over the last axis but one."""
+    top = disconnected_grad(pt.max(values, axis=-2, keepdims=True))
+    return pt.log(pt.sum(pt.exp(values - top), axis=-2)) + top[..., 0, :]
+
+
+def marginal_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
+    """Write the marginal log-likelihood with its gradient, and its Hessian as a second graph.
+
+    Parameters
+    ----------
+    structure : MarginalStructure
+
+    Returns
+    -------
+    Graph
+        Inputs: `Symbols.flat`, then nodes and log-weights per level. Outputs: ``unit`` (G_L,) the log-density of every
+        top-level unit without its weight; ``score_beta``, ``score_theta``, ``score_phi`` (·, G_L), weighted; then
+        whatever the second graph reads.
+    Graph
+        Inputs: directions (d, P), then the outputs of the first graph after the scores. Outputs ``H_beta``,
+        ``H_theta``, ``H_phi`` (d, ·), the Hessian of the weighted sum times the directions. No density is evaluated
+        again, so the cost of a Hessian is that of its multiplications, and directions can be taken a few at a time.
+    """
+    s = Symbols.of(structure)
+    layout = structure.layout
+    nodes = [pt.tensor(f"node{level}", shape=(q, None)) for level, q in enumerate(layout.q)]
+    log_weights = [pt.tensor(f"log_weight{level}", shape=(None,)) for level in range(structure.n_levels)]
+    own = copies(s)
+    model = s.model(structure, *own)
+    modes: Any = AtMode(structure)(*s.modes, *model.flat(), return_list=True)
+    unit = log_integral(model, list(modes), nodes, log_weights)
+    sizes = (structure.p, layout.n_theta, structure.n_phi)
+    names = [name for name, size in zip(("beta", "theta", "phi"), sizes, strict=True) if size]
+    own = [part for part, size in zip(own, sizes, strict=True) if size]
+    parameters = [x for x, size in zip((s.beta, s.theta, s.phi), sizes, strict=True) if size]
+    scores = pytensor.grad(pt.sum(s.tree.w[-1] * unit), own)
+    along = pt.tensor("along", shape=(sum(sizes),))
+    edges = np.cumsum([0, *(size for size in sizes if size)])
+    parts = [along[a:b] for a, b in pairwise(edges.tolist())]
+    sums = [score.sum(axis=1) for score in scores]
+    rows = pytensor.grad(None, parameters, known_grads=dict(zip(sums, parts, strict=True)))
+    merged = FunctionGraph(outputs=[unit, *scores, *rows], clone=False)
+    MergeOptimizer().rewrite(merged)
+    unit, scores, rows = merged.outputs[0], merged.outputs[1 : 1 + len(scores)], merged.outputs[1 + len(scores) :]
+    known = _frontier(rows, along)
+    stand_in = {v: v.type(f"known{k}") for k, v in enumerate(known)}
+    batch = pt.tensor("alongs", shape=(None, sum(sizes)))
+    many: Any = vectorize_graph(rows, {along: batch, **stand_in})
+    first = {"unit": unit} | {f"score_{name}": score for name, score in zip(names, scores, strict=True)}
+    first |= {f"known{k}": v for k, v in enumerate(known)}
+    second = {f"H_{name}": h for name, h in zip(names, many, strict=True)}
+    return Graph([*s.flat(), *nodes, *log_weights], first), Graph([batch, *stand_in.values()], second)
+
+
+def _frontier(outputs: list[Any], source: Any) -> list[Any]:
+    """List what a graph reads that does not depend on ``source``."""
+    moving, known = {source}, {}
+    for node in toposort(outputs):
+        if moving.intersection(node.inputs):
+            moving.update(node.outputs)
+            known.update({v: None for v in node.inputs if v not in moving and not isinstance(v, Constant)})
+    return list(known)
+
+
+__all__ = ["MarginalStructure", "Symbols", "log_integral", "marginal_graph", "mode_graph"]
+
+
+def register_jax() -> None:
+    """Teach JAX the Op; called only when the JAX engine is chosen."""
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    @jax_funcify.register(AtMode)
+    def _at_mode(op: Any, **kwargs: Any) -> Any:
+        n = op.structure.n_levels
+        return (lambda *inputs: inputs[0]) if n == 1 else (lambda *inputs: inputs[:n])
+
+
+def register_numba() -> None:
+    """Teach numba the Op; called only when the numba engine is chosen."""
+    from pytensor.link.numba.dispatch import basic as numba_basic
+
+    @numba_basic.register_funcify_default_op_cache_key(AtMode)
+    def _at_mode(op: Any, node: Any, **kwargs: Any) -> Any:
+        n = op.structure.n_levels
+
+        @numba_basic.numba_njit
+        def one(*inputs: Any) -> Any:
+            return inputs[0]
+
+        @numba_basic.numba_njit
+        def several(*inputs: Any) -> Any:
+            return inputs[:n]
+
+        return one if n == 1 else several
