@@ -67,6 +67,12 @@ def need_counts(outcome: Outcome, family: str) -> Array:
     return y
 
 
+def weighted_moments(y: Array, w: Array) -> tuple[float, float]:
+    """Give the weighted mean and variance."""
+    mean = float(np.average(y, weights=w))
+    return mean, float(np.average(np.square(y - mean), weights=w))
+
+
 def need_variation(outcome: Outcome, y: Array) -> None:
     """Refuse an outcome that is the same in every row."""
     if len(y) and np.ptp(y) == 0.0:

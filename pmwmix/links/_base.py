@@ -35,6 +35,10 @@ class Link:
         """1 / mean, symbolic; only for links to positive means."""
         return bounded_exp(-self.log_mean(eta))
 
+    def log_one_plus(self, eta: Any, phi: Any) -> Any:
+        """Log (1 + mean / exp(phi)), symbolic; only for links to positive means."""
+        return pt.log1p(self.mean_graph(eta) * bounded_exp(-phi))
+
     def mean(self, eta: Array) -> Array:
         """Mean at eta, elementwise."""
         raise NotImplementedError
@@ -64,16 +68,17 @@ class ProbabilityLink(Link):
         """Log (1 - F(eta)), symbolic; keeps its relative precision in the far upper tail."""
         raise NotImplementedError
 
-    def log_difference(self, upper: Any, lower: Any) -> Any:
-        """Log (F(upper) - F(lower)) for upper > lower, symbolic, without cancellation in either tail."""
+    def log_difference(self, upper: Any, lower: Any, eta: Any = 0.0) -> Any:
+        """Log (F(upper - eta) - F(lower - eta)) for upper > lower, symbolic, without cancellation in either tail."""
         raise NotImplementedError
 
-    def log_interval(self, upper: Any, lower: Any, is_first: Any, is_last: Any) -> Any:
-        """Log-probability of an interval, symbolic; where ``is_first`` it has no lower end, where ``is_last`` no upper.
+    def log_interval(self, upper: Any, lower: Any, eta: Any, is_first: Any, is_last: Any) -> Any:
+        """Log (F(upper - eta) - F(lower - eta)), symbolic.
 
-        Ends that do not exist are put so far away that no digit of F, nor of its derivatives, knows the difference.
+        Where ``is_first`` the interval has no lower end, where ``is_last`` no upper one. Ends that do not exist are put
+        so far away that no digit of F, nor of its derivatives, knows the difference.
         """
-        return self.log_difference(pt.switch(is_last, FAR, upper), pt.switch(is_first, -FAR, lower))
+        return self.log_difference(pt.switch(is_last, FAR, upper), pt.switch(is_first, -FAR, lower), eta)
 
     def log_binomial(self, successes: Any, failures: Any, eta: Any) -> Any:
         """Log-probability of successes and failures but for the binomial coefficient, symbolic."""

@@ -6,6 +6,7 @@ derivative is one node of the graph, exact to the last few digits, on every engi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -90,6 +91,20 @@ class Softplus(Curve):
         if self.order == 2:
             return density
         return density * (xp.sign(x) * (e - 1.0) * larger if self.order == 3 else 1.0 - 6.0 * density)
+
+
+class LogOneMinusExp(Curve):
+    """Log (1 - exp(-x)) of x > 0; its derivative b = 1 / (exp(x) - 1) obeys b' = -b (1 + b)."""
+
+    def formula(self, xp: Any, special: Any, x: Any) -> Any:
+        left = -xp.expm1(-x)
+        if self.order == 0:
+            return xp.where(x > 1.0, xp.log1p(-xp.exp(-xp.maximum(x, 1.0))), xp.log(left))
+        b = xp.exp(-x) / left
+        if self.order == 1:
+            return b
+        factor = (-1.0, 1.0 + 2.0 * b, -(1.0 + 6.0 * b * (1.0 + b)))[self.order - 2]
+        return b * (1.0 + b) * factor
 
 
 class BoundedLog(Curve):
@@ -223,5 +238,12 @@ class LogGumbelCdf(Curve):
         return b * (q * (q * q + 3.0 * q1) - v - b * (q * q + q1))
 
 
-bounded_exp, bounded_log, bounded_reciprocal = BoundedExp(), BoundedLog(), BoundedReciprocal()
-softplus, log_normal_cdf, log_cauchy_cdf, log_gumbel_cdf = Softplus(), LogNormalCdf(), LogCauchyCdf(), LogGumbelCdf()
+Symbolic = Callable[[Any], Any]
+bounded_exp: Symbolic = BoundedExp()
+bounded_log: Symbolic = BoundedLog()
+bounded_reciprocal: Symbolic = BoundedReciprocal()
+softplus: Symbolic = Softplus()
+log_one_minus_exp: Symbolic = LogOneMinusExp()
+log_normal_cdf: Symbolic = LogNormalCdf()
+log_cauchy_cdf: Symbolic = LogCauchyCdf()
+log_gumbel_cdf: Symbolic = LogGumbelCdf()

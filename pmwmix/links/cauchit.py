@@ -31,15 +31,15 @@ class Cauchit(ProbabilityLink):
         """Log (1 - F), symbolic."""
         return log_cauchy_cdf(-eta)
 
-    def log_difference(self, upper: Any, lower: Any) -> Any:
+    def log_difference(self, upper: Any, lower: Any, eta: Any = 0.0) -> Any:
         """Log of the angle between the two ends, symbolic."""
-        return pt.log(pt.arctan2(upper - lower, 1.0 + upper * lower)) - LOG_PI
+        return pt.log(pt.arctan2(upper - lower, 1.0 + (upper - eta) * (lower - eta))) - LOG_PI
 
-    def log_interval(self, upper: Any, lower: Any, is_first: Any, is_last: Any) -> Any:
+    def log_interval(self, upper: Any, lower: Any, eta: Any, is_first: Any, is_last: Any) -> Any:
         """Log-probability of an interval, symbolic; the tails are so heavy that no end is far enough away."""
         lower, upper = pt.switch(is_first, upper - 1.0, lower), pt.switch(is_last, lower + 1.0, upper)
-        ends = pt.switch(is_last, self.log_sf(lower), self.log_difference(upper, lower))
-        return pt.switch(is_first, self.log_cdf(upper), ends)
+        outer = self.log_cdf(pt.switch(is_first, upper - eta, eta - lower))
+        return pt.switch(is_first | is_last, outer, self.log_difference(upper, lower, eta))
 
     def mean(self, eta: Array) -> Array:
         """Probability."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytensor.tensor as pt
 
 from pmwmix.links._base import LINKS, Array, ProbabilityLink
-from pmwmix.links._curves import LARGE, bounded_exp, log_gumbel_cdf
+from pmwmix.links._curves import LARGE, bounded_exp, log_gumbel_cdf, log_one_minus_exp
 
 
 class Cloglog(ProbabilityLink):
@@ -29,9 +29,9 @@ class Cloglog(ProbabilityLink):
         """Log (1 - F), symbolic."""
         return -bounded_exp(eta)
 
-    def log_difference(self, upper: Any, lower: Any) -> Any:
-        """Log (1 - F(lower)) + log(1 - exp(exp(lower) - exp(upper))), symbolic."""
-        return log_gumbel_cdf(upper + pt.log(-pt.expm1(lower - upper))) - bounded_exp(lower)
+    def log_difference(self, upper: Any, lower: Any, eta: Any = 0.0) -> Any:
+        """Log (1 - F(lower)) + log(1 - exp(exp(lower) - exp(upper))), each end less eta, symbolic."""
+        return log_gumbel_cdf(upper + log_one_minus_exp(upper - lower) - eta) - bounded_exp(lower - eta)
 
     def mean(self, eta: Array) -> Array:
         """Probability."""
@@ -66,9 +66,9 @@ class Loglog(ProbabilityLink):
         """Log (1 - F), symbolic."""
         return self.mirror.log_cdf(-eta)
 
-    def log_difference(self, upper: Any, lower: Any) -> Any:
-        """Log (F(upper) - F(lower)), symbolic."""
-        return self.mirror.log_difference(-lower, -upper)
+    def log_difference(self, upper: Any, lower: Any, eta: Any = 0.0) -> Any:
+        """Log (F(upper - eta) - F(lower - eta)), symbolic."""
+        return self.mirror.log_difference(-lower, -upper, -eta)
 
     def mean(self, eta: Array) -> Array:
         """Probability."""

@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 from scipy import special
 
 from pmwmix.links._base import LINKS, Array, ProbabilityLink
-from pmwmix.links._curves import softplus
+from pmwmix.links._curves import log_one_minus_exp, softplus
 
 
 class Logit(ProbabilityLink):
@@ -30,9 +30,9 @@ class Logit(ProbabilityLink):
         """Log (1 - F), symbolic."""
         return -softplus(eta)
 
-    def log_difference(self, upper: Any, lower: Any) -> Any:
-        """Log F(upper) + log(1 - F(lower)) + log(1 - exp(lower - upper)), symbolic."""
-        return pt.log(-pt.expm1(lower - upper)) - softplus(-upper) - softplus(lower)
+    def log_difference(self, upper: Any, lower: Any, eta: Any = 0.0) -> Any:
+        """Log F(upper - eta) + log(1 - F(lower - eta)) + log(1 - exp(lower - upper)), symbolic."""
+        return log_one_minus_exp(upper - lower) - softplus(eta - upper) - softplus(lower - eta)
 
     def log_binomial(self, successes: Any, failures: Any, eta: Any) -> Any:
         """Log-probability of successes and failures, symbolic."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix.links._base import LINKS, Array, Link
-from pmwmix.links._curves import LARGE, bounded_exp, bounded_log, bounded_reciprocal
+from pmwmix.links._curves import LARGE, bounded_exp, bounded_log, bounded_reciprocal, softplus
 
 
 class Identity(Link):
@@ -44,6 +44,10 @@ class Log(Link):
     def mean_graph(self, eta: Any) -> Any:
         """Mean, symbolic."""
         return bounded_exp(eta)
+
+    def log_one_plus(self, eta: Any, phi: Any) -> Any:
+        """Log (1 + mean / exp(phi)), symbolic, without the exponential."""
+        return softplus(eta - phi)
 
     def mean(self, eta: Array) -> Array:
         """Mean, no larger than `_curves.LARGE` on the log scale."""

@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 from scipy import special
 
 from pmwmix.links._base import LINKS, Array, ProbabilityLink
-from pmwmix.links._curves import log_normal_cdf
+from pmwmix.links._curves import log_normal_cdf, log_one_minus_exp
 
 
 class Probit(ProbabilityLink):
@@ -30,12 +30,12 @@ class Probit(ProbabilityLink):
         """Log (1 - F), symbolic."""
         return log_normal_cdf(-eta)
 
-    def log_difference(self, upper: Any, lower: Any) -> Any:
-        """Log F(upper) + log(1 - F(lower) / F(upper)), symbolic, both ends reflected where the middle is above 0."""
-        above = upper + lower > 0.0
-        larger = log_normal_cdf(pt.switch(above, -lower, upper))
-        smaller = log_normal_cdf(pt.switch(above, -upper, lower))
-        return larger + pt.log(-pt.expm1(smaller - larger))
+    def log_difference(self, upper: Any, lower: Any, eta: Any = 0.0) -> Any:
+        """Log F(upper) + log(1 - F(lower) / F(upper)), symbolic, both ends reflected where the middle is above eta."""
+        above = upper + lower > 2.0 * eta
+        larger = log_normal_cdf(pt.switch(above, eta - lower, upper - eta))
+        smaller = log_normal_cdf(pt.switch(above, eta - upper, lower - eta))
+        return larger + log_one_minus_exp(larger - smaller)
 
     def mean(self, eta: Array) -> Array:
         """Probability."""

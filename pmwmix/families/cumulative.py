@@ -1,0 +1,138 @@
+"""Ordered categories by thresholds on a latent scale; McCullagh (1980), Agresti (2010)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+
+from pmwmix.errors import DataError, some
+from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix.families._outcomes import WHOLE, need_numbers, plain, refuse
+from pmwmix.links import Link
+from pmwmix.links._curves import bounded_exp
+
+MOST = 20  # distinct whole numbers that still pass for categories
+
+
+class Cumulative(Family):
+    """Cumulative-link model: P(y <= j) = F(tau_j - eta) with thresholds tau_1 < tau_2 < ...
+
+    Notes
+    -----
+    log f = log [F(tau_y - eta) - F(tau_(y-1) - eta)] (McCullagh 1980 [1]_, eq. 2.2; Agresti 2010 [2]_, section 3.2).
+    Category y of the table is number y here, from 0 on. phi = (tau_1, log(tau_2 - tau_1), log(tau_3 - tau_2), ...). The
+    thresholds take the place of the intercept.
+
+    References
+    ----------
+    .. [1] McCullagh, P. (1980). Regression models for ordinal data. J. R. Stat. Soc. B, 42(2), 109-142.
+    .. [2] Agresti, A. (2010). Analysis of Ordinal Categorical Data, 2nd ed. Wiley.
+    """
+
+    name = "cumulative"
+    links = ("logit", "probit", "cloglog", "loglog", "cauchit")
+    has_intercept = False
+
+    def read(self, outcome: Outcome) -> Response:
+        """Give category codes 0, 1, ... of the categories that occur, in order."""
+        numeric = outcome.categories is None
+        used, codes, labels = _from_numbers(outcome) if numeric else _from_categories(outcome)
+        if len(used) < 3:
+            raise DataError(
+                f"The cumulative family needs three or more categories. {outcome.name!r} has {len(used)}: "
+                f"{some(labels)}. Use family='binomial' for two categories."
+            )
+        notes = []
+        if numeric:
+            notes.append(f"The numbers of {outcome.name!r} are categories in this order: {', '.join(labels)}")
+        unused = [label for label in outcome.categories or () if label not in labels]
+        if unused:
+            notes.append(f"Categories of {outcome.name!r} that do not occur are left out: {some(unused)}")
+        return Response(codes.astype(float), (), np.zeros(len(codes)), labels, tuple(notes))
+
+    def n_phi(self, response: Response) -> int:
+        """Give the number of thresholds."""
+        return len(response.categories) - 1
+
+    def log_density(self, link: Any, y: Any, extra: tuple[Any, ...], eta: Any, phi: list[Any]) -> Any:
+        """Log-probability of the category; sums of masks pick the thresholds of each row."""
+        tau = [phi[0]]
+        for gap in phi[1:]:
+            tau.append(tau[-1] + bounded_exp(gap))
+        upper = sum(pt.eq(y, float(k)) * tau[k] for k in range(len(tau)))
+        lower = sum(pt.eq(y, float(k + 1)) * tau[k] for k in range(len(tau)))
+        return link.log_interval(upper, lower, eta, pt.eq(y, 0.0), pt.eq(y, float(len(tau))))
+
+    def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
+        """Give thresholds from the shares of the categories, and a quarter of each category's latent middle."""
+        codes = response.y.astype(np.int64)
+        share = np.bincount(codes, w / w.mean(), len(response.categories)) + 0.5
+        cumulated = np.cumsum(share) / share.sum()
+        tau = link.eta(cumulated[:-1])
+        middle = link.eta(cumulated - 0.5 * share / share.sum())[codes]
+        phi = np.concatenate([tau[:1], np.log(np.maximum(np.diff(tau), 1e-3))])
+        return 0.25 * (middle - np.average(middle, weights=w)), phi
+
+    def parameters(self, phi: Array) -> tuple[dict[str, float], Array]:
+        """Give the thresholds."""
+        gaps = np.concatenate([[1.0], np.exp(phi[1:])])
+        tau = _thresholds(phi)
+        return {f"{j}|{j + 1}": float(value) for j, value in enumerate(tau, 1)}, np.tril(np.tile(gaps, (len(phi), 1)))
+
+    def mean(self, link: Link, eta: Array, phi: Array) -> Array:
+        """Give the probabilities of the categories (n, C)."""
+        below = link.mean(_thresholds(phi) - np.asarray(eta)[:, None])
+        return np.diff(below, axis=1, prepend=0.0, append=1.0)
+
+    def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Give the variance of the category's number, from the probabilities (n, C)."""
+        k = np.arange(mean.shape[1])
+        return mean @ k**2 - (mean @ k) ** 2
+
+    def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Give minus twice the log-probability of the category, from the probabilities (n, C)."""
+        return -2.0 * np.log(mean[np.arange(len(y)), y.astype(np.int64)])
+
+    def latent_variance(self, link: Any, mean: float, phi: Array) -> float:
+        """Give the variance of the distribution F."""
+        return float(link.latent_variance)
+
+    def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Draw category codes."""
+        below = link.mean(_thresholds(phi) - np.asarray(eta)[:, None])
+        return (rng.random((len(below), 1)) > below).sum(axis=1).astype(float)
+
+
+def _thresholds(phi: Array) -> Array:
+    return phi[0] + np.concatenate([[0.0], np.cumsum(np.exp(phi[1:]))])
+
+
+def _from_categories(outcome: Outcome) -> tuple[Array, Array, tuple[str, ...]]:
+    labels = outcome.categories or ()
+    used, codes = np.unique(outcome.values.astype(np.int64), return_inverse=True)
+    if len(used) > 2 and not outcome.ordered:
+        raise DataError(
+            f"The cumulative family needs ordered categories. {outcome.name!r} has categories without an order: "
+            f"{some(labels)}. Declare it, as with pandas: data[{outcome.name!r}] = pandas.Categorical("
+            f"data[{outcome.name!r}], categories=[...], ordered=True)."
+        )
+    return used, codes, tuple(str(labels[code]) for code in used)
+
+
+def _from_numbers(outcome: Outcome) -> tuple[Array, Array, tuple[str, ...]]:
+    values = need_numbers(outcome, "cumulative")
+    rule = "The cumulative family needs categories."
+    advice = "Cut it into ordered categories (pandas.cut), or use family='gaussian'."
+    refuse(outcome, np.abs(values - np.round(values)) > WHOLE * np.maximum(1.0, np.abs(values)), rule, advice)
+    used, codes = np.unique(np.round(values), return_inverse=True)
+    if len(used) > MOST:
+        raise DataError(
+            f"{rule} {outcome.name!r} has {len(used)} distinct numbers, from {plain(used[0])} to {plain(used[-1])}; at "
+            f"most {MOST} pass for categories. {advice}"
+        )
+    return used, codes, tuple(plain(value) for value in used)
+
+
+FAMILIES.add("cumulative", Cumulative())
