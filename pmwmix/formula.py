@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,17 @@ class ModelFormula:
     fixed_variables: tuple[str, ...]
     has_intercept: bool
     random: tuple[RandomTerm, ...]
+    failures: str | None = None  # second argument of cbind(successes, failures) on the left
+    offset: str | None = None  # sum of the arguments of offset(...)
+    offset_variables: tuple[str, ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:
         """Every column of the formula once: response, fixed, random, group factors."""
         slopes = [name for term in self.random for name in term.variables]
         factors = [name for term in self.random for name in term.factors]
-        return tuple(dict.fromkeys([*self.response_variables, *self.fixed_variables, *slopes, *factors]))
+        right = [*self.fixed_variables, *self.offset_variables, *slopes, *factors]
+        return tuple(dict.fromkeys([*self.response_variables, *right]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,10 @@ def parse(text: str) -> ModelFormula:
     ------
     FormulaError
         If the formula cannot be read, repeats a random effect, or holds code that is not on the list.
-    NotSupportedError
-        For ``offset()`` and ``cbind()``.
+
+    Notes
+    -----
+    ``cbind(successes, failures)`` may stand on the left, ``offset(log(exposure))`` among the terms on the right.
 
     Examples
     --------
@@ -121,12 +128,64 @@ def _parse(text: str) -> ModelFormula:
     left, right = code[: tildes[0]].strip(), code[tildes[0] + 1 :]
     if not right.strip():
         fail("The formula has nothing right of '~'", repr(text), "Write 1 for an intercept alone")
-    response, response_variables = _response(left)
+    response, response_variables, failures = _left(left)
+    right, offset, offset_variables = _split_offset(right)
     rest, random = _split_random(right)
     side = _side(rest, right.strip()) if rest.strip() else _Side(True, {})
-    return ModelFormula(
-        text, response, response_variables, side.text, side.variables, side.intercept, _without_repeats(random)
-    )
+    random_terms = _without_repeats(random)
+    parts = (text, response, response_variables, side.text, side.variables, side.intercept, random_terms)
+    return ModelFormula(*parts, failures, offset, offset_variables)
+
+
+def _left(text: str) -> tuple[str, tuple[str, ...], str | None]:
+    """Response, its columns, and the failures of ``cbind(successes, failures)``."""
+    if not re.match(r"cbind\s*\(", text):
+        return (*_response(text), None)
+    parts = _arguments(text)
+    if parts is None or len(parts) != 2:
+        fail("cbind() on the left side takes two columns", text, "Write cbind(successes, failures) ~ ...")
+    (first, names), (second, more) = (_response(part) for part in parts)
+    return first, tuple(dict.fromkeys([*names, *more])), second
+
+
+def _arguments(text: str) -> list[str] | None:
+    """Arguments of a call that is the whole text; None if the call ends earlier."""
+    mask = _mask(text)
+    depth, edges = 0, []
+    for i, character in enumerate(mask):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 1 and character in "(,":
+            edges.append(i)
+        if depth == 0 and character == ")":
+            return [text[a + 1 : b].strip() for a, b in pairwise([*edges, i])] if i == len(text) - 1 else None
+    return None
+
+
+def _split_offset(text: str) -> tuple[str, str | None, tuple[str, ...]]:
+    """Cut ``offset(...)`` out of the right side."""
+    within, mask = _brackets(text), _mask(text)
+    rest, at, found = "", 0, []
+    for match in re.finditer(r"(?<![\w.])offset\s*\(", mask):
+        start = match.start()
+        if within[start]:
+            fail("An offset stands inside other brackets", text.strip(), "Write + offset(x) beside the other terms")
+        end = next(j for j in range(match.end() - 1, len(text)) if mask[j] == ")" and len(within[j]) == 0) + 1
+        before, shown = (rest + text[at:start]).rstrip(), text[start:end]
+        if before[-1:] not in ("", "+") or text[end:].lstrip()[:1] not in ("", "+", "-"):
+            fail("An offset is not joined by '+'", shown, f"Write ... + {shown}")
+        inner = text[match.end() : end - 1].strip()
+        if not inner:
+            fail("An offset is empty", shown, "Name a column: offset(log(exposure))")
+        _, columns = inspect_code(inner)
+        found.append((inner, columns))
+        rest, at = before[:-1], end
+    if not found:
+        return text, None, ()
+    rest += text[at:]
+    if not rest.strip().lstrip("+").strip():
+        rest = "1"
+    offset = " + ".join(f"({inner})" for inner, _ in found)
+    return rest.strip().lstrip("+"), offset, tuple(dict.fromkeys(name for _, names in found for name in names))
 
 
 def _mask(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 from formulaic.transforms import TRANSFORMS
 
-from pmwmix.errors import FormulaError, NotSupportedError, near, some
+from pmwmix.errors import FormulaError, near, some
 
 # Name -> most positional arguments; one more would be numpy's `out`, which overwrites the user's column.
 NUMPY = {
@@ -138,8 +138,8 @@ class _Guard(ast.NodeVisitor):
         name = ast.unparse(node.func)
         module, _, short = name.rpartition(".")
         if name in ("offset", "cbind"):
-            other = "a fixed column" if name == "offset" else "one 0/1 row per person"
-            raise NotSupportedError(f"{name}() in a formula is not supported yet. Found: {self.code}. Use {other}.")
+            where = "Write + offset(x) beside other terms" if name == "offset" else "Write cbind(successes, failures) ~"
+            self.refuse(f"calls {name!r} inside an expression", where)
         allowed = {"": {*STATEFUL, *NUMPY}, "np": {*NUMPY}, "numpy": {*NUMPY}, "contr": {*CONTRASTS}}
         if not isinstance(node.func, ast.Name | ast.Attribute) or short not in allowed.get(module, ()):
             listed = sorted({*STATEFUL, *NUMPY}, key=str.lower)
