@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pmwmix import surveys
     from pmwmix.api import fit, load, pool
     from pmwmix.design import Design
     from pmwmix.diagnostics import extreme_weights, sensitivity, weight_diagnostics
@@ -66,6 +67,7 @@ __all__ = [
     "ranova",
     "sensitivity",
     "simulate_survey",
+    "surveys",
     "weight_diagnostics",
 ]
 
@@ -75,8 +77,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"pmwmix.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name == "simulate":
-        return importlib.import_module("pmwmix.simulate")
+    if name in ("simulate", "surveys"):
+        return importlib.import_module(f"pmwmix.{name}")
     if name == "__version__":
         from importlib.metadata import version
 

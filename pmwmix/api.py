@@ -12,6 +12,7 @@ from pmwmix.assemble import fit_frame, pool_results
 from pmwmix.centre import Centring, read_center
 from pmwmix.design import Design, resolve_design
 from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.fillin import fill_in
 from pmwmix.formula import ModelFormula, parse
 from pmwmix.frame import ModelFrame, build_frame
 from pmwmix.likelihood.engine import choose_engine
@@ -23,6 +24,7 @@ from pmwmix.settings import Settings
 from pmwmix.store import load_fields
 from pmwmix.table import Table
 from pmwmix.variance import VARIANCES
+from pmwmix.wrongweights import check_weights
 
 METHODS = ("ml", "reml", "bayes")
 
@@ -52,7 +54,8 @@ def fit(
     Parameters
     ----------
     formula : str
-        lme4 syntax: ``"math ~ escs + (1 + escs | school)"``. The fixed part is formulaic's.
+        lme4 syntax: ``"math ~ escs + (1 + escs | school)"``. The fixed part is formulaic's. With a survey preset the
+        left side may be blank, and names of subjects and units (``school``) stand for the study's columns.
     data : pandas, polars or pyarrow table, or path
         One row per lowest unit. Never modified.
     method : {"ml", "reml"}
@@ -69,9 +72,10 @@ def fit(
     pv : dict, optional
         Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns. Sets used together are paired by number.
     design : Design or str, optional
-        Strata, PSU and defaults for the arguments above.
+        Strata, PSU and defaults for the arguments above, or a survey preset, ``"pisa-2018"`` (`pmwmix.surveys`).
     vcov : {"model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step"}, optional
-        Default: replicate when the design has replicates, robust when there are weights, else model.
+        Default: replicate when the design has replicates (those of a survey preset only if asked for), robust when
+        there are weights, else model.
     n_agq : int, optional
         Quadrature nodes; a gaussian model needs none.
     center : dict, optional
@@ -107,17 +111,22 @@ def fit(
     chosen = choose_engine(engine)
     resolve_scaling(scaling)
     said = resolve_design(design).override(weights=weights, conditional=conditional, scaling=scaling, pv=pv)
-    _check_design(said, vcov)
     plan = read_center(center)
-    parsed = _add_means(parse(formula), plan)
-    table = Table(data)
+    given = {"weights": weights, "conditional": conditional, "scaling": scaling, "pv": pv}
+    own = [name for name, value in given.items() if value is not None]
+    filled = fill_in(formula, said, Table(data), plan, vcov, own)
+    said, table, plan = filled.design, filled.table, filled.center
+    _check_design(said, vcov)
+    parsed = _add_means(parse(filled.formula), plan)
     frame = build_frame(parsed, table, said, plan, subset)
+    check_weights(frame, said, table.names)
+    frame = replace(frame, notes=(*filled.notes, *frame.notes))
     _check_reml(method, frame)
     how = vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
     if how in BY_REPLICATES:
         frame = replace(frame, replicates=read_replicates(said, table, frame))
     call = _call_text(formula, method, weights, conditional, scaling, pv, design, vcov, center)
-    settings = _settings(formula, method, how, frame, said, call)
+    settings = _settings(filled.formula, method, how, frame, said, call)
     return fit_frame(frame, settings, chosen, _bar(progress), executor)
 
 

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pmwmix._registry import Registry
-from pmwmix.errors import OptionError, near
+from pmwmix.errors import OptionError, near, some
 
-SURVEYS = Registry("survey preset")
+COUNTRY_WEIGHTS = ("equal", "population", "senate")
+
+
+class SurveyRegistry(Registry):
+    """Presets by name; ``"PISA 2018"`` and ``"pisa_2018"`` find ``"pisa-2018"``."""
+
+    def __missing__(self, name: object) -> Any:
+        wanted = re.sub(r"[\W_]+", "-", str(name).strip().lower())
+        wanted = re.sub(r"(?<=[a-z])(?=\d)", "-", wanted)
+        if wanted in self:
+            return self[wanted]
+        study = [key for key in self if key.split("-")[0] == wanted.split("-")[0]]
+        studies = sorted({re.sub(r"-\d.*", "", key) for key in self})
+        listed = f"The study has {some(sorted(study), 9)}." if study else f"The studies are {some(studies, 20)}."
+        hint = near(wanted, study or list(self))
+        raise OptionError(
+            f"Unknown {self.kind} {name!r}.{hint} {listed} Choose a name in the first column of pmwmix.surveys.table()."
+        )
+
+
+SURVEYS = SurveyRegistry("survey preset")
 
 WeightSpec = str | Sequence[str | None] | Mapping[str, str] | None
 PvSpec = Mapping[str, str | Sequence[str]]
@@ -50,7 +71,11 @@ class Design:
     pv : dict, optional
         Plausible-value sets, name to template or list of columns.
     ids : dict, optional
-        Column of each kind of unit, ``{"school": "CNTSCHID"}``.
+        Column of each kind of unit, ``{"school": "CNTSCHID"}``, so that formula and weights may say ``school``. Kinds
+        are ``"class"``, ``"school"`` and ``"country"``.
+    country_weights : {"equal", "population", "senate"}, optional
+        How countries of one table count (docs/surveys.md): each as one draw, by its population, or with weights
+        that sum to the same in every country. Default: the weights as they are.
 
     Examples
     --------
@@ -74,6 +99,7 @@ class Design:
     sampling_variance: str | None = None
     pv: PvSpec | None = None
     ids: Mapping[str, str] | None = None
+    country_weights: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("strata", "psu", "fpc", "zone", "rep"):
@@ -83,6 +109,11 @@ class Design:
         if self.conditional not in (None, True, False):
             raise OptionError(
                 f"Weights are conditional or not. Got conditional={self.conditional!r}. Write True or False."
+            )
+        if self.country_weights not in (None, *COUNTRY_WEIGHTS):
+            raise OptionError(
+                f"Unknown country weights {self.country_weights!r}.{near(str(self.country_weights), COUNTRY_WEIGHTS)} "
+                f"Use one of {', '.join(map(repr, COUNTRY_WEIGHTS))}."
             )
 
     def override(self, **given: Any) -> Design:
@@ -97,8 +128,8 @@ def resolve_design(design: object) -> Design:
     if isinstance(design, Design):
         return design
     if isinstance(design, str):
-        found = SURVEYS[design]
-        return found if isinstance(found, Design) else found.design
+        preset: Design = SURVEYS[design]
+        return preset
     if isinstance(design, Mapping):
         known = [f.name for f in fields(Design)]
         wrong = [str(name) for name in design if name not in known]

@@ -20,6 +20,7 @@ VARIANCE_WORDS = {
 SCALING_WORDS = {
     "none": "none (weights as given)",
     "size": "size (Method A: weights sum to the cluster size)",
+    "size-lowest": "size-lowest (Method A at level one, nothing scaled above)",
     "effective": "effective (Method B: weights sum to the effective cluster size)",
     "gk": "gk (Graubard & Korn: all weight at level 2)",
 }

@@ -113,6 +113,26 @@ def gk(w: Weights, parents: Weights) -> Weights:
     return np.ones_like(w[0]), w[1] * total
 
 
+def size_lowest(w: Weights, parents: Weights) -> Weights:
+    """Scale to the cluster size at level one and leave the levels above as they are: Method A as used for PISA.
+
+    Parameters
+    ----------
+    w, parents
+        As in `unscaled`.
+
+    Returns
+    -------
+    tuple of ndarray
+        The same as `size` in a model with two levels.
+
+    References
+    ----------
+    .. [1] Nguyen, T. & Kelley, C. (2018). Methods used for estimating mixed-effects models in EdSurvey, Table 1.
+    """
+    return (size(w, parents)[0], *w[1:])
+
+
 def _rescaled(w: Weights, parents: Weights, rule: Callable[[Any, Any, Any], Any]) -> Weights:
     out = []
     for weight, parent, upper in zip(w[:-1], parents, w[1:], strict=True):
@@ -125,6 +145,7 @@ def _rescaled(w: Weights, parents: Weights, rule: Callable[[Any, Any, Any], Any]
 
 SCALINGS.add("none", unscaled)
 SCALINGS.add("size", size)
+SCALINGS.add("size-lowest", size_lowest)
 SCALINGS.add("effective", effective)
 SCALINGS.add("gk", gk)
 ALIASES = {"A": "size", "B": "effective", "a": "size", "b": "effective"}

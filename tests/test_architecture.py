@@ -7,7 +7,8 @@ from pathlib import Path
 
 ORDER = """
     errors _registry guard formula design replicate_types surveys weights scaling table hierarchy centre matrices
-    rows weighing clusters frame links families simulate likelihood optimise variance rubin estimate replicates
+    rows weighing clusters lookup countries surveyunits fillin frame wrongweights
+    links families simulate likelihood optimise variance rubin estimate replicates
     reweight refits kenward profile predict settings tables effects components explained margins report store
     results poolable assemble reduce lrtest diagnostics informative sample plots api cli __main__
 """.split()
@@ -21,6 +22,7 @@ FENCES = {
     "pandas": {
         *("design", "table", "hierarchy", "centre", "matrices", "rows", "weighing", "clusters", "frame", "simulate"),
         *("predict", "tables", "report", "store", "results", "assemble", "lrtest", "effects"),
+        *("surveys", "lookup", "countries", "surveyunits", "fillin"),
         *("margins", "diagnostics", "replicates", "explained", "informative", "kenward", "components"),
     },
     "narwhals": {"table"},
