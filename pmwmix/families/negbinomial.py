@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytensor.tensor as pt
 from scipy import special
 
 from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
 from pmwmix.families._gamma import log_rising
 from pmwmix.families._outcomes import need_counts, weighted_moments
 from pmwmix.links import Link
-from pmwmix.links._curves import bounded_exp
+from pmwmix.links._curves import LARGE
 
 
 class NegativeBinomial(Family):
@@ -46,8 +47,9 @@ class NegativeBinomial(Family):
 
     def log_density(self, link: Link, y: Any, extra: tuple[Any, ...], eta: Any, phi: list[Any]) -> Any:
         """Log-density without log y!."""
-        theta = bounded_exp(phi[0])
-        return log_rising(theta, y) + y * link.log_mean(eta) - (y + theta) * link.log_one_plus(eta, phi[0])
+        log_theta = pt.minimum(phi[0], LARGE)  # Poisson long before
+        theta = pt.exp(log_theta)
+        return log_rising(theta, y) + y * link.log_mean(eta) - (y + theta) * link.log_one_plus(eta, log_theta)
 
     def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
         """Give the link of y + (y == 0) / 6, as MASS's ``negative.binomial``, and theta by moments."""

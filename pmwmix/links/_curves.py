@@ -47,7 +47,7 @@ class Curve(Op):
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
         value = self.formula(np, scipy_special, inputs[0])
-        output_storage[0][0] = np.asarray(value, dtype=node.outputs[0].dtype)
+        output_storage[0][0] = np.asarray(value, dtype=inputs[0].dtype)
 
     def infer_shape(self, node: Apply, shapes: Any) -> Any:
         return [shapes[0]]
@@ -155,7 +155,7 @@ class LogNormalCdf(Curve):
     def _middle(self, xp: Any, special: Any, x: Any) -> Any:
         far = 0.5 * special.erfc(xp.abs(x) * np.sqrt(0.5))  # probability beyond |x|
         if self.order == 0:
-            return xp.where(x > 0.0, xp.log1p(-far), xp.log(far))
+            return xp.where(x > 0.0, xp.log1p(-far), xp.log(xp.where(x > 0.0, 1.0, far)))
         r = xp.exp(-0.5 * x**2) / (np.sqrt(2.0 * np.pi) * xp.where(x > 0.0, 1.0 - far, far))
         if self.order == 1:
             return r

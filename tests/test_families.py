@@ -1,0 +1,548 @@
+"""Every family with each of its links: densities against scipy, derivatives, moments, draws, and bad outcomes.
+
+A family or a link that is new joins all tests but those against scipy by itself; for these it needs an entry in
+`LOG_DENSITY` or `DISTRIBUTION`.
+"""
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from helpers import close
+from scipy import special, stats
+
+from pmwmix.errors import DataError
+from pmwmix.families import FAMILIES, Outcome
+from pmwmix.likelihood import specialops
+from pmwmix.likelihood.engine import ENGINES
+from pmwmix.links import LINKS, ProbabilityLink
+
+PAIRS = [(family, link) for family in FAMILIES for link in FAMILIES[family].links]
+EVERY = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+PROBABILITY = [name for name, link in LINKS.items() if isinstance(link, ProbabilityLink)]
+DISTRIBUTION = {
+    "logit": stats.logistic,
+    "probit": stats.norm,
+    "cloglog": stats.gumbel_l,
+    "loglog": stats.gumbel_r,
+    "cauchit": stats.cauchy,
+}
+PHI = {  # two ordinary values of the further parameters
+    "negbinomial": ([0.5], [2.0]),
+    "gamma": ([0.3], [3.0]),
+    "beta": ([1.0], [3.0]),
+    "cumulative": ([-1.0, 0.2, -1.5], [0.4, -0.5, 1.0]),
+    "student": ([0.4, 1.6], [-0.5, 4.0]),
+    "gaussian": ([0.4], [-0.7]),
+}
+POSITIVE = {"sqrt": (0.3, 30.0), "inverse": (0.3, 30.0)}  # links whose eta is positive
+BLOCK = 512
+FAR = np.array([-800.0, -745.2, -300.0, -37.0, -5.0, -1e-9, 0.0, 1e-9, 1.0, 20.0, 49.9, 50.1, 300.0, 709.8, 800.0])
+
+
+def phis(family):
+    return [np.array(phi) for phi in PHI.get(family, ([],))]
+
+
+def range_of(link, n=25, most=30.0):
+    low, high = POSITIVE.get(link, (-most, most))
+    return np.linspace(low, min(high, most), n)
+
+
+@functools.cache
+def compiled(family, link, engine="jax"):
+    """Value, four derivatives with respect to eta (two without JAX), gradient and Hessian of the sum in phi, mixed."""
+    specialops.register_jax()
+    f = FAMILIES[family]
+    y, eta, phi, w = pt.dvector("y"), pt.dvector("eta"), pt.dvector("phi"), pt.dvector("w")
+    extra = tuple(pt.dvector(f"extra{i}") for i in range(f.n_extra))
+    value = f.log_density(LINKS[link], y, extra, eta, [phi[i] for i in range(len(phis(family)[0]))])
+
+    def slope(of, by):
+        return pytensor.grad(pt.sum(of), by, disconnected_inputs="ignore")
+
+    orders = [value]
+    for _ in range(4 if engine == "jax" else 2):
+        orders.append(slope(orders[-1], eta))
+    gradient = slope(w * value, phi)
+    second = [slope(gradient[i], phi) for i in range(len(phis(family)[0]))]
+    outputs = [*orders, gradient, pt.stack(second) if second else phi, slope(w * orders[2], phi)]
+    inputs = [w, y, *extra, eta, phi]
+    run = pytensor.function(inputs, outputs, mode=ENGINES[engine](), on_unused_input="ignore", trust_input=True)
+
+    def call(response, at, phi):
+        """In blocks of one size, so that each graph is compiled once."""
+        n, found = len(response.y), []
+        for start in range(0, n, BLOCK):
+            take = np.minimum(np.arange(start, start + BLOCK), n - 1)
+            block = [np.asarray(a, float)[take] for a in (response.y, *response.extra, at)]
+            inside = (np.arange(start, start + BLOCK) < n).astype(float)
+            found.append([np.asarray(a) for a in run(inside, *block, np.asarray(phi, float))])
+        d = np.array([np.concatenate(parts)[:n] for parts in list(zip(*found, strict=True))[: len(orders)]])
+        gradient, hessian, mixed = (sum(parts) for parts in list(zip(*found, strict=True))[len(orders) :])
+        return SimpleNamespace(d=d, gradient=gradient, hessian=hessian, mixed=mixed)
+
+    return call
+
+
+def outcome(family, values, **kinds):
+    """An outcome as the table would give it: the families of trials get seven each."""
+    values = np.asarray(values, float)
+    if family == "binomial" and "failures" not in kinds:
+        kinds["failures"] = 7.0 - values
+    return Outcome("y", values, **kinds)
+
+
+@functools.cache
+def some_values(family):
+    """Distinct values that the family itself draws, from its middle to its tails, as it reads them."""
+    f = FAMILIES[family]
+    link = LINKS[f.links[0]]
+    rng = np.random.default_rng(8)
+    eta, extra = np.repeat([-1.0, 0.0, 1.5], 400), tuple(np.full(1200, 7.0) for _ in range(f.n_extra))
+    drawn = np.unique(f.draw(rng, link, eta, phis(family)[0], extra))
+    return f.read(outcome(family, drawn[np.linspace(0, len(drawn) - 1, min(8, len(drawn))).astype(int)]))
+
+
+def rows(response, eta):
+    """Repeat every value at every eta."""
+    k, n = len(eta), len(response.y)
+    repeated = SimpleNamespace(
+        y=np.tile(response.y, k),
+        extra=tuple(np.tile(e, k) for e in response.extra),
+        constant=np.tile(response.constant, k),
+    )
+    return repeated, np.repeat(eta, n)
+
+
+# -- densities ---------------------------------------------------------------------------------------------------------
+
+
+def of_binomial(link, y, extra, eta, phi):
+    F, n = DISTRIBUTION[link], extra[0]
+    coefficient = special.gammaln(n + 1) - special.gammaln(y + 1) - special.gammaln(n - y + 1)
+    return y * F.logcdf(eta) + (n - y) * F.logsf(eta) + coefficient
+
+
+def of_negbinomial(link, y, extra, eta, phi):
+    mu, theta = LINKS[link].mean(eta), np.exp(phi[0])
+    rising = special.gammaln(y + theta) - special.gammaln(theta) - special.gammaln(y + 1)
+    return rising + special.xlogy(y, mu) - y * np.log(theta + mu) - theta * np.log1p(mu / theta)
+
+
+def of_cumulative(link, y, extra, eta, phi):
+    tau = np.concatenate([[-np.inf], phi[0] + np.concatenate([[0.0], np.cumsum(np.exp(phi[1:]))]), [np.inf]])
+    lower, upper = tau[y.astype(int)] - eta, tau[y.astype(int) + 1] - eta
+    F = DISTRIBUTION[link]
+    return np.log(np.where(lower + upper > 0, F.sf(lower) - F.sf(upper), F.cdf(upper) - F.cdf(lower)))
+
+
+def of_beta(link, y, extra, eta, phi):
+    F, precision = DISTRIBUTION[link], np.exp(phi[0])
+    a, b = precision * F.cdf(eta), precision * F.sf(eta)
+    return (a - 1) * np.log(y) + (b - 1) * np.log1p(-y) - special.betaln(a, b)
+
+
+LOG_DENSITY = {
+    "binomial": of_binomial,
+    "poisson": lambda link, y, extra, eta, phi: stats.poisson.logpmf(y, LINKS[link].mean(eta)),
+    "negbinomial": of_negbinomial,
+    "gamma": lambda link, y, extra, eta, phi: stats.gamma.logpdf(
+        y, np.exp(phi[0]), scale=LINKS[link].mean(eta) / np.exp(phi[0])
+    ),
+    "beta": of_beta,
+    "cumulative": of_cumulative,
+    "student": lambda link, y, extra, eta, phi: stats.t.logpdf(y, 1 + np.exp(phi[1]), eta, np.exp(phi[0])),
+    "gaussian": lambda link, y, extra, eta, phi: stats.norm.logpdf(y, LINKS[link].mean(eta), np.exp(phi[0])),
+}
+
+
+@EVERY
+@pytest.mark.parametrize("engine", ["jax", "python"])
+def test_density_agrees_with_scipy(pair, engine):
+    """To 1e-10, scipy's own error; narrower where scipy's distribution function runs out of digits."""
+    family, link = pair
+    most = {"cumulative": 15.0, "beta": 20.0}.get(family, 30.0)
+    most = 2.0 if link in {"cloglog", "loglog"} and family != "binomial" else most
+    response, eta = rows(some_values(family), range_of(link, most=most))
+    for phi in phis(family):
+        got = compiled(family, link, engine)(response, eta, phi).d[0] + response.constant
+        close(got, LOG_DENSITY[family](link, response.y, response.extra, eta, phi), 1e-10, 1e-11)
+
+
+def test_negbinomial_agrees_with_scipy_and_tends_to_poisson():
+    """scipy loses digits in log-gammas of theta; the expansion in 1/theta does not: ((y - mu)² - y) / (2 theta)."""
+    response, eta = rows(FAMILIES["negbinomial"].read(Outcome("y", np.arange(12.0))), np.linspace(-3, 3, 9))
+    mu = np.exp(eta)
+    poisson = stats.poisson.logpmf(response.y, mu)
+    for theta in (0.1, 3.0, 1e3, 1e6, 1e8, 1e14, 1e30):
+        at = compiled("negbinomial", "log")(response, eta, [np.log(theta)])
+        got = at.d[0] + response.constant
+        if theta <= 1e8:
+            expected = stats.nbinom.logpmf(response.y, theta, theta / (theta + mu))
+            close(got, expected, 1e-10, 1e-15 * theta * max(1.0, np.log(theta)) + 1e-11)
+        if theta >= 1e6:
+            correction = ((response.y - mu) ** 2 - response.y) / (2 * theta)
+            close(got - poisson, correction, 1e-4, 2e-13)
+            close(at.gradient[0], -correction.sum(), 1e-3, 1e-11)
+
+
+def test_student_tends_to_the_normal_density():
+    response, eta = rows(FAMILIES["student"].read(Outcome("y", np.linspace(-4, 6, 9))), np.linspace(-3, 3, 5))
+    normal = stats.norm.logpdf(response.y, eta, np.exp(0.3))
+    z = (response.y - eta) / np.exp(0.3)
+    for above in (1e5, 1e8, 1e12, 1e25):
+        at = compiled("student", "identity")(response, eta, [0.3, np.log(above)])
+        correction = (z**4 - 2 * z**2 - 1) / (4 * (1 + above))  # first term of the expansion in 1 / df
+        close(at.d[0] + response.constant, normal + correction, 1e-13, 1e-13 + z.max() ** 6 / above**2)
+        close(at.gradient[1], -correction.sum(), 1e-2, 1e-10)
+
+
+def test_gamma_with_a_large_shape_keeps_its_digits():
+    """In the limit log y is normal with variance 1 / shape, but for terms in 1 / sqrt(shape)."""
+    shape = 1e12
+    response = FAMILIES["gamma"].read(Outcome("y", 2.0 * np.exp(np.linspace(-3, 3, 7) / np.sqrt(shape))))
+    got = compiled("gamma", "log")(response, np.full(7, np.log(2.0)), [np.log(shape)]).d[0] + response.constant
+    expected = stats.norm.logpdf(np.log(response.y), np.log(2.0), shape**-0.5) - np.log(response.y)
+    close(got, expected, 1e-4)
+
+
+@EVERY
+def test_density_sums_to_one(pair):
+    family, link = pair
+    f, phi = FAMILIES[family], phis(family)[0]
+    at = float(LINKS[link].eta(np.array([0.3 if link in PROBABILITY else 1.7]))[0])
+    grid = np.linspace(-30.0, 30.0, 10_001)
+    support = {  # values and the weight of each in the sum
+        "binomial": (np.arange(8.0), 1.0),
+        "poisson": (np.arange(200.0), 1.0),
+        "negbinomial": (np.arange(500.0), 1.0),
+        "cumulative": (np.arange(4.0), 1.0),
+        "gamma": (np.exp(grid / 2), np.exp(grid / 2) * 0.003),
+        "beta": (special.expit(grid), special.expit(grid) * special.expit(-grid) * 0.006),
+        "student": (np.sinh(grid), np.cosh(grid) * 0.006),
+        "gaussian": (grid, 0.006),
+    }
+    values, weight = support[family]
+    response = f.read(outcome(family, values))
+    log_f = compiled(family, link)(response, np.full(len(values), at), phi).d[0] + response.constant
+    close(np.sum(np.exp(log_f) * weight), 1.0, 1e-7)
+
+
+# -- derivatives -------------------------------------------------------------------------------------------------------
+
+
+@EVERY
+@pytest.mark.parametrize("engine", ["jax", "python"])
+def test_finite_far_out(pair, engine):
+    """Value and derivatives are finite for any eta up to 800, and the slope points where the value rises."""
+    family, link = pair
+    response, eta = rows(some_values(family), FAR)
+    run = compiled(family, link, engine)
+    for phi in phis(family):
+        at = run(response, eta, phi)
+        for part in vars(at).values():
+            assert np.isfinite(part).all()
+        for sign in (-1.0, 1.0):
+            ends, middle = run(*rows(some_values(family), sign * np.array([700.0, 720.0])), phi).d[0], sign * 710.0
+            rise = sign * (ends[len(ends) // 2 :] - ends[: len(ends) // 2]) / 20.0
+            slope = run(*rows(some_values(family), np.array([middle])), phi).d[1]
+            close(slope, rise, 1e-2, 1e-12)
+
+
+@EVERY
+def test_derivatives_in_eta(pair):
+    """Each order against central differences of the one below, of fourth order in steps of h."""
+    family, link = pair
+    response, eta = rows(some_values(family), range_of(link, 41))
+    run = compiled(family, link)
+    h = 1e-3
+    for phi in phis(family):
+        exact = run(response, eta, phi).d
+        at = {k: run(response, eta + k * h, phi).d for k in (-2, -1, 1, 2)}
+        numeric = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
+        for order in range(1, 5):
+            allowed = 1e-6 * np.abs(exact[order]) + 1e-10 + 1e-9 * np.abs(exact[order - 1])  # the last for round-off
+            worst = np.argmax(np.abs(exact[order] - numeric[order - 1]) / allowed)
+            close(exact[order][worst], numeric[order - 1][worst], atol=allowed[worst])
+
+
+@EVERY
+def test_derivatives_in_phi(pair):
+    family, link = pair
+    response, eta = rows(some_values(family), range_of(link, 9, 5.0))
+    run = compiled(family, link)
+    for phi in phis(family):
+        exact = run(response, eta, phi)
+        for i in range(len(phi)):
+            step = 1e-4 * np.eye(len(phi))[i]
+            up, down = run(response, eta, phi + step), run(response, eta, phi - step)
+            size = 1.0 + np.abs(exact.d[0]).sum()
+            close(exact.gradient[i], (up.d[0] - down.d[0]).sum() / 2e-4, 1e-6, 1e-8 * size)
+            close(exact.hessian[i], (up.gradient - down.gradient) / 2e-4, 1e-6, 1e-8 * size)
+            close(exact.mixed[i], (up.d[2] - down.d[2]).sum() / 2e-4, 1e-6, 1e-8 * size)
+
+
+@EVERY
+def test_engines_agree(pair):
+    family, link = pair
+    response, eta = rows(some_values(family), range_of(link))
+    for phi in phis(family):
+        jax, python = compiled(family, link)(response, eta, phi), compiled(family, link, "python")(response, eta, phi)
+        close(python.d, jax.d[:3], 1e-9, 1e-11)
+        close(python.hessian, jax.hessian, 1e-9, 1e-9)
+
+
+# -- numpy side --------------------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_moments_agree_with_draws(pair):
+    """Within five standard errors of 40000 draws."""
+    family, link = pair
+    f, phi, n = FAMILIES[family], phis(family)[0] if family != "student" else np.array([0.4, 2.5]), 40_000
+    eta = np.full(n, float(LINKS[link].eta(np.array([0.35 if link in PROBABILITY else 2.2]))[0]))
+    extra = tuple(np.full(n, 7.0) for _ in range(f.n_extra))
+    y = f.draw(np.random.default_rng(11), LINKS[link], eta, phi, extra)
+    mean = f.mean(LINKS[link], eta, phi)
+    variance = f.variance(mean, phi, extra)[0]
+    trials = 7.0 if family == "binomial" else 1.0
+    expected = mean[0] * trials if mean.ndim == 1 else mean[0] @ np.arange(mean.shape[1])
+    assert abs(y.mean() - expected) < 5 * np.sqrt(variance / n)
+    assert abs(y.var() - variance) < 5 * np.sqrt(np.var((y - expected) ** 2) / n)
+    if mean.ndim == 2:
+        close(mean.sum(axis=1), 1.0, 1e-12)
+        shares = np.bincount(y.astype(int), minlength=mean.shape[1]) / n
+        assert (np.abs(shares - mean[0]) < 5 * np.sqrt(mean[0] * (1 - mean[0]) / n)).all()
+
+
+@EVERY
+def test_deviance_measures_distance_from_the_mean(pair):
+    family, link = pair
+    f, response, phi = FAMILIES[family], some_values(family), phis(family)[0]
+    mean = f.mean(LINKS[link], np.full(len(response.y), 0.8), phi)
+    assert (f.deviance(response.y, mean, phi, response.extra) >= 0.0).all()
+    if mean.ndim == 1:
+        own = response.y / (response.extra[0] if family == "binomial" else 1.0)
+        own = np.where((own == 0.0) & (family != "student"), 1e-12, own)
+        close(f.deviance(response.y, own, phi, response.extra), 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_and_their_jacobian(family):
+    f = FAMILIES[family]
+    for phi in phis(family):
+        named, jacobian = f.parameters(phi)
+        assert jacobian.shape == (len(named), len(phi))
+        assert list(named) == {
+            "negbinomial": ["theta"],
+            "gamma": ["dispersion"],
+            "beta": ["precision"],
+            "student": ["sigma", "df"],
+            "gaussian": ["sigma"],
+            "cumulative": ["1|2", "2|3", "3|4"],
+        }.get(family, [])
+        for i in range(len(phi)):
+            step = 1e-5 * np.eye(len(phi))[i]
+            up, down = (np.array(list(f.parameters(phi + s)[0].values())) for s in (step, -step))
+            close(jacobian[:, i], (up - down) / 2e-5, 1e-8, 1e-9)
+
+
+@EVERY
+def test_start_is_better_than_chance(pair):
+    """Finite, and a pull towards the own outcome: the log-density is higher than at everyone's mean."""
+    family, link = pair
+    f, phi = FAMILIES[family], phis(family)[0]
+    rng = np.random.default_rng(4)
+    eta = LINKS[link].eta(np.full(300, 0.4 if link in PROBABILITY else 2.0))
+    extra = tuple(np.full(300, 7.0) for _ in range(f.n_extra))
+    response = f.read(outcome(family, f.draw(rng, LINKS[link], eta, phi, extra)))
+    w = rng.uniform(0.5, 3.0, 300)
+    start, phi = f.start(LINKS[link], response, w)
+    assert start.shape == (300,)
+    assert phi.shape == (f.n_phi(response),)
+    assert np.isfinite(start).all()
+    assert np.isfinite(phi).all()
+    run = compiled(family, link)
+    level = run(response, np.full(300, np.average(start, weights=w)), phi).d[0]
+    assert w @ run(response, start, phi).d[0] > w @ level
+    assert len(np.unique(np.round(start, 8))) > 1
+
+
+def test_moments_at_the_start_recover_phi():
+    rng = np.random.default_rng(6)
+    for family, tolerance in (("negbinomial", 0.15), ("gamma", 0.1), ("beta", 0.1), ("gaussian", 0.05)):
+        f = FAMILIES[family]
+        link, phi = LINKS[f.links[0]], phis(family)[0]
+        drawn = f.draw(rng, link, np.full(20_000, 0.5), phi, ())
+        response = f.read(Outcome("y", drawn))
+        close(f.start(link, response, np.ones(20_000))[1], phi, 0, tolerance)
+
+
+def test_level_one_variance():
+    """Latent distributions, and the observation-level variances of Nakagawa et al. (2017), table 1."""
+    binomial, cumulative = FAMILIES["binomial"], FAMILIES["cumulative"]
+    for link, distribution in DISTRIBUTION.items():
+        expected = np.nan if link == "cauchit" else distribution.var()
+        close(binomial.latent_variance(LINKS[link], 0.3, np.zeros(0)), expected)
+        close(cumulative.latent_variance(LINKS[link], 0.3, np.zeros(2)), expected)
+    one = np.array([np.log(4.0)])
+    log, sqrt, inverse, identity = (LINKS[name] for name in ("log", "sqrt", "inverse", "identity"))
+    close(FAMILIES["poisson"].latent_variance(log, 2.0, one[:0]), np.log(1.5))
+    close(FAMILIES["poisson"].latent_variance(sqrt, 2.0, one[:0]), 0.25)
+    close(FAMILIES["negbinomial"].latent_variance(log, 2.0, one), np.log(1 + 1 / 2 + 1 / 4))
+    close(FAMILIES["negbinomial"].latent_variance(sqrt, 2.0, one), 0.25 * (1 + 2 / 4))
+    close(FAMILIES["gamma"].latent_variance(log, 2.0, one), np.log(1 + 1 / 4))
+    close(FAMILIES["gamma"].latent_variance(inverse, 2.0, one), 0.25 * 2.0**2 / 2.0**4)
+    close(FAMILIES["beta"].latent_variance(LINKS["logit"], 0.3, one), 0.21 / 5 / 0.21**2)
+    close(FAMILIES["student"].latent_variance(identity, 2.0, np.array([0.5, np.log(4.0)])), np.exp(1.0) * 5 / 3)
+    assert np.isnan(FAMILIES["student"].latent_variance(identity, 2.0, np.array([0.5, -0.1])))
+    close(FAMILIES["gaussian"].latent_variance(identity, 2.0, one / 2), 4.0)
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+
+def evaluated(graph, x, at):
+    return pytensor.function([x], graph, mode=ENGINES["python"]())(at)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_link_agrees_with_itself(name):
+    """The graph, the numpy functions and their inverse."""
+    link = LINKS[name]
+    eta = range_of(name, 21, 3.0)
+    x = pt.dvector()
+    close(evaluated(link.mean_graph(x), x, eta), link.mean(eta), 1e-13)
+    close(link.eta(link.mean(eta)), eta, 1e-9, 1e-15)
+    close(link.slope(eta), (link.mean(eta + 1e-5) - link.mean(eta - 1e-5)) / 2e-5, 1e-7, 1e-10)
+    if name != "identity":
+        close(evaluated(link.log_mean(x), x, eta), np.log(link.mean(eta)), 1e-12, 1e-13)
+        close(evaluated(link.reciprocal_mean(x), x, eta), 1 / link.mean(eta), 1e-12)
+        close(evaluated(link.log_one_plus(x, pt.constant(0.7)), x, eta), np.log1p(link.mean(eta) / np.exp(0.7)), 1e-12)
+    assert np.isfinite(link.mean(np.array([-800.0, 800.0]))).all()
+
+
+@pytest.mark.parametrize("name", PROBABILITY)
+def test_probabilities_keep_their_digits_in_the_tails(name):
+    """Relative precision of log F in the lower tail, log (1 - F) in the upper, and of differences in both."""
+    link, F = LINKS[name], DISTRIBUTION[name]
+    x, step = pt.dvector(), 1e-3
+    eta = np.concatenate([-np.geomspace(1e-3, 700, 40), np.geomspace(1e-3, 700, 40)])
+    shown = eta if name != "loglog" else eta[eta > -50]  # exp goes on as a polynomial from 50 on
+    close(evaluated(link.log_cdf(x), x, shown), F.logcdf(shown), 1e-10, 1e-15)
+    shown = eta if name != "cloglog" else eta[eta < 50]
+    close(evaluated(link.log_sf(x), x, shown), F.logsf(shown), 1e-10, 1e-15)
+    inner = eta[np.abs(eta) < 4]
+    narrow = evaluated(link.log_difference(x + step, x), x, inner)
+    close(narrow, F.logpdf(inner + step / 2) + np.log(step), 1e-5, 2e-5)
+    first, last = pt.eq(x, x), pt.neq(x, x)
+    close(evaluated(link.log_interval(x, x, 0.0, first, last), x, eta), evaluated(link.log_cdf(x), x, eta), 1e-12)
+    close(evaluated(link.log_interval(x, x, 0.0, last, first), x, eta), evaluated(link.log_sf(x), x, eta), 1e-12)
+
+
+# -- reading outcomes --------------------------------------------------------------------------------------------------
+
+Y = np.array
+
+
+def test_outcomes_of_the_binomial_family():
+    read = FAMILIES["binomial"].read
+    for given in (
+        Outcome("k", Y([1.0, 0.0, 3.0]), failures=Y([2.0, 4.0, 0.0])),
+        Outcome("k", Y([1 / 3, 0.0, 1.0]), trials=Y([3.0, 4.0, 3.0])),
+    ):
+        response = read(given)
+        close(response.y, [1, 0, 3])
+        close(response.extra[0], [3, 4, 3])
+        close(response.constant, np.log([3, 1, 1]), atol=1e-14)
+        assert response.notes == ()
+    response = read(Outcome("use", Y([0.0, 2.0, 2.0]), categories=("N", "maybe", "Y")))
+    assert response.categories == ("N", "Y")
+    assert response.notes == ("Success is 'Y' (column 'use')",)
+    close(response.y, [0, 1, 1])
+    close(read(Outcome("passed", Y([True, False]))).y, [1, 0])
+
+
+def test_outcomes_of_the_cumulative_family():
+    read = FAMILIES["cumulative"].read
+    response = read(Outcome("mark", Y([0, 3, 1, 3]), categories=("low", "mid", "top", "best"), ordered=True))
+    assert response.categories == ("low", "mid", "best")
+    assert "'top'" in response.notes[0]
+    close(response.y, [0, 2, 1, 2])
+    response = read(Outcome("stars", Y([5.0, 1.0, 3.0, 1.0])))
+    assert response.categories == ("1", "3", "5")
+    assert "1, 3, 5" in response.notes[0]
+    close(response.y, [2, 0, 1, 0])
+    assert FAMILIES["cumulative"].n_phi(response) == 2
+
+
+AT = {"rows": Y([4, 7, 9])}
+TEXT = {"categories": ("a", "b", "c")}
+BAD = {
+    "two": ("binomial", Outcome("use", Y([0.0, 1.0, 2.0]), **AT), r"'use' has the value 2 in row 9.*cbind.*poisson"),
+    "one and two": ("binomial", Outcome("use", Y([1.0, 2.0, 1.0])), r"'use' has the value 2\. Subtract 1"),
+    "minus one": ("binomial", Outcome("use", Y([-1.0, 1.0, 1.0]), **AT), r"value -1 in row 4.*\(use > 0\)"),
+    "share": ("binomial", Outcome("use", Y([0.0, 0.25, 0.5]), **AT), r"value 0.25 in row 7 \(1 more.*trials='n'"),
+    "three categories": ("binomial", Outcome("use", Y([0, 1, 2]), **TEXT), r"'use' has 3: 'a', 'b', 'c'.*cumulative"),
+    "one category": ("binomial", Outcome("use", Y([1, 1, 1]), **TEXT), r"does not vary. 'use' is 'b' in all 3 rows"),
+    "only ones": ("binomial", Outcome("use", Y([1.0, 1.0])), r"'use' has not one failure in 2 rows"),
+    "only zeros": ("binomial", Outcome("use", Y([0.0, 0.0])), r"'use' has not one success in 2 rows"),
+    "no success": ("binomial", Outcome("k", Y([0.0, 0.0]), failures=Y([2.0, 3.0])), r"'k' has not one success"),
+    "negative": ("binomial", Outcome("k", Y([1.0, -2.0, 1.0]), failures=Y([1.0, 1, 1]), **AT), r"-2 in row 7.*first"),
+    "more successes": (
+        "binomial",
+        Outcome("cbind(k, n - k)", Y([1.0, 4.0]), failures=Y([2.0, -1.0])),
+        r"'cbind\(k, n - k\)' has the value -1.*more successes than trials",
+    ),
+    "fraction": ("binomial", Outcome("k", Y([1.5, 1.0]), failures=Y([2.0, 1.0])), r"'k' has the value 1.5.*trials="),
+    "no trials": ("binomial", Outcome("k", Y([1, 0]), failures=Y([2, 0])), r"at least one trial. 'k' has the value 0"),
+    "both": ("binomial", Outcome("k", Y([1.0]), failures=Y([2.0]), trials=Y([3.0])), r"'k' comes with trials="),
+    "zero trials": ("binomial", Outcome("p", Y([0.5, 0.5]), trials=Y([0.0, 2.0])), r"'p' has the value 0"),
+    "fractional trials": ("binomial", Outcome("p", Y([0.5]), trials=Y([2.5])), r"'p' has the value 2.5"),
+    "count with trials": ("binomial", Outcome("p", Y([0.5, 3.0]), trials=Y([4, 4])), r"'p' has the value 3.*cbind"),
+    "not whole": ("binomial", Outcome("p", Y([0.5, 0.3]), trials=Y([4, 4])), r"'p' has the value 0.3.*1.2 successes"),
+    "text with trials": ("binomial", Outcome("p", Y([0, 1]), trials=Y([4, 4]), **TEXT), r"'p' is categorical"),
+    "infinite": ("poisson", Outcome("visits", Y([1.0, np.inf])), r"'visits' has the value inf"),
+    "negative count": ("poisson", Outcome("visits", Y([1.0, -1.0, -3.0]), **AT), r"'visits'.* -1 in row 7 \(1 more"),
+    "fractional count": ("poisson", Outcome("visits", Y([1.0, 2.5])), r"'visits' has the value 2.5.*gamma"),
+    "text count": ("poisson", Outcome("visits", Y([0, 1]), **TEXT), r"'visits' is categorical: 'a', 'b', 'c'.*cumulat"),
+    "zeros": ("negbinomial", Outcome("visits", Y([0.0, 0.0])), r"All 2 values of 'visits' are 0"),
+    "negative negbinomial": ("negbinomial", Outcome("visits", Y([3.0, -1.0])), r"negbinomial.*'visits'.* -1"),
+    "poisson with cbind": ("poisson", Outcome("k", Y([1.0]), failures=Y([2.0])), r"'k' comes with two columns"),
+    "gamma zero": ("gamma", Outcome("minutes", Y([3.0, 0.0, 1.0]), **AT), r"positive. 'minutes'.* 0 in row 7"),
+    "gamma negative": ("gamma", Outcome("minutes", Y([3.0, -0.5])), r"'minutes' has the value -0.5"),
+    "gamma constant": ("gamma", Outcome("minutes", Y([3.0, 3.0])), r"'minutes' has the value 3 in all 2 rows"),
+    "beta one": ("beta", Outcome("share", Y([0.3, 1.0, 0.0]), **AT), r"'share'.* 1 in row 7 \(1 more.*Smithson"),
+    "beta percent": ("beta", Outcome("share", Y([30.0, 60.0])), r"'share' has the value 30.*Divide"),
+    "beta text": ("beta", Outcome("share", Y([0, 1]), categories=("x", "y")), r"'share' is categorical.*'binomial'"),
+    "unordered": ("cumulative", Outcome("mark", Y([0, 1, 2]), **TEXT), r"'mark' has categories without.*ordered=True"),
+    "two ordered": (
+        "cumulative",
+        Outcome("mark", Y([0, 1]), ordered=True, **TEXT),
+        r"'mark' has 2: 'a', 'b'.*binomial",
+    ),
+    "two numbers": ("cumulative", Outcome("mark", Y([0.0, 1.0])), r"'mark' has 2: '0', '1'.*binomial"),
+    "many numbers": ("cumulative", Outcome("mark", np.arange(50.0)), r"'mark' has 50 distinct numbers, from 0 to 49"),
+    "measured": ("cumulative", Outcome("mark", Y([0.0, 1.0, 2.5])), r"'mark' has the value 2.5.*pandas.cut"),
+    "student text": ("student", Outcome("math", Y([0, 1, 2]), **TEXT), r"'math' is categorical"),
+    "student constant": ("student", Outcome("math", Y([5.0, 5.0])), r"'math' has the value 5 in all 2 rows"),
+    "gaussian trials": (
+        "gaussian",
+        Outcome("math", Y([5.0]), trials=Y([2.0])),
+        r"'math' comes with a column of trials",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_outcomes(case):
+    """Three sentences or more, with the column, the first bad value and its row."""
+    family, given, match = BAD[case]
+    with pytest.raises(DataError, match=match) as caught:
+        FAMILIES[family].read(given)
+    assert str(caught.value).count(". ") >= 2
+    assert str(caught.value).endswith(".")
