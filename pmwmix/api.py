@@ -14,7 +14,7 @@ from pmwmix.design import Design, resolve_design
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fillin import fill_in
 from pmwmix.formula import ModelFormula, parse
-from pmwmix.frame import ModelFrame, build_frame
+from pmwmix.frame import Distribution, ModelFrame, build_frame
 from pmwmix.likelihood.engine import choose_engine
 from pmwmix.replicate_types import BY_REPLICATES, check_replicates, has_replicates
 from pmwmix.replicates import read_replicates
@@ -43,11 +43,13 @@ def fit(
     design: Design | str | Mapping[str, Any] | None = None,
     vcov: str | None = None,
     n_agq: int | tuple[int, ...] | None = None,
+    trials: str | None = None,
     center: Mapping[str, str] | None = None,
     subset: Any = None,
     progress: bool | None = None,
     engine: str | None = None,
     executor: Any = None,
+    chunk_size: int | None = None,
 ) -> FitResult:
     """Fit a multilevel model to survey data.
 
@@ -60,8 +62,12 @@ def fit(
         One row per lowest unit. Never modified.
     method : {"ml", "reml"}
         Maximum or restricted maximum (pseudo-)likelihood.
-    family, link : str
-        ``"gaussian"`` with identity link.
+    family : str
+        Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
+        failures)``, or a proportion with ``trials``), ``"poisson"``, ``"negbinomial"``, ``"gamma"``, ``"beta"``,
+        ``"cumulative"`` (ordinal), ``"student"`` (families).
+    link : str, optional
+        Default: that of the family, ``"logit"`` for binomial, ``"log"`` for counts.
     weights : str, list or dict, optional
         Sampling weights, bottom-up ``["W_FSTUWT", "W_FSCHWT"]`` or keyed by ``"obs"`` and group names. A level left
         out (None) has conditional weight 1.
@@ -76,8 +82,12 @@ def fit(
     vcov : {"model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step"}, optional
         Default: replicate when the design has replicates (those of a survey preset only if asked for), robust when
         there are weights, else model.
-    n_agq : int, optional
-        Quadrature nodes; a gaussian model needs none.
+    n_agq : int or tuple of int, optional
+        Quadrature nodes per random effect, for all levels or per level (lowest first); 1 is Laplace's approximation.
+        None starts with few and raises their number until estimates move less than a tenth of a standard error. A
+        gaussian model needs none.
+    trials : str, optional
+        Column of the number of trials, for a binomial outcome that is a proportion.
     center : dict, optional
         ``{"escs": "school"}``, ``{"escs": "school+mean"}`` (adds the group mean, named ``escs_school_mean``) or
         ``{"escs": "grand"}``; weighted where there are weights.
@@ -90,6 +100,9 @@ def fit(
         What PyTensor compiles with; default the environment's PMWMIX_ENGINE, else ``"jax"``.
     executor : concurrent.futures.Executor, optional
         Runs replicates side by side.
+    chunk_size : int, optional
+        Rows times nodes times parameters that a generalised model evaluates at once, by default 400,000: fewer take
+        less memory. Whole top-level units stay together.
 
     Returns
     -------
@@ -108,6 +121,7 @@ def fit(
     4.0
     """
     _check_names(method, family, link, vcov, n_agq)
+    distribution = read_distribution(family, link, trials, method)
     chosen = choose_engine(engine)
     resolve_scaling(scaling)
     said = resolve_design(design).override(weights=weights, conditional=conditional, scaling=scaling, pv=pv)
@@ -118,15 +132,29 @@ def fit(
     said, table, plan = filled.design, filled.table, filled.center
     _check_design(said, vcov)
     parsed = _add_means(parse(filled.formula), plan)
-    frame = build_frame(parsed, table, said, plan, subset)
+    frame = build_frame(parsed, table, said, plan, subset, distribution)
     check_weights(frame, said, table.names)
     frame = replace(frame, notes=(*filled.notes, *frame.notes))
     _check_reml(method, frame)
     how = vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
     if how in BY_REPLICATES:
         frame = replace(frame, replicates=read_replicates(said, table, frame))
-    call = _call_text(formula, method, weights, conditional, scaling, pv, design, vcov, center)
-    settings = _settings(filled.formula, method, how, frame, said, call)
+    call = _call_text(
+        formula,
+        method=None if method == "ml" else method,
+        family=None if family == "gaussian" else family,
+        link=link,
+        weights=weights,
+        conditional=conditional,
+        scaling=scaling,
+        pv=pv,
+        design=design,
+        vcov=vcov,
+        n_agq=n_agq,
+        trials=trials,
+        center=center,
+    )
+    settings = _settings(filled.formula, method, how, frame, said, call, n_agq, chunk_size)
     return fit_frame(frame, settings, chosen, _bar(progress), executor)
 
 
@@ -192,17 +220,45 @@ def _check_names(method: str, family: str, link: str | None, vcov: str | None, n
         raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml' or 'reml'.")
     if method == "bayes":
         raise NotSupportedError("Sampling is not built yet. Asked for with method='bayes'. Use method='ml' or 'reml'.")
-    if family != "gaussian":
-        raise NotSupportedError(
-            f"Only gaussian outcomes can be fitted yet. Asked for family={family!r}. Use family='gaussian'."
-        )
-    if link not in (None, "identity"):
-        raise NotSupportedError(f"A gaussian model has the identity link. Asked for link={link!r}. Leave link out.")
     if vcov is not None and vcov not in BY_REPLICATES:
         VARIANCES[vcov]
-    nodes = n_agq if isinstance(n_agq, tuple) else (n_agq,)
-    if n_agq is not None and not all(isinstance(n, int) and n >= 1 for n in nodes):
-        raise OptionError(f"Numbers of quadrature nodes are whole and at least 1. Got n_agq={n_agq!r}. Leave it out.")
+    nodes = n_agq if isinstance(n_agq, tuple | list) else (n_agq,)
+    if n_agq is not None and not all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 200 for n in nodes):
+        raise OptionError(
+            f"Numbers of quadrature nodes are whole and from 1 to 200. Got n_agq={n_agq!r}. Leave it out."
+        )
+
+
+def read_distribution(family: str, link: str | None, trials: Any, method: str) -> Distribution:
+    """Look family and link up and check that they go together.
+
+    Raises
+    ------
+    OptionError, NotSupportedError
+    """
+    if trials is not None and (family != "binomial" or not isinstance(trials, str)):
+        raise OptionError(
+            f"A column of trials belongs to a binomial outcome. Got trials={trials!r} with family={family!r}. "
+            f"Name the column as text with family='binomial', or leave trials out."
+        )
+    if family == "gaussian" and link in (None, "identity"):
+        return Distribution()
+    from pmwmix.families import FAMILIES
+    from pmwmix.links import LINKS
+
+    known = FAMILIES[family]
+    chosen = known.links[0] if link is None else link
+    LINKS[chosen]
+    if chosen not in known.links:
+        raise OptionError(
+            f"The family {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
+            f"Use one of {', '.join(map(repr, known.links))}."
+        )
+    if method == "reml":
+        raise NotSupportedError(
+            f"REML is defined for linear models. Asked for method='reml' with family={family!r}. Use method='ml'."
+        )
+    return Distribution(family, chosen, known.read, family in ("gaussian", "student"), trials)
 
 
 def _check_design(design: Design, vcov: str | None) -> None:
@@ -227,7 +283,16 @@ def _check_reml(method: str, frame: ModelFrame) -> None:
         )
 
 
-def _settings(formula: str, method: str, vcov: str, frame: ModelFrame, design: Design, call: str) -> Settings:
+def _settings(
+    formula: str,
+    method: str,
+    vcov: str,
+    frame: ModelFrame,
+    design: Design,
+    call: str,
+    n_agq: Any,
+    chunk_size: int | None,
+) -> Settings:
     top = frame.hierarchy.levels[-1] if frame.hierarchy.levels else None
     clusters: tuple[str, str | None, int, int] = (
         ("row", None, frame.n, 1) if top is None else (top.name, None, top.n, 1)
@@ -248,14 +313,15 @@ def _settings(formula: str, method: str, vcov: str, frame: ModelFrame, design: D
         dropped=frame.dropped,
         zero_weight=frame.zero_weight,
         replicates=None if frame.replicates is None else frame.replicates.summary,
+        family=frame.family,
+        link=frame.link,
+        n_agq=n_agq,
+        chunk_size=chunk_size,
     )
 
 
-def _call_text(formula: str, method: str, *given: Any) -> str:
-    names = ("weights", "conditional", "scaling", "pv", "design", "vcov", "center")
-    said = [f"{name}={value!r}" for name, value in zip(names, given, strict=True) if value is not None]
-    if method != "ml":
-        said.insert(0, f"method={method!r}")
+def _call_text(formula: str, **given: Any) -> str:
+    said = [f"{name}={value!r}" for name, value in given.items() if value is not None]
     return f"pmwmix.fit({', '.join([repr(' '.join(formula.split())), 'data', *said])})"
 
 

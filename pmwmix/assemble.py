@@ -13,10 +13,12 @@ import pandas as pd
 from pmwmix.errors import OptionError
 from pmwmix.estimate import Estimate, Problem, fit_all, satterthwaite
 from pmwmix.frame import ModelFrame
+from pmwmix.generalised import GeneralEstimate, GeneralProblem, fit_general
 from pmwmix.poolable import same_terms
 from pmwmix.predict import Rows, blueprint_of, stamp_of
 from pmwmix.refits import with_replicates
 from pmwmix.replicate_types import BY_REPLICATES
+from pmwmix.responses import is_linear
 from pmwmix.results import FitResult
 from pmwmix.rubin import rubin
 from pmwmix.settings import Settings
@@ -52,7 +54,9 @@ def variance_components(frame: ModelFrame, Psi: Sequence[Array], sigma: float) -
     return np.array([*out, sigma**2])
 
 
-def varcorr_table(names: Sequence[tuple[str, str, str | None]], values: Array, variance: Array) -> pd.DataFrame:
+def varcorr_table(
+    names: Sequence[tuple[str, str, str | None]], values: Array, variance: Array, residual: bool = True
+) -> pd.DataFrame:
     """Lay variance components out as lme4's ``as.data.frame(VarCorr(fit))``, with standard errors.
 
     Parameters
@@ -62,6 +66,8 @@ def varcorr_table(names: Sequence[tuple[str, str, str | None]], values: Array, v
         In the order of ``names``, sigma² last.
     variance : ndarray, shape (n + 1,)
         Squared standard errors; those of components on the boundary are NaN.
+    residual : bool
+        Whether the last value is a residual variance; otherwise it is that of a latent distribution and not shown.
     """
     sizes = {(g, a): v for (g, a, b), v in zip(names, values, strict=False) if b is None}
     rows: list[dict[str, Any]] = []
@@ -79,9 +85,10 @@ def varcorr_table(names: Sequence[tuple[str, str, str | None]], values: Array, v
                 rows.append(
                     {"grp": g, "var1": first, "var2": second, "vcov": value, "sdcor": shown, "se": np.sqrt(square)}
                 )
-    last = {"grp": "Residual", "var1": None, "var2": None, "vcov": values[-1], "sdcor": np.sqrt(values[-1])}
-    rows.append({**last, "se": np.sqrt(variance[-1])})
-    table = pd.DataFrame(rows)
+    if residual:
+        last = {"grp": "Residual", "var1": None, "var2": None, "vcov": values[-1], "sdcor": np.sqrt(values[-1])}
+        rows.append({**last, "se": np.sqrt(variance[-1])})
+    table = pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se"])
     for name in ("var1", "var2"):
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     return table
@@ -120,22 +127,37 @@ def weight_table(frame: ModelFrame) -> pd.DataFrame:
 
 
 def single(
-    frame: ModelFrame, problem: Problem, k: int, fit: Estimate, settings: Settings, design: int, number: int
+    frame: ModelFrame,
+    problem: Problem | GeneralProblem,
+    k: int,
+    fit: Estimate,
+    settings: Settings,
+    design: int,
+    number: int,
 ) -> FitResult:
     """Wrap one estimate."""
     columns = frame.designs[design]
-    terms = [columns.x.names[j] for j in problem.kept]
-    p = len(terms)
     names = component_names(frame)
+    general = isinstance(fit, GeneralEstimate)
+    terms = list(fit.terms) if isinstance(fit, GeneralEstimate) else [columns.x.names[j] for j in problem.kept]
+    p, V = len(terms), fit.vcov
     values = variance_components(frame, fit.Psi, fit.sigma)
-    variance = np.diag(fit.vcov)[p:].copy()
-    variance[:-1][_undetermined(names, values) | fit.flat] = np.nan
+    more: dict[str, Any] = {}
+    if isinstance(fit, GeneralEstimate):
+        assert isinstance(problem, GeneralProblem)
+        values[-1] = _latent_variance(problem, fit, k)  # in the place of the residual variance; it has no error
+        V = np.pad(V, [(0, 1), (0, 1)])
+        more = _general_fields(frame, problem, fit, k)
+    else:
+        more = {"satterthwaite": partial(satterthwaite, problem, fit)}
+    variance = np.diag(V)[p:].copy()
+    variance[:-1][_undetermined(names, values, 1.0 if general else values[-1]) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
     levels = [level.name for level in frame.hierarchy.levels]
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
-        vcov=pd.DataFrame(fit.vcov[:p, :p], index=terms, columns=terms),
-        varcorr=varcorr_table(names, values, variance),
+        vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
+        varcorr=varcorr_table(names, values, variance, residual=not general),
         sigma=fit.sigma,
         theta=pd.Series(fit.theta, index=[_theta_name(*name) for name in names], name="theta"),
         loglik=fit.loglik,
@@ -148,17 +170,38 @@ def single(
         status=fit.status.value,
         notes=(*frame.notes, *_fit_notes(problem, frame)),
         settings=settings,
-        parameters=(np.concatenate([fit.beta, values]), fit.vcov),
+        parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,
         rows=Rows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
-        satterthwaite=partial(satterthwaite, problem, fit),
         small_df=fit.small_df,
+        **more,
     )
 
 
-def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array) -> Array:
+def _general_fields(frame: ModelFrame, problem: GeneralProblem, fit: GeneralEstimate, k: int) -> dict[str, Any]:
+    error = np.sqrt(np.maximum(np.diag(fit.reported_vcov), 0.0))
+    return {
+        "family": frame.family,
+        "link": frame.link,
+        "phi": fit.phi,
+        "family_parameters": pd.DataFrame(
+            {"estimate": list(fit.reported.values()), "se": error}, index=list(fit.reported), dtype=float
+        ),
+        "quadrature": {"n_agq": fit.n_agq, "moved": fit.moved},
+        "categories": problem.responses[k].categories,
+    }
+
+
+def _latent_variance(problem: GeneralProblem, fit: GeneralEstimate, k: int) -> float:
+    """Level-1 variance on the scale of the linear predictor, at the overall mean of the outcome."""
+    response = problem.responses[k]
+    trials = response.extra[0] if problem.structure.family == "binomial" else 1.0
+    return problem.family.latent_variance(problem.link, float(np.mean(response.y / trials)), fit.phi)
+
+
+def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array, unit: float) -> Array:
     """Components without a standard error: zero variances and covariances with them."""
-    zero = {(g, a) for (g, a, b), v in zip(names, values, strict=False) if b is None and v <= 1e-9 * values[-1]}
+    zero = {(g, a) for (g, a, b), v in zip(names, values, strict=False) if b is None and v <= 1e-9 * unit}
     return np.array([(g, a) in zero or (g, b) in zero for g, a, b in names], dtype=bool)
 
 
@@ -166,7 +209,7 @@ def _theta_name(group: str, term: str, other: str | None) -> str:
     return f"{group}.{term}" if other is None else f"{group}.{term}.{other}"
 
 
-def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
+def _fit_notes(problem: Problem | GeneralProblem, frame: ModelFrame) -> list[str]:
     notes = []
     if problem.dropped:
         notes.append(
@@ -199,7 +242,12 @@ def fit_frame(
     if scheme is None and wanted:  # a level or the weights changed since the replicates were made
         settings = replace(settings, vcov="robust", replicates=None)
     how = settings.vcov if scheme is None else "model"
-    estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
+    estimates: Sequence[Estimate]
+    places: Sequence[tuple[Any, int]]
+    if frame.linear:
+        estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
+    else:
+        estimates, places = fit_general(frame, how, engine, settings.n_agq, progress, settings.chunk_size)
     if scheme is not None:
         single_step = settings.vcov == "replicate-one-step"
         estimates, notes = with_replicates(frame, estimates, places, scheme, single_step=single_step, executor=executor)
@@ -259,7 +307,7 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
             coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
             vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
             varcorr=varcorr,
-            sigma=float(np.sqrt(every.estimate[-1])),
+            sigma=float(np.sqrt(every.estimate[-1]) if is_linear(first) else np.mean([fit.sigma for fit in fits])),
             theta=pd.concat([fit.theta for fit in fits], axis=1).mean(axis=1).rename("theta"),
             loglik=float(np.mean([fit.loglik for fit in fits])),
             nobs=first.nobs,
@@ -275,10 +323,35 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
             parameters=(every.estimate, every.vcov),
             index=first.index,
             each=tuple(fits),
+            family=first.family,
+            link=first.link,
+            **_pooled_general(fits),
         )
         if p
         else first
     )
+
+
+def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
+    """Pool what only generalised models have."""
+    first = fits[0]
+    if is_linear(first):
+        return {}
+    K = len(fits)
+    tables = [fit.family_parameters for fit in fits]
+    values = np.array([table["estimate"] for table in tables])
+    within = np.array([table["se"] for table in tables]) ** 2
+    table = tables[0].copy()
+    table["estimate"] = values.mean(axis=0)
+    table["se"] = np.sqrt(within.mean(axis=0) + (1 + 1 / K) * values.var(axis=0, ddof=1))
+    nodes = tuple(max(part) for part in zip(*(fit.quadrature["n_agq"] for fit in fits), strict=True))
+    moved = float(np.max([fit.quadrature["moved"] for fit in fits]))
+    return {
+        "phi": first.phi,
+        "family_parameters": table,
+        "quadrature": {"n_agq": nodes, "moved": moved},
+        "categories": first.categories,
+    }
 
 
 def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from pmwmix.variance import VARIANCES
 from pmwmix.weights import WeightStats, total_weights
 
 Array = np.ndarray
-VARIANTS = ("unweighted", "top", "none", "size", "effective", "gk")
+VARIANTS = ("unweighted", "top", "none", "size", "effective")
 TOP_SHARE = 0.01
 
 
@@ -145,7 +145,8 @@ def sensitivity(fit: Any, ci_prob: float = 0.95, wide: bool = False) -> pd.DataF
         Long: ``part`` (``"fixed"`` or ``"random"``), ``term, variant, estimate, std_error, ci_low, ci_high,
         converged``. Wide: by part and term, a pair of columns ``estimate, std_error`` per variant. Variants are
         ``unweighted``, ``top`` (conditional weights of 1 below the top level), ``none``, ``size``, ``effective`` and,
-        with two levels, ``gk``. Random terms are variances and covariances.
+        with two levels, ``gk``; with more, ``size-lowest``, what is recommended for PISA (with two levels, that is
+        ``size``). Random terms are variances and covariances.
 
     Notes
     -----
@@ -163,7 +164,7 @@ def sensitivity(fit: Any, ci_prob: float = 0.95, wide: bool = False) -> pd.DataF
     check_weighted(fit, "sensitivity()")
     n_levels = len(fit.fits[0].rows.frame.level_names)
     tables = []
-    for variant in VARIANTS[: None if n_levels == 2 else -1]:
+    for variant in (*VARIANTS, "gk" if n_levels == 2 else "size-lowest"):
         again = refit(fit, partial(reweighted, variant=variant), **_settings(fit, variant))
         tables.append(_terms(again, ci_prob).assign(variant=variant, converged=again.converged))
     columns = ["part", "term", "variant", "estimate", "std_error", "ci_low", "ci_high", "converged"]

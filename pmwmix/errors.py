@@ -32,6 +32,18 @@ class MissingColumnsError(DataError, KeyError):
     """Columns that the call names are not in the table."""
 
 
+class FileError(DataError):
+    """A file or folder that cannot be read as it is."""
+
+
+class MergeError(DataError):
+    """Files that cannot be joined by their ids."""
+
+
+class MissingPackageError(PmwmixError, ImportError):
+    """An optional package is not installed; the message has the command."""
+
+
 class WeightError(DataError):
     """Sampling weights that cannot be weights."""
 

@@ -29,7 +29,7 @@ from pmwmix.errors import (
 )
 from pmwmix.formula import ModelFormula, parse
 from pmwmix.hierarchy import code
-from pmwmix.lookup import Names, WiderTable, is_nested, rename_groups
+from pmwmix.lookup import Names, WiderTable, is_file, is_nested, rename_groups
 from pmwmix.replicate_types import BY_REPLICATES
 from pmwmix.surveys import SURVEYS, Preset
 from pmwmix.surveyunits import Units, replicate_design, variance_units
@@ -160,9 +160,17 @@ class _Filling:
     def read(self, names: Sequence[str]) -> dict[str, pd.Series]:
         """Read columns of the table, derived ones too, each once."""
         new = [name for name in dict.fromkeys(names) if name not in self._read and name not in self.extra]
+        if new and not self._read and is_file(self.table):  # go through the file once, not once per question
+            new = list(dict.fromkeys([*new, *self.likely()]))
         if new:
             self._read.update(self.table.columns(new, "survey preset"))
         return {name: self.extra[name] if name in self.extra else self._read[name] for name in names}
+
+    def likely(self) -> list[str]:
+        """Columns that the steps are likely to ask for."""
+        said = [*_weight_texts(self.design.weights), self.design.strata or "", self.design.psu or ""]
+        found = [self.names.find(name) for text in said for name in re.split(r"[|*:]", text)]
+        return [name for name in (*self.ids.values(), *found) if name is not None]
 
     # -- outcome and plausible values ----------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from pmwmix.errors import (
 )
 from pmwmix.formula import ModelFormula, RandomTerm
 from pmwmix.hierarchy import Hierarchy, find_levels
-from pmwmix.matrices import Matrix, evaluate, response
+from pmwmix.matrices import Matrix, evaluate, offset_of, outcome, response
+from pmwmix.outcome import Outcome, Response
 from pmwmix.rows import (
     categories_of,
     complete_rows,
@@ -70,12 +71,17 @@ class DesignColumns:
     blocks : tuple of RandomBlock
         Bottom-up by level, in formula order inside a level.
     y : list of ndarray, each (n,)
-        One per plausible value when only the outcome has them, else one.
+        One per plausible value when only the outcome has them, else one. Of a gaussian model without the offset.
+    responses : list of Response
+        The outcomes as their family read them; empty for a gaussian model.
+    offset : ndarray, shape (n,), or None
     """
 
     x: Matrix
     blocks: tuple[RandomBlock, ...]
     y: list[Array]
+    responses: list[Response] = field(default_factory=list)
+    offset: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class ModelFrame:
     notes : tuple of str
     cond : tuple of ndarray
         Conditional weights before scaling, rows first.
+    family, link : str
     """
 
     formula: ModelFormula
@@ -138,6 +145,13 @@ class ModelFrame:
     notes: tuple[str, ...] = ()
     replicates: Any = None  # ReplicateScheme
     cond: tuple[Array, ...] = ()
+    family: str = "gaussian"
+    link: str = "identity"
+
+    @property
+    def linear(self) -> bool:
+        """Whether the likelihood has a closed form."""
+        return self.family == "gaussian" and self.link == "identity"
 
     @property
     def n(self) -> int:
@@ -150,8 +164,35 @@ class ModelFrame:
         return ("obs", *(level.name for level in self.hierarchy.levels))
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """What the call says about the outcome.
+
+    Parameters
+    ----------
+    family, link : str
+    read : callable or None
+        Outcome -> Response; None for a linear model.
+    has_scale : bool
+        Whether rows have a variance of their own, so that a group per row is not identified.
+    trials : str or None
+        Column of the number of trials.
+    """
+
+    family: str = "gaussian"
+    link: str = "identity"
+    read: Callable[[Outcome], Response] | None = None
+    has_scale: bool = True
+    trials: str | None = None
+
+
 def build_frame(
-    formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring], subset: Any = None
+    formula: ModelFormula,
+    table: Table,
+    design: Design,
+    centrings: Sequence[Centring],
+    subset: Any = None,
+    distribution: Distribution | None = None,
 ) -> ModelFrame:
     """Walk from the table to the frame: resolve, drop, code, weigh, evaluate.
 
@@ -163,6 +204,8 @@ def build_frame(
     centrings : sequence of Centring
     subset : str or array of bool, shape (n,), optional
         Rows to fit; the others stay in the design.
+    distribution : Distribution, optional
+        None is a linear model.
 
     Returns
     -------
@@ -173,11 +216,13 @@ def build_frame(
     PmwmixError
         Every problem with columns, weights, levels or design, in words.
     """
+    distribution = distribution or Distribution()
     centrings = find_groups(centrings, formula)
     pv = pv_columns(design.pv, formula, table.names)
     n_pv = number_of_pv(pv)
-    columns = resolve_columns(formula, table, design, centrings, pv)
-    model = [name for name in model_columns(formula, centrings, pv) if name in columns]
+    columns = resolve_columns(formula, table, design, centrings, pv, distribution.trials)
+    trials = [distribution.trials] if distribution.trials is not None else []
+    model = [name for name in [*model_columns(formula, centrings, pv), *trials] if name in columns]
     n_read = len(next(iter(columns.values())))
     keep, dropped = complete_rows(columns, model, n_read)
     weight_names = weight_columns(design.weights, formula)
@@ -202,12 +247,13 @@ def build_frame(
         chosen = {name: columns[cols[k]].rename(name) for name, cols in pv.items()}
         mean = Means()
         local = apply_center(list(centrings), {**columns, **chosen}, totals[0] if weighted else None, mean)
-        parts.append(_evaluate(formula, hierarchy, local, columns, pv, n_pv))
+        parts.append(_evaluate(formula, hierarchy, local, columns, pv, distribution, kept))
         means.append(mean)
     notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
     if subset is not None:
         notes += (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
     notes += lost + pv_notes(design.pv, formula.variables, table.names)
+    notes += tuple(dict.fromkeys(note for part in parts for read in part.responses for note in read.notes))
     frame = ModelFrame(
         formula=formula,
         hierarchy=hierarchy,
@@ -231,8 +277,10 @@ def build_frame(
         index=table.index if kept is None else table.index[kept],
         notes=notes,
         cond=cond,
+        family=distribution.family,
+        link=distribution.link,
     )
-    _check_size(frame)
+    _check_size(frame, distribution)
     return frame
 
 
@@ -242,7 +290,8 @@ def _evaluate(
     local: dict[str, pd.Series],
     columns: Mapping[str, pd.Series],
     pv: Mapping[str, Sequence[str]],
-    n_pv: int,
+    distribution: Distribution,
+    kept: Array | None,
 ) -> DesignColumns:
     n = len(next(iter(local.values())))
     x = evaluate(formula.fixed, formula.fixed_variables, local, n)
@@ -251,12 +300,25 @@ def _evaluate(
         for term in formula.random:
             if sorted(term.factors) == sorted(unit.factors):
                 blocks.append(RandomBlock(level, term, _random_matrix(term, local, n)))
-    shared = formula.response in pv and not varies_with_pv(formula, pv)
-    if shared:
-        y = [response(formula, {formula.response: columns[name]}, n) for name in pv[formula.response]]
-    else:
-        y = [response(formula, local, n)]
-    return DesignColumns(x, tuple(blocks), y)
+    offset = offset_of(formula, local, n)
+    sets = [name for name in formula.response_variables if name in pv]
+    outcomes = [local]
+    if sets and not varies_with_pv(formula, pv):  # one set of predictors serves all plausible values
+        outcomes = [{**local, **{name: columns[pv[name][k]] for name in sets}} for k in range(len(pv[sets[0]]))]
+    if distribution.read is None:
+        y = [response(formula, values, n) for values in outcomes]
+        return DesignColumns(x, tuple(blocks), y if offset is None else [v - offset for v in y], [], offset)
+    trials = None if distribution.trials is None else _trials(distribution.trials, columns)
+    places = np.arange(n) if kept is None else kept
+    found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
+    responses = [distribution.read(one) for one in found]
+    return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset)
+
+
+def _trials(name: str, columns: Mapping[str, pd.Series]) -> Array:
+    if isinstance(columns[name].dtype, pd.CategoricalDtype):
+        raise DataError(f"Numbers of trials must be numbers. Column {name!r} holds categories. Convert it.")
+    return columns[name].to_numpy()
 
 
 def _random_matrix(term: RandomTerm, local: Mapping[str, pd.Series], n: int) -> Matrix:
@@ -265,7 +327,7 @@ def _random_matrix(term: RandomTerm, local: Mapping[str, pd.Series], n: int) -> 
     return evaluate(term.expr, term.variables, local, n)
 
 
-def _check_size(frame: ModelFrame) -> None:
+def _check_size(frame: ModelFrame, distribution: Distribution) -> None:
     p = len(frame.designs[0].x.names)
     if p == 0:
         raise DataError(
@@ -278,19 +340,19 @@ def _check_size(frame: ModelFrame) -> None:
             f"Drop predictors, or check what the rows were lost to: {some([*frame.dropped]) or 'nothing'}."
         )
     for name, y in ((frame.formula.response, y) for part in frame.designs for y in part.y):
-        if float(np.ptp(y)) == 0.0:
+        if frame.linear and float(np.ptp(y)) == 0.0:
             raise DataError(
                 f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. "
                 f"Check the column and the filter."
             )
-    right = [*frame.formula.fixed_variables, *(v for term in frame.formula.random for v in term.variables)]
+    right = [*frame.formula.fixed_variables, *frame.formula.offset_variables, *(v for term in frame.formula.random for v in term.variables)]
     if frame.formula.response in right:
         raise DataError(
             f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."
         )
     for block in frame.designs[0].blocks:
         level = frame.hierarchy.levels[block.level]
-        if level.n == frame.n and "Intercept" in block.matrix.names:
+        if distribution.has_scale and level.n == frame.n and "Intercept" in block.matrix.names:
             raise DataError(
                 f"Every row is its own group, so that the groups' variance cannot be told from the residual one. "
                 f"{level.name!r} has {level.n} groups in {frame.n} rows. Drop {block.term.text} or group by a column "

@@ -71,8 +71,8 @@ class Names:
     def missing(self, wanted: Iterable[str]) -> str:
         """Say which columns were looked for, and near names: the middle sentence of an error."""
         listed = [name.strip() for text in wanted for name in re.split(r"[|*:]", text)]
-        hints = "".join(near(name, self.all) for name in listed[:2])
-        return f"Looked for {some(dict.fromkeys(listed))}.{hints}"
+        gone = [name for name in dict.fromkeys(listed) if self.find(name) is None] or listed
+        return f"Looked for {some(gone)}.{near(gone[0], self.all)}"
 
 
 class WiderTable(Table):
@@ -97,6 +97,11 @@ class WiderTable(Table):
         if not own:
             self.n_rows = len(next(iter(self._extra.values())))
         return {name: self._extra[name] if name in self._extra else read[name] for name in dict.fromkeys(needed)}
+
+
+def is_file(table: Table) -> bool:
+    """Whether every reading of columns goes through a file again."""
+    return getattr(table, "_path", None) is not None
 
 
 def combine(columns: Sequence[pd.Series], name: str) -> pd.Series:

@@ -16,6 +16,7 @@ from formulaic.errors import DataMismatchWarning, FormulaicError
 from pmwmix.errors import DataError, FormulaError, some
 from pmwmix.formula import ModelFormula
 from pmwmix.guard import context
+from pmwmix.outcome import Outcome
 
 Array = np.ndarray
 FACTOR_CALL = re.compile(r"\b(?:C|factor|as_factor)\(\s*(`[^`]+`|[^\W\d][\w.]*)")
@@ -94,29 +95,75 @@ def again(spec: ModelSpec, variables: Sequence[str], columns: Mapping[str, pd.Se
 
 
 def response(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> Array:
-    """Evaluate the left-hand side to numbers (n,).
+    """Evaluate the left-hand side of a linear model to numbers (n,).
 
     Raises
     ------
     DataError
         If it is not numeric, or not finite.
     """
+    found = outcome(formula, columns, n)
+    if found.categories is not None or found.failures is not None:
+        what = f"categories {some(found.categories, 3)}" if found.categories is not None else "successes and failures"
+        raise DataError(
+            f"A gaussian outcome must be a number. Column {found.name!r} holds {what}. "
+            f"Convert it, name another outcome, or another family such as family='binomial'."
+        )
+    return found.values
+
+
+def outcome(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> Outcome:
+    """Evaluate the left-hand side: numbers, categories, or the two columns of ``cbind``.
+
+    Raises
+    ------
+    FormulaError, DataError
+        If it cannot be evaluated, or is not finite.
+    """
     name = formula.response
+    if formula.failures is not None:
+        shown = f"cbind({name}, {formula.failures})"
+        first, second = (_one(text, formula.response_variables, columns, n) for text in (name, formula.failures))
+        return Outcome(shown, first, failures=second)
     if name in columns and formula.response_variables == (name,):
         values = columns[name]
         if isinstance(values.dtype, pd.CategoricalDtype):
-            found = some([str(c) for c in values.cat.categories], 3)
-            raise DataError(
-                f"A gaussian outcome must be a number. Column {name!r} holds categories {found}. "
-                f"Convert it, or name another outcome."
-            )
-        return values.to_numpy()
-    matrix = evaluate("0 + {" + name + "}", formula.response_variables, columns, n)
+            labels = tuple(str(c) for c in values.cat.categories)
+            return Outcome(name, values.cat.codes.to_numpy().astype(float), labels, bool(values.cat.ordered))
+        return Outcome(name, values.to_numpy())
+    return Outcome(name, _one(name, formula.response_variables, columns, n))
+
+
+def _one(text: str, variables: Sequence[str], columns: Mapping[str, pd.Series], n: int) -> Array:
+    """Evaluate an expression that gives one numeric column (n,)."""
+    used = [name for name in variables if name in text]
+    for name in used:
+        if name in columns and isinstance(columns[name].dtype, pd.CategoricalDtype) and name == text:
+            raise DataError(f"This needs numbers. Column {name!r} holds categories. Convert it.")
+    matrix = evaluate("0 + {" + text + "}", variables, columns, n)
     if len(matrix.columns) != 1:
         raise DataError(
-            f"The left side must give one column. {name!r} gives {len(matrix.columns)}. Use a numeric expression."
+            f"The left side must give one column. {text!r} gives {len(matrix.columns)}. Use a numeric expression."
         )
     return np.ascontiguousarray(matrix.columns[0], dtype=float)
+
+
+def offset_of(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> Array | None:
+    """Evaluate the sum of the offsets (n,); None without any.
+
+    Raises
+    ------
+    FormulaError, DataError
+        If it cannot be evaluated, is not finite or not numeric.
+    """
+    if formula.offset is None:
+        return None
+    for name in formula.offset_variables:
+        if isinstance(columns[name].dtype, pd.CategoricalDtype):
+            raise DataError(
+                f"An offset must be a number. Column {name!r} in {formula.offset!r} holds categories. Convert it."
+            )
+    return _one(formula.offset, formula.offset_variables, columns, n)
 
 
 def _frame(variables: Sequence[str], columns: Mapping[str, pd.Series], n: int, text: str) -> pd.DataFrame:

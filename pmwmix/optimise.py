@@ -36,6 +36,11 @@ class Status(Enum):
         "Groups have too few rows for their random effects, or level-1 weights are far above 1 in tiny groups: use "
         "scaling='size' or drop random effects."
     )
+    SEPARATED = (
+        "No maximum exists: a coefficient grows without end because a predictor, or a combination of them, tells the "
+        "outcomes apart without error (separation). Its standard error is huge; drop or merge that category, or use "
+        "a family or prior that bounds it."
+    )
     MAX_STEPS = (
         "Stopped before the maximum was reached: the gradient is not zero. Rescale predictors with very large "
         "spread, or drop a random slope whose variance is near zero."

@@ -16,9 +16,11 @@ from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
 from pmwmix.estimate import Estimate, Problem
 from pmwmix.formula import ModelFormula
 from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.generalised import GeneralEstimate, GeneralProblem
 from pmwmix.hierarchy import label_text
 from pmwmix.likelihood.modes import conditional_modes
-from pmwmix.matrices import again
+from pmwmix.matrices import again, offset_of
+from pmwmix.outcome import Response
 from pmwmix.table import Table
 
 Array = np.ndarray
@@ -37,7 +39,9 @@ class LevelModes:
     terms : tuple of str
         Random columns.
     b, se : ndarray, shape (G, q)
-        On the raw scale of the outcome.
+        On the raw scale of the linear predictor.
+    Psi : ndarray, shape (q, q)
+        Covariance matrix of the random effects.
     """
 
     group: str
@@ -46,6 +50,7 @@ class LevelModes:
     terms: tuple[str, ...]
     b: Array
     se: Array
+    Psi: Array
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Blueprint:
         """Columns of the right-hand side, group factors not counted."""
         added = {plan.mean_name for plan in self.centrings if plan.add_mean}
         slopes = [name for term in self.formula.random for name in term.variables]
-        names = dict.fromkeys([*self.formula.fixed_variables, *slopes])
+        names = dict.fromkeys([*self.formula.fixed_variables, *self.formula.offset_variables, *slopes])
         return [name for name in names if name not in added]
 
 
@@ -103,7 +108,7 @@ class Rows:
     ----------
     frame : ModelFrame
     design : DesignColumns
-    problem : Problem
+    problem : Problem or GeneralProblem
     k : int
         Outcome among those of ``design``.
     fit : Estimate
@@ -114,7 +119,7 @@ class Rows:
 
     frame: ModelFrame
     design: DesignColumns
-    problem: Problem
+    problem: Problem | GeneralProblem
     k: int
     fit: Estimate
     blueprint: Blueprint
@@ -128,23 +133,49 @@ class Rows:
         return self._memo["modes"]
 
     def _modes(self) -> list[LevelModes]:
-        problem, point, transform = self.problem, self.fit.point, self.fit.transform
-        found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
+        found = self.fit.modes if isinstance(self.fit, GeneralEstimate) else self._linear_modes()
         out = []
-        for position, ((b, V), A) in enumerate(zip(found, transform.A_z, strict=True)):
+        for position, ((b, se), Psi) in enumerate(zip(found, self.fit.Psi, strict=True)):
             level = self.frame.hierarchy.levels[position]
             names = tuple(n for block in self.design.blocks if block.level == position for n in block.matrix.names)
-            raw = transform.y_scale * b @ A.T
+            out.append(LevelModes(level.name, level.factors, level.labels, names, b, se, Psi))
+        return out
+
+    def _linear_modes(self) -> list[tuple[Array, Array]]:
+        problem, point, transform = self.problem, self.fit.point, self.fit.transform
+        assert isinstance(problem, Problem)
+        found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
+        out = []
+        for (b, V), A in zip(found, transform.A_z, strict=True):
             variance = transform.y_scale**2 * np.einsum("ia,gab,ib->gi", A, V, A)
-            se = np.sqrt(np.maximum(variance, 0))
-            out.append(LevelModes(level.name, level.factors, level.labels, names, raw, se))
+            out.append((transform.y_scale * b @ A.T, np.sqrt(np.maximum(variance, 0))))
+        return out
+
+    @property
+    def response(self) -> Response | None:
+        """The outcome as its family read it; None of a linear model."""
+        self._unchanged()
+        return self.design.responses[self.k] if self.design.responses else None
+
+    @property
+    def eta_beta(self) -> Array:
+        """Coefficients of the linear predictor (p,)."""
+        return self.fit.eta_beta if isinstance(self.fit, GeneralEstimate) else self.fit.beta
+
+    def random_variance(self) -> Array:
+        """Variance z'Psi z of the random part of every row (n,)."""
+        out = np.zeros(self.frame.n)
+        for position, modes in enumerate(self.modes()):
+            columns = [c for block in self.design.blocks if block.level == position for c in block.matrix.columns]
+            out += quadratic(columns, modes.Psi)
         return out
 
     @property
     def y(self) -> Array:
         """Outcome (n,)."""
         self._unchanged()
-        return self.design.y[self.k]
+        y, offset = self.design.y[self.k], self.design.offset
+        return y if offset is None or self.design.responses else y + offset
 
     def _unchanged(self) -> None:
         """Refuse to compute with columns that were changed in place since the fit."""
@@ -155,10 +186,10 @@ class Rows:
             )
 
     def marginal(self) -> Array:
-        """Give the fixed part X beta (n,)."""
+        """Give the fixed part X beta and the offset (n,)."""
         self._unchanged()
-        out = np.zeros(self.frame.n)
-        for j, value in zip(self.problem.kept, self.fit.beta, strict=True):
+        out = np.zeros(self.frame.n) if self.design.offset is None else self.design.offset.copy()
+        for j, value in zip(self.problem.kept, self.eta_beta, strict=True):
             out += value * self.design.x.columns[j]
         return out
 
@@ -182,6 +213,9 @@ class SavedRows:
     saved_marginal: Array
     saved_conditional: Array
     blueprint: Blueprint
+    eta_beta: Array
+    response: Response | None = None
+    saved_variance: Array | None = None
 
     def modes(self) -> list[LevelModes]:
         """Conditional modes of every level, bottom-up."""
@@ -195,6 +229,11 @@ class SavedRows:
         """Add the conditional modes to the fixed part (n,)."""
         return self.saved_conditional
 
+    def random_variance(self) -> Array:
+        """Variance z'Psi z of the random part of every row (n,)."""
+        assert self.saved_variance is not None
+        return self.saved_variance
+
 
 def stamp_of(design: DesignColumns, k: int) -> float:
     """Sum an outcome and its predictors, each column with another factor."""
@@ -202,7 +241,13 @@ def stamp_of(design: DesignColumns, k: int) -> float:
     return float(sum((j + 1) * float(column.sum()) for j, column in enumerate(columns)))
 
 
-def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Problem, means: Means, number: int) -> Blueprint:
+def quadratic(columns: Sequence[Array], Psi: Array) -> Array:
+    """Compute z'Psi z of every row."""
+    Z = np.array(columns)
+    return np.einsum("an,ab,bn->n", Z, Psi, Z, optimize=True)
+
+
+def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Problem | GeneralProblem, means: Means, number: int) -> Blueprint:
     """Write down how to rebuild the columns of plausible value ``number``."""
     random = [RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks]
     pv = {name: columns[number] for name, columns in frame.pv.items()}
@@ -211,7 +256,7 @@ def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Problem, mea
 
 def predict_new(
     blueprint: Blueprint, beta: Array, modes: Sequence[LevelModes], newdata: Any, conditional: bool, new_groups: str
-) -> pd.Series:
+) -> tuple[pd.Series, Array]:
     """Predict rows of new data.
 
     Parameters
@@ -228,7 +273,9 @@ def predict_new(
     Returns
     -------
     Series (n,)
-        NaN where a predictor is missing.
+        Linear predictor; NaN where a predictor is missing.
+    ndarray, shape (n,)
+        Variance of the random part.
     """
     if new_groups not in NEW_GROUPS:
         raise OptionError(
@@ -247,33 +294,47 @@ def predict_new(
         complete &= ~local[name].isna().to_numpy()
         _check_kind(local[name], name, blueprint)
     rows = np.flatnonzero(complete)
-    out = np.full(n, np.nan)
+    out, variance = np.full(n, np.nan), np.full(n, np.nan)
     if len(rows):
         part = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
-        out[rows] = _predict(blueprint, beta, modes if conditional else [], part, len(rows), new_groups)
-    return pd.Series(out, name="predicted", index=table.index)
+        local = _prepared(blueprint, part)
+        out[rows] = _fixed_part(blueprint, beta, local, len(rows))
+        zs = _random_columns(blueprint, local, len(modes), len(rows))
+        variance[rows] = sum((quadratic(z, level.Psi) for z, level in zip(zs, modes, strict=True)), np.zeros(len(rows)))
+        if conditional:
+            out[rows] += _random_part(modes, zs, part, new_groups)
+    return pd.Series(out, name="predicted", index=table.index), variance
 
 
-def _predict(
-    blueprint: Blueprint,
-    beta: Array,
-    modes: Sequence[LevelModes],
-    columns: dict[str, pd.Series],
-    n: int,
-    new_groups: str,
-) -> Array:
+def _prepared(blueprint: Blueprint, columns: dict[str, pd.Series]) -> dict[str, pd.Series]:
+    """Centre and recode as the fit did."""
     means = Means(dict(blueprint.means.values))
     local = apply_center(blueprint.centrings, columns, None, means, known=True)
-    local = {name: _recode(column, name, blueprint.categories) for name, column in local.items()}
-    x = again(blueprint.x_spec, blueprint.formula.fixed_variables, local, n)
-    out = np.zeros(n)
+    return {name: _recode(column, name, blueprint.categories) for name, column in local.items()}
+
+
+def _fixed_part(blueprint: Blueprint, beta: Array, local: dict[str, pd.Series], n: int) -> Array:
+    formula = blueprint.formula
+    x = again(blueprint.x_spec, formula.fixed_variables, local, n)
+    offset = offset_of(formula, local, n)
+    out = np.zeros(n) if offset is None else offset.copy()
     for j, value in zip(blueprint.kept, beta, strict=True):
         out += value * x[j]
-    for position, level in enumerate(modes):
-        z: list[Array] = []
-        for term in blueprint.random:
-            if term.level == position:
-                z += [np.ones(n)] if term.spec is None else again(term.spec, term.variables, local, n)
+    return out
+
+
+def _random_columns(blueprint: Blueprint, local: dict[str, pd.Series], n_levels: int, n: int) -> list[list[Array]]:
+    out: list[list[Array]] = [[] for _ in range(n_levels)]
+    for term in blueprint.random:
+        out[term.level] += [np.ones(n)] if term.spec is None else again(term.spec, term.variables, local, n)
+    return out
+
+
+def _random_part(
+    modes: Sequence[LevelModes], zs: Sequence[list[Array]], columns: dict[str, pd.Series], new_groups: str
+) -> Array:
+    out = np.zeros(len(next(iter(columns.values()))))
+    for level, z in zip(modes, zs, strict=True):
         index = _find_groups(level, columns)
         unseen = index < 0
         if unseen.any():

@@ -17,9 +17,10 @@ from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.explained import r2
 from pmwmix.kenward import KenwardRoger, kenward_of
 from pmwmix.margins import ame
-from pmwmix.predict import LevelModes, predict_new
+from pmwmix.predict import LevelModes
 from pmwmix.profile import profile_interval
 from pmwmix.report import summarise
+from pmwmix.responses import fitted, is_linear, predict, residuals
 from pmwmix.rubin import Pooled, barnard_rubin, pooled_wald
 from pmwmix.settings import Settings
 from pmwmix.store import save_fit
@@ -64,6 +65,15 @@ class FitResult:
     pooled : Pooled or None
         Of the coefficients, with plausible values.
     family, link : str
+    phi : ndarray or None
+        Further parameters of the family on their working scale; with plausible values those of the first.
+    family_parameters : DataFrame or None
+        The same as they are reported: ``estimate, se`` by name (``theta`` of the negative binomial, ...).
+    quadrature : dict or None
+        ``n_agq``: nodes per dimension and level, lowest first; ``moved``: largest change of an estimate, in standard
+        errors, when more nodes were tried (NaN if they were given).
+    categories : tuple of str
+        Of an ordinal or two-category outcome.
     """
 
     coef: pd.Series
@@ -90,6 +100,10 @@ class FitResult:
     each: tuple[FitResult, ...] = ()
     satterthwaite: Callable[[], Array] | None = None
     small_df: Any = None  # Bell-McCaffrey, with vcov="CR0" to "CR3"
+    phi: Any = None
+    family_parameters: Any = None
+    quadrature: Any = None
+    categories: tuple[str, ...] = ()
     _memo: dict[str, Any] = field(default_factory=dict)
 
     # -- numbers ------------------------------------------------------------------------------------------------
@@ -124,6 +138,17 @@ class FitResult:
         """Number of plausible values."""
         return len(self.fits)
 
+    @property
+    def dispersion(self) -> Any:
+        """Further parameter of the family (``theta`` of the negative binomial): a number, a Series if there are several.
+
+        NaN for families without one.
+        """
+        if self.family_parameters is None or not len(self.family_parameters):
+            return float("nan")
+        values = self.family_parameters["estimate"]
+        return float(values.iloc[0]) if len(values) == 1 else values.rename("dispersion")
+
     def fixef(self) -> pd.Series:
         """Give the fixed effects, as ``coef``."""
         return self.coef.copy()
@@ -155,7 +180,7 @@ class FitResult:
     def _default_rule(self) -> str:
         if self.settings.vcov != "model":
             return "design" if any(fit.small_df is None for fit in self.fits) else "bell-mccaffrey"
-        return "inf" if self.settings.weighted else "satterthwaite"
+        return "inf" if self.settings.weighted or not is_linear(self) else "satterthwaite"
 
     def _complete_df(self, rule: str | float) -> Any:
         if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
@@ -180,6 +205,11 @@ class FitResult:
             return self.settings.design_df
         if rule == "inf":
             return np.inf
+        if not is_linear(self):
+            raise NotSupportedError(
+                f"Satterthwaite degrees of freedom are defined for linear models. This one has family={self.family!r}. "
+                f"Use df='inf' (normal) or df='design'."
+            )
         if self.settings.weighted or self.settings.vcov != "model":
             raise NotSupportedError(
                 f"Satterthwaite degrees of freedom are defined for unweighted model-based fits. This one has "
@@ -202,7 +232,9 @@ class FitResult:
         pairs = zip(self._kenward, self.fits, strict=True)
         return np.mean([one.vcov_adjusted - fit.vcov.to_numpy() for one, fit in pairs], axis=0)
 
-    def tidy(self, ci_prob: float = 0.95, df: str | float | None = None) -> pd.DataFrame:
+    def tidy(
+        self, ci_prob: float = 0.95, df: str | float | None = None, exponentiate: bool = False
+    ) -> pd.DataFrame:
         """Table of the fixed effects.
 
         Parameters
@@ -211,6 +243,9 @@ class FitResult:
             Probability of the interval.
         df : {"satterthwaite", "design", "inf"} or float, optional
             As in `df`.
+        exponentiate : bool
+            Give exp(estimate) and its interval: odds ratios with the logit link, rate ratios with the log link, hazard
+            ratios with cloglog. Standard errors, statistics and p-values stay those of the estimates.
 
         Returns
         -------
@@ -224,6 +259,11 @@ class FitResult:
             If ``ci_prob`` is not between 0 and 1.
         """
         _check_prob(ci_prob)
+        if exponentiate and self.link not in ("logit", "log", "cloglog"):
+            raise OptionError(
+                f"Exponentiated coefficients are ratios only under a logarithmic link. This fit has link={self.link!r}. "
+                f"Leave exponentiate out, or use predict() and ame()."
+            )
         degrees = self.df(df).to_numpy()
         estimate, error = self.coef.to_numpy(), np.sqrt(np.diag(self.vcov.to_numpy() + self._added(df)))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -242,6 +282,10 @@ class FitResult:
                 "ci_high": estimate + half,
             }
         )
+        if exponentiate:
+            ratios = ["estimate", "ci_low", "ci_high"]
+            with np.errstate(over="ignore"):
+                out[ratios] = np.exp(out[ratios])
         if self.pooled is not None:
             share = (1 + 1 / self.n_pv) * np.diag(self.pooled.between) / np.diag(self.pooled.vcov)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -363,7 +407,8 @@ class FitResult:
             between = np.var([m.b for m in same], axis=0, ddof=1) if len(same) > 1 else 0.0
             se = np.sqrt(np.mean([m.se**2 for m in same], axis=0) + (1 + 1 / len(same)) * between)
             first = same[0]
-            out.append(LevelModes(first.group, first.factors, first.labels, first.terms, b, se))
+            Psi = np.mean([m.Psi for m in same], axis=0)
+            out.append(LevelModes(first.group, first.factors, first.labels, first.terms, b, se, Psi))
         return out
 
     def ranef(self, group: str | None = None) -> Any:
@@ -395,70 +440,7 @@ class FitResult:
             f"There is no group {group!r}.{near(group, list(tables))} The groups are {', '.join(map(repr, tables))}."
         )
 
-    def fitted(self, conditional: bool = True) -> pd.Series:
-        """Fitted values of the rows in the likelihood; with plausible values their mean.
-
-        Parameters
-        ----------
-        conditional : bool
-            Include the conditional modes; otherwise the fixed part alone.
-
-        Returns
-        -------
-        Series (nobs,)
-            In the order of the table, labelled as its rows.
-        """
-        values = np.mean([fit.rows.conditional() if conditional else fit.rows.marginal() for fit in self.fits], axis=0)
-        return pd.Series(values, index=self.index, name="fitted")
-
-    def residuals(self, type: str = "response", conditional: bool = True) -> pd.Series:
-        """Residuals of the rows in the likelihood; with plausible values their mean.
-
-        Parameters
-        ----------
-        type : {"response", "pearson"}
-            In units of the outcome, or divided by ``sigma``.
-        conditional : bool
-            Around the conditional fitted values, or around the fixed part.
-
-        Returns
-        -------
-        Series (nobs,)
-        """
-        if type not in ("response", "pearson"):
-            raise OptionError(
-                f"Unknown type of residuals {type!r}.{near(type, ['response', 'pearson'])} Use 'response' or 'pearson'."
-            )
-        parts = []
-        for fit in self.fits:
-            centre = fit.rows.conditional() if conditional else fit.rows.marginal()
-            parts.append((fit.rows.y - centre) / (fit.sigma if type == "pearson" else 1.0))
-        return pd.Series(np.mean(parts, axis=0), index=self.index, name="residual")
-
-    def predict(self, newdata: Any = None, conditional: bool = True, new_groups: str = "population") -> pd.Series:
-        """Predict the outcome; with plausible values the mean of their predictions.
-
-        Parameters
-        ----------
-        newdata : table, optional
-            None: the rows of the fit, as `fitted`.
-        conditional : bool
-            Add the random effects of groups that the fit knows.
-        new_groups : {"population", "missing", "error"}
-            What rows of unseen groups get: random effects of zero (with a warning), NaN, or an error.
-
-        Returns
-        -------
-        Series
-            NaN where a predictor is missing.
-        """
-        if newdata is None:
-            return self.fitted(conditional).rename("predicted")
-        parts = [
-            predict_new(fit.rows.blueprint, fit.coef.to_numpy(), fit.rows.modes(), newdata, conditional, new_groups)
-            for fit in self.fits
-        ]
-        return pd.Series(np.mean([part.to_numpy() for part in parts], axis=0), parts[0].index, name="predicted")
+    fitted, residuals, predict = fitted, residuals, predict
 
     # -- face and file ------------------------------------------------------------------------------------------
 

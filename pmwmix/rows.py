@@ -45,10 +45,9 @@ def pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[s
 
 
 def varies_with_pv(formula: ModelFormula, pv: Mapping[str, Sequence[str]]) -> bool:
-    """Whether predictors or the outcome's expression change with the plausible value."""
-    right = [*formula.fixed_variables, *(v for term in formula.random for v in term.variables)]
-    expression = formula.response not in pv and any(v in pv for v in formula.response_variables)
-    return expression or any(v in pv for v in right)
+    """Whether predictors or the offset change with the plausible value."""
+    slopes = [v for term in formula.random for v in term.variables]
+    return any(v in pv for v in [*formula.fixed_variables, *formula.offset_variables, *slopes])
 
 
 def model_columns(formula: ModelFormula, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]) -> list[str]:
@@ -61,11 +60,16 @@ def model_columns(formula: ModelFormula, centrings: Sequence[Centring], pv: Mapp
 
 
 def resolve_columns(
-    formula: ModelFormula, table: Table, design: Design, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]
+    formula: ModelFormula,
+    table: Table,
+    design: Design,
+    centrings: Sequence[Centring],
+    pv: Mapping[str, Sequence[str]],
+    trials: str | None = None,
 ) -> dict[str, pd.Series]:
     """Read every column of the call, all missing ones in one error."""
     weights = [name for name in weight_columns(design.weights, formula).values() if name is not None]
-    extra = [name for name in (design.strata, design.psu, design.fpc) if name is not None]
+    extra = [name for name in (design.strata, design.psu, design.fpc, trials) if name is not None]
     role = "formula, weights, design, center"
     if isinstance(design.pv, Mapping) and len(pv) < len(design.pv):
         role += f"; plausible-value sets not in the formula: {some([n for n in design.pv if n not in pv])}"

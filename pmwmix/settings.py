@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Settings:
     dropped, zero_weight : dict
     replicates : (str, int, float) or None
         Type of the replicates, their number, degrees of freedom.
+    family, link : str
+    n_agq : int, tuple of int or None
+        Quadrature nodes asked for; None is the automatic choice.
+    chunk_size : int or None
+        Rows times nodes times parameters that are evaluated at once.
     """
 
     call: str
@@ -38,6 +44,10 @@ class Settings:
     dropped: dict[str, int]
     zero_weight: dict[str, int]
     replicates: tuple[str, int, float] | None = None
+    family: str = "gaussian"
+    link: str = "identity"
+    n_agq: Any = None
+    chunk_size: int | None = None
 
     @property
     def weighted(self) -> bool:

@@ -21,6 +21,7 @@ from formulaic.parser.types import Factor
 from pmwmix.centre import Centring, Means
 from pmwmix.errors import DataError, OptionError
 from pmwmix.formula import parse
+from pmwmix.outcome import Response
 from pmwmix.predict import Blueprint, LevelModes, RandomSpec, SavedRows
 from pmwmix.rubin import Pooled
 from pmwmix.settings import Settings
@@ -28,7 +29,7 @@ from pmwmix.settings import Settings
 if TYPE_CHECKING:
     from pmwmix.results import FitResult
 
-FORMAT = 1
+FORMAT = 2
 PLAIN = ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link")
 Arrays = dict[str, np.ndarray]
 
@@ -102,6 +103,13 @@ def _pack(fit: FitResult, arrays: Arrays, key: str) -> dict[str, Any]:
     default = fit.satterthwaite is not None and fit.settings.vcov == "model" and not fit.settings.weighted
     if default and fit.satterthwaite is not None:
         arrays[f"{key}/satterthwaite"] = fit.satterthwaite()
+    if fit.phi is not None:
+        arrays[f"{key}/phi"] = np.asarray(fit.phi)
+        out["general"] = {
+            "parameters": None if fit.family_parameters is None else _frame_out(fit.family_parameters),
+            "quadrature": None if fit.quadrature is None else {**fit.quadrature, "n_agq": list(fit.quadrature["n_agq"])},
+            "categories": list(fit.categories),
+        }
     if fit.small_df is not None:
         arrays[f"{key}/small_df"] = fit.small_df
     if fit.rows is not None:
@@ -140,6 +148,13 @@ def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
     if f"{key}/satterthwaite" in arrays:
         degrees = arrays[f"{key}/satterthwaite"]
         out["satterthwaite"] = lambda: degrees
+    if "general" in meta:
+        general = meta["general"]
+        out["phi"], out["categories"] = arrays[f"{key}/phi"], tuple(general["categories"])
+        if general["parameters"] is not None:
+            out["family_parameters"] = _frame_in(general["parameters"])
+        if general["quadrature"] is not None:
+            out["quadrature"] = {**general["quadrature"], "n_agq": tuple(general["quadrature"]["n_agq"])}
     if f"{key}/small_df" in arrays:
         out["small_df"] = arrays[f"{key}/small_df"]
     if "rows" in meta:
@@ -174,10 +189,16 @@ def _index_in(meta: dict[str, Any], arrays: Arrays, key: str) -> pd.Index:
 
 def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
     arrays[f"{key}/y"], arrays[f"{key}/marginal"] = rows.y, rows.marginal()
-    arrays[f"{key}/conditional"] = rows.conditional()
+    arrays[f"{key}/conditional"], arrays[f"{key}/eta_beta"] = rows.conditional(), rows.eta_beta
+    response = rows.response
+    if response is not None:
+        arrays[f"{key}/variance"], arrays[f"{key}/constant"] = rows.random_variance(), response.constant
+        for number, column in enumerate(response.extra):
+            arrays[f"{key}/extra{number}"] = column
     levels = []
     for number, modes in enumerate(rows.modes()):
         arrays[f"{key}/b{number}"], arrays[f"{key}/b_se{number}"] = modes.b, modes.se
+        arrays[f"{key}/Psi{number}"] = modes.Psi
         levels.append({"group": modes.group, "factors": modes.factors, "labels": modes.labels, "terms": modes.terms})
     print_ = rows.blueprint
     return {
@@ -190,6 +211,7 @@ def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
         "centrings": [dataclasses.asdict(plan) for plan in print_.centrings],
         "means": {name: _mean_out(value) for name, value in print_.means.values.items()},
         "pv": print_.pv,
+        "response": None if response is None else [len(response.extra), list(response.categories)],
     }
 
 
@@ -202,6 +224,7 @@ def _rows_in(meta: dict[str, Any], arrays: Arrays, key: str) -> SavedRows:
             tuple(one["terms"]),
             arrays[f"{key}/b{n}"],
             arrays[f"{key}/b_se{n}"],
+            arrays[f"{key}/Psi{n}"],
         )
         for n, one in enumerate(meta["levels"])
     ]
@@ -215,7 +238,14 @@ def _rows_in(meta: dict[str, Any], arrays: Arrays, key: str) -> SavedRows:
         Means({name: _mean_in(value) for name, value in meta["means"].items()}),
         meta["pv"],
     )
-    return SavedRows(modes, arrays[f"{key}/y"], arrays[f"{key}/marginal"], arrays[f"{key}/conditional"], blueprint)
+    y, marginal, conditional = (arrays[f"{key}/{name}"] for name in ("y", "marginal", "conditional"))
+    response = None
+    if meta["response"] is not None:
+        n_extra, categories = meta["response"]
+        extra = tuple(arrays[f"{key}/extra{number}"] for number in range(n_extra))
+        response = Response(y, extra, arrays[f"{key}/constant"], tuple(categories))
+    variance = arrays.get(f"{key}/variance")
+    return SavedRows(modes, y, marginal, conditional, blueprint, arrays[f"{key}/eta_beta"], response, variance)
 
 
 def _mean_out(value: Any) -> Any:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import gzip
 import re
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.errors import DataError, OptionError, PmwmixError, missing_columns, some
+from pmwmix.parts import TablePart
+from pmwmix.readers.files import read_columns
+from pmwmix.readers.formats import contents
 
 Array = np.ndarray
-READERS = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
-UNREADABLE = (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError, EOFError, csv.Error, zlib.error)
 EXACT = 2**53  # largest whole number up to which float64 holds every one
 
 
@@ -29,7 +27,7 @@ class Table:
     Parameters
     ----------
     data : pandas, polars or pyarrow table, or path
-        Paths end in .csv, .csv.gz or .parquet.
+        Paths end in .csv, .csv.gz, .parquet, .sav, .zsav, .dta or .sas7bdat.
 
     Raises
     ------
@@ -41,13 +39,13 @@ class Table:
         self._path = Path(data) if isinstance(data, str | Path) else None
         self._frame: Any = None if self._path is not None else _native(data)
         self.n_rows = 0
-        names = _path_columns(self._path) if self._path is not None else getattr(self._frame, "columns", ())
+        names = contents(self._path).names if self._path is not None else getattr(self._frame, "columns", ())
         self.names = _unique(names)
 
     @property
     def index(self) -> pd.Index:
         """Row labels: the caller's own for pandas, else 0, 1, ..., n - 1."""
-        if isinstance(self._frame, pd.DataFrame):
+        if isinstance(self._frame, pd.DataFrame | TablePart):
             return self._frame.index
         return pd.RangeIndex(self.n_rows)
 
@@ -57,16 +55,21 @@ class Table:
         if missing:
             raise missing_columns(missing, self.names, role)
         wanted = list(dict.fromkeys(needed))
-        frame = _read(self._path, wanted) if self._path is not None else self._frame
+        frame = self._whole(wanted)
         self.n_rows = len(frame)
         if self.n_rows == 0:
             raise DataError("The table has no rows. Every column is empty. Check the file or the filter.")
         own = {str(name): name for name in frame.columns}
         return {name: plain(_series(frame, own[name]), name) for name in wanted}
 
+    def _whole(self, wanted: Sequence[str]) -> Any:
+        if self._path is not None:
+            return read_columns(self._path, wanted)
+        return self._frame.fetch(wanted) if isinstance(self._frame, TablePart) else self._frame
+
 
 def _native(data: Any) -> Any:
-    if isinstance(data, pd.DataFrame):
+    if isinstance(data, pd.DataFrame | TablePart):
         _unique(data.columns)
         return data
     try:
@@ -80,7 +83,7 @@ def _native(data: Any) -> Any:
     except TypeError as error:
         raise DataError(
             f"This kind of data cannot be read. Got {type(data).__module__}.{type(data).__qualname__}. "
-            f"Pass a pandas, polars or pyarrow table, or a path to .csv, .csv.gz or .parquet."
+            f"Pass a pandas, polars or pyarrow table, or a path to .csv, .csv.gz, .parquet, .sav, .dta or .sas7bdat."
         ) from error
     return frame
 
@@ -92,59 +95,6 @@ def _unique(columns: Iterable[object]) -> list[str]:
     if twice:
         raise DataError(f"Column names must differ. Repeated: {some(twice)}. Rename or drop the copies.")
     return names
-
-
-def _kind(path: Path) -> str:
-    kind = next((kind for ending, kind in READERS.items() if path.name.lower().endswith(ending)), None)
-    if kind is None:
-        raise DataError(
-            f"Files of this kind cannot be read. Got {path.name!r}. Use one of {', '.join(READERS)}, or read the file "
-            f"yourself and pass the table."
-        )
-    if not path.exists():
-        raise DataError(f"There is no such file. Looked for {str(path)!r}. Check the path.")
-    return kind
-
-
-def _path_columns(path: Path) -> list[str]:
-    kind = _kind(path)
-    try:
-        if kind == "csv":
-            opened = gzip.open if path.name.lower().endswith(".gz") else open
-            with opened(path, "rt", encoding="utf-8-sig", newline="") as file:  # pandas would rename copies: "y", "y.1"
-                names: list[str] = next((row for row in csv.reader(file) if row), [])
-        else:
-            import pyarrow.parquet
-
-            names = list(pyarrow.parquet.read_schema(path).names)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    if not names:
-        raise DataError(f"The file has no columns. {path.name!r} is empty. Check the path.")
-    if kind == "csv" and (any("\0" in name for name in names) or (len(names) == 1 and re.search("[;\t]", names[0]))):
-        raise DataError(
-            f"The file is not separated by commas. The first line of {path.name!r} is {names[0][:60]!r}. "
-            f"Read it yourself, with its separator, and pass the table."
-        )
-    return _unique([name for name in names if name])
-
-
-def _read(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    try:
-        if _kind(path) == "csv":  # only empty fields and NA are missing: a category called "None" stays a category
-            return pd.read_csv(
-                path, usecols=list(wanted), low_memory=False, keep_default_na=False, na_values=["", "NA"]
-            )
-        return pd.read_parquet(path, columns=list(wanted))
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: BaseException) -> DataError:
-    advice = "Check that it is what its ending claims and that it is complete"
-    if isinstance(error, UnicodeDecodeError):
-        advice = "Save it as UTF-8, or read it yourself with its encoding and pass the table"
-    return DataError(f"The file cannot be read. {path.name!r} says: {str(error).strip().rstrip('.')}. {advice}.")
 
 
 def _series(frame: Any, name: Any) -> pd.Series:

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 ORDER = """
-    errors _registry guard formula design replicate_types surveys weights scaling table hierarchy centre matrices
+    errors _registry guard formula design replicate_types surveys weights scaling table hierarchy centre outcome matrices
     rows weighing clusters lookup countries surveyunits fillin frame wrongweights
-    links families simulate likelihood optimise variance rubin estimate replicates
-    reweight refits kenward profile predict settings tables effects components explained margins report store
+    links families simulate likelihood optimise variance rubin estimate generalised replicates
+    reweight refits kenward profile predict responses settings tables effects components explained margins report store
     results poolable assemble reduce lrtest diagnostics informative sample plots api cli __main__
 """.split()
 ROOT = Path(__file__).parents[1] / "pmwmix"
@@ -21,7 +21,7 @@ FENCES = {
     "formulaic": {"guard", "formula", "matrices", "predict", "store"},
     "pandas": {
         *("design", "table", "hierarchy", "centre", "matrices", "rows", "weighing", "clusters", "frame", "simulate"),
-        *("predict", "tables", "report", "store", "results", "assemble", "lrtest", "effects"),
+        *("predict", "responses", "tables", "report", "store", "results", "assemble", "lrtest", "effects"),
         *("surveys", "lookup", "countries", "surveyunits", "fillin"),
         *("margins", "diagnostics", "replicates", "explained", "informative", "kenward", "components"),
     },

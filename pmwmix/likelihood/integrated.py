@@ -224,6 +224,16 @@ class IntegratedObjective:
             out.append(np.concatenate(parts, axis=1))
         return out
 
+    def curvature(self, point: IntegratedPoint) -> Array:
+        """Curvature of the rows between random columns at the modes, lower triangle, (Q (Q + 1) / 2, G_1)."""
+        beta, theta, phi = self._split(point.theta)
+
+        def one(number: int) -> Array:
+            out = self.mode_step(beta, [theta, phi, *point.modes[number], *self._data(point.outcome)[number]])
+            return np.asarray(out["zz"])[:, : self.chunks[number].n_units[0]]
+
+        return np.concatenate(self._each(one), axis=1)
+
     def _each(self, one: Any) -> list[Any]:
         numbers = range(len(self.chunks))
         if len(self.chunks) == 1 or self.engine not in ("jax",):

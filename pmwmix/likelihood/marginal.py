@@ -322,7 +322,8 @@ def mode_graph(structure: MarginalStructure) -> Graph:
     -------
     Graph
         Inputs: `Symbols.flat`. Outputs: ``J`` (G_L,), the joint log-density of rows and effects at ``modes``; ``step0``,
-        ... (q_l, G_l), the Newton step; ``rise`` (G_L,), the derivative of J along it.
+        ... (q_l, G_l), the Newton step; ``rise`` (G_L,), the derivative of J along it; ``zz`` (Q (Q + 1) / 2, G_1), the
+        curvature of the rows between random columns, lower triangle row by row.
     """
     s = Symbols.of(structure)
     model = s.model(structure, *copies(s))
@@ -347,7 +348,9 @@ def mode_graph(structure: MarginalStructure) -> Graph:
         rise = part if rise is None else rise + part
         if level < structure.n_levels - 1:
             inner, rise = tree.lift(inner, level), tree.lift(rise, level)
-    outputs = {"J": inner, "rise": rise}
+    Q = len(structure.ones)
+    zz = [curvature.rows[i][j] for i in range(Q) for j in range(i + 1)]
+    outputs = {"J": inner, "rise": rise, "zz": pt.stack(zz)}
     outputs |= {f"step{level}": pt.stack(column) for level, column in enumerate(step)}
     return Graph(s.flat(), outputs)
 

@@ -86,8 +86,31 @@ def conditional_modes(
         Bottom-up, like the levels.
     """
     zr = blocks.zy[k] - np.einsum("apg,p->ag", blocks.zx, beta)
-    levels = whiten_units(blocks, layout, theta, zr[:, None, :])
-    Lambdas = layout.unpack(theta)
+    return _walk_down(blocks, whiten_units(blocks, layout, theta, zr[:, None, :]), layout.unpack(theta), sigma)
+
+
+def conditional_covariances(blocks: Blocks, layout: ThetaLayout, theta: Array) -> list[Array]:
+    """Compute the conditional covariance of b at every level from the curvature of the rows alone.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        ``zz`` holds Z'WZ with W the weighted curvature of each row's log-density (theory, eq. 44); of the rest only
+        the tree counts.
+    layout : ThetaLayout
+    theta : ndarray, shape (n_theta,)
+
+    Returns
+    -------
+    list of ndarray, each (G_l, q_l, q_l)
+    """
+    zero = np.zeros((sum(layout.q), 1, blocks.n_units[0]))
+    levels = whiten_units(blocks, layout, theta, zero)
+    return [V for _, V in _walk_down(blocks, levels, layout.unpack(theta), 1.0)]
+
+
+def _walk_down(blocks: Blocks, levels: list[Whitened], Lambdas: list[Array], sigma: float) -> list[tuple[Array, Array]]:
+    """From the top level down, each level given the ones above."""
     out: list[tuple[Array, Array]] = []
     above_b: Array = np.zeros((0, blocks.n_units[-1]))  # modes of the levels above, per unit of this level
     above_V: Array = np.zeros((blocks.n_units[-1], 0, 0))

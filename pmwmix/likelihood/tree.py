@@ -91,11 +91,14 @@ class Curvature:
         Of M = I + Lambda'C Lambda per level, C the curvature left over by the levels below.
     cross : list of list of columns
         Per level and random column of any level above: Lambda'C between the level's effects and that column.
+    rows : nested list, Q x Q
+        Curvature of the rows between random columns per lowest unit.
     """
 
     Lambda: list[Matrix]
     factors: list[Factor]
     cross: list[list[Column]]
+    rows: Matrix
 
 
 def factor_tree(tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, floor: float) -> Curvature:
@@ -115,7 +118,7 @@ def factor_tree(tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, f
     -------
     Curvature
     """
-    factors, cross = [], []
+    factors, cross, rows = [], [], C
     for level, size in enumerate(q):
         L = Lambda[level]
         found = factorise(inner(L, [row[:size] for row in C[:size]]), floor)
@@ -130,7 +133,7 @@ def factor_tree(tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, f
                 for i in range(n)
             ]
             C = [[C[max(i, j)][min(i, j)] for j in range(n)] for i in range(n)]
-    return Curvature(Lambda, factors, cross)
+    return Curvature(Lambda, factors, cross, rows)
 
 
 def _minus(block: Any, left: Column, right: Column) -> Any:

@@ -1,0 +1,410 @@
+"""The same model in many groups, such as countries: one fit each, failures collected, averages over groups."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtr, stdtrit
+
+from pmwmix.api import fit
+from pmwmix.errors import (
+    DataError,
+    MissingColumnsError,
+    NotSupportedError,
+    OptionError,
+    PmwmixWarning,
+    missing_columns,
+    near,
+    some,
+)
+from pmwmix.parts import TablePart, sorted_parts
+from pmwmix.progress import bar
+from pmwmix.readers.columns import find, id_names
+from pmwmix.results import FitResult
+from pmwmix.surveys import SURVEYS
+from pmwmix.table import Table
+from pmwmix.tables import Section, Summary, coefficient_table, decimals_for, fixed
+
+Array = np.ndarray
+OF_THE_CALL = (OptionError, MissingColumnsError, NotSupportedError)  # the same in every group: raised at once
+PARTS = ("fixed", "varcorr")
+
+
+class GroupFits(Mapping[Any, FitResult]):
+    """Fits by group: ``fits["AUT"]`` is a `FitResult`; groups that failed stand in `failures`.
+
+    Parameters
+    ----------
+    by : str
+        Column of the groups.
+    formula : str
+    fits : dict
+        Group to fit, in the order of the groups.
+    failures : DataFrame
+        ``group, error, message``: groups without a fit.
+    """
+
+    def __init__(self, by: str, formula: str, fits: Mapping[Any, FitResult], failures: pd.DataFrame) -> None:
+        self.by, self.formula, self.failures = by, formula, failures
+        self._fits = dict(fits)
+
+    def __getitem__(self, group: Any) -> FitResult:
+        if group in self._fits:
+            return self._fits[group]
+        failed = self.failures[self.failures["group"] == group]
+        if len(failed):
+            raise DataError(f"Group {group!r} was not fitted. It failed with: {failed['message'].iloc[0]}")
+        names = [str(name) for name in self._fits]
+        raise MissingColumnsError(
+            f"There is no group {group!r}.{near(str(group), names)} Column {self.by!r} has {some(self._fits, 12)}."
+        )
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._fits
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._fits)
+
+    def __len__(self) -> int:
+        return len(self._fits)
+
+    # -- tables -------------------------------------------------------------------------------------------------
+
+    def tidy(self, ci_prob: float = 0.95, df: str | float | None = None) -> pd.DataFrame:
+        """List the fixed effects of all groups, one row per group and term, ready to plot.
+
+        Parameters
+        ----------
+        ci_prob : float
+        df : optional
+            As in ``FitResult.tidy``.
+
+        Returns
+        -------
+        DataFrame
+            Column of the groups, then those of ``FitResult.tidy``.
+        """
+        return self._long(lambda one: one.tidy(ci_prob, df))
+
+    def varcorr(self) -> pd.DataFrame:
+        """List the variance components of all groups: column of the groups, then ``grp, var1, var2, vcov, sdcor, se``."""
+        return self._long(lambda one: one.varcorr)
+
+    def glance(self) -> pd.DataFrame:
+        """Give one row per group: rows, units, intraclass correlation, log-likelihood, status.
+
+        Returns
+        -------
+        DataFrame
+            By group: ``nobs, n_<level>, icc`` (or ``icc_<level>``), ``loglik, converged, singular, status``.
+        """
+        rows = {}
+        for group, one in self.items():
+            units = {f"n_{name}": int(n) for name, n in one.n_groups.items()}
+            icc = one.icc
+            shares = {f"icc_{k}": v for k, v in icc.items()} if isinstance(icc, pd.Series) else {"icc": icc}
+            state = {"converged": one.converged, "singular": one.singular, "status": one.status}
+            rows[group] = {"nobs": one.nobs, **units, **shares, "loglik": one.loglik, **state}
+        out = pd.DataFrame.from_dict(rows, orient="index")
+        out.index.name = self.by
+        return out
+
+    def average(self, ci_prob: float = 0.95, of: str = "fixed") -> pd.DataFrame:
+        """Average over groups, internationally: mean over groups with equal weights.
+
+        Parameters
+        ----------
+        ci_prob : float
+        of : {"fixed", "varcorr"}
+            Coefficients, or variances and covariances.
+
+        Returns
+        -------
+        DataFrame
+            ``term`` (``grp, var1, var2`` for variance components), ``estimate, std_error, statistic, df, p_value,
+            ci_low, ci_high, n_groups`` (groups that have the term) and ``between_sd`` (standard deviation of the
+            groups' estimates).
+
+        Notes
+        -----
+        Groups are independent samples, so that the standard error is ``sqrt(sum(se**2)) / n``: the error of the mean
+        over *these* groups, which are not a sample of groups. Degrees of freedom are Satterthwaite's,
+        ``sum(se**2)**2 / sum(se**4 / df)``.
+        """
+        if of not in PARTS:
+            raise OptionError(f"Unknown part {of!r}.{near(str(of), PARTS)} Use of='fixed' or of='varcorr'.")
+        if of == "fixed":
+            long, keys = self.tidy(ci_prob), ["term"]
+        else:
+            long, keys = self.varcorr().rename(columns={"vcov": "estimate", "se": "std_error"}), ["grp", "var1", "var2"]
+            long["df"] = np.inf
+        rows = []
+        for key, part in long.groupby(keys, sort=False, dropna=False):
+            rows.append(dict(zip(keys, key, strict=True)) | _average(part, ci_prob))
+        return pd.DataFrame(rows)
+
+    def _long(self, table: Callable[[FitResult], pd.DataFrame]) -> pd.DataFrame:
+        parts = []
+        for group, one in self.items():
+            part = table(one).copy()
+            part.insert(0, self.by, [group] * len(part))
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    # -- face ---------------------------------------------------------------------------------------------------
+
+    def summary(self, ci_prob: float = 0.95) -> Summary:
+        """Give a readable account: average, coefficients by group, failures."""
+        n = len(self) + len(self.failures)
+        facts = [
+            ("Formula", self.formula),
+            ("Groups", f"{len(self)} of {n} fitted, by {self.by}"),
+            ("Rows", str(sum(one.nobs for one in self.values()))),
+        ]
+        average = self.average(ci_prob)
+        sections = [
+            Section("Average over groups", coefficient_table(average, ci_prob, "t")),
+            Section("Estimates (standard errors) by group", self._wide()),
+        ]
+        if len(self.failures):
+            shown = self.failures.set_index("group")[["error", "message"]]
+            shown.index = shown.index.map(str).rename(None)
+            sections.append(Section("Failures", shown))
+        notes = ["Averages weight groups equally; their standard errors treat groups as independent samples."]
+        few = average.loc[average["n_groups"] < len(self), "term"].tolist()
+        if few:
+            notes.append(f"Not in all groups, averaged over those that have them: {', '.join(few)}.")
+        stopped = [str(group) for group, one in self.items() if not one.converged]
+        if stopped:
+            notes.append(f"Not converged: {', '.join(stopped)}.")
+        singular = [str(group) for group, one in self.items() if one.singular]
+        if singular:
+            notes.append(f"On the boundary (a variance of zero, a correlation of one): {', '.join(singular)}.")
+        return Summary("One model per group", facts, sections, notes)
+
+    def _wide(self) -> pd.DataFrame:
+        long = self.tidy()
+        places = {term: decimals_for(list(part["std_error"])) for term, part in long.groupby("term")}
+        long["cell"] = [
+            f"{fixed(e, places[t])} ({fixed(s, places[t])})"
+            for t, e, s in zip(long["term"], long["estimate"], long["std_error"], strict=True)
+        ]
+        terms, groups = list(dict.fromkeys(long["term"])), list(self)
+        wide = long.pivot(index=self.by, columns="term", values="cell").reindex(index=groups, columns=terms).fillna("")
+        wide.index = pd.Index([str(group) for group in groups])
+        wide.columns.name = None
+        return wide
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+def _average(part: pd.DataFrame, ci_prob: float) -> dict[str, float]:
+    estimates, errors = part["estimate"].to_numpy(dtype=float), part["std_error"].to_numpy(dtype=float)
+    df, n = part["df"].to_numpy(dtype=float), len(part)
+    squares = errors**2
+    error = float(np.sqrt(squares.sum()) / n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below = float((squares**2 / df).sum())
+        degrees = float(squares.sum() ** 2 / below) if below > 0 else np.inf
+        estimate = float(estimates.mean())
+        statistic = float(np.float64(estimate) / error)
+    capped = min(degrees, 1e10)
+    half = float(stdtrit(capped, 0.5 + ci_prob / 2)) * error
+    return {
+        "estimate": estimate,
+        "std_error": error,
+        "statistic": statistic,
+        "df": degrees,
+        "p_value": float(2 * stdtr(capped, -abs(statistic))),
+        "ci_low": estimate - half,
+        "ci_high": estimate + half,
+        "n_groups": n,
+        "between_sd": float(estimates.std(ddof=1)) if n > 1 else np.nan,
+    }
+
+
+def fit_groups(
+    formula: str, data: Any, by: str = "CNT", executor: Any = None, *, progress: bool | None = None, **options: Any
+) -> GroupFits:
+    """Fit one model per group, such as one per country.
+
+    Parameters
+    ----------
+    formula : str
+        As in `fit`.
+    data : table or path
+        As in `fit`; read once and sorted by group once.
+    by : str
+        Column of the groups, or ``"country"`` with a survey preset.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Fits groups side by side: anything that has ``submit``.
+    progress : bool, optional
+        Bar over groups; default: in a terminal or notebook.
+    **options
+        All other arguments of `fit`: ``weights, pv, design, scaling, method``, ...
+
+    Returns
+    -------
+    GroupFits
+        A mapping from group to fit, with ``failures``, ``tidy()``, ``average()``, ``summary()``.
+
+    Raises
+    ------
+    PmwmixError
+        If the call itself is wrong, or no group can be fitted. What goes wrong in single groups is collected in
+        ``failures``.
+
+    Warns
+    -----
+    PmwmixWarning
+        If groups failed, or rows have no group.
+
+    Notes
+    -----
+    Groups are fitted from the largest down: the first compiles, the others of like size share compiled code. Threads
+    share it too, but Python lets one of them compute at a time; processes compute side by side and compile for
+    themselves.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = pd.DataFrame({"y": [1.0, 2, 4, 3, 5, 9] * 2, "g": list("aabbcc") * 2, "CNT": ["AUT"] * 6 + ["NZL"] * 6})
+    >>> fits = fit_groups("y ~ 1 + (1 | g)", rows, progress=False)
+    >>> fits.tidy()[["CNT", "term", "estimate"]]
+       CNT       term  estimate
+    0  AUT  Intercept       4.0
+    1  NZL  Intercept       4.0
+    """
+    if executor is not None and not hasattr(executor, "submit"):
+        raise OptionError(
+            f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, a Dask client or "
+            f"None."
+        )
+    _check_options(options)
+    table = Table(data)
+    column = _group_column(by, table.names, options.get("design"))
+    labels, parts = sorted_parts(table, column)
+    lost = table.n_rows - sum(len(part) for part in parts)
+    if not parts:
+        raise DataError(f"There is no group. Column {column!r} is missing in all {lost} rows. Check the column.")
+    if lost:
+        warnings.warn(
+            f"{lost} of {table.n_rows} rows belong to no group. Column {column!r} is missing there. They are left out.",
+            PmwmixWarning,
+            stacklevel=2,
+        )
+    subset = options.pop("subset", None)
+    tasks = [
+        (formula, part, {**options, "subset": _own_rows(subset, part, table.n_rows), "progress": False})
+        for part in parts
+    ]
+    done = _run(tasks, executor, progress)
+    return _collected(column, formula, labels, done)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    known = [name for name in inspect.signature(fit).parameters if name not in ("formula", "data", "executor")]
+    wrong = [name for name in options if name not in known]
+    if wrong:
+        raise OptionError(
+            f"fit_groups has no argument {wrong[0]!r}.{near(wrong[0], known)} Beside by= and executor= it takes those "
+            f"of fit: {', '.join(known)}."
+        )
+
+
+def _group_column(by: Any, names: Sequence[str], design: Any) -> str:
+    """Find the column of the groups: as named, in another case, or a kind of unit of the preset."""
+    if not isinstance(by, str):
+        raise OptionError(f"Groups are named by a column. Got by={by!r}. Write by='CNT'.")
+    found = find(by, names)
+    if found is None:
+        preset = SURVEYS[design] if isinstance(design, str) else design
+        kinds = id_names(preset).get(by.lower(), ())
+        found = next((one for name in kinds if (one := find(name, names)) is not None), None)
+    if found is None:
+        raise missing_columns([by], names, "groups, by=")
+    return found
+
+
+def _own_rows(subset: Any, part: TablePart, n: int) -> Any:
+    if subset is None or isinstance(subset, str):
+        return subset
+    values = np.asarray(subset)
+    if values.ndim != 1 or len(values) != n:
+        raise DataError(
+            f"A subset is true or false for every row of the table. It has {values.size} values for {n} rows. "
+            f"Pass for example subset=(data['sex'] == 'F')."
+        )
+    return values[part.rows]
+
+
+def _one(formula: str, data: Any, options: Mapping[str, Any]) -> FitResult | Exception:
+    """Fit one group; what goes wrong is handed back, so that the others go on."""
+    try:
+        return fit(formula, data, **options)
+    except Exception as error:
+        return error.with_traceback(None)
+
+
+def _run(tasks: Sequence[tuple[str, TablePart, dict[str, Any]]], executor: Any, progress: bool | None) -> list[Any]:
+    """Fit every group, from the largest down: the first here, to compile and to see what is wrong with the call."""
+    order = sorted(range(len(tasks)), key=lambda k: -len(tasks[k][1]))
+    done: dict[int, Any] = {}
+    with bar("Groups", len(tasks), progress) as tick:
+        first = _one(*tasks[order[0]])
+        if isinstance(first, OF_THE_CALL):
+            raise first
+        done[order[0]] = first
+        for k, result in zip(order[1:], _results([tasks[k] for k in order[1:]], executor), strict=True):
+            done[k] = result
+            if tick is not None:
+                tick(1)
+    return [done[k] for k in range(len(tasks))]
+
+
+def _results(tasks: Sequence[tuple[str, TablePart, dict[str, Any]]], executor: Any) -> Iterator[Any]:
+    if executor is None:
+        yield from (_one(*task) for task in tasks)
+        return
+    futures = [executor.submit(_one, *task) for task in tasks]
+    if hasattr(executor, "gather"):  # a Dask client
+        try:
+            yield from executor.gather(futures)
+            return
+        except Exception:  # a worker died: keep what the others have done
+            pass
+    for future in futures:
+        try:
+            yield future.result()
+        except Exception as error:
+            yield error
+
+
+def _collected(by: str, formula: str, labels: Sequence[Any], done: Sequence[Any]) -> GroupFits:
+    fits = {label: one for label, one in zip(labels, done, strict=True) if isinstance(one, FitResult)}
+    failed = [(label, one) for label, one in zip(labels, done, strict=True) if not isinstance(one, FitResult)]
+    rows = [(label, type(one).__name__, " ".join(str(one).split())) for label, one in failed]
+    failures = pd.DataFrame(rows, columns=["group", "error", "message"])
+    if not fits:
+        label, error = failed[0]
+        raise DataError(
+            f"No group could be fitted. All {len(failed)} groups of {by!r} failed, {label!r} with "
+            f"{type(error).__name__}: {error} Mend that first."
+        ) from error
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(labels)} groups could not be fitted. They are {some([k for k, _ in failed])}; the "
+            f"first says: {rows[0][2]} See .failures.",
+            PmwmixWarning,
+            stacklevel=3,
+        )
+    return GroupFits(by, " ".join(formula.split()), fits, failures)

@@ -1,0 +1,54 @@
+"""Progress bars: in a terminal or a notebook, or where they are asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pmwmix.errors import OptionError
+
+
+def in_notebook() -> bool:
+    """Whether this is a notebook that can show a moving bar."""
+    from importlib.util import find_spec
+
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
+
+
+def is_wanted(progress: bool | None) -> bool:
+    """Whether to show a bar; None is in a terminal or notebook.
+
+    Raises
+    ------
+    OptionError
+    """
+    if progress is not None and not isinstance(progress, bool):
+        raise OptionError(f"The argument progress is True, False or None. Got {progress!r}. Leave it out.")
+    return (sys.stderr.isatty() or in_notebook()) if progress is None else progress
+
+
+@contextmanager
+def bar(text: str, total: int, progress: bool | None) -> Iterator[Callable[[int], None] | None]:
+    """Give a function that moves a bar forward, or None where no bar is shown.
+
+    Parameters
+    ----------
+    text : str
+        What is going on.
+    total : int
+        Steps, such as bytes or fits.
+    progress : bool or None
+    """
+    if not is_wanted(progress) or total < 2:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    notebook = in_notebook()
+    console = Console(stderr=not notebook, force_jupyter=notebook)
+    with Progress(console=console, transient=True) as shown:
+        task = shown.add_task(text, total=total)
+        yield lambda steps: shown.advance(task, steps)
