@@ -114,7 +114,7 @@ def gk(w: Weights, parents: Weights) -> Weights:
 
 
 def size_lowest(w: Weights, parents: Weights) -> Weights:
-    """Scale to the cluster size at level one and leave the levels above as they are: Method A as used for PISA.
+    """Scale level one to the cluster size and leave the levels above: Method A as used for PISA (theory, eqs. 2, 4).
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ def test_sensitivity_ignores_the_unit_of_the_weights(weighted):
 def test_three_levels_have_no_gk():
     fit = pmwmix.fit("y ~ x + (1 | school/classroom)", nested(), weights=["t1", "t2", "w3"], scaling="none")
     table = sensitivity(fit)
-    assert set(table["variant"]) == {"unweighted", "top", "none", "size", "effective"}
+    assert set(table["variant"]) == {"unweighted", "top", "none", "size", "effective", "size-lowest"}
     size = pmwmix.fit("y ~ x + (1 | school/classroom)", nested(), weights=["t1", "t2", "w3"], scaling="size")
     rows = table[(table["variant"] == "size") & (table["part"] == "fixed")]
     close(rows["estimate"], size.coef, rtol=1e-7)

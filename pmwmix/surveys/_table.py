@@ -94,7 +94,7 @@ def markdown() -> str:
     """
     everything = table()
     parts = [
-        _rows(everything, ["study", "rows", "level_1", "class", "school", "scaling", "plausible_values"]),
+        _rows(everything, ["rows", "level_1", "class", "school", "scaling", "plausible_values"]),
         _rows(everything, ["variance", "strata", "psu", "ids"]),
         "\n".join(_sources()),
     ]
@@ -102,11 +102,14 @@ def markdown() -> str:
 
 
 def _rows(everything: pd.DataFrame, columns: list[str]) -> str:
+    """One row for all presets that agree in these columns."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, row in everything[columns].iterrows():
+        cells = tuple(str(cell).replace("|", "or").replace("*", " × ") for cell in row)
+        groups.setdefault(cells, []).append(f"`{name}`")
     head = ["preset", *(name.replace("_", " ") for name in columns)]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name, row in everything[columns].iterrows():
-        cells = [f"`{name}`", *(str(cell).replace("|", "or") for cell in row)]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {' | '.join((', '.join(names), *cells))} |" for cells, names in groups.items()]
     return "\n".join(lines)
 
 

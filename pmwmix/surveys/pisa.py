@@ -18,7 +18,7 @@ from pmwmix.surveys._base import KORETZ, NAMES, SCHEMES, register
 
 OECD = "OECD, PISA technical reports and codebooks of the cycle."
 SCH_SUM = "W_FSTUWT_SCH_SUM sums the weights of a school's students: it is no school weight."
-UNITS = "The variance units inside WVARSTRR ({}) are the schools, which serve as PSU here."
+UNITS = "EdSurvey takes {} inside WVARSTRR as PSU; here it is the school, the first sampling stage."
 
 
 def _cycle(year: int, outcome: str, subjects: str, school: str, **more: Any) -> None:
