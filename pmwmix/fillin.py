@@ -377,7 +377,7 @@ class _Filling:
         return out
 
     def units_said(self) -> str:
-        return ", ".join(f"{kind}: {column}" for kind, column in (self.design.ids or {}).items())
+        return ", ".join(f"{kind}: {said.replace('|', ' or ')}" for kind, said in (self.design.ids or {}).items())
 
     def needed(self, said: str, kind: str, level: str) -> str:
         """Column of a weight that the model cannot do without."""
@@ -417,8 +417,12 @@ class _Filling:
 
     def fill_scaling(self, parsed: ModelFormula) -> None:
         """Keep the study's scaling at the lowest level where it says nothing of the levels above."""
+        if self.preset is None or not self.own("scaling"):
+            return
         levels = {tuple(sorted(term.factors)) for term in parsed.random}
-        if self.preset is not None and self.preset.lowest_only and self.own("scaling") and len(levels) > 1:
+        if not _weight_texts(self.design.weights):
+            self.change(scaling=None)
+        elif self.preset.lowest_only and len(levels) > 1:
             self.change(scaling="size-lowest")
 
     # -- variance ------------------------------------------------------------------------------------------------------

@@ -681,6 +681,14 @@ def test_right_weights_raise_no_warning():
         pmwmix.fit("PV1READ ~ x + (1 | CNTSCHID)", table, weights={"CNTSCHID": "W_SCHGRNRABWT"})
 
 
+def test_without_weights_and_without_groups():
+    table = pisa_table().assign(WVARSTRR=sample()["zone"])
+    unweighted = pmwmix.fit(READ, table, design="pisa-2018", weights=[None])
+    assert unweighted.settings.vcov == "model" and unweighted.settings.scaling == "none"
+    flat = pmwmix.fit("read ~ x", table, design="pisa-2018")
+    assert flat.settings.clusters == ("CNTSCHID", "WVARSTRR", 24, 6) and flat.settings.weights == (("obs", "W_FSTUWT"),)
+
+
 def test_a_group_that_is_no_unit_of_the_study_is_warned_of():
     table = pisa_table().rename(columns={"CNTSCHID": "id_school"})
     with pytest.warns(
