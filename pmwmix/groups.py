@@ -22,6 +22,7 @@ from pmwmix.errors import (
     near,
     some,
 )
+from pmwmix.likelihood.engine import choose_engine
 from pmwmix.parts import TablePart, sorted_parts
 from pmwmix.progress import bar
 from pmwmix.readers.columns import find, id_names
@@ -92,7 +93,7 @@ class GroupFits(Mapping[Any, FitResult]):
         return self._long(lambda one: one.tidy(ci_prob, df))
 
     def varcorr(self) -> pd.DataFrame:
-        """List the variance components of all groups: column of the groups, then ``grp, var1, var2, vcov, sdcor, se``."""
+        """List the variance components of all groups: column of the groups, then those of ``FitResult.varcorr``."""
         return self._long(lambda one: one.varcorr)
 
     def glance(self) -> pd.DataFrame:
@@ -284,11 +285,7 @@ def fit_groups(
     0  AUT  Intercept       4.0
     1  NZL  Intercept       4.0
     """
-    if executor is not None and not hasattr(executor, "submit"):
-        raise OptionError(
-            f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, a Dask client or "
-            f"None."
-        )
+    _check_executor(executor, options.get("engine"))
     _check_options(options)
     table = Table(data)
     column = _group_column(by, table.names, options.get("design"))
@@ -309,6 +306,24 @@ def fit_groups(
     ]
     done = _run(tasks, executor, progress)
     return _collected(column, formula, labels, done)
+
+
+def _check_executor(executor: Any, engine: str | None) -> None:
+    if executor is None:
+        return
+    if not hasattr(executor, "submit"):
+        raise OptionError(
+            f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, a Dask client or "
+            f"None."
+        )
+    context = getattr(executor, "_mp_context", None)
+    if context is None or context.get_start_method() != "fork" or getattr(executor, "_processes", None):
+        return
+    if choose_engine(engine) == "jax":
+        raise OptionError(
+            f"Forked processes would wait forever, because JAX runs threads. The {type(executor).__name__} forks. Make "
+            f"it with mp_context=multiprocessing.get_context('spawn'), and call it under if __name__ == '__main__'."
+        )
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -1,0 +1,56 @@
+"""Which reader serves which ending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pmwmix.errors import FileError
+from pmwmix.readers.columnar import COLUMNAR
+from pmwmix.readers.sas import SAS
+from pmwmix.readers.sav import SAV
+from pmwmix.readers.source import Contents, Format
+from pmwmix.readers.stata import STATA
+from pmwmix.readers.text import TEXT
+
+FORMATS = {
+    ".csv": TEXT, ".csv.gz": TEXT, ".parquet": COLUMNAR, ".pq": COLUMNAR,
+    ".sav": SAV, ".zsav": SAV, ".dta": STATA, ".sas7bdat": SAS,
+}  # fmt: skip
+
+
+def ending(path: Path) -> str | None:
+    """Give the known ending of a file name, or None."""
+    return next((end for end in FORMATS if path.name.lower().endswith(end)), None)
+
+
+def format_of(path: Path) -> Format:
+    """Give the reader of a file.
+
+    Raises
+    ------
+    FileError
+        If the ending is unknown or the file does not exist.
+    """
+    end = ending(path)
+    if end is None:
+        raise FileError(
+            f"Files of this kind cannot be read. Got {path.name!r}. Use one of {', '.join(FORMATS)}, or read the file "
+            f"yourself and pass the table."
+        )
+    if not path.exists():
+        raise FileError(f"There is no such file. Looked for {str(path)!r}. Check the path.")
+    return FORMATS[end]
+
+
+def contents(path: Path) -> Contents:
+    """Read what a file holds, without its data.
+
+    Raises
+    ------
+    FileError
+        Also if it holds no column.
+    """
+    found = format_of(path).contents(path)
+    if not found.names:
+        raise FileError(f"The file has no columns. {path.name!r} is empty. Check the path.")
+    return found
