@@ -54,7 +54,10 @@ def range_of(link, n=25, most=30.0):
 
 @functools.cache
 def compiled(family, link, engine="jax"):
-    """Value, four derivatives with respect to eta (two without JAX), gradient and Hessian of the sum in phi, mixed."""
+    """Value, four derivatives in eta (two without JAX), gradient and Hessian of the sum in phi, mixed derivative.
+
+    The last two take long to compile with JAX: there they are left out but for each family's first link.
+    """
     specialops.register_jax()
     f = FAMILIES[family]
     y, eta, phi, w = pt.dvector("y"), pt.dvector("eta"), pt.dvector("phi"), pt.dvector("w")
@@ -67,9 +70,10 @@ def compiled(family, link, engine="jax"):
     orders = [value]
     for _ in range(4 if engine == "jax" else 2):
         orders.append(slope(orders[-1], eta))
-    gradient = slope(w * value, phi)
-    second = [slope(gradient[i], phi) for i in range(len(phis(family)[0]))]
-    outputs = [*orders, gradient, pt.stack(second) if second else phi, slope(w * orders[2], phi)]
+    outputs = [*orders, slope(w * value, phi)]
+    if engine == "python" or link == f.links[0]:
+        second = [slope(outputs[-1][i], phi) for i in range(len(phis(family)[0]))]
+        outputs += [pt.stack(second) if second else phi, slope(w * orders[2], phi)]
     inputs = [w, y, *extra, eta, phi]
     run = pytensor.function(inputs, outputs, mode=ENGINES[engine](), on_unused_input="ignore", trust_input=True)
 
@@ -82,8 +86,8 @@ def compiled(family, link, engine="jax"):
             inside = (np.arange(start, start + BLOCK) < n).astype(float)
             found.append([np.asarray(a) for a in run(inside, *block, np.asarray(phi, float))])
         d = np.array([np.concatenate(parts)[:n] for parts in list(zip(*found, strict=True))[: len(orders)]])
-        gradient, hessian, mixed = (sum(parts) for parts in list(zip(*found, strict=True))[len(orders) :])
-        return SimpleNamespace(d=d, gradient=gradient, hessian=hessian, mixed=mixed)
+        sums = [sum(parts) for parts in list(zip(*found, strict=True))[len(orders) :]]
+        return SimpleNamespace(d=d, **dict(zip(("gradient", "hessian", "mixed"), sums, strict=False)))
 
     return call
 
@@ -265,7 +269,7 @@ def test_derivatives_in_eta(pair):
         at = {k: run(response, eta + k * h, phi).d for k in (-2, -1, 1, 2)}
         numeric = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
         for order in range(1, 5):
-            allowed = 1e-6 * np.abs(exact[order]) + 1e-10 + 1e-9 * np.abs(exact[order - 1])  # the last for round-off
+            allowed = 1e-6 * np.abs(exact[order]) + 2e-9 + 1e-9 * np.abs(exact[order - 1])  # the last for round-off
             worst = np.argmax(np.abs(exact[order] - numeric[order - 1]) / allowed)
             close(exact[order][worst], numeric[order - 1][worst], atol=allowed[worst])
 
@@ -274,7 +278,7 @@ def test_derivatives_in_eta(pair):
 def test_derivatives_in_phi(pair):
     family, link = pair
     response, eta = rows(some_values(family), range_of(link, 9, 5.0))
-    run = compiled(family, link)
+    run = compiled(family, link, "python")
     for phi in phis(family):
         exact = run(response, eta, phi)
         for i in range(len(phi)):
@@ -293,7 +297,8 @@ def test_engines_agree(pair):
     for phi in phis(family):
         jax, python = compiled(family, link)(response, eta, phi), compiled(family, link, "python")(response, eta, phi)
         close(python.d, jax.d[:3], 1e-9, 1e-11)
-        close(python.hessian, jax.hessian, 1e-9, 1e-9)
+        for name in vars(jax).keys() - {"d"}:
+            close(getattr(python, name), getattr(jax, name), 1e-9, 1e-9)
 
 
 # -- numpy side --------------------------------------------------------------------------------------------------------

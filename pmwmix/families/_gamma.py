@@ -9,8 +9,8 @@ import pytensor.tensor as pt
 
 from pmwmix.links._curves import Curve, Symbolic
 
-SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)  # of 1/z, 1/z³, ...
-SHIFT = 10  # the series is exact to 17 digits from here on
+SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156, -3617 / 122400)  # of 1/z, 1/z³, ...
+SHIFT = 7  # the series is exact to 17 digits from here on
 
 
 def _series(z: Any, order: int) -> Any:

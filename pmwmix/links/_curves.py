@@ -80,6 +80,8 @@ class BoundedExp(Curve):
 class Softplus(Curve):
     """Log (1 + exp(x)); its derivative is the logistic distribution function."""
 
+    highest = 5
+
     def formula(self, xp: Any, special: Any, x: Any) -> Any:
         e = xp.exp(-xp.abs(x))
         if self.order == 0:
@@ -90,7 +92,10 @@ class Softplus(Curve):
         density = e * larger * larger
         if self.order == 2:
             return density
-        return density * (xp.sign(x) * (e - 1.0) * larger if self.order == 3 else 1.0 - 6.0 * density)
+        if self.order == 4:
+            return density * (1.0 - 6.0 * density)
+        third = density * xp.sign(x) * (e - 1.0) * larger
+        return third if self.order == 3 else third * (1.0 - 12.0 * density)
 
 
 class LogOneMinusExp(Curve):
@@ -243,6 +248,7 @@ bounded_exp: Symbolic = BoundedExp()
 bounded_log: Symbolic = BoundedLog()
 bounded_reciprocal: Symbolic = BoundedReciprocal()
 softplus: Symbolic = Softplus()
+logistic: Symbolic = Softplus(1)
 log_one_minus_exp: Symbolic = LogOneMinusExp()
 log_normal_cdf: Symbolic = LogNormalCdf()
 log_cauchy_cdf: Symbolic = LogCauchyCdf()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
 from scipy import special
 
 from pmwmix.links._base import LINKS, Array, ProbabilityLink
-from pmwmix.links._curves import log_one_minus_exp, softplus
+from pmwmix.links._curves import log_one_minus_exp, logistic, softplus
 
 
 class Logit(ProbabilityLink):
@@ -20,7 +19,7 @@ class Logit(ProbabilityLink):
 
     def mean_graph(self, eta: Any) -> Any:
         """Probability, symbolic."""
-        return pt.sigmoid(eta)
+        return logistic(eta)
 
     def log_cdf(self, eta: Any) -> Any:
         """Log F, symbolic."""
