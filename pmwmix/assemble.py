@@ -128,7 +128,7 @@ def weight_table(frame: ModelFrame) -> pd.DataFrame:
 
 def single(
     frame: ModelFrame,
-    problem: Problem | GeneralProblem,
+    problem: Any,
     k: int,
     fit: Estimate,
     settings: Settings,
@@ -242,8 +242,8 @@ def fit_frame(
     if scheme is None and wanted:  # a level or the weights changed since the replicates were made
         settings = replace(settings, vcov="robust", replicates=None)
     how = settings.vcov if scheme is None else "model"
-    estimates: Sequence[Estimate]
-    places: Sequence[tuple[Any, int]]
+    estimates: list[Any]
+    places: list[Any]
     if frame.linear:
         estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
     else:

@@ -72,7 +72,7 @@ class Estimate:
     converged: bool
     singular: bool
     n_steps: int
-    point: Point
+    point: Any
     transform: Transform
     small_df: Array | None = None
 
@@ -290,7 +290,7 @@ def boundary_parameters(layout: ThetaLayout, theta: Array) -> Array:
     return out
 
 
-def flat_directions(point: Point, boundary: Array) -> Array:
+def flat_directions(point: Any, boundary: Array) -> Array:
     """Orthonormal directions (n_theta, m) in which the profiled likelihood does not curve: not identified."""
     free = np.flatnonzero(~boundary)
     out = np.zeros((len(boundary), 0))

@@ -345,7 +345,11 @@ def _check_size(frame: ModelFrame, distribution: Distribution) -> None:
                 f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. "
                 f"Check the column and the filter."
             )
-    right = [*frame.formula.fixed_variables, *frame.formula.offset_variables, *(v for term in frame.formula.random for v in term.variables)]
+    right = [
+        *frame.formula.fixed_variables,
+        *frame.formula.offset_variables,
+        *(v for term in frame.formula.random for v in term.variables),
+    ]
     if frame.formula.response in right:
         raise DataError(
             f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."

@@ -13,87 +13,26 @@ import numpy as np
 import scipy.linalg
 
 from pmwmix.clusters import Clusters
-from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.errors import NotSupportedError
 from pmwmix.estimate import (
-    COLLINEAR_TOL,
     Estimate,
     boundary_parameters,
     flat_directions,
     layout_of,
-    moving_basis,
 )
-from pmwmix.families import FAMILIES, Family
-from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.frame import ModelFrame
+from pmwmix.generalproblem import GeneralProblem, make_general, node_numbers, raw_map, with_nodes
 from pmwmix.likelihood.crossproducts import Blocks
-from pmwmix.likelihood.integrated import IntegratedObjective, IntegratedPoint, RowArrays
+from pmwmix.likelihood.integrated import IntegratedPoint
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.marginal import MarginalStructure
 from pmwmix.likelihood.modes import conditional_covariances
-from pmwmix.likelihood.smallmat import UNROLL
-from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
-from pmwmix.likelihood.tiles import cut
-from pmwmix.links import LINKS, Link
 from pmwmix.optimise import FAR, Status, minimise
-from pmwmix.outcome import Response
 from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
 
 Array = np.ndarray
-CELLS = 400_000  # rows x nodes x parameters that are held at once for one intermediate of the Hessian
-MIN_ROWS, MAX_ROWS = 512, 16_384  # per chunk
 LADDER = (3, 5, 7, 11, 15, 21, 31)  # numbers of nodes that the automatic choice goes through
 STILL = 0.1  # of a standard error: estimates that move less from one rung to the next have settled
 SEPARATED = 20.0  # standard error of a standardised coefficient that no data with both outcomes everywhere gives
-
-
-@dataclass(frozen=True)
-class GeneralProblem:
-    """One set of predictors, ready to be fitted for each of its outcomes.
-
-    Parameters
-    ----------
-    layout : ThetaLayout
-    structure : MarginalStructure
-    objective : IntegratedObjective
-    transform : Transform
-        Between the standardised and the raw scale; the fixed columns of ``kept``, the intercept included.
-    kept : ndarray of int
-        Fixed columns in the model; without the intercept where thresholds stand in for it.
-    dropped : tuple of str
-    top_scale : float
-    responses : list of Response
-    constants : list of float
-        Weighted sum of what the log-densities do not depend on, at the scale of the weights used.
-    names : tuple of str
-        Of the kept fixed columns.
-    n_total : float
-        Weighted number of rows.
-    tree : (tuple of ndarray, tuple of ndarray)
-        Parents and weights of the units, bottom-up.
-    """
-
-    layout: ThetaLayout
-    structure: MarginalStructure
-    objective: IntegratedObjective
-    transform: Transform
-    kept: Array
-    dropped: tuple[str, ...]
-    top_scale: float
-    responses: list[Response]
-    constants: list[float]
-    names: tuple[str, ...]
-    n_total: float
-    tree: tuple[tuple[Array, ...], tuple[Array, ...]]
-    reml: bool = False
-
-    @property
-    def family(self) -> Family:
-        """The distribution."""
-        return FAMILIES[self.structure.family]
-
-    @property
-    def link(self) -> Link:
-        """The link function."""
-        return LINKS[self.structure.link]
 
 
 @dataclass(frozen=True)
@@ -128,130 +67,6 @@ class GeneralEstimate(Estimate):
     n_agq: tuple[int, ...] = ()
     moved: float = float("nan")
     modes: Any = None  # list of (b, se), see `modes_of`
-
-
-def node_numbers(n_agq: Any, layout: ThetaLayout, names: Sequence[str]) -> tuple[int, ...] | None:
-    """Check the numbers of nodes against the levels; None asks for the automatic choice.
-
-    Raises
-    ------
-    OptionError, NotSupportedError
-    """
-    if n_agq is None:
-        return None
-    many = tuple(n_agq) if isinstance(n_agq, tuple | list) else (n_agq,) * len(layout.q)
-    if len(many) != len(layout.q):
-        raise OptionError(
-            f"There is one number of nodes per level. Got n_agq={n_agq!r} for {len(layout.q)} levels "
-            f"({', '.join(names)}). Give as many numbers, lowest level first, or a single one."
-        )
-    for n, q, name in zip(many, layout.q, names, strict=True):
-        if n > 1 and q > UNROLL:
-            raise NotSupportedError(
-                f"Several nodes per dimension are there for up to {UNROLL} random effects per group. Level {name!r} has "
-                f"{q}, which would take {n}^{q} nodes. Use n_agq=1 (Laplace) there."
-            )
-        if n**q > 100_000:
-            raise OptionError(
-                f"So many nodes do not fit into memory. Level {name!r} with {q} random effects has {n}^{q} of them. "
-                f"Use fewer."
-            )
-    return many
-
-
-def make_general(
-    frame: ModelFrame, design: DesignColumns, engine: str, n_agq: tuple[int, ...], chunk_cells: int | None = None
-) -> GeneralProblem:
-    """Standardise, drop collinear columns, cut the rows into chunks and set up the objective."""
-    hierarchy = frame.hierarchy
-    family = FAMILIES[frame.family]
-    random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
-    names = list(design.x.names)
-    columns, transforms = standardise(design.x.columns, names, random, [np.zeros(frame.n)])
-    top_scale = float(frame.w[-1].mean())
-    w_levels = (*frame.w[1:-1], frame.w[-1] / top_scale)
-    total = _cumulated(frame.w[0], w_levels, hierarchy.row_parents)
-    standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
-    X = [standard[int(j)] for j in columns.x]
-    kept = independent([x if x is not None else np.ones(frame.n) for x in X], total)
-    dropped = tuple(name for j, name in enumerate(names) if j not in set(kept.tolist()))
-    transform = _subset(transforms[0], kept)
-    in_model = kept if family.has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
-    layout = layout_of(frame)
-    response = design.responses[0]
-    structure = MarginalStructure(
-        layout=layout,
-        p=len(in_model),
-        family=frame.family,
-        link=frame.link,
-        n_phi=family.n_phi(response),
-        ones=tuple(name == "Intercept" for term in random for name in term.names),
-        adaptive=tuple(n > 1 for n in n_agq),
-    )
-    rows = RowArrays(
-        [X[j] for j in in_model],
-        [standard[int(j)] for j in columns.z],
-        np.zeros(frame.n) if design.offset is None else design.offset,
-        frame.w[0],
-        design.y,
-        [one.extra for one in design.responses],
-    )
-    size = structure.p + layout.n_theta + structure.n_phi
-    nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
-    per_chunk = int(np.clip((chunk_cells or CELLS) // (nodes * size), MIN_ROWS, MAX_ROWS))
-    chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, w_levels, per_chunk)
-    return GeneralProblem(
-        layout=layout,
-        structure=structure,
-        objective=IntegratedObjective(structure, chunks, rows, n_agq, engine),
-        transform=transform,
-        kept=in_model,
-        dropped=dropped,
-        top_scale=top_scale,
-        responses=design.responses,
-        constants=[float(total @ one.constant) for one in design.responses],
-        names=tuple(names[j] for j in in_model),
-        n_total=float(total.sum()),
-        tree=(hierarchy.parents, w_levels),
-    )
-
-
-def _standard(columns: Any, j: int) -> Array:
-    scaler = columns.scaler
-    return np.ascontiguousarray((columns.values[j] - scaler.shift[j]) / scaler.scale[j])
-
-
-def _cumulated(w_rows: Array, w_levels: Sequence[Array], parents: Sequence[Array]) -> Array:
-    """Weight of every row in the whole likelihood: the product over the levels."""
-    out, index = np.array(w_rows, dtype=float), np.arange(len(w_rows))
-    for parent, w in zip(parents, w_levels, strict=True):
-        index = parent[index]
-        out = out * w[index]
-    return out
-
-
-def independent(X: Sequence[Array], w: Array) -> Array:
-    """Positions of the columns that are not linear combinations of the ones before them."""
-    p = len(X)
-    S = np.array([[float(np.dot(w * X[i], X[j])) if j <= i else 0.0 for j in range(p)] for i in range(p)])
-    S = S + np.tril(S, -1).T
-    size = np.sqrt(np.maximum(np.diag(S), 1e-300))
-    S = S / np.outer(size, size)
-    kept: list[int] = []
-    L = np.zeros_like(S)
-    for j in range(p):
-        row = scipy.linalg.solve_triangular(L[: len(kept), : len(kept)], S[kept, j], lower=True) if kept else np.zeros(0)
-        left = S[j, j] - row @ row
-        if left > COLLINEAR_TOL:
-            L[len(kept), : len(kept)], L[len(kept), len(kept)] = row, np.sqrt(left)
-            kept.append(j)
-    return np.array(kept, dtype=int)
-
-
-def _subset(transform: Transform, kept: Array) -> Transform:
-    intercept = transform.intercept
-    place = None if intercept is None else int(np.flatnonzero(kept == intercept)[0])
-    return replace(transform, A_x=transform.A_x[np.ix_(kept, kept)], intercept=place)
 
 
 def starting_point(problem: GeneralProblem, k: int) -> Array:
@@ -386,57 +201,6 @@ def _separated(problem: GeneralProblem, point: Any, basis: Array) -> bool:
     return bool(((error > SEPARATED) & (np.abs(point.theta[:p]) > 3.0)).any() or not np.isfinite(error).all())
 
 
-@dataclass(frozen=True)
-class RawMap:
-    """Parameters on the raw scale, and the Jacobian of (coef, variance components, reported) in (beta, theta, phi)."""
-
-    terms: tuple[str, ...]
-    coef: Array
-    eta_beta: Array
-    Psi: list[Array]
-    theta: Array
-    reported: dict[str, float]
-    sigma: float
-    jacobian: Array
-
-
-def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
-    """Undo the standardisation (theory, eqs. 14-15)."""
-    layout, transform, family = problem.layout, problem.transform, problem.family
-    p, t = problem.structure.p, layout.n_theta
-    beta, theta, phi = psi[:p], psi[p : p + t], psi[p + t :]
-    reported, J_phi = family.parameters(phi)
-    A_x, shift = transform.A_x, np.zeros(p)
-    if not family.has_intercept and transform.intercept is not None:
-        others = np.arange(len(A_x)) != transform.intercept
-        shift, A_x = A_x[transform.intercept, others], A_x[np.ix_(others, others)]
-    raw = A_x @ beta
-    base = replace(transform, A_x=np.zeros((0, 0)), intercept=None)
-    J_theta = base.jacobian(layout, theta, 1.0)[:-1, :-1]
-    if family.has_intercept:
-        terms, coef = problem.names, raw
-        J_coef = np.hstack([A_x, np.zeros((p, t + len(phi)))])
-    else:
-        labels = problem.responses[k].categories
-        cuts = np.array(list(reported.values())) - shift @ beta
-        terms = (*(f"{a}|{b}" for a, b in zip(labels[:-1], labels[1:], strict=True)), *problem.names)
-        coef = np.concatenate([cuts, raw])
-        top = np.hstack([np.tile(-shift, (len(cuts), 1)), np.zeros((len(cuts), t)), J_phi])
-        J_coef = np.vstack([top, np.hstack([A_x, np.zeros((p, t + len(phi)))])])
-        reported, J_phi = {}, np.zeros((0, len(phi)))
-    J = np.vstack(
-        [
-            J_coef,
-            np.hstack([np.zeros((t, p)), J_theta, np.zeros((t, len(phi)))]),
-            np.hstack([np.zeros((len(reported), p + t)), J_phi]),
-        ]
-    )
-    sigma = reported.get("sigma", np.sqrt(reported["dispersion"]) if "dispersion" in reported else 1.0)
-    return RawMap(
-        terms, coef, raw, transform.Psi(layout, theta, 1.0), transform.theta(layout, theta), reported, float(sigma), J
-    )
-
-
 def modes_of(problem: GeneralProblem, point: IntegratedPoint, k: int) -> list[tuple[Array, Array]]:
     """Conditional modes b (G_l, q_l) on the raw scale, and their standard errors, per level bottom-up."""
     objective, layout, transform = problem.objective, problem.layout, problem.transform
@@ -534,12 +298,6 @@ def _climb_ladder(
         fit = estimate_general(problem, k, fit.point.theta, vcov, clusters)
         moved = float("nan")
     return replace(fit, moved=moved), problem
-
-
-def with_nodes(problem: GeneralProblem, n_agq: tuple[int, ...]) -> GeneralProblem:
-    """Give the same problem with other numbers of nodes."""
-    structure = replace(problem.structure, adaptive=tuple(n > 1 for n in n_agq))
-    return replace(problem, structure=structure, objective=problem.objective.with_nodes(n_agq, structure))
 
 
 def movement(finer: GeneralProblem, fit: GeneralEstimate, k: int) -> float:

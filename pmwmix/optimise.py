@@ -160,11 +160,15 @@ class _Climb:
         return None
 
     def polish(self, point: Any, scale: float, steps: int = 12) -> Any:
-        """Take Newton steps while they shrink the decrement: full precision where values no longer differ."""
+        """Take Newton steps while they shrink the decrement: full precision where values no longer differ.
+
+        Where a Hessian is costly (``point.costly``), that of the first point serves all steps.
+        """
+        H = point.hessian
         for _ in range(steps):
-            values, vectors = np.linalg.eigh(point.hessian)
+            values, vectors = np.linalg.eigh(H)
             floor = FLAT * max(float(values.max()), 1e-300)
-            if decrement(point) < 1e-18 or (values < -floor).any():
+            if _decrement(H, point.gradient) < 1e-18 or (values < -floor).any():
                 return point
             curved = values > floor
             along = vectors.T @ point.gradient
@@ -172,9 +176,10 @@ class _Climb:
             noise = 1e-11 * max(scale, abs(point.value))
             if not np.isfinite(trial.value) or trial.value > point.value + noise:
                 return point
-            if decrement(trial) >= decrement(point):
+            next_H = H if getattr(point, "costly", False) else trial.hessian
+            if _decrement(next_H, trial.gradient) >= _decrement(H, point.gradient):
                 return point
-            point = trial
+            point, H = trial, next_H
         return point
 
 
@@ -186,7 +191,11 @@ def _lowest(point: Any) -> tuple[float, Array]:
 
 def decrement(point: Any) -> float:
     """Squared Newton decrement; directions without curvature count only through their gradient."""
-    values, vectors = np.linalg.eigh(point.hessian)
-    along = vectors.T @ point.gradient
+    return _decrement(point.hessian, point.gradient)
+
+
+def _decrement(H: Array, gradient: Array) -> float:
+    values, vectors = np.linalg.eigh(H)
+    along = vectors.T @ gradient
     floor = FLAT * max(float(values.max()), 1e-300)
     return float(np.sum(along**2 / np.maximum(np.abs(values), floor)))

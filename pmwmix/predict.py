@@ -13,10 +13,9 @@ from formulaic import ModelSpec
 
 from pmwmix.centre import Centring, Means, apply_center
 from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
-from pmwmix.estimate import Estimate, Problem
 from pmwmix.formula import ModelFormula
 from pmwmix.frame import DesignColumns, ModelFrame
-from pmwmix.generalised import GeneralEstimate, GeneralProblem
+from pmwmix.generalised import GeneralEstimate
 from pmwmix.hierarchy import label_text
 from pmwmix.likelihood.modes import conditional_modes
 from pmwmix.matrices import again, offset_of
@@ -111,7 +110,7 @@ class Rows:
     problem : Problem or GeneralProblem
     k : int
         Outcome among those of ``design``.
-    fit : Estimate
+    fit : Estimate or GeneralEstimate
     blueprint : Blueprint
     stamp : float
         Sum over the columns at the time of the fit: they may belong to the caller's table.
@@ -119,9 +118,9 @@ class Rows:
 
     frame: ModelFrame
     design: DesignColumns
-    problem: Problem | GeneralProblem
+    problem: Any
     k: int
-    fit: Estimate
+    fit: Any
     blueprint: Blueprint
     stamp: float = 0.0
     _memo: dict[str, Any] = field(default_factory=dict)
@@ -143,7 +142,6 @@ class Rows:
 
     def _linear_modes(self) -> list[tuple[Array, Array]]:
         problem, point, transform = self.problem, self.fit.point, self.fit.transform
-        assert isinstance(problem, Problem)
         found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
         out = []
         for (b, V), A in zip(found, transform.A_z, strict=True):
@@ -247,7 +245,9 @@ def quadratic(columns: Sequence[Array], Psi: Array) -> Array:
     return np.einsum("an,ab,bn->n", Z, Psi, Z, optimize=True)
 
 
-def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Problem | GeneralProblem, means: Means, number: int) -> Blueprint:
+def blueprint_of(
+    frame: ModelFrame, design: DesignColumns, problem: Any, means: Means, number: int
+) -> Blueprint:
     """Write down how to rebuild the columns of plausible value ``number``."""
     random = [RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks]
     pv = {name: columns[number] for name, columns in frame.pv.items()}

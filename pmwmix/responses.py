@@ -80,7 +80,7 @@ def averaged_mean(fit: Any, eta: Array, variance: Array) -> Array:
     return np.asarray(sum(w * mean_of(fit, eta + a * spread) for a, w in zip(nodes[0], weights, strict=True)))
 
 
-def label(fit, values: Array, index: Any, name: str) -> Any:
+def label(fit: Any, values: Array, index: Any, name: str) -> Any:
     """Lay values out as a Series, or those of an ordinal outcome as a DataFrame with a column per category."""
     if values.ndim == 1:
         return pd.Series(values, index=index, name=name)

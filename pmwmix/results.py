@@ -140,7 +140,7 @@ class FitResult:
 
     @property
     def dispersion(self) -> Any:
-        """Further parameter of the family (``theta`` of the negative binomial): a number, a Series if there are several.
+        """Further parameter of the family (``theta`` of the negative binomial), a Series if there are several.
 
         NaN for families without one.
         """
@@ -232,9 +232,7 @@ class FitResult:
         pairs = zip(self._kenward, self.fits, strict=True)
         return np.mean([one.vcov_adjusted - fit.vcov.to_numpy() for one, fit in pairs], axis=0)
 
-    def tidy(
-        self, ci_prob: float = 0.95, df: str | float | None = None, exponentiate: bool = False
-    ) -> pd.DataFrame:
+    def tidy(self, ci_prob: float = 0.95, df: str | float | None = None, exponentiate: bool = False) -> pd.DataFrame:
         """Table of the fixed effects.
 
         Parameters
@@ -261,7 +259,7 @@ class FitResult:
         _check_prob(ci_prob)
         if exponentiate and self.link not in ("logit", "log", "cloglog"):
             raise OptionError(
-                f"Exponentiated coefficients are ratios only under a logarithmic link. This fit has link={self.link!r}. "
+                f"Exponentiated coefficients are ratios only under a log link. This fit has link={self.link!r}. "
                 f"Leave exponentiate out, or use predict() and ame()."
             )
         degrees = self.df(df).to_numpy()

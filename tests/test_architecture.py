@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 ORDER = """
-    errors _registry guard formula design replicate_types surveys weights scaling table hierarchy centre outcome matrices
+    errors _registry guard formula design replicate_types progress surveys readers weights scaling parts
+    table hierarchy centre outcome matrices
     rows weighing clusters lookup countries surveyunits fillin frame wrongweights
-    links families simulate likelihood optimise variance rubin estimate generalised replicates
+    links families simulate likelihood optimise variance rubin estimate generalproblem generalised replicates
     reweight refits kenward profile predict responses settings tables effects components explained margins report store
-    results poolable assemble reduce lrtest diagnostics informative sample plots api cli __main__
+    results poolable assemble reduce lrtest diagnostics informative sample plots api codebooks groups
+    cli __main__
 """.split()
 ROOT = Path(__file__).parents[1] / "pmwmix"
 FENCES = {
@@ -22,11 +24,12 @@ FENCES = {
     "pandas": {
         *("design", "table", "hierarchy", "centre", "matrices", "rows", "weighing", "clusters", "frame", "simulate"),
         *("predict", "responses", "tables", "report", "store", "results", "assemble", "lrtest", "effects"),
-        *("surveys", "lookup", "countries", "surveyunits", "fillin"),
+        *("surveys", "lookup", "countries", "surveyunits", "fillin", "readers", "parts", "codebooks", "groups"),
         *("margins", "diagnostics", "replicates", "explained", "informative", "kenward", "components"),
     },
     "narwhals": {"table"},
-    "rich": {"tables", "cli", "api"},
+    "rich": {"tables", "cli", "api", "progress"},
+    "pyreadstat": {"readers"},
 }
 
 
@@ -74,7 +77,7 @@ def test_third_parties_stay_in_their_fences():
 def test_import_is_light():
     """``import pmwmix`` loads none of the heavy packages."""
     code = (
-        "import sys, pmwmix; heavy = {'pymc', 'arviz', 'matplotlib', 'jax', 'pytensor', 'pandas', 'formulaic'};"
+        "import sys, pmwmix; heavy = {'pymc', 'arviz', 'matplotlib', 'jax', 'pytensor', 'pandas', 'formulaic', 'pyreadstat'};"
         "found = heavy & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from formulaic import Formula
 
-from pmwmix.errors import FormulaError, NotSupportedError
+from pmwmix.errors import FormulaError
 from pmwmix.formula import parse
 from pmwmix.guard import context
 
@@ -247,11 +247,39 @@ def test_messages_name_the_piece(text, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
-    [("y ~ x + offset(z)", "offset"), ("cbind(a, b) ~ x", "cbind"), ("y ~ x + (offset(z) | g)", "offset")],
+    ("text", "offset", "rest"),
+    [
+        ("y ~ x + offset(z) + (1 | g)", "(z)", "1 + x"),
+        ("y ~ offset(log(z))", "(log(z))", "1"),
+        ("y ~ offset(a) + x + offset(log(b)) - 1", "(a) + (log(b))", "0 + x"),
+    ],
 )
-def test_planned_parts_are_named(text, name):
-    with pytest.raises(NotSupportedError, match=name):
+def test_offsets_leave_the_fixed_part(text, offset, rest):
+    formula = parse(text)
+    assert (formula.offset, formula.fixed) == (offset, rest)
+    assert set(formula.offset_variables) <= set(formula.variables)
+
+
+def test_cbind_has_two_parts():
+    formula = parse("cbind(k, n - k) ~ x")
+    assert (formula.response, formula.failures, formula.response_variables) == ("k", "n - k", ("k", "n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("y ~ offset(z) * x", "not joined"),
+        ("y ~ x + (offset(z) | g)", "inside other brackets"),
+        ("y ~ log(offset(z))", "inside other brackets"),
+        ("y ~ offset()", "empty"),
+        ("cbind(a) ~ x", "two columns"),
+        ("cbind(a, b, c) ~ x", "two columns"),
+        ("cbind(a, b) + 1 ~ x", "two columns"),
+        ("y ~ cbind(a, b)", "cbind"),
+    ],
+)
+def test_misplaced_offset_and_cbind(text, message):
+    with pytest.raises(FormulaError, match=message):
         parse(text)
 
 

@@ -116,7 +116,9 @@ def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Comp
         return _cache[key]
 
 
-def compiled_pair(write: Callable[[Any], tuple[Graph, Graph]], structure: Any, engine: str) -> tuple[Compiled, Compiled]:
+def compiled_pair(
+    write: Callable[[Any], tuple[Graph, Graph]], structure: Any, engine: str
+) -> tuple[Compiled, Compiled]:
     """Compile the two graphs of ``write(structure)``, once per process."""
     first, second = (write.__qualname__, structure, engine, 1), (write.__qualname__, structure, engine, 2)
     with _compiling:

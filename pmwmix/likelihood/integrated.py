@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class IntegratedPoint:
     source: Any
     outcome: int
     _hessian: list[Array] = field(default_factory=list)
+
+    costly = True  # the Hessian takes several times as long as the rest
 
     @property
     def hessian(self) -> Array:
@@ -90,6 +92,10 @@ class IntegratedObjective:
     n_agq : tuple of int
         Nodes per dimension at each level, bottom-up.
     engine : str
+
+    Notes
+    -----
+    Fixed columns are padded with zero columns up to a few numbers, so that models of like size share compiled code.
     """
 
     def __init__(
@@ -101,16 +107,18 @@ class IntegratedObjective:
         engine: str = "jax",
     ) -> None:
         self.structure, self.chunks, self.rows, self.n_agq, self.engine = structure, chunks, rows, n_agq, engine
-        self.mode_step = compiled(mode_graph, _same_modes(structure), engine)
-        self.first, self.second = compiled_pair(marginal_graph, structure, engine)
+        self.padded = replace(structure, p=padded_columns(structure.p))
+        self.mode_step = compiled(mode_graph, _same_modes(self.padded), engine)
+        self.first, self.second = compiled_pair(marginal_graph, self.padded, engine)
         self.n_calls = 0
         self._shared = [self._put_shared(chunk) for chunk in chunks]
         self._outcome: tuple[int, list[list[Any]]] = (-1, [])
         rules = [product_rule(n, q) for n, q in zip(n_agq, structure.layout.q, strict=True)]
         self._rules = self.first.put([a for a, _ in rules] + [w for _, w in rules])
         self._modes: dict[int, list[list[Array]]] = {}
-        self._P = structure.p + structure.layout.n_theta + structure.n_phi
-        self._eye = np.eye(self._P)
+        free = structure.layout.n_theta + structure.n_phi
+        self._eye = np.eye(self.padded.p + free)
+        self._real = np.r_[: structure.p, self.padded.p : self.padded.p + free]
 
     @property
     def n_top(self) -> int:
@@ -122,16 +130,19 @@ class IntegratedObjective:
         other = object.__new__(IntegratedObjective)
         other.__dict__.update(self.__dict__)
         other.structure, other.n_agq = structure, n_agq
-        other.first, other.second = compiled_pair(marginal_graph, structure, self.engine)
+        other.padded = replace(structure, p=self.padded.p)
+        other.first, other.second = compiled_pair(marginal_graph, other.padded, self.engine)
         rules = [product_rule(n, q) for n, q in zip(n_agq, structure.layout.q, strict=True)]
         other._rules = other.first.put([a for a, _ in rules] + [w for _, w in rules])
         other._modes = dict(self._modes)
         return other
 
     def _put_shared(self, chunk: Chunk) -> tuple[list[Any], list[Any]]:
-        """Fixed columns and offset; random columns, row weights and tree come after the outcome."""
+        """Put fixed columns and offset; and apart, as they come after the outcome, random columns, weights and tree."""
         rows = self.rows
-        X = np.array([column[chunk.rows] for column in rows.X]).reshape((self.structure.p, *chunk.rows.shape))
+        X = np.zeros((self.padded.p, *chunk.rows.shape))
+        for j, column in enumerate(rows.X):
+            X[j] = column[chunk.rows]
         Z = np.array([column[chunk.rows] for column in rows.Z])
         w = np.where(chunk.real, rows.w[chunk.rows], 0.0)
         tree = [*chunk.tile_to, *chunk.parents, *chunk.to_top, *chunk.w, *chunk.omega]
@@ -149,21 +160,21 @@ class IntegratedObjective:
 
     def _split(self, psi: Array) -> tuple[Array, Array, Array]:
         p, t = self.structure.p, self.structure.layout.n_theta
-        return psi[:p], psi[p : p + t], psi[p + t :]
+        return np.pad(psi[:p], (0, self.padded.p - p)), psi[p : p + t], psi[p + t :]
 
     def _start(self, k: int) -> list[list[Array]]:
         if k not in self._modes:
             q = self.structure.layout.q
             known = self._modes[max(self._modes)] if self._modes else None
-            self._modes[k] = known or [[np.zeros((n, len(w))) for n, w in zip(q, c.w, strict=True)] for c in self.chunks]
+            self._modes[k] = known or [
+                [np.zeros((n, len(w))) for n, w in zip(q, c.w, strict=True)] for c in self.chunks
+            ]
         return self._modes[k]
 
     def _chunk_modes(self, number: int, psi: Array, k: int, start: list[Array]) -> list[Array]:
         beta, theta, phi = self._split(psi)
         data, chunk = self._data(k)[number], self.chunks[number]
-        return find_modes(
-            lambda u: self.mode_step(beta, [theta, phi, *u, *data]), start, list(chunk.to_top)
-        )
+        return find_modes(lambda u: self.mode_step(beta, [theta, phi, *u, *data]), start, list(chunk.to_top))
 
     def _chunk_first(self, number: int, psi: Array, k: int, modes: list[Array]) -> dict[str, Any]:
         beta, theta, phi = self._split(psi)
@@ -193,7 +204,7 @@ class IntegratedObjective:
 
     def _scores(self, out: dict[str, Any]) -> Array:
         names = [name for name in ("score_beta", "score_theta", "score_phi") if name in out]
-        return np.concatenate([np.asarray(out[name]) for name in names])
+        return np.concatenate([np.asarray(out[name]) for name in names])[self._real]
 
     def hessian(self, point: IntegratedPoint) -> Array:
         """Second derivatives of minus the pseudo-log-likelihood (P, P)."""
@@ -202,9 +213,11 @@ class IntegratedObjective:
             out = self._chunk_first(number, point.theta, point.outcome, point.modes[number])
             known = [value for name, value in out.items() if name.startswith("known")]
             rows = self.second(self._eye, known)
-            return np.concatenate([np.asarray(rows[f"H_{name[6:]}"]) for name in out if name.startswith("score")], axis=1)
+            return np.concatenate(
+                [np.asarray(rows[f"H_{name[6:]}"]) for name in out if name.startswith("score")], axis=1
+            )
 
-        H = -np.sum(self._each(one), axis=0)
+        H = -np.sum(self._each(one), axis=0)[np.ix_(self._real, self._real)]
         return 0.5 * (H + H.T)
 
     def units(self, point: IntegratedPoint) -> Array:
@@ -247,8 +260,18 @@ class IntegratedObjective:
         return IntegratedObjective, (self.structure, self.chunks, self.rows, self.n_agq, self.engine)
 
 
-def _same_modes(structure: MarginalStructure) -> MarginalStructure:
-    """The search for modes does not depend on the nodes."""
-    from dataclasses import replace
+def padded_columns(p: int) -> int:
+    """Round a number of fixed columns up, so that a model with one predictor more shares compiled code.
 
+    Examples
+    --------
+    >>> [padded_columns(p) for p in (0, 1, 5, 9, 21)]
+    [0, 2, 6, 12, 24]
+    """
+    step = 2 if p <= 8 else 4 if p <= 32 else 8
+    return -(-p // step) * step
+
+
+def _same_modes(structure: MarginalStructure) -> MarginalStructure:
+    """Forget the nodes, on which the search for modes does not depend."""
     return replace(structure, adaptive=(False,) * structure.n_levels)

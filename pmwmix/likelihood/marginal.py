@@ -22,196 +22,19 @@ from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import MergeOptimizer
 from pytensor.graph.traversal import toposort
 
-from pmwmix.families import FAMILIES, Family
+from pmwmix.likelihood.chunkmodel import MarginalStructure, Model, RowData, derivative, insert_axes
 from pmwmix.likelihood.gaussian import Graph
-from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.segment import spread
-from pmwmix.likelihood.smallmat import Column, Matrix, product, total, transposed_times
-from pmwmix.likelihood.tree import Curvature, Tree, factor_tree, solve_tree
-from pmwmix.links import LINKS, Link
+from pmwmix.likelihood.smallmat import Column, product, total, transposed_times
+from pmwmix.likelihood.tree import Tree, solve_tree
 
 FLOOR = 1e-8  # of the pivots of a curvature; 1 is that of the prior alone
 SAFE_FLOOR = 0.1  # while modes are searched
 
 
-@dataclass(frozen=True)
-class MarginalStructure:
-    """What decides the shape of the graph: everything else is data.
-
-    Parameters
-    ----------
-    layout : ThetaLayout
-    p : int
-        Number of fixed columns.
-    family, link : str
-    n_phi : int
-        Number of further parameters of the family.
-    ones : tuple of bool, length Q
-        Random columns that are constant 1.
-    adaptive : tuple of bool
-        Levels with more than one node.
-    """
-
-    layout: ThetaLayout
-    p: int
-    family: str
-    link: str
-    n_phi: int
-    ones: tuple[bool, ...]
-    adaptive: tuple[bool, ...]
-
-    @property
-    def parts(self) -> tuple[Family, Link]:
-        """The implementations."""
-        return FAMILIES[self.family], LINKS[self.link]
-
-    @property
-    def n_levels(self) -> int:
-        """Number of grouping levels."""
-        return len(self.layout.q)
-
-
-@dataclass(frozen=True)
-class RowData:
-    """Symbolic rows of a chunk, in tiles (lanes, T).
-
-    Parameters
-    ----------
-    Z : tensor (Q, lanes, T)
-    y, w : tensor (lanes, T)
-    extra : tuple of tensors (lanes, T)
-    """
-
-    Z: Any
-    y: Any
-    w: Any
-    extra: tuple[Any, ...]
-
-    def flat(self) -> list[Any]:
-        """List all symbols."""
-        return [self.Z, self.y, self.w, *self.extra]
-
-    @classmethod
-    def symbols(cls, structure: MarginalStructure) -> RowData:
-        """Make the symbols."""
-        rows = (None, None)
-        extra = tuple(pt.tensor(f"extra{k}", shape=rows) for k in range(structure.parts[0].n_extra))
-        Z = pt.tensor("Z", shape=(sum(structure.layout.q), None, None))
-        return cls(Z, pt.tensor("y", shape=rows), pt.tensor("w_row", shape=rows), extra)
-
-    @classmethod
-    def of_flat(cls, symbols: list[Any]) -> RowData:
-        """Undo `flat`."""
-        return cls(symbols[0], symbols[1], symbols[2], tuple(symbols[3:]))
-
-
-@dataclass(frozen=True)
-class Model:
-    """One chunk of the model: data, and parameters of which each top-level unit has its own copy.
-
-    Parameters
-    ----------
-    structure : MarginalStructure
-    rows : RowData
-    tree : Tree
-    eta0 : tensor (lanes, T)
-        Fixed part and offset.
-    theta : tensor (n_theta, G_L)
-    phi : list of tensors (T,)
-    """
-
-    structure: MarginalStructure
-    rows: RowData
-    tree: Tree
-    eta0: Any
-    theta: Any
-    phi: list[Any]
-
-    def flat(self) -> list[Any]:
-        """List all symbols; parameters first."""
-        return [self.eta0, self.theta, *self.phi, *self.rows.flat(), *self.tree.flat()]
-
-    @classmethod
-    def of_flat(cls, structure: MarginalStructure, symbols: list[Any]) -> Model:
-        """Undo `flat`."""
-        n_tree = 5 * structure.n_levels - 1
-        phi = list(symbols[2 : 2 + structure.n_phi])
-        rows = RowData.of_flat(symbols[2 + structure.n_phi : len(symbols) - n_tree])
-        tree = Tree.of_flat(structure.n_levels, symbols[len(symbols) - n_tree :])
-        return cls(structure, rows, tree, symbols[0], symbols[1], phi)
-
-    def density(self, eta: Any) -> Any:
-        """Log-density of every row at a linear predictor (..., lanes, T)."""
-        family, link = self.structure.parts
-        return family.log_density(link, self.rows.y, self.rows.extra, eta, self.phi)
-
-    def Lambdas(self) -> list[Matrix]:
-        """Cholesky factors per level."""
-        layout, out = self.structure.layout, []
-        for level, q in enumerate(layout.q):
-            Lambda: Matrix = [[None] * q for _ in range(q)]
-            for i, j, k in layout.entries[level]:
-                Lambda[i][j] = self.tree.own(self.theta[k], level)
-            out.append(Lambda)
-        return out
-
-    def times_z(self, column: int, values: Any) -> Any:
-        """Multiply values (..., lanes or 1, T) by a random column."""
-        return values if self.structure.ones[column] else values * self.rows.Z[column]
-
-    def random_part(self, b: list[Column]) -> Any:
-        """Add Z b over all levels: b[l][c] of shape (K_top, ..., K_l, G_l) or (G_l,)."""
-        out, column = None, 0
-        for level, entries in enumerate(b):
-            for entry in entries:
-                tiles = spread(entry, self.tree.tile_to[level])
-                insert = level + 1 if entry.type.ndim > 1 else 1
-                part = self.times_z(column, _insert(tiles, insert))
-                out = part if out is None else out + part
-                column += 1
-        return out
-
-    def b_of(self, Lambda: list[Matrix], u: list[Column]) -> list[Column]:
-        """Compute b = Lambda u."""
-        out = []
-        for L, entries in zip(Lambda, u, strict=True):
-            q = range(len(entries))
-            out.append([total([product(L[i][j], entries[j]) for j in q]) for i in q])
-        return out
-
-    def curvature(self, Lambda: list[Matrix], second: Any, floor: float) -> Curvature:
-        """Factor the joint Hessian, given l'' of every row (lanes, T)."""
-        Q = len(self.structure.ones)
-        kappa = -self.rows.w * second
-        C: Matrix = [[None] * Q for _ in range(Q)]
-        for i in range(Q):
-            left = self.times_z(i, kappa)
-            for j in range(i + 1):
-                C[i][j] = C[j][i] = self.tree.from_tiles(pt.sum(self.times_z(j, left), axis=0))
-        return factor_tree(self.tree, self.structure.layout.q, Lambda, C, floor)
-
-    def slopes(self, first: Any) -> list[list[Any]]:
-        """Weighted sums of z l' per unit at every level, (G_l,), given l' of every row; before Lambda."""
-        Q = len(self.structure.ones)
-        wl = self.rows.w * first
-        sums = [self.tree.from_tiles(pt.sum(self.times_z(c, wl), axis=0)) for c in range(Q)]
-        out = []
-        for level, q in enumerate(self.structure.layout.q):
-            out.append(sums[:q])
-            if level < self.structure.n_levels - 1:
-                sums = [self.tree.lift(s, level) for s in sums[q:]]
-        return out
-
-
-def _insert(values: Any, count: int) -> Any:
-    """Insert axes of length 1 before the last one."""
-    n = values.type.ndim
-    return values.dimshuffle(*range(n - 1), *["x"] * count, n - 1)
-
-
-def _d(values: Any, eta: Any) -> Any:
-    """Elementwise derivative."""
-    return pytensor.grad(pt.sum(values), eta)
+def gradient(value: Any, wrt: Any, **options: Any) -> Any:
+    """Differentiate; pytensor.grad without its many return types."""
+    return pytensor.grad(value, wrt, **options)
 
 
 class AtMode(Op):
@@ -249,8 +72,8 @@ class AtMode(Op):
         modes = [[u[c] for c in range(q)] for u, q in zip(outputs, structure.layout.q, strict=True)]
         Lambda = model.Lambdas()
         eta = model.eta0 + model.random_part(model.b_of(Lambda, modes))
-        first = _d(model.density(eta), eta)
-        curvature = model.curvature(Lambda, _d(first, eta), FLOOR)
+        first = derivative(model.density(eta), eta)
+        curvature = model.curvature(Lambda, derivative(first, eta), FLOOR)
         rho = [
             [c[k] / model.tree.omega[level] for k in range(q)]
             for level, (c, q) in enumerate(zip(cotangents, structure.layout.q, strict=True))
@@ -261,7 +84,7 @@ class AtMode(Op):
         slope = pt.sum(model.rows.w * omega * first * along)
         wrt = [model.eta0, model.theta, *model.phi]
         held = [entry for column in step for entry in column] + list(outputs)
-        found = pytensor.grad(slope, wrt, consider_constant=held, disconnected_inputs="ignore")
+        found = gradient(slope, wrt, consider_constant=held, disconnected_inputs="ignore")
         return [
             *(disconnected_type() for _ in range(n)),
             *found,
@@ -321,7 +144,7 @@ def mode_graph(structure: MarginalStructure) -> Graph:
     Returns
     -------
     Graph
-        Inputs: `Symbols.flat`. Outputs: ``J`` (G_L,), the joint log-density of rows and effects at ``modes``; ``step0``,
+        Inputs: `Symbols.flat`. Outputs: ``J`` (G_L,), the log-density of rows and effects at ``modes``; ``step0``,
         ... (q_l, G_l), the Newton step; ``rise`` (G_L,), the derivative of J along it; ``zz`` (Q (Q + 1) / 2, G_1), the
         curvature of the rows between random columns, lower triangle row by row.
     """
@@ -332,8 +155,8 @@ def mode_graph(structure: MarginalStructure) -> Graph:
     Lambda = model.Lambdas()
     eta = model.eta0 + model.random_part(model.b_of(Lambda, modes))
     density = model.density(eta)
-    first = _d(density, eta)
-    curvature = model.curvature(Lambda, _d(first, eta), SAFE_FLOOR)
+    first = derivative(density, eta)
+    curvature = model.curvature(Lambda, derivative(first, eta), SAFE_FLOOR)
     slopes = model.slopes(first)
     gradient = []
     for level, u in enumerate(modes):
@@ -373,7 +196,7 @@ def log_integral(model: Model, modes: list[Any], nodes: list[Any], log_weights: 
     Lambda = model.Lambdas()
     b_hat = model.b_of(Lambda, centre)
     eta = model.eta0 + model.random_part(b_hat)
-    second = _d(_d(model.density(eta), eta), eta)
+    second = derivative(derivative(model.density(eta), eta), eta)
     curvature = model.curvature(Lambda, second, FLOOR)
     u_nodes: list[Column] = [[] for _ in range(n)]
     b_nodes: list[Column] = [[] for _ in range(n)]
@@ -383,11 +206,11 @@ def log_integral(model: Model, modes: list[Any], nodes: list[Any], log_weights: 
             moved = []
             for above in range(level + 1, n):
                 for x, hat in zip(b_nodes[above], b_hat[above], strict=True):
-                    moved.append(_insert(tree.lower(x - hat, above, level), above - level - 1))
+                    moved.append(insert_axes(tree.lower(x - hat, above, level), above - level - 1))
             column = curvature.cross[level]
             pulled = [total([product(c[i], m) for c, m in zip(column, moved, strict=True)]) for i in range(q[level])]
             u = [x if s is None else x - s for x, s in zip(u, curvature.factors[level].solve(pulled), strict=True)]
-        u = [_insert(x, 1) for x in u]
+        u = [insert_axes(x, 1) for x in u]
         if structure.adaptive[level]:
             scale = curvature.factors[level].scale
             assert scale is not None
@@ -450,12 +273,12 @@ def marginal_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
     names = [name for name, size in zip(("beta", "theta", "phi"), sizes, strict=True) if size]
     own = [part for part, size in zip(own, sizes, strict=True) if size]
     parameters = [x for x, size in zip((s.beta, s.theta, s.phi), sizes, strict=True) if size]
-    scores = pytensor.grad(pt.sum(s.tree.w[-1] * unit), own)
+    scores = gradient(pt.sum(s.tree.w[-1] * unit), own)
     along = pt.tensor("along", shape=(sum(sizes),))
     edges = np.cumsum([0, *(size for size in sizes if size)])
     parts = [along[a:b] for a, b in pairwise(edges.tolist())]
     sums = [score.sum(axis=1) for score in scores]
-    rows = pytensor.grad(None, parameters, known_grads=dict(zip(sums, parts, strict=True)))
+    rows = gradient(None, parameters, known_grads=dict(zip(sums, parts, strict=True)))
     merged = FunctionGraph(outputs=[unit, *scores, *rows], clone=False)
     MergeOptimizer().rewrite(merged)
     unit, scores, rows = merged.outputs[0], merged.outputs[1 : 1 + len(scores)], merged.outputs[1 + len(scores) :]
@@ -471,7 +294,8 @@ def marginal_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
 
 def _frontier(outputs: list[Any], source: Any) -> list[Any]:
     """List what a graph reads that does not depend on ``source``."""
-    moving, known = {source}, {}
+    moving = {source}
+    known: dict[Any, None] = {}
     for node in toposort(outputs):
         if moving.intersection(node.inputs):
             moving.update(node.outputs)

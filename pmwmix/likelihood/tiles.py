@@ -66,7 +66,7 @@ def lanes_for(sizes: Array) -> int:
     (8, 1)
     """
     total = float(sizes.sum())
-    for lanes in (32,16,8, 4, 2):
+    for lanes in (32, 16, 8, 4, 2):
         if float((-(-sizes // lanes) * lanes).sum()) <= 1.25 * total:
             return lanes
     return 1
@@ -146,7 +146,6 @@ def _chunk(
     rows = position if order is None else order[position]
     local, omega, weights = [], [np.ones(G[-1])], []
     for level, span in enumerate(units):
-        n = span.stop - span.start
         weights.append(_pad(w[level][span], G[level], 0.0))
         if level < len(units) - 1:
             local.append(_pad(parents[level][span] - units[level + 1].start, G[level], G[level + 1] - 1))
@@ -159,9 +158,7 @@ def _chunk(
     to_top = [np.arange(G[-1])]
     for parent in reversed(local):
         to_top.insert(0, to_top[0][parent])
-    return Chunk(
-        rows, real, tuple(tile_to), tuple(local), tuple(to_top), tuple(weights), tuple(omega), units
-    )
+    return Chunk(rows, real, tuple(tile_to), tuple(local), tuple(to_top), tuple(weights), tuple(omega), units)
 
 
 def _pad(values: Array, n: int, fill: float) -> Array:

@@ -129,7 +129,10 @@ def factor_tree(tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, f
             solved = [found.solve(column) for column in upper]
             n = len(upper)
             C = [
-                [tree.lift(_minus(C[size + i][size + j], upper[i], solved[j]), level) if j <= i else None for j in range(n)]
+                [
+                    tree.lift(_minus(C[size + i][size + j], upper[i], solved[j]), level) if j <= i else None
+                    for j in range(n)
+                ]
                 for i in range(n)
             ]
             C = [[C[max(i, j)][min(i, j)] for j in range(n)] for i in range(n)]

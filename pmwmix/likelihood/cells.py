@@ -1,0 +1,159 @@
+"""Sum over the cells of two crossed factors, and its transpose: two small Ops on the last two axes.
+
+The counterpart of `segment.py` for matrices with a row per effect of one factor and a column per unit of another.
+Both Ops take any number of leading axes, so a batched derivative costs one call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.gradient import disconnected_type
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.graph.replace import _vectorize_node
+
+
+class CellSum(Op):
+    """Sum ``values[..., j, i]`` into ``out[..., row[j, i], column[j, i]]``.
+
+    ``like_row`` and ``like_column`` only lend the lengths of their last axes.
+    """
+
+    __props__ = ()
+
+    def make_node(  # type: ignore[override]
+        self, values: Any, row: Any, column: Any, like_row: Any, like_column: Any
+    ) -> Apply:
+        inputs = [pt.as_tensor(i) for i in (values, row, column, like_row, like_column)]
+        sides = (inputs[3].type.shape[-1], inputs[4].type.shape[-1])
+        return Apply(self, inputs, [pt.TensorType(inputs[0].dtype, (*inputs[0].type.shape[:-2], *sides))()])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        output_storage[0][0] = _sum_cells(*inputs)
+
+    def infer_shape(self, node: Apply, shapes: Any) -> Any:
+        return [(*shapes[0][:-2], shapes[3][-1], shapes[4][-1])]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
+        _, row, column, _, _ = inputs
+        return [cell_spread(cotangents[0], row, column), *(disconnected_type() for _ in range(4))]
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        return [[True], [False], [False], [False], [False]]
+
+
+class CellSpread(Op):
+    """Copy ``matrix[..., row[j, i], column[j, i]]`` to ``out[..., j, i]``."""
+
+    __props__ = ()
+
+    def make_node(self, matrix: Any, row: Any, column: Any) -> Apply:  # type: ignore[override]
+        matrix, row, column = pt.as_tensor(matrix), pt.as_tensor(row), pt.as_tensor(column)
+        out = pt.TensorType(matrix.dtype, (*matrix.type.shape[:-2], *row.type.shape))()
+        return Apply(self, [matrix, row, column], [out])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        matrix, row, column = inputs
+        output_storage[0][0] = matrix[..., row, column]
+
+    def infer_shape(self, node: Apply, shapes: Any) -> Any:
+        return [(*shapes[0][:-2], *shapes[1])]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
+        matrix, row, column = inputs
+        back = cell_sum(cotangents[0], row, column, matrix[..., :, 0], matrix[..., 0, :])
+        return [back, disconnected_type(), disconnected_type()]
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        return [[True], [False], [False]]
+
+
+def cell_sum(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
+    """Sum values (..., m, n) into the cells of a matrix as long as ``like_row`` and as wide as ``like_column``."""
+    return CellSum()(values, row, column, like_row, like_column)
+
+
+def cell_spread(matrix: Any, row: Any, column: Any) -> Any:
+    """Copy the cells of a matrix to the places (m, n) that they belong to; the transpose of `cell_sum`."""
+    return CellSpread()(matrix, row, column)
+
+
+def _sum_cells(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
+    height, width = like_row.shape[-1], like_column.shape[-1]
+    place = (row * width + column).ravel()
+    flat = values.reshape(-1, place.size)
+    out = np.empty((len(flat), height * width))
+    for one, sums in zip(flat, out, strict=True):
+        sums[:] = np.bincount(place, one, minlength=height * width)
+    return out.reshape((*values.shape[:-2], height, width))
+
+
+@_vectorize_node.register(CellSum)
+def _vectorize_cell_sum(op: Op, node: Apply, *inputs: Any) -> Apply:
+    return op.make_node(*inputs)
+
+
+@_vectorize_node.register(CellSpread)
+def _vectorize_cell_spread(op: Op, node: Apply, *inputs: Any) -> Apply:
+    return op.make_node(*inputs)
+
+
+def register_jax() -> None:
+    """Teach JAX the two Ops; called only when the JAX engine is chosen."""
+    import jax.numpy as jnp
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    @jax_funcify.register(CellSum)
+    def _cell_sum(op: Op, **kwargs: Any) -> Any:
+        def run(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
+            height, width = like_row.shape[-1], like_column.shape[-1]
+            flat = values.reshape(-1, row.size).T  # several leading axes would make the scatter slow
+            zeros = jnp.zeros((height * width, flat.shape[1]), values.dtype)
+            sums = zeros.at[(row * width + column).ravel()].add(flat)
+            return sums.T.reshape((*values.shape[:-2], height, width))
+
+        return run
+
+    @jax_funcify.register(CellSpread)
+    def _cell_spread(op: Op, **kwargs: Any) -> Any:
+        return lambda matrix, row, column: matrix[..., row, column]
+
+
+def register_numba() -> None:
+    """Teach numba the two Ops; called only when the numba engine is chosen."""
+    from pytensor.link.numba.dispatch import basic as numba_basic
+
+    @numba_basic.register_funcify_default_op_cache_key(CellSum)
+    def _cell_sum(op: Op, node: Apply, **kwargs: Any) -> Any:
+        @numba_basic.numba_njit
+        def run(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
+            height, width = like_row.shape[-1], like_column.shape[-1]
+            m, n = row.shape
+            flat = np.ascontiguousarray(values).reshape(-1, m, n)
+            out = np.zeros((flat.shape[0], height, width), values.dtype)
+            for lead in range(flat.shape[0]):
+                for j in range(m):
+                    for i in range(n):
+                        out[lead, row[j, i], column[j, i]] += flat[lead, j, i]
+            return out.reshape((*values.shape[:-2], height, width))
+
+        return run
+
+    @numba_basic.register_funcify_default_op_cache_key(CellSpread)
+    def _cell_spread(op: Op, node: Apply, **kwargs: Any) -> Any:
+        @numba_basic.numba_njit
+        def run(matrix: Any, row: Any, column: Any) -> Any:
+            height, width = matrix.shape[-2], matrix.shape[-1]
+            m, n = row.shape
+            flat = np.ascontiguousarray(matrix).reshape(-1, height, width)
+            out = np.empty((flat.shape[0], m, n), matrix.dtype)
+            for lead in range(flat.shape[0]):
+                for j in range(m):
+                    for i in range(n):
+                        out[lead, j, i] = flat[lead, row[j, i], column[j, i]]
+            return out.reshape((*matrix.shape[:-2], m, n))
+
+        return run
