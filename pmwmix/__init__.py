@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmwmix import surveys
     from pmwmix.api import fit, load, pool
+    from pmwmix.codebooks import codebook
     from pmwmix.design import Design
     from pmwmix.diagnostics import extreme_weights, sensitivity, weight_diagnostics
     from pmwmix.effects import design_effects, icc_se
     from pmwmix.errors import PmwmixError, PmwmixWarning
+    from pmwmix.groups import GroupFits, fit_groups
     from pmwmix.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
     from pmwmix.lrtest import lrt, ranova
     from pmwmix.margins import predictions
+    from pmwmix.readers import convert, read_survey
     from pmwmix.results import FitResult
     from pmwmix.scaling import SCALINGS
     from pmwmix.simulate import simulate_survey
 
 _HOME = {
     "fit": "api",
+    "fit_groups": "groups",
+    "GroupFits": "groups",
+    "read_survey": "readers",
+    "convert": "readers",
+    "codebook": "codebooks",
     "load": "api",
     "pool": "api",
     "lrt": "lrtest",
@@ -50,12 +58,16 @@ __all__ = [
     "SCALINGS",
     "Design",
     "FitResult",
+    "GroupFits",
     "PmwmixError",
     "PmwmixWarning",
+    "codebook",
+    "convert",
     "design_effects",
     "dumouchel_duncan",
     "extreme_weights",
     "fit",
+    "fit_groups",
     "hausman",
     "icc_se",
     "informativeness",
@@ -65,6 +77,7 @@ __all__ = [
     "pool",
     "predictions",
     "ranova",
+    "read_survey",
     "sensitivity",
     "simulate_survey",
     "surveys",
