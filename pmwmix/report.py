@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from pmwmix.responses import is_linear
 from pmwmix.tables import Section, Summary, coefficient_table, number, variance_table
 
 if TYPE_CHECKING:
@@ -32,13 +34,41 @@ def summarise(fit: FitResult, ci_prob: float) -> Summary:
     likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood"}[s.method]
     pseudo = "pseudo " if s.weighted else ""
     kind = "Linear multilevel model" if len(fit.n_groups) else "Linear model without random effects"
+    if not is_linear(fit):
+        kind = f"Generalised multilevel model ({fit.family}, {fit.link} link)"
     title = f"{kind}, {pseudo}{likelihood}"
+    normal = not is_linear(fit) and bool(np.isinf(fit.df()).all())
+    fixed = "Thresholds and fixed effects" if fit.family == "cumulative" else "Fixed effects"
     sections = [
         Section("Groups and weights", _group_table(fit)),
         Section("Variance terms", variance_table(fit.varcorr)),
-        Section("Fixed effects", coefficient_table(fit.tidy(ci_prob), ci_prob, "t")),
+        Section(fixed, coefficient_table(fit.tidy(ci_prob), ci_prob, "z" if normal else "t")),
     ]
+    if fit.family_parameters is not None and len(fit.family_parameters):
+        sections.append(Section(f"Parameters of the {fit.family} distribution", _parameter_table(fit)))
     return Summary(title, _facts(fit), sections, _notes(fit))
+
+
+def _parameter_table(fit: FitResult) -> pd.DataFrame:
+    table = fit.family_parameters
+    shown = {"Estimate": [number(v, 5) for v in table["estimate"]], "Std. error": [number(v, 5) for v in table["se"]]}
+    return pd.DataFrame(shown, index=table.index)
+
+
+def _quadrature(fit: FitResult) -> str:
+    """Say how the random effects were integrated out."""
+    nodes, moved = fit.quadrature["n_agq"], fit.quadrature["moved"]
+    if max(nodes) == 1:
+        text = "Laplace approximation"
+    elif len(set(nodes)) == 1:
+        text = f"adaptive Gauss-Hermite, {nodes[0]} nodes per random effect"
+    else:
+        each = ", ".join(f"{level}: {n}" for level, n in zip(fit.n_groups.index, nodes, strict=True))
+        text = f"adaptive Gauss-Hermite, nodes per random effect {each}"
+    if np.isfinite(moved):
+        size = "less than 0.001" if moved < 0.001 else f"at most {moved:.3f}"
+        text += f"; with more nodes estimates would move {size} standard errors"
+    return text
 
 
 def _facts(fit: FitResult) -> list[tuple[str, str]]:
@@ -53,13 +83,15 @@ def _facts(fit: FitResult) -> list[tuple[str, str]]:
         given = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
         facts.append(("Weights", f"{given}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
         facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
+    if fit.quadrature is not None:
+        facts.append(("Integration", _quadrature(fit)))
     facts.append(("Standard errors", _variance_words(fit)))
     name = "Pseudo-log-likelihood" if s.weighted else "REML log-likelihood" if s.method == "reml" else "Log-likelihood"
     facts.append((name, f"{fit.loglik:.4f}" + (" (mean over plausible values)" if fit.n_pv > 1 else "")))
     icc = fit.icc
     shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
     if len(fit.n_groups):
-        facts.append(("Intraclass correlation", shown))
+        facts.append(("Intraclass correlation", shown if is_linear(fit) else f"{shown} (latent scale)"))
     facts.append(("Status", fit.status))
     return facts
 
@@ -93,11 +125,11 @@ def _variance_words(fit: FitResult) -> str:
 
 
 def _group_table(fit: FitResult) -> pd.DataFrame:
-    names = ["obs", *fit.n_groups.index]
-    rows = []
+    names, rows = ["obs", *fit.n_groups.index], []
+    lowest = "Residual" if is_linear(fit) else "Rows"
     for level, name in enumerate(names, start=1):
         n = fit.nobs if name == "obs" else int(fit.n_groups[name])
-        row: dict[str, str] = {"Group": "Residual" if name == "obs" else name, "Level": str(level), "n": str(n)}
+        row: dict[str, str] = {"Group": lowest if name == "obs" else name, "Level": str(level), "n": str(n)}
         if len(fit.weight_stats):
             stats = fit.weight_stats.loc[name]
             row["Sum of weights"] = number(stats["sum"], 7)
