@@ -131,7 +131,7 @@ def _from_failures(outcome: Outcome) -> tuple[Array, Array]:
         whole = np.isfinite(values) & (np.abs(values - np.round(values)) <= WHOLE * np.maximum(1.0, values))
         refuse(outcome, ~whole, rule, f"Correct the {column} column; for a proportion use trials=.", values)
     y, n = np.round(y), np.round(y) + np.round(failures)
-    refuse(outcome, n == 0, "Every row needs at least one trial.", "Drop the rows without trials.", n)
+    refuse(outcome, n == 0, "Every row needs at least one trial. The total of", "Drop the rows without trials.", n)
     return y, n
 
 

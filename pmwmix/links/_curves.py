@@ -18,6 +18,7 @@ from scipy import special as scipy_special
 
 LARGE = 50.0  # beyond it, exp goes on as its Taylor polynomial of second order: exp(50) = 5e21
 SMALL = 1e-8  # below it, log goes on so
+NARROW = 1e-12  # an interval is at least as wide as this
 
 
 class Curve(Op):
@@ -102,6 +103,7 @@ class LogOneMinusExp(Curve):
     """Log (1 - exp(-x)) of x > 0; its derivative b = 1 / (exp(x) - 1) obeys b' = -b (1 + b)."""
 
     def formula(self, xp: Any, special: Any, x: Any) -> Any:
+        x = xp.maximum(x, NARROW)
         left = -xp.expm1(-x)
         if self.order == 0:
             return xp.where(x > 1.0, xp.log1p(-xp.exp(-xp.maximum(x, 1.0))), xp.log(left))

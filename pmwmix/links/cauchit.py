@@ -8,7 +8,7 @@ import numpy as np
 import pytensor.tensor as pt
 
 from pmwmix.links._base import LINKS, Array, ProbabilityLink
-from pmwmix.links._curves import log_cauchy_cdf
+from pmwmix.links._curves import NARROW, log_cauchy_cdf
 
 LOG_PI = float(np.log(np.pi))
 
@@ -33,7 +33,7 @@ class Cauchit(ProbabilityLink):
 
     def log_difference(self, upper: Any, lower: Any, eta: Any = 0.0) -> Any:
         """Log of the angle between the two ends, symbolic."""
-        return pt.log(pt.arctan2(upper - lower, 1.0 + (upper - eta) * (lower - eta))) - LOG_PI
+        return pt.log(pt.arctan2(pt.maximum(upper - lower, NARROW), 1.0 + (upper - eta) * (lower - eta))) - LOG_PI
 
     def log_interval(self, upper: Any, lower: Any, eta: Any, is_first: Any, is_last: Any) -> Any:
         """Log-probability of an interval, symbolic; the tails are so heavy that no end is far enough away."""
