@@ -26,6 +26,7 @@ from pmwmix.likelihood.crossproducts import Blocks
 from pmwmix.likelihood.integrated import IntegratedPoint
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.modes import conditional_covariances
+from pmwmix.links import ProbabilityLink
 from pmwmix.optimise import FAR, Status, minimise
 from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
 
@@ -107,8 +108,7 @@ def judge(problem: GeneralProblem, k: int, optimum: Any, vcov: str, clusters: Cl
     basis = _basis(p, at_boundary, flat, problem.structure.n_phi)
     singular, converged, status = bool(at_boundary.any()), optimum.converged, optimum.status
     V = _covariance(problem, point, basis, vcov, clusters)
-    separated = _separated(problem, point, basis)
-    if separated or np.abs(point.theta[:p]).max(initial=0.0) > FAR:
+    if _separated(problem, point, basis):
         status, converged = Status.SEPARATED, False
     elif converged:
         status = Status.FLAT if flat.any() else Status.SINGULAR if singular else Status.CONVERGED
@@ -192,10 +192,15 @@ def _covariance(problem: GeneralProblem, point: Any, basis: Array, vcov: str, cl
 
 
 def _separated(problem: GeneralProblem, point: Any, basis: Array) -> bool:
-    """Whether a coefficient runs off to infinity: huge, and known with no precision at all."""
+    """Whether a coefficient runs off to infinity: huge, and known with no precision at all.
+
+    Other links than to probabilities and logarithms have a linear predictor in units of the outcome, large or not.
+    """
     p = problem.structure.p
-    if not p:
+    if not p or not (isinstance(problem.link, ProbabilityLink) or problem.link.name == "log"):
         return False
+    if np.abs(point.theta[:p]).max() > FAR:
+        return True
     V = inverse_along(point.hessian, basis)
     error = np.sqrt(np.maximum(np.diag(V)[:p], 0.0))
     return bool(((error > SEPARATED) & (np.abs(point.theta[:p]) > 3.0)).any() or not np.isfinite(error).all())
