@@ -53,8 +53,12 @@ def range_of(link, n=25, most=30.0):
     return np.linspace(low, min(high, most), n)
 
 
-@functools.cache
 def compiled(family, link, engine="jax"):
+    return _compiled(family, link, engine)
+
+
+@functools.cache
+def _compiled(family, link, engine):
     """Value, four derivatives in eta (two without JAX), gradient and Hessian of the sum in phi, mixed derivative.
 
     The last two take long to compile with JAX: there they are left out but for each family's first link.
