@@ -1,4 +1,4 @@
-"""The command line: ``pmwmix fit`` and ``pmwmix demo``."""
+"""The command line: ``pmwmix fit``, ``surveys``, ``codebook``, ``convert`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ EXAMPLES = """examples:
   pmwmix fit hsb.csv --formula "mathach ~ cses + (cses | school)" --method reml --html report.html
   pmwmix fit timss.parquet --formula "math ~ 1 + (1 | idschool/idclass)" --pv math=ASMMAT{} \\
       --weights TOTWGT - SCHWGT --output result.json
+  pmwmix fit CY07_MSU_STU_QQQ.sav --school CY07_MSU_SCH_QQQ.sav --survey pisa-2018 --countries NZL \
+      --formula "math ~ ESCS + (1 | school)"
+  pmwmix fit pisa.parquet --survey pisa-2018 --formula "math ~ ESCS + (1 | school)" --by CNT
+  pmwmix surveys pisa-2018
+  pmwmix codebook CY07_MSU_STU_QQQ.sav "mother"
+  pmwmix convert timss-2019-folder timss.parquet --survey timss-2019 --prefix bsg
   pmwmix demo
 """
 
@@ -29,16 +35,20 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
-    verbs = top.add_subparsers(dest="verb", metavar="{fit,demo}")
+    verbs = top.add_subparsers(dest="verb", metavar="{fit,surveys,codebook,convert,demo}")
     fit = verbs.add_parser(
         "fit", help="fit a model to a file", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    fit.add_argument("data", metavar="DATA", help="a .csv, .csv.gz or .parquet file")
+    fit.add_argument("data", metavar="DATA", help="a file (.csv, .csv.gz, .parquet, .sav, .dta, .sas7bdat) or folder")
+    _add_reading(fit)
+    fit.add_argument("--by", metavar="COLUMN", help="one model per group, such as --by CNT")
     fit.add_argument("--formula", required=True, help='lme4 syntax: "math ~ escs + (1 | school)"')
     fit.add_argument("--weights", nargs="+", metavar="COLUMN", help="bottom-up; '-' leaves a level out")
     fit.add_argument("--conditional", action="store_true", help="weights are conditional on the unit above")
     fit.add_argument("--scaling", help="none, size (A), effective (B) or gk")
     fit.add_argument("--pv", nargs="+", metavar="NAME=TEMPLATE", help="plausible values: math=PV{}MATH")
+    fit.add_argument("--family", default="gaussian", help="gaussian (default), binomial, poisson, ...")
+    fit.add_argument("--link", help="name of the link, if not the family's own")
     fit.add_argument("--method", default="ml", help="ml (default) or reml")
     fit.add_argument("--vcov", help="model, robust, robust-block, CR0 to CR3, replicate")
     fit.add_argument("--strata", metavar="COLUMN", help="strata of the primary sampling units")
@@ -54,12 +64,38 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
     fit.add_argument("--save", type=Path, metavar="FILE", help="write the fit, to be read by pmwmix.load")
     fit.add_argument("--no-progress", action="store_true", help="no progress bar")
+    surveys = verbs.add_parser("surveys", help="list the survey presets, or show one")
+    surveys.add_argument("name", nargs="?", metavar="NAME", help="preset to show, such as pisa-2018")
+    book = verbs.add_parser("codebook", help="search names and labels of the columns of a file")
+    book.add_argument("data", metavar="FILE", help="a survey file, or a folder of files per country")
+    book.add_argument("search", nargs="?", metavar="SEARCH", help="text or regular expression in names or labels")
+    book.add_argument("--no-counts", action="store_true", help="do not read the data to count missing cells")
+    book.add_argument("--prefix", metavar="PREFIX", help="file type in a folder, such as bsg")
+    book.add_argument("--output", type=Path, metavar="FILE.csv", help="write the codebook instead of printing it")
+    book.add_argument("--no-progress", action="store_true", help="no progress bar")
+    convert = verbs.add_parser("convert", help="write survey files as one parquet file, which reads fast")
+    convert.add_argument("data", nargs="+", metavar="IN", help="files to be stacked, or a folder of files per country")
+    convert.add_argument("target", metavar="OUT.parquet", help="file to write")
+    _add_reading(convert)
+    convert.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns or templates; default everything")
+    convert.add_argument("--labels", action="store_true", help="turn value labels into categories")
+    convert.add_argument("--keep-codes", action="store_true", help="do not set codes for missing to missing")
+    convert.add_argument("--no-progress", action="store_true", help="no progress bar")
     demo = verbs.add_parser("demo", help="simulate a PISA-like survey, fit it, print estimates beside the truth")
     demo.add_argument("--schools", type=int, default=150, help="sampled schools (150)")
     demo.add_argument("--students", type=int, default=25, help="sampled students per school (25)")
     demo.add_argument("--seed", type=int, default=2012, help="of the random numbers (2012)")
     demo.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
     return top
+
+
+def _add_reading(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--survey", metavar="NAME", help="survey preset, such as pisa-2018; see pmwmix surveys")
+    verb.add_argument("--school", metavar="FILE", help="school file to merge; in a folder its prefix")
+    verb.add_argument("--teacher", metavar="FILE", help="teacher file to merge; in a folder its prefix")
+    verb.add_argument("--home", metavar="FILE", help="home questionnaire to merge; in a folder its prefix")
+    verb.add_argument("--countries", nargs="+", metavar="CODE", help="read these countries only")
+    verb.add_argument("--prefix", metavar="PREFIX", help="file type whose rows are read in a folder, such as bsg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", PmwmixWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
-            _fit(chosen) if chosen.verb == "fit" else _demo(chosen)
+            VERBS[chosen.verb](chosen)
     except PmwmixError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
@@ -113,60 +149,178 @@ _SAMPLES = {"pv": "math=PV{}MATH", "center": "escs=school"}
 
 def _fit(chosen: argparse.Namespace) -> None:
     from pmwmix.api import fit
-    from pmwmix.design import Design
     from pmwmix.errors import OptionError
+    from pmwmix.groups import fit_groups
 
     for path in (chosen.output, chosen.html, chosen.save):
         if path is not None and not path.parent.exists():
             raise OptionError(f"The folder does not exist. Asked for {str(path)!r}. Create it first.")
-    weights = None if chosen.weights is None else [None if name == "-" else name for name in chosen.weights]
-    result = fit(
-        chosen.formula,
-        chosen.data,
-        method=chosen.method,
-        weights=weights,
-        conditional=True if chosen.conditional else None,
-        scaling=chosen.scaling,
-        pv=_pairs(chosen.pv, "pv"),
-        design=Design(
-            strata=chosen.strata,
-            psu=chosen.psu,
-            replicate_weights=chosen.replicates,
-            replicate_type=chosen.replicate_type,
-            fay=chosen.fay,
-        ),
-        subset=chosen.subset,
-        vcov=chosen.vcov,
-        center=_pairs(chosen.center, "center"),
-        progress=False if chosen.no_progress else None,
-        engine=chosen.engine,
-    )
-    summary = result.summary(chosen.ci_prob)
+    if chosen.by and chosen.save:
+        raise OptionError("One fit goes into a file. Asked for --save with --by. Use --output for all groups.")
+    options = _options(chosen)
+    data = _data(chosen)
+    if chosen.by:
+        groups = fit_groups(chosen.formula, data, by=chosen.by, **options)
+        summary, numbers = groups.summary(chosen.ci_prob), lambda: groups_as_json(groups, chosen.ci_prob)
+    else:
+        result = fit(chosen.formula, data, **options)
+        summary, numbers = result.summary(chosen.ci_prob), lambda: as_json(result, chosen.ci_prob)
     print(summary)
     if chosen.output is not None:
-        chosen.output.write_text(json.dumps(as_json(result, chosen.ci_prob), indent=1) + "\n", encoding="utf-8")
+        chosen.output.write_text(json.dumps(numbers(), indent=1) + "\n", encoding="utf-8")
     if chosen.html is not None:
         chosen.html.write_text(summary.to_html(f"pmwmix: {chosen.formula}"), encoding="utf-8")
     if chosen.save is not None:
         result.save(chosen.save)
 
 
+def _options(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `fit` beside formula and data."""
+    from pmwmix.design import Design
+    from pmwmix.surveys import SURVEYS
+
+    weights = None if chosen.weights is None else [None if name == "-" else name for name in chosen.weights]
+    said = {
+        "strata": chosen.strata,
+        "psu": chosen.psu,
+        "replicate_weights": chosen.replicates,
+        "replicate_type": chosen.replicate_type,
+        "fay": chosen.fay,
+    }
+    design: Any = Design(**said)
+    if chosen.survey:
+        changed = any(value is not None for value in said.values())
+        design = SURVEYS[chosen.survey].override(**said) if changed else chosen.survey
+    return {
+        "method": chosen.method,
+        "family": chosen.family,
+        "link": chosen.link,
+        "weights": weights,
+        "conditional": True if chosen.conditional else None,
+        "scaling": chosen.scaling,
+        "pv": _pairs(chosen.pv, "pv"),
+        "design": design,
+        "subset": chosen.subset,
+        "vcov": chosen.vcov,
+        "center": _pairs(chosen.center, "center"),
+        "progress": False if chosen.no_progress else None,
+        "engine": chosen.engine,
+    }
+
+
+def _data(chosen: argparse.Namespace) -> Any:
+    """Path of a single file, or the table that was read, merged and filtered, with its report on stderr."""
+    from pmwmix.readers.report import report_of
+    from pmwmix.readers.survey import read_named
+
+    files = {"school": chosen.school, "teacher": chosen.teacher, "home": chosen.home}
+    if not (any(files.values()) or chosen.countries or Path(chosen.data).is_dir()):
+        return chosen.data
+    said = [chosen.formula, chosen.by, chosen.subset, chosen.strata, chosen.psu, chosen.replicates]
+    said += [*(chosen.weights or ()), *(chosen.pv or ()), *(chosen.center or ())]
+    data = read_named(
+        chosen.data,
+        [text for text in said if text],
+        **files,
+        survey=chosen.survey,
+        countries=chosen.countries,
+        prefix=chosen.prefix,
+        progress=False if chosen.no_progress else None,
+    )
+    print(report_of(data), file=sys.stderr)
+    return data
+
+
+def _surveys(chosen: argparse.Namespace) -> None:
+    from pmwmix.surveys import SURVEYS, table
+
+    every = table()
+    if chosen.name:
+        for name, value in every.loc[SURVEYS[chosen.name].name].items():
+            if value:
+                print(f"{name.replace('_', ' ')}: {value}")
+        return
+    _print(every[["study", "level_1", "school", "scaling"]].reset_index())
+    print("Show one with: pmwmix surveys NAME")
+
+
+def _codebook(chosen: argparse.Namespace) -> None:
+    from pmwmix.codebooks import codebook
+    from pmwmix.errors import OptionError
+
+    if chosen.output is not None and not chosen.output.parent.exists():
+        raise OptionError(f"The folder does not exist. Asked for {str(chosen.output)!r}. Create it first.")
+    progress = False if chosen.no_progress else None
+    book = codebook(chosen.data, chosen.search, counts=not chosen.no_counts, prefix=chosen.prefix, progress=progress)
+    if chosen.output is not None:
+        book.to_csv(chosen.output, index=False)
+    elif len(book):
+        _print(book if not chosen.no_counts else book.drop(columns="missing"))
+    print(f"{len(book)} columns" + (f" with {chosen.search!r} in name or label" if chosen.search else ""))
+
+
+def _convert(chosen: argparse.Namespace) -> None:
+    from pmwmix.readers import convert
+
+    report = convert(
+        chosen.data[0] if len(chosen.data) == 1 else chosen.data,
+        chosen.target,
+        school=chosen.school,
+        teacher=chosen.teacher,
+        home=chosen.home,
+        survey=chosen.survey,
+        countries=chosen.countries,
+        columns=chosen.columns,
+        labels=chosen.labels,
+        missing=not chosen.keep_codes,
+        prefix=chosen.prefix,
+        progress=False if chosen.no_progress else None,
+    )
+    print(report)
+    print(f"Written to {chosen.target}")
+
+
+def _print(table: Any) -> None:
+    """Print a table of texts; long cells wrap."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Table(box=None, pad_edge=False, padding=(0, 2))
+    for name in table.columns:
+        out.add_column(name, overflow="fold")
+    for row in table.itertuples(index=False):
+        out.add_row(*(Text(str(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 140).print(out)
+
+
+def groups_as_json(groups: Any, ci_prob: float = 0.95) -> dict[str, Any]:
+    """Lay fits by group out as plain JSON values."""
+    return {
+        "by": groups.by,
+        "average": _records(groups.average(ci_prob)),
+        "groups": {str(name): as_json(one, ci_prob) for name, one in groups.items()},
+        "failures": _records(groups.failures),
+    }
+
+
 def as_json(result: Any, ci_prob: float = 0.95) -> dict[str, Any]:
     """Lay a fit out as plain JSON values: settings, tables, and the tables of every plausible value."""
     import dataclasses
 
-    def records(table: Any) -> list[dict[str, Any]]:
-        rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
-        return [{name: _finite(value) for name, value in row.items()} for row in rows]
-
     def one(fit: Any) -> dict[str, Any]:
-        return {"loglik": fit.loglik, "status": fit.status, "coef": fit.coef.to_dict(), "varcorr": records(fit.varcorr)}
+        return {
+            "loglik": fit.loglik,
+            "status": fit.status,
+            "coef": fit.coef.to_dict(),
+            "varcorr": _records(fit.varcorr),
+        }
 
     icc = result.icc if isinstance(result.icc, float) else {str(k): float(v) for k, v in result.icc.items()}
     return {
         "settings": dataclasses.asdict(result.settings),
-        "fixed": records(result.tidy(ci_prob)),
-        "varcorr": records(result.varcorr),
+        "fixed": _records(result.tidy(ci_prob)),
+        "varcorr": _records(result.varcorr),
         "sigma": result.sigma,
         "icc": icc,
         "loglik": result.loglik,
@@ -179,6 +333,11 @@ def as_json(result: Any, ci_prob: float = 0.95) -> dict[str, Any]:
         "notes": list(result.notes),
         "fits": [one(fit) for fit in result.fits] if result.n_pv > 1 else [],
     }
+
+
+def _records(table: Any) -> list[dict[str, Any]]:
+    rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
+    return [{name: _finite(value) for name, value in row.items()} for row in rows]
 
 
 def _finite(value: Any) -> Any:
@@ -230,6 +389,9 @@ def _estimates(result: Any, what: str = "estimate") -> dict[str, float]:
         else:
             out[f"cov({row['grp']} {row['var1']}, {row['var2']})"] = value
     return out
+
+
+VERBS = {"fit": _fit, "surveys": _surveys, "codebook": _codebook, "convert": _convert, "demo": _demo}
 
 
 if __name__ == "__main__":

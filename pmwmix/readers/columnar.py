@@ -66,7 +66,7 @@ def _read(path: Path, names: list[str], rows: np.ndarray | None, tick: Tick | No
                     if wanted.any():
                         parts.append(pa.Table.from_batches([batch]).select(names).filter(pa.array(wanted)))
             table = pa.concat_tables(parts) if parts else schema.empty_table()
-        frame = table.to_pandas(ignore_metadata=True)
+        frame = table.to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if tick is not None:

@@ -50,6 +50,8 @@ class Rules:
         """Ranges ``(low, high)`` of the codes of one column."""
         if not self.wanted:
             return []
+        if contents.stored is not None and contents.stored.get("removed"):  # by `convert`
+            return _coded(self.given, name)
         found = list(contents.declared.get(name, [])) or _coded(self.preset, name)
         found = found or [(code, code) for code, label in contents.values.get(name, {}).items() if says_missing(label)]
         return [*found, *_coded(self.given, name)]

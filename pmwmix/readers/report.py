@@ -10,7 +10,6 @@ import pandas as pd
 from pmwmix.errors import some
 
 KEY = "pmwmix"  # in DataFrame.attrs
-LISTS = ("files", "missing", "merges", "notes")
 LINES = 12  # columns listed when printed
 
 
@@ -18,7 +17,7 @@ class Report(dict[str, Any]):
     """Account of a reading, kept in ``frame.attrs["pmwmix"]``; ``print`` it, or ask for its tables.
 
     Holds nothing but text, numbers, lists and dicts, so that it survives in parquet files:
-    ``files, survey, labels, values, declared, missing, merges, notes``.
+    ``files, survey, removed, labels, values, declared, missing, merges, notes``.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 
 from pmwmix.errors import DataError, PmwmixWarning, some
 from pmwmix.progress import bar
+from pmwmix.readers.columns import expand, pv_sets
 from pmwmix.readers.files import Columns, Outcome, read_stack
 from pmwmix.readers.labels import categorise
 from pmwmix.readers.merging import common_keys, join
@@ -97,6 +99,25 @@ def read_survey(
         return assemble(plan, tick)
 
 
+def read_named(path: Any, texts: Sequence[str], **options: Any) -> pd.DataFrame:
+    """Read the columns that stand in some texts, such as a formula; other words of theirs do no harm.
+
+    Parameters
+    ----------
+    path
+        As in `read_survey`.
+    texts : sequence of str
+    **options
+        Of `read_survey`, but ``columns``.
+    """
+    given = {name: options.get(name) for name in ("school", "teacher", "home", "survey", "countries", "prefix")}
+    plan = plan_reading(path, columns=None, labels=None, missing=True, **given)
+    names = [name for stack in plan.stacks for name in stack.names]
+    sets = pv_sets(plan.preset)
+    said = dict.fromkeys(a or b for text in texts for a, b in re.findall(r"`([^`]+)`|([\w.{}]+)", text))
+    return read_survey(path, columns=[w for w in said if w.lower() in sets or expand(w, names)], **options)
+
+
 def assemble(plan: Reading, tick: Tick | None, part: slice | None = None) -> pd.DataFrame:
     """Read, merge and label."""
     outcomes = [
@@ -159,6 +180,7 @@ def _report(
     report = Report(
         files=[one for outcome in outcomes for one in outcome.files],
         survey=plan.survey,
+        removed=plan.rules.wanted or any(one.get("removed") for one in stored),
         labels={name: labels[name] for name in columns if name in labels},
         values={name: [[code, text] for code, text in values[name].items()] for name in columns if name in values},
         declared={name: [list(pair) for pair in declared[name]] for name in columns if name in declared},
