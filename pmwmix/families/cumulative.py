@@ -21,7 +21,7 @@ class Cumulative(Family):
 
     Notes
     -----
-    log f = log [F(tau_y - eta) - F(tau_(y-1) - eta)] (McCullagh 1980 [1]_, eq. 2.2; Agresti 2010 [2]_, section 3.2).
+    log f = log [F(tau_y - eta) - F(tau_(y-1) - eta)] (McCullagh 1980 [1]_; Agresti 2010 [2]_, chapters 3 and 5).
     Category y of the table is number y here, from 0 on. phi = (tau_1, log(tau_2 - tau_1), log(tau_3 - tau_2), ...). The
     thresholds take the place of the intercept.
 

@@ -20,7 +20,7 @@ class Student(Family):
     Notes
     -----
     log f = log gamma((df + 1) / 2) - log gamma(df / 2) - log(df pi) / 2 - log sigma - (df + 1) / 2 log(1 + z² / df)
-    with z = (y - mu) / sigma (Lange, Little & Taylor 1989 [1]_, eq. 1), written so that it tends to the normal density
+    with z = (y - mu) / sigma (Lange, Little & Taylor 1989 [1]_), written so that it tends to the normal density
     without cancellation. The variance is sigma² df / (df - 2), and does not exist up to two degrees of freedom.
 
     References

@@ -1,4 +1,4 @@
-"""The logit link, F the logistic distribution; McCullagh & Nelder (1989), eq. 4.2."""
+"""The logit link, F the logistic distribution; McCullagh & Nelder (1989), section 4.3.1."""
 
 from __future__ import annotations
 
