@@ -94,8 +94,13 @@ def varcorr_table(
     return table
 
 
-def icc_of(names: Sequence[tuple[str, str, str | None]], values: Array, levels: Sequence[str]) -> Any:
-    """Share of the intercept variance at or above each level; a float with one level (theory, eq. 27)."""
+def icc_of(
+    names: Sequence[tuple[str, str, str | None]], values: Array, levels: Sequence[str], crossed: bool = False
+) -> Any:
+    """Share of the intercept variance at or above each level; a float with one level (theory, eq. 27).
+
+    Of crossed factors the share of each (crossed, eq. 7).
+    """
     if not levels:
         return float("nan")
     intercepts = dict.fromkeys(levels, 0.0)
@@ -106,7 +111,7 @@ def icc_of(names: Sequence[tuple[str, str, str | None]], values: Array, levels: 
     total = sum(intercepts.values()) + float(values[-1])
     above, out = 0.0, {}
     for level in reversed(levels):
-        above += intercepts[level]
+        above = intercepts[level] + (0.0 if crossed else above)
         out[level] = above / total
     shares = pd.Series(out, name="icc", dtype=float)[list(levels)]
     return float(shares.iloc[0]) if len(levels) == 1 else shares
@@ -145,8 +150,7 @@ def single(
     more: dict[str, Any] = {}
     if isinstance(fit, GeneralEstimate):
         assert isinstance(problem, GeneralProblem)
-        values[-1] = _latent_variance(problem, fit, k)  # in the place of the residual variance; it has no error
-        V = np.pad(V, [(0, 1), (0, 1)])
+        values[-1], V = fit.latent, fit.joint[: len(V) + 1, : len(V) + 1]  # in the place of the residual variance
         more = _general_fields(frame, problem, fit, k)
     else:
         more = {"satterthwaite": partial(satterthwaite, problem, fit)}
@@ -163,7 +167,7 @@ def single(
         loglik=fit.loglik,
         nobs=frame.n,
         n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
-        icc=icc_of(names, values, levels),
+        icc=icc_of(names, values, levels, bool(frame.hierarchy.crossed)),
         weight_stats=weight_table(frame),
         converged=fit.converged,
         singular=fit.singular,
@@ -190,13 +194,6 @@ def _general_fields(frame: ModelFrame, problem: GeneralProblem, fit: GeneralEsti
         "quadrature": {"n_agq": fit.n_agq, "moved": fit.moved},
         "categories": problem.responses[k].categories,
     }
-
-
-def _latent_variance(problem: GeneralProblem, fit: GeneralEstimate, k: int) -> float:
-    """Level-1 variance on the scale of the linear predictor, at the overall mean of the outcome."""
-    response = problem.responses[k]
-    trials = response.extra[0] if problem.structure.family == "binomial" else 1.0
-    return problem.family.latent_variance(problem.link, float(np.mean(response.y / trials)), fit.phi)
 
 
 def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array, unit: float) -> Array:

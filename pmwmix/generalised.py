@@ -21,7 +21,8 @@ from pmwmix.estimate import (
     layout_of,
 )
 from pmwmix.frame import ModelFrame
-from pmwmix.generalproblem import GeneralProblem, make_general, node_numbers, raw_map, with_nodes
+from pmwmix.generalproblem import GeneralProblem, all_parameters, make_general, node_numbers, raw_map, with_nodes
+from pmwmix.likelihood.crossedobjective import CrossedObjective
 from pmwmix.likelihood.crossproducts import Blocks
 from pmwmix.likelihood.integrated import IntegratedPoint
 from pmwmix.likelihood.layout import ThetaLayout
@@ -29,6 +30,7 @@ from pmwmix.likelihood.modes import conditional_covariances
 from pmwmix.links import ProbabilityLink
 from pmwmix.optimise import FAR, Status, minimise
 from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
+from pmwmix.variance.small_sample import KINDS
 
 Array = np.ndarray
 LADDER = (3, 5, 7, 11, 15, 21, 31)  # numbers of nodes that the automatic choice goes through
@@ -50,7 +52,10 @@ class GeneralEstimate(Estimate):
         Further parameters of the family on the working scale.
     reported : dict
         The same as they are reported.
-    reported_vcov : ndarray
+    latent : float
+        Variance of level 1 on the scale of the linear predictor.
+    joint : ndarray
+        Covariance of (coefficients, variance components, ``latent``, ``reported``).
     n_agq : tuple of int
         Nodes per dimension and level.
     moved : float
@@ -64,10 +69,20 @@ class GeneralEstimate(Estimate):
     eta_beta: Any = None
     phi: Any = None
     reported: Any = None
-    reported_vcov: Any = None
+    latent: float = float("nan")
+    joint: Any = None
     n_agq: tuple[int, ...] = ()
     moved: float = float("nan")
     modes: Any = None  # list of (b, se), see `modes_of`
+
+    @property
+    def reported_vcov(self) -> Array:
+        """Covariance of the reported parameters of the family."""
+        return self.joint[len(self.vcov) + 1 :, len(self.vcov) + 1 :]
+
+    def with_covariance(self, joint: Array) -> GeneralEstimate:
+        """Give the same estimate with another covariance of everything."""
+        return replace(self, joint=joint, vcov=joint[: len(self.vcov), : len(self.vcov)])
 
 
 def starting_point(problem: GeneralProblem, k: int) -> Array:
@@ -113,8 +128,8 @@ def judge(problem: GeneralProblem, k: int, optimum: Any, vcov: str, clusters: Cl
     elif converged:
         status = Status.FLAT if flat.any() else Status.SINGULAR if singular else Status.CONVERGED
     map_ = raw_map(problem, k, point.theta)
-    V = map_.jacobian @ V @ map_.jacobian.T
-    n_coef, n_extra = len(map_.coef), len(map_.reported)
+    values, J = all_parameters(problem, k, point.theta, map_)
+    joint, n = J @ V @ J.T, len(map_.coef) + t
     light = replace_point(point)
     return GeneralEstimate(
         beta=map_.coef,
@@ -122,7 +137,7 @@ def judge(problem: GeneralProblem, k: int, optimum: Any, vcov: str, clusters: Cl
         sigma=map_.sigma,
         theta=map_.theta,
         loglik=float(problem.top_scale * -point.value + problem.top_scale * problem.constants[k]),
-        vcov=V[: n_coef + t, : n_coef + t],
+        vcov=joint[:n, :n],
         boundary=at_boundary,
         flat=flat,
         status=status,
@@ -133,9 +148,10 @@ def judge(problem: GeneralProblem, k: int, optimum: Any, vcov: str, clusters: Cl
         transform=problem.transform,
         terms=map_.terms,
         eta_beta=map_.eta_beta,
-        phi=point.theta[p + t :],
+        phi=map_.phi,
         reported=map_.reported,
-        reported_vcov=V[n_coef + t :, n_coef + t :] if n_extra else np.zeros((0, 0)),
+        latent=float(values[n]),
+        joint=joint,
         n_agq=objective.n_agq,
         modes=modes_of(problem, point, k),
     )
@@ -213,9 +229,12 @@ def modes_of(problem: GeneralProblem, point: IntegratedPoint, k: int) -> list[tu
     theta = point.theta[p : p + t]
     u = objective.modes(point)
     Lambdas = layout.unpack(theta)
-    none = np.zeros((0, 0, 0))
-    blocks = Blocks(objective.curvature(point), none, none, none, none, none, np.zeros(0), *problem.tree)
-    V = conditional_covariances(blocks, layout, theta)
+    if isinstance(objective, CrossedObjective):
+        V = objective.covariances(point)
+    else:
+        none = np.zeros((0, 0, 0))
+        blocks = Blocks(objective.curvature(point), none, none, none, none, none, np.zeros(0), *problem.tree)
+        V = conditional_covariances(blocks, layout, theta)
     out = []
     for values, L, A, cov in zip(u, Lambdas, transform.A_z, V, strict=True):
         b = (L @ values).T @ A.T
@@ -248,13 +267,18 @@ def fit_general(
     list of (GeneralProblem, int)
         Problem and number of the outcome in it.
     """
+    if vcov in KINDS:
+        raise NotSupportedError(
+            f"Small-sample variances are defined for linear models. Asked for vcov={vcov!r} with family="
+            f"{frame.family!r}. Use vcov='robust', which has the factor J / (J - 1) of CR1."
+        )
     if not frame.hierarchy.levels:
         raise NotSupportedError(
             f"A generalised model needs a random term. The formula {frame.formula.text!r} has none. "
             f"Add one such as (1 | school), or use a package for generalised linear models."
         )
     layout = layout_of(frame)
-    nodes = node_numbers(n_agq, layout, frame.level_names[1:])
+    nodes = node_numbers(n_agq, layout, frame.level_names[1:], bool(frame.hierarchy.crossed))
     fits: list[GeneralEstimate] = []
     places: list[tuple[GeneralProblem, int]] = []
     start: Array | None = None

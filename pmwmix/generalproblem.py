@@ -17,7 +17,10 @@ from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.estimate import COLLINEAR_TOL, layout_of
 from pmwmix.families import FAMILIES, Family
 from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.crossing import parts_of
 from pmwmix.likelihood.chunkmodel import MarginalStructure
+from pmwmix.likelihood.crossedmodes import Crossing
+from pmwmix.likelihood.crossedobjective import CrossedObjective
 from pmwmix.likelihood.integrated import IntegratedObjective, RowArrays, padded_columns
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.smallmat import UNROLL
@@ -39,7 +42,7 @@ class GeneralProblem:
     ----------
     layout : ThetaLayout
     structure : MarginalStructure
-    objective : IntegratedObjective
+    objective : IntegratedObjective or CrossedObjective
     transform : Transform
         Between the standardised and the raw scale; the fixed columns of ``kept``, the intercept included.
     kept : ndarray of int
@@ -49,23 +52,26 @@ class GeneralProblem:
     responses : list of Response
     constants : list of float
         Weighted sum of what the log-densities do not depend on, at the scale of the weights used.
+    means : list of float
+        Mean of each outcome per trial, by the rows' total weights before scaling.
     names : tuple of str
         Of the kept fixed columns.
     n_total : float
         Weighted number of rows.
     tree : (tuple of ndarray, tuple of ndarray)
-        Parents and weights of the units, bottom-up.
+        Parents and weights of the units, bottom-up; those of crossed factors count for nothing.
     """
 
     layout: ThetaLayout
     structure: MarginalStructure
-    objective: IntegratedObjective
+    objective: IntegratedObjective | CrossedObjective
     transform: Transform
     kept: Array
     dropped: tuple[str, ...]
     top_scale: float
     responses: list[Response]
     constants: list[float]
+    means: list[float]
     names: tuple[str, ...]
     n_total: float
     tree: tuple[tuple[Array, ...], tuple[Array, ...]]
@@ -82,20 +88,29 @@ class GeneralProblem:
         return LINKS[self.structure.link]
 
 
-def node_numbers(n_agq: Any, layout: ThetaLayout, names: Sequence[str]) -> tuple[int, ...] | None:
+def node_numbers(
+    n_agq: Any, layout: ThetaLayout, names: Sequence[str], crossed: bool = False
+) -> tuple[int, ...] | None:
     """Check the numbers of nodes against the levels; None asks for the automatic choice.
+
+    Crossed factors have one node, Laplace's approximation, whether it is asked for or not.
 
     Raises
     ------
     OptionError, NotSupportedError
     """
     if n_agq is None:
-        return None
+        return (1,) * len(layout.q) if crossed else None
     many = tuple(n_agq) if isinstance(n_agq, tuple | list) else (n_agq,) * len(layout.q)
     if len(many) != len(layout.q):
         raise OptionError(
             f"There is one number of nodes per level. Got n_agq={n_agq!r} for {len(layout.q)} levels "
             f"({', '.join(names)}). Give as many numbers, lowest level first, or a single one."
+        )
+    if crossed and max(many) > 1:
+        raise NotSupportedError(
+            f"Crossed random effects cannot be integrated out with several nodes: their integral does not fall apart. Got "
+            f"n_agq={n_agq!r} for crossed {', '.join(map(repr, names))}. Use n_agq=1 (Laplace), or leave n_agq out."
         )
     for n, q, name in zip(many, layout.q, names, strict=True):
         if n > 1 and q > UNROLL:
@@ -151,21 +166,42 @@ def make_general(
     size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
     nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
     per_chunk = int(np.clip((chunk_cells or CELLS) // (nodes * size), MIN_ROWS, MAX_ROWS))
-    chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, w_levels, per_chunk)
+    objective: IntegratedObjective | CrossedObjective
+    if hierarchy.crossed:
+        objective = CrossedObjective(structure, crossing_of(frame, layout), rows, engine)
+    else:
+        chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, w_levels, per_chunk)
+        objective = IntegratedObjective(structure, chunks, rows, n_agq, engine, chunk_cells or CELLS)
     return GeneralProblem(
         layout=layout,
         structure=structure,
-        objective=IntegratedObjective(structure, chunks, rows, n_agq, engine),
+        objective=objective,
         transform=transform,
         kept=in_model,
         dropped=dropped,
         top_scale=top_scale,
         responses=design.responses,
         constants=[float(total @ one.constant) for one in design.responses],
+        means=[_mean(frame, one) for one in design.responses],
         names=tuple(names[j] for j in in_model),
         n_total=float(total.sum()),
         tree=(hierarchy.parents, w_levels),
     )
+
+
+def crossing_of(frame: ModelFrame, layout: ThetaLayout) -> Crossing:
+    """Lay the crossed factors of a frame out, and check that they fit into memory."""
+    levels = frame.hierarchy.levels
+    index, n_units = tuple(level.index for level in levels), tuple(level.n for level in levels)
+    crossing = Crossing(index, n_units, layout.q, parts_of(frame.hierarchy))
+    crossing.check_size([level.name for level in levels])
+    return crossing
+
+
+def _mean(frame: ModelFrame, response: Response) -> float:
+    w = frame.cond or frame.w
+    trials = response.extra[0] if frame.family == "binomial" else 1.0
+    return float(np.average(response.y / trials, weights=_cumulated(w[0], w[1:], frame.hierarchy.row_parents)))
 
 
 def _standard(columns: Any, j: int) -> Array:
@@ -216,7 +252,10 @@ def with_nodes(problem: GeneralProblem, n_agq: tuple[int, ...]) -> GeneralProble
 
 @dataclass(frozen=True)
 class RawMap:
-    """Parameters on the raw scale, and the Jacobian of (coef, variance components, reported) in (beta, theta, phi)."""
+    """Parameters on the raw scale, and the Jacobian of (coef, variance components, reported) in (beta, theta, phi).
+
+    ``phi`` belongs to the raw predictors: thresholds are those of ``coef``.
+    """
 
     terms: tuple[str, ...]
     coef: Array
@@ -226,6 +265,7 @@ class RawMap:
     reported: dict[str, float]
     sigma: float
     jacobian: Array
+    phi: Array
 
 
 def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
@@ -238,7 +278,7 @@ def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
     if not family.has_intercept and transform.intercept is not None:
         others = np.arange(len(A_x)) != transform.intercept
         shift, A_x = A_x[transform.intercept, others], A_x[np.ix_(others, others)]
-    raw = A_x @ beta
+    raw, raw_phi = A_x @ beta, np.array(phi)
     base = replace(transform, A_x=np.zeros((0, 0)), intercept=None)
     J_theta = base.jacobian(layout, theta, 1.0)[:-1, :-1]
     if family.has_intercept:
@@ -249,6 +289,7 @@ def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
         cuts = np.array(list(reported.values())) - shift @ beta
         terms = (*(f"{a}|{b}" for a, b in pairwise(labels)), *problem.names)
         coef = np.concatenate([cuts, raw])
+        raw_phi[0] = cuts[0]  # the others are gaps, which a shift leaves as they are
         top = np.hstack([np.tile(-shift, (len(cuts), 1)), np.zeros((len(cuts), t)), J_phi])
         J_coef = np.vstack([top, np.hstack([A_x, np.zeros((p, t + len(phi)))])])
         reported, J_phi = {}, np.zeros((0, len(phi)))
@@ -260,6 +301,33 @@ def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
         ]
     )
     sigma = reported.get("sigma", np.sqrt(reported["dispersion"]) if "dispersion" in reported else 1.0)
-    return RawMap(
-        terms, coef, raw, transform.Psi(layout, theta, 1.0), transform.theta(layout, theta), reported, float(sigma), J
-    )
+    Psi = transform.Psi(layout, theta, 1.0)
+    return RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, float(sigma), J, raw_phi)
+
+
+def level_one_variance(problem: GeneralProblem, k: int, phi: Array) -> tuple[float, Array]:
+    """Variance of level 1 on the scale of the linear predictor (effects, eq. 23), and its derivatives in phi.
+
+    NaN, with derivatives of zero, where the distribution has none.
+    """
+    family, h = problem.family, 1e-5
+
+    def at(phi: Array) -> float:
+        return family.latent_variance(problem.link, problem.means[k], phi)
+
+    value, slope = at(phi), np.zeros(len(phi))
+    if family.has_intercept and np.isfinite(value):
+        slope = np.array([(at(phi + h * e) - at(phi - h * e)) / (2.0 * h) for e in np.eye(len(phi))])
+    return value, slope
+
+
+def all_parameters(problem: GeneralProblem, k: int, psi: Array, map_: RawMap | None = None) -> tuple[Array, Array]:
+    """Give coefficients, variance components, level-1 variance and reported parameters (m,), and d / d psi (m, P)."""
+    map_ = raw_map(problem, k, psi) if map_ is None else map_
+    t, n_phi = problem.layout.n_theta, problem.structure.n_phi
+    components = [map_.Psi[level][i, j] for level, entries in enumerate(problem.layout.entries) for i, j, _ in entries]
+    latent, slope = level_one_variance(problem, k, map_.phi)
+    n = len(map_.coef) + t
+    row = np.concatenate([np.zeros(len(psi) - n_phi), slope])
+    values = np.array([*map_.coef, *components, latent, *map_.reported.values()])
+    return values, np.vstack([map_.jacobian[:n], row, map_.jacobian[n:]])
