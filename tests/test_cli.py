@@ -103,3 +103,85 @@ def test_replicates_and_subsets_from_the_command_line(tmp_path, capsys):
     assert "8 replicates" in capsys.readouterr().out
     assert main([*base, "--subset", "girl"]) == 0
     assert "A subset was fitted" in capsys.readouterr().out
+
+
+def test_surveys_are_listed_and_shown(capsys):
+    assert main(["surveys"]) == 0
+    assert "pisa-2018" in capsys.readouterr().out
+    assert main(["surveys", "pisa-2018"]) == 0
+    printed = capsys.readouterr().out
+    assert "W_SCHGRNRABWT" in printed and "sources:" in printed
+    assert main(["surveys", "piza-2018"]) == 2
+    assert "piza-2018" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """PISA in small: student and school file of two countries."""
+    out = tmp_path_factory.mktemp("pisa")
+    names = {"SCHOOLID": "CNTSCHID", "STIDSTD": "CNTSTUID", "W_FSCHWT": "W_SCHGRNRABWT", "escs": "ESCS"}
+    d = survey().data.rename(columns=names)
+    d["CNT"] = np.where(d["CNTSCHID"] % 2 == 0, "AUT", "NZL")
+    d.drop(columns="W_SCHGRNRABWT").to_csv(out / "stu.csv", index=False)
+    d[["CNTSCHID", "W_SCHGRNRABWT"]].drop_duplicates().to_csv(out / "sch.csv", index=False)
+    return out
+
+
+def test_codebook_from_the_command_line(folder, tmp_path, capsys):
+    assert main(["codebook", str(folder / "stu.csv"), "esc"]) == 0
+    printed = capsys.readouterr().out
+    assert "ESCS" in printed and "1 columns with 'esc'" in printed and "CNT" not in printed
+    assert main(["codebook", str(folder / "stu.csv"), "--no-counts", "--output", str(tmp_path / "b.csv")]) == 0
+    assert (tmp_path / "b.csv").read_text().startswith("variable,label,values,missing")
+    assert main(["codebook", "absent.sav"]) == 2
+    assert "absent.sav" in capsys.readouterr().err
+
+
+def test_convert_from_the_command_line(folder, tmp_path, capsys):
+    out = tmp_path / "all.parquet"
+    call = ["convert", str(folder / "stu.csv"), str(out), "--school", str(folder / "sch.csv"), "--countries", "NZL"]
+    assert main([*call, "--columns", "PV{}MATH", "ESCS", "W_SCHGRNRABWT", "CNT"]) == 0
+    printed = capsys.readouterr().out
+    assert "Merged with the school file by CNTSCHID" in printed and "Written to" in printed
+    d = pmwmix.read_survey(out)
+    assert set(d["CNT"]) == {"NZL"} and "PV5MATH" in d and "female" not in d
+    assert main(["convert", str(folder / "stu.csv"), str(tmp_path / "x.sav")]) == 2
+    assert ".parquet" in capsys.readouterr().err
+
+
+def test_fit_with_a_survey_and_merged_files(folder, tmp_path, capsys):
+    out = tmp_path / "fit.json"
+    assert main([
+        "fit", str(folder / "stu.csv"), "--school", str(folder / "sch.csv"), "--survey", "pisa-2018",
+        "--countries", "NZL", "--formula", "math ~ ESCS + (1 | school)", "--vcov", "robust", "--output", str(out),
+        "--no-progress",
+    ]) == 0  # fmt: skip
+    captured = capsys.readouterr()
+    assert "Merged with the school file" in captured.err and "pisa-2018" in captured.out
+    s = survey()
+    part = s.data[s.data["SCHOOLID"] % 2 == 1]
+    want = pmwmix.fit("math ~ escs + (1 | SCHOOLID)", part, weights=s.weights, scaling="size", pv=s.pv)
+    fixed = {row["term"]: row for row in json.loads(out.read_text())["fixed"]}
+    assert fixed["ESCS"]["estimate"] == pytest.approx(want.coef["escs"], rel=1e-7)
+    assert fixed["ESCS"]["std_error"] == pytest.approx(want.se["escs"], rel=1e-5)
+
+
+def test_fit_by_group(folder, tmp_path, capsys):
+    out, page = tmp_path / "fits.json", tmp_path / "fits.html"
+    call = ["fit", str(folder / "stu.csv"), "--formula", "math ~ ESCS + (1 | CNTSCHID)", "--pv", "math=PV{}MATH"]
+    assert main([*call, "--by", "CNT", "--output", str(out), "--html", str(page)]) == 0
+    assert "2 of 2 fitted, by CNT" in capsys.readouterr().out
+    numbers = json.loads(out.read_text())
+    assert set(numbers["groups"]) == {"AUT", "NZL"} and len(numbers["average"]) == 2 and "<table" in page.read_text()
+    assert main([*call, "--by", "CNT", "--save", str(tmp_path / "f")]) == 2
+    assert "--save with --by" in capsys.readouterr().err
+    assert main([*call, "--by", "REGION"]) == 2
+    assert "REGION" in capsys.readouterr().err
+
+
+def test_family_and_link_reach_fit(file, capsys):
+    formula = "female ~ escs + (1 | SCHOOLID)"
+    assert main(["fit", str(file), "--formula", formula, "--family", "binomal"]) == 2
+    assert "binomal" in capsys.readouterr().err
+    assert main(["fit", str(file), "--formula", formula, "--family", "binomial", "--link", "probitt"]) == 2
+    assert "probitt" in capsys.readouterr().err

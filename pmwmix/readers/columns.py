@@ -44,6 +44,14 @@ def expand(name: str, names: Sequence[str]) -> list[str]:
     return [one for _, one in sorted(numbered)]
 
 
+def _as_asked(name: str, found: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair columns with the spelling of the name or template that asked for them."""
+    before, hole, after = name.partition("{}")
+    if not hole:
+        return [(one, name) for one in found]
+    return [(one, before + one[len(before) : len(one) - len(after)] + after) for one in found]
+
+
 def id_names(preset: Any) -> dict[str, tuple[str, ...]]:
     """Candidate columns of every kind of unit, the preset's own first."""
     own = getattr(preset, "ids", None) or {}
@@ -106,8 +114,8 @@ def wanted_columns(columns: Any, names: Sequence[str], preset: Any) -> dict[str,
         found = expand(name, names)
         if not found and name.lower() in sets:
             found = [one for template in sets[name.lower()] for one in expand(template, names)]
-        elif found and "{}" not in name:
-            out.setdefault(found[0], name)
+        else:
+            out.update({one: spelled for one, spelled in _as_asked(name, found) if one not in out})
         if not found:
             missing.append(name)
         named_pv |= bool(set(found) & {one for spec in sets.values() for t in spec for one in expand(t, names)})

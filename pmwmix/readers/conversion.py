@@ -127,5 +127,5 @@ def _added(reports: Sequence[Report]) -> Report:
     file = first["files"][0]
     files = [{**file, "used": sum(report["files"][0]["used"] for report in reports)}]
     order = {name: k for k, name in enumerate(dict.fromkeys(one["column"] for one in counts.values()))}
-    missing = sorted(counts.values(), key=lambda one: order[one["column"]])
+    missing = sorted(counts.values(), key=lambda one: (order[one["column"]], str(type(one["code"])), one["code"]))
     return Report({**first, "files": files, "missing": missing})

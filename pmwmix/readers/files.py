@@ -97,6 +97,7 @@ def read_stack(
     country_ids: Sequence[str],
     tick: Tick | None,
     part: slice | None = None,
+    strict: bool = True,
 ) -> Outcome:
     """Read columns of all files of a stack.
 
@@ -113,12 +114,14 @@ def read_stack(
     tick : callable or None
     part : slice, optional
         Of the rows of each file.
+    strict : bool
+        Whether a country that is not there is an error; else all rows are read.
     """
     parts: list[Columns] = []
     out = Outcome({})
     absent: dict[str, list[str]] = {}
     for one in stack.files:
-        rows = None if countries is None else country_rows(one, countries, country_ids, tick)
+        rows = None if countries is None else country_rows(one, countries, country_ids, tick, strict)
         if part is not None:
             rows = np.ones(one.n_rows or 0, dtype=bool) if rows is None else rows
             inside = np.zeros(len(rows), dtype=bool)
@@ -189,14 +192,14 @@ def _stacked(parts: Sequence[Columns], files: Sequence[str]) -> Columns:
 
 
 def country_rows(
-    one: Contents, countries: Sequence[str], country_ids: Sequence[str], tick: Tick | None
+    one: Contents, countries: Sequence[str], country_ids: Sequence[str], tick: Tick | None, strict: bool = True
 ) -> Array | None:
     """Mark the rows of the wanted countries, (n,); None if the file has no column of countries.
 
     Raises
     ------
     DataError
-        If a country is not in the file.
+        If a country is not in the file and ``strict``.
     """
     there = list(dict.fromkeys(own for name in country_ids if (own := find(name, one.names)) is not None))
     if not there:
@@ -215,6 +218,8 @@ def country_rows(
         if not shown:
             shown = spelled
             absent = [c for c, low in zip(countries, asked, strict=True) if low not in by_name]
+    if not strict:
+        return None
     raise DataError(
         f"Countries that were asked for are not in the file. {one.path.name!r} lacks {some(absent)}."
         f"{near(absent[0], shown)} Its column {there[0]!r} has {len(shown)}: {some(shown, 12)}."

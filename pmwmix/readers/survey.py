@@ -121,7 +121,7 @@ def read_named(path: Any, texts: Sequence[str], **options: Any) -> pd.DataFrame:
 def assemble(plan: Reading, tick: Tick | None, part: slice | None = None) -> pd.DataFrame:
     """Read, merge and label."""
     outcomes = [
-        read_stack(stack, wanted, plan.rules, plan.countries, plan.ids["country"], tick, part)
+        read_stack(stack, wanted, plan.rules, plan.countries, plan.ids["country"], tick, part, stack is plan.stacks[0])
         for stack, wanted in zip(plan.stacks, plan.wanted, strict=True)
     ]
     columns, merges = _merged(plan, outcomes)

@@ -1,0 +1,225 @@
+"""One model per group: the same numbers as fit on each part, failures beside, averages, executors."""
+
+import multiprocessing
+import pickle
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import close, survey
+
+import pmwmix
+from pmwmix import PmwmixError, PmwmixWarning
+
+FORMULA = "math ~ escs + (1 | SCHOOLID)"
+
+
+def call():
+    s = survey(3)
+    return {"weights": s.weights, "scaling": "size", "pv": s.pv}
+
+
+@pytest.fixture(scope="module")
+def countries():
+    """40 schools in four countries of unlike size, rows shuffled."""
+    d = survey(3).data.drop(columns="CNT")
+    school = pd.factorize(d["SCHOOLID"])[0]
+    d["CNT"] = np.array(["NZL", "AUT", "NOR", "ITA"])[np.digitize(school, [8, 18, 29])]
+    d["IDCNTRY"] = d["CNT"].map({"NZL": 554, "AUT": 40, "NOR": 578, "ITA": 380}).astype(float)
+    return d.sample(frac=1, random_state=1)
+
+
+@pytest.fixture(scope="module")
+def fits(countries):
+    return pmwmix.fit_groups(FORMULA, countries, progress=False, **call())
+
+
+def test_same_numbers_as_fit_on_each_part(countries, fits):
+    assert list(fits) == ["AUT", "ITA", "NOR", "NZL"] and len(fits) == 4 and "AUT" in fits
+    for name, one in fits.items():
+        part = countries[countries["CNT"] == name]
+        want = pmwmix.fit(FORMULA, part, **call())
+        close(one.coef, want.coef, rtol=1e-9)
+        close(one.se, want.se, rtol=1e-7)
+        close(one.fitted()[part.index], want.fitted()[part.index], rtol=1e-7)
+
+
+def test_tidy_is_long_and_average_is_the_mean(fits):
+    long = fits.tidy(0.9)
+    assert list(long)[:4] == ["CNT", "term", "estimate", "std_error"] and len(long) == 8
+    average = fits.average(0.9).set_index("term")
+    for term, part in long.groupby("term"):
+        assert average.loc[term, "estimate"] == pytest.approx(part["estimate"].mean())
+        assert average.loc[term, "std_error"] == pytest.approx(np.sqrt((part["std_error"] ** 2).sum()) / 4)
+        assert average.loc[term, "between_sd"] == pytest.approx(part["estimate"].std())
+        assert average.loc[term, "ci_low"] < average.loc[term, "estimate"] < average.loc[term, "ci_high"]
+        assert average.loc[term, "df"] > part["df"].max()
+    variances = fits.average(of="varcorr")
+    assert variances["grp"].tolist() == ["SCHOOLID", "Residual"] and (variances["n_groups"] == 4).all()
+    assert variances["estimate"].iloc[1] == pytest.approx(fits.varcorr().query("grp == 'Residual'")["vcov"].mean())
+
+
+def test_glance_and_summary(fits):
+    glance = fits.glance()
+    assert glance["nobs"].sum() == 480 and glance["n_SCHOOLID"].sum() == 40 and glance.index.name == "CNT"
+    said = str(fits.summary())
+    assert "4 of 4 fitted, by CNT" in said and "Average over groups" in said and "ITA" in said
+    assert "<table" in fits._repr_html_() and repr(fits) == said
+
+
+class Client:
+    """As much of dask.distributed.Client as is used: tasks and results travel pickled."""
+
+    def __init__(self, broken=False):
+        self.broken = broken
+
+    def submit(self, function, *arguments):
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        future = Future()
+        future.set_result(pickle.loads(pickle.dumps(function(*arguments))))
+        return future
+
+    def gather(self, futures):
+        if self.broken:
+            futures[0].__init__()
+            futures[0].set_exception(RuntimeError("worker lost"))
+        return [future.result() for future in futures]
+
+
+@pytest.mark.parametrize("kind", ["threads", "dask"])
+def test_executors_give_the_same(kind, countries, fits):
+    if kind == "threads":
+        with ThreadPoolExecutor(2) as executor:
+            got = pmwmix.fit_groups(FORMULA, countries, executor=executor, progress=True, **call())
+    else:
+        got = pmwmix.fit_groups(FORMULA, countries, executor=Client(), **call())
+    close(got.tidy()["estimate"], fits.tidy()["estimate"], rtol=1e-9)
+    close(got.tidy()["std_error"], fits.tidy()["std_error"], rtol=1e-8)
+    assert got["NZL"].predict(countries[countries["CNT"] == "NZL"]).notna().all()
+    assert got["NZL"].fitted().index.equals(fits["NZL"].fitted().index)
+
+
+def test_a_task_carries_the_columns_that_are_used(countries):
+    sizes = []
+
+    class Scale(Client):
+        def submit(self, function, *arguments):
+            sizes.append(list(pickle.loads(pickle.dumps(arguments[1]))))
+            return super().submit(function, *arguments)
+
+    wide = countries.assign(**{f"other{k}": 0.0 for k in range(30)})
+    pmwmix.fit_groups(FORMULA, wide, executor=Scale(), **call())
+    assert len(sizes) == 3 and all(set(s) == {*sizes[0]} and "other3" not in s and "escs" in s for s in sizes)
+
+
+@pytest.mark.slow
+def test_processes_give_the_same(countries, fits):
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        got = pmwmix.fit_groups(FORMULA, countries, executor=executor, **call())
+    close(got.tidy()["estimate"], fits.tidy()["estimate"], rtol=1e-9)
+
+
+def test_a_lost_worker_is_a_failure(countries):
+    with pytest.warns(PmwmixWarning, match=r"1 of 4 groups could not be fitted.*worker lost.*failures"):
+        got = pmwmix.fit_groups(FORMULA, countries, executor=Client(broken=True), **call())
+    assert len(got) == 3 and got.failures["error"].tolist() == ["RuntimeError"]
+
+
+def test_groups_that_fail_do_not_stop_the_others(countries, fits):
+    d = countries.copy()
+    d.loc[d["CNT"] == "AUT", "escs"] = np.nan
+    d.loc[d["CNT"] == "NOR", ["PV1MATH", "PV2MATH", "PV3MATH"]] = 500.0
+    with pytest.warns(PmwmixWarning, match=r"2 of 4 groups could not be fitted. They are 'AUT', 'NOR'.*No row is left"):
+        got = pmwmix.fit_groups(FORMULA, d, **call())
+    assert list(got) == ["ITA", "NZL"] and got.failures["group"].tolist() == ["AUT", "NOR"]
+    assert "does not vary" in got.failures["message"].iloc[1]
+    close(got["ITA"].coef, fits["ITA"].coef, rtol=1e-9)
+    said = str(got.summary())
+    assert "2 of 4 fitted" in said and "Failures" in said and "No row is left" in said
+    with pytest.raises(PmwmixError, match=r"'NOR' was not fitted.*does not vary"):
+        got["NOR"]
+
+
+def test_terms_that_not_all_groups_have(countries):
+    d = countries.copy()
+    d["kind"] = np.where((d["CNT"] == "ITA") | (np.arange(len(d)) % 2 == 0), "a", "b")
+    d.loc[(d["CNT"] == "ITA") & (np.arange(len(d)) % 2 == 0), "kind"] = "c"
+    got = pmwmix.fit_groups("PV1MATH ~ kind + (1 | SCHOOLID)", d)
+    average = got.average().set_index("term")["n_groups"]
+    assert average["Intercept"] == 4 and average["kind[T.b]"] == 3 and average["kind[T.c]"] == 1
+    assert "Not in all groups" in str(got.summary())
+
+
+def test_columns_of_groups(countries, fits, tmp_path):
+    by_number = pmwmix.fit_groups(FORMULA, countries, by="idcntry", **call())
+    assert list(by_number) == [40, 380, 554, 578] and by_number.by == "IDCNTRY"
+    close(by_number[40].coef, fits["AUT"].coef, rtol=1e-9)
+    ordered = countries.assign(CNT=pd.Categorical(countries["CNT"], ["NZL", "AUT", "NOR", "ITA"]))
+    assert list(pmwmix.fit_groups(FORMULA, ordered, **call())) == ["NZL", "AUT", "NOR", "ITA"]
+    countries.to_parquet(tmp_path / "d.parquet")
+    from_file = pmwmix.fit_groups(FORMULA, tmp_path / "d.parquet", **call())
+    close(from_file.tidy()["estimate"], fits.tidy()["estimate"], rtol=1e-9)
+
+
+def test_presets_name_the_country(countries):
+    d = countries.rename(columns={"SCHOOLID": "CNTSCHID", "W_FSCHWT": "W_SCHGRNRABWT"})
+    got = pmwmix.fit_groups("math ~ escs + (1 | school)", d, by="country", design="pisa-2018", vcov="robust")
+    assert got.by == "CNT" and len(got) == 4
+
+
+def test_subsets_follow_their_groups(countries):
+    girls = (countries["female"] == 1).to_numpy()
+    got = pmwmix.fit_groups(FORMULA, countries, subset=girls, **call())
+    part = countries["CNT"] == "NOR"
+    want = pmwmix.fit(FORMULA, countries[part], subset=girls[part.to_numpy()], **call())
+    close(got["NOR"].se, want.se, rtol=1e-8)
+
+
+def test_rows_without_a_group_are_left_out(countries, fits):
+    d = countries.copy()
+    d.loc[d["CNT"] == "ITA", "CNT"] = None
+    with pytest.warns(PmwmixWarning, match=r"\d+ of 480 rows belong to no group. Column 'CNT'"):
+        got = pmwmix.fit_groups(FORMULA, d, **call())
+    assert list(got) == ["AUT", "NOR", "NZL"]
+    close(got["NZL"].coef, fits["NZL"].coef, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"by": "CNTRY"}, r"groups, by=.*'CNTRY'.*Did you mean 'IDCNTRY'|'CNT'"),
+        ({"by": 3}, "by=3"),
+        ({"executor": 4}, "Got int"),
+        ({"scalling": "size"}, r"'scalling'\. Did you mean 'scaling'"),
+        ({"scaling": "sise"}, "sise"),
+        ({"weights": ["W_FSTUW", "W_FSCHWT"]}, "W_FSTUW"),
+        ({"subset": [True]}, "1 values for 480 rows"),
+        ({"progress": 3}, "Got 3"),
+    ],
+)
+def test_what_is_wrong_with_the_call_is_raised_at_once(options, said, countries):
+    with pytest.raises(PmwmixError, match=said):
+        pmwmix.fit_groups(FORMULA, countries, **{**call(), **options})
+
+
+def test_no_group_at_all(countries):
+    with pytest.raises(PmwmixError, match=r"All 4 groups of 'CNT' failed, 'AUT' with .*No row is left"):
+        pmwmix.fit_groups(FORMULA, countries.assign(escs=np.nan), **call())
+    with pytest.raises(PmwmixError, match="missing in all 480 rows"):
+        pmwmix.fit_groups(FORMULA, countries.assign(CNT=np.nan), **call())
+
+
+def test_unknown_groups_and_parts(fits):
+    with pytest.raises(PmwmixError, match=r"no group 'NZ'\. Did you mean 'NZL'"):
+        fits["NZ"]
+    with pytest.raises(PmwmixError, match="Unknown part 'random'"):
+        fits.average(of="random")
+
+
+def test_forked_processes_are_refused(countries):
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system does not fork")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as executor:
+        with pytest.raises(PmwmixError, match=r"wait forever.*get_context\('spawn'\)"):
+            pmwmix.fit_groups(FORMULA, countries, executor=executor, engine="jax", **call())
