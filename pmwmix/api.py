@@ -10,6 +10,7 @@ from typing import Any
 
 from pmwmix.assemble import fit_frame, pool_results
 from pmwmix.centre import Centring, read_center
+from pmwmix.crossing import PARTS, vcov_of_crossed
 from pmwmix.design import Design, resolve_design
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fillin import fill_in
@@ -136,7 +137,11 @@ def fit(
     check_weights(frame, said, table.names)
     frame = replace(frame, notes=(*filled.notes, *frame.notes))
     _check_reml(method, frame)
-    how = vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
+    chosen_vcov = vcov
+    if frame.hierarchy.crossed:
+        chosen_vcov, said_of_it = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, said.psu, any(frame.weighted))
+        frame = replace(frame, notes=(*frame.notes, *said_of_it))
+    how = chosen_vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
     if how in BY_REPLICATES:
         frame = replace(frame, replicates=read_replicates(said, table, frame))
     call = _call_text(
@@ -297,6 +302,8 @@ def _settings(
     clusters: tuple[str, str | None, int, int] = (
         ("row", None, frame.n, 1) if top is None else (top.name, None, top.n, 1)
     )
+    if frame.hierarchy.crossed:
+        clusters = (PARTS, None, 1, 1)
     if frame.clusters is not None:
         clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
     return Settings(

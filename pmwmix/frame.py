@@ -11,6 +11,7 @@ import pandas as pd
 
 from pmwmix.centre import Centring, Means, apply_center, find_groups
 from pmwmix.clusters import Clusters, find_clusters, subset_clusters
+from pmwmix.crossing import check_weights_of_crossed, crossed_clusters, crossing_notes
 from pmwmix.design import Design
 from pmwmix.errors import (
     DataError,
@@ -238,6 +239,8 @@ def build_frame(
     hierarchy = find_levels(formula.random, columns)
     by_level = order_weights(weight_names, hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
+    if hierarchy.crossed:
+        check_weights_of_crossed(by_level, hierarchy, scaling, distribution.read is None)
     cond, w = weigh(by_level, columns, hierarchy, bool(design.conditional), scale)
     totals = total_weights(cond, hierarchy.row_parents)
     weighted = any(name is not None for name in by_level)
@@ -250,6 +253,8 @@ def build_frame(
         parts.append(_evaluate(formula, hierarchy, local, columns, pv, distribution, kept))
         means.append(mean)
     notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
+    if hierarchy.crossed:
+        notes = crossing_notes(by_level, hierarchy, w[0], distribution.read is None)
     if subset is not None:
         notes += (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
     notes += lost + pv_notes(design.pv, formula.variables, table.names)
@@ -267,9 +272,7 @@ def build_frame(
         kept=kept,
         dropped=dropped,
         zero_weight=zero,
-        clusters=find_clusters(design, columns, hierarchy)
-        if subset is None
-        else subset_clusters(design, everything, hierarchy, np.flatnonzero(keep)),
+        clusters=_clusters(design, columns, everything, hierarchy, None if subset is None else np.flatnonzero(keep)),
         means=means,
         centrings=list(centrings),
         pv=pv,
@@ -282,6 +285,22 @@ def build_frame(
     )
     _check_size(frame, distribution)
     return frame
+
+
+def _clusters(
+    design: Design,
+    columns: Mapping[str, pd.Series],
+    everything: Mapping[str, pd.Series],
+    hierarchy: Hierarchy,
+    rows: Array | None,
+) -> Clusters | None:
+    """Find the units of the robust variance; ``rows`` are those of a subset of ``everything``."""
+    if hierarchy.crossed:
+        whole = rows is None or design.psu is None  # PSUs without rows of a subset would be missing
+        return crossed_clusters(design, columns, hierarchy) if whole else None
+    if rows is None:
+        return find_clusters(design, columns, hierarchy)
+    return subset_clusters(design, everything, hierarchy, rows)
 
 
 def _evaluate(

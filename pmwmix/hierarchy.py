@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from pmwmix.errors import DataError, NotSupportedError, some
+from pmwmix.errors import DataError
 from pmwmix.formula import RandomTerm
 
 Array = np.ndarray
@@ -57,6 +57,9 @@ class Hierarchy:
         ``parents[l]`` (G_l,) is the unit one level up.
     single_child : tuple of str
         Levels whose units all have one child among the units below; their variances cannot be told apart.
+    crossed : tuple of str
+        Names of the first two factors that are not nested, empty if all are. The levels are then factors side by side,
+        the one with the most units first; ``parents`` gives the unit of each unit's first row and only lends lengths.
     """
 
     levels: tuple[Level, ...]
@@ -64,6 +67,7 @@ class Hierarchy:
     starts: Array
     parents: tuple[Array, ...]
     single_child: tuple[str, ...]
+    crossed: tuple[str, ...] = ()
 
     @property
     def row_parents(self) -> tuple[Array, ...]:
@@ -113,7 +117,7 @@ def _code_one(column: pd.Series) -> tuple[Array, list[object]]:
 
 
 def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) -> Hierarchy:
-    """Code every grouping factor, order the levels from the data and check that they are nested.
+    """Code every grouping factor, order the levels from the data and find out whether they are nested.
 
     Parameters
     ----------
@@ -125,11 +129,6 @@ def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) 
     -------
     Hierarchy
         More units means lower; with equal numbers the factor that the formula names first is the lower one.
-
-    Raises
-    ------
-    NotSupportedError
-        If two factors cross, naming both and the first units that do.
     """
     if not random:
         return Hierarchy((), None, np.zeros(1, dtype=np.int64), (), ())
@@ -143,14 +142,18 @@ def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) 
     terms = [factors[key] for key in dict.fromkeys(tuple(sorted(term.factors)) for term in random)]
     coded = [(term, *code([columns[name] for name in term.factors])) for term in terms]
     coded.sort(key=lambda item: -len(item[2]))
-    for (lower, low_code, low_labels), (upper, up_code, up_labels) in pairwise(coded):
-        _check_nested(lower, low_code, low_labels, upper, up_code, up_labels)
-    levels = _sorted_levels(coded)
+    crossed = next((pair for pair in pairwise(coded) if not _nested(*pair)), None)
+    if crossed is None:
+        levels = _sorted_levels(coded)
+    else:
+        levels = tuple(Level(term.group, term.factors, labels, index) for term, index, labels in coded)
     lowest = levels[0].index
     sizes = np.bincount(lowest, minlength=levels[0].n)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     order = None if np.all(lowest[1:] >= lowest[:-1]) else np.argsort(lowest, kind="stable")
     parents = tuple(_first_of(up.index, low.index, low.n) for low, up in pairwise(levels))
+    if crossed is not None:
+        return Hierarchy(levels, order, starts, parents, (), (crossed[0][0].group, crossed[1][0].group))
     single = tuple(up.name for low, up in pairwise(levels) if up.n == low.n)
     return Hierarchy(levels, order, starts, parents, single)
 
@@ -162,29 +165,10 @@ def _first_of(values: Array, index: Array, n: int) -> Array:
     return out
 
 
-def _check_nested(
-    lower: RandomTerm, low_code: Array, low_labels: list, upper: RandomTerm, up_code: Array, up_labels: list
-) -> None:
-    parent = _first_of(up_code, low_code, len(low_labels))
-    stray = np.flatnonzero(parent[low_code] != up_code)
-    if not len(stray):
-        return
-    units = list(dict.fromkeys(low_code[stray].tolist()))
-    first = units[0]
-    homes = [up_labels[u] for u in dict.fromkeys(up_code[low_code == first].tolist())]
-    inside = [_nested(lower, upper), _nested(upper, lower)]
-    raise NotSupportedError(
-        f"Grouping factors {lower.group!r} and {upper.group!r} are not nested, and crossed random effects are not "
-        f"supported yet. {lower.group} {low_labels[first]!r} stands in {upper.group} {some(homes, 3)}, and "
-        f"{len(units)} of {len(low_labels)} units do the like. If the ids of {upper.group!r} start again in every "
-        f"{lower.group!r}, write (1 | {inside[0]}), if it is the other way round (1 | {inside[1]}); otherwise keep one "
-        f"of the two."
-    )
-
-
-def _nested(outer: RandomTerm, inner: RandomTerm) -> str:
-    names = dict.fromkeys((*outer.factors[::-1], *inner.factors[::-1]))
-    return "/".join(name if name.isidentifier() else f"`{name}`" for name in names)
+def _nested(lower: tuple[RandomTerm, Array, list], upper: tuple[RandomTerm, Array, list]) -> bool:
+    """Whether every unit of the lower factor stands in one unit of the upper one."""
+    (_, low_code, low_labels), (_, up_code, _) = lower, upper
+    return bool(np.all(_first_of(up_code, low_code, len(low_labels))[low_code] == up_code))
 
 
 def _sorted_levels(coded: list) -> tuple[Level, ...]:

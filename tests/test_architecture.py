@@ -8,9 +8,9 @@ from pathlib import Path
 ORDER = """
     errors _registry guard formula design replicate_types progress surveys readers weights scaling parts
     table hierarchy centre outcome matrices
-    rows weighing clusters lookup countries surveyunits fillin frame wrongweights
+    rows weighing clusters crossing lookup countries surveyunits fillin frame wrongweights
     links families simulate likelihood optimise variance rubin estimate generalproblem generalised replicates
-    reweight refits kenward profile predict responses settings tables effects components explained margins report store
+    reweight refits kenward profile rejudge predict responses settings tables effects components explained margins report store
     results poolable assemble reduce lrtest diagnostics informative sample plots api codebooks groups
     cli __main__
 """.split()

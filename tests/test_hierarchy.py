@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 import pmwmix
-from pmwmix.errors import NotSupportedError
 from pmwmix.formula import parse
 from pmwmix.hierarchy import code, find_levels
 from pmwmix.table import plain
@@ -95,26 +94,20 @@ def test_labels(values, labels):
     assert codes.max() == len(labels) - 1 and codes.min() == 0
 
 
-@pytest.mark.parametrize(
-    ("formula", "match"),
-    [
-        ("y ~ 1 + (1 | g) + (1 | h)", r"'g' and 'h' are not nested.*g 1 stands in h 1, 2.*2 of 3"),
-        ("y ~ 1 + (1 | h) + (1 | g)", r"'g' and 'h' are not nested.*\(1 \| g/h\).*\(1 \| h/g\)"),
-    ],
-)
-def test_crossed(formula, match):
-    with pytest.raises(NotSupportedError, match=match):
-        levels(formula, g=[1, 1, 2, 2, 3], h=[1, 2, 1, 2, 1])
+@pytest.mark.parametrize("formula", ["y ~ 1 + (1 | g) + (1 | h)", "y ~ 1 + (1 | h) + (1 | g)"])
+def test_crossed(formula):
+    found = levels(formula, g=[2, 1, 2, 1, 3], h=[7, 8, 8, 7, 7])
+    assert [(level.name, level.n, level.labels) for level in found.levels] == [("g", 3, [1, 2, 3]), ("h", 2, [7, 8])]
+    assert [level.index.tolist() for level in found.levels] == [[1, 0, 1, 0, 2], [0, 1, 1, 0, 0]]
+    assert found.crossed == ("g", "h") and found.single_child == ()
+    assert [len(parent) for parent in found.row_parents] == [5, 3]
 
 
-def test_crossed_three_levels_names_the_pair():
-    with pytest.raises(NotSupportedError, match="'b' and 'c' are not nested"):
-        levels("y ~ 1 + (1 | a) + (1 | b) + (1 | c)", a=range(6), b=[1, 1, 2, 2, 3, 3], c=[1, 2, 1, 2, 1, 2])
-
-
-def test_names_in_backticks_stay_quoted():
-    with pytest.raises(NotSupportedError, match=r"\(1 \| g/`my room`\)"):
-        levels("y ~ 1 + (1 | g) + (1 | `my room`)", g=[1, 1, 2, 2, 3], **{"my room": [1, 2, 1, 2, 1]})
+def test_crossed_three_factors_names_the_pair():
+    found = levels(
+        "y ~ 1 + (1 | a) + (1 | b) + (1 | c)", a=range(6), b=[1, 1, 2, 2, 3, 3], c=[1, 2, 1, 2, 1, 2]
+    )
+    assert found.crossed == ("b", "c") and [level.name for level in found.levels] == ["a", "b", "c"]
 
 
 # -- through the fit ------------------------------------------------------------------------------------------------

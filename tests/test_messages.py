@@ -165,11 +165,6 @@ WEIGHTS = {
 
 NOT_SUPPORTED = {
     "gk with three levels": (given(None, "y ~ 1 + (1 | g) + (1 | half)", weights="w1", scaling="gk"), "'gk'.*3"),
-    "crossed": (
-        given({"room": np.arange(300) % 7 + 1}, "y ~ 1 + (1 | g) + (1 | room)"),
-        "'g' and 'room' are not nested",
-    ),
-    "class ids start again": (given(None, "y ~ 1 + (1 | g) + (1 | room)"), r"'room' start again .*\(1 \| g/room\)"),
     "REML with level-1 weights": (given(method="reml", weights="w1"), "'w1'"),
 }
 

@@ -1,11 +1,13 @@
-"""Sum over the cells of two crossed factors, and its transpose: two small Ops on the last two axes.
+"""Sum over the cells of two crossed factors, and its transpose: two small Ops.
 
-The counterpart of `segment.py` for matrices with a row per effect of one factor and a column per unit of another.
-Both Ops take any number of leading axes, so a batched derivative costs one call.
+The counterpart of `segment.py` for matrices with a row per effect of one factor and a column per unit of another. The
+last axes of the values are those of the indices ``row`` and ``column``; both Ops take any number of axes before them,
+so a batched derivative costs one call.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from pytensor.graph.replace import _vectorize_node
 
 
 class CellSum(Op):
-    """Sum ``values[..., j, i]`` into ``out[..., row[j, i], column[j, i]]``.
+    """Sum ``values[..., i]`` into ``out[..., row[i], column[i]]``, ``i`` over all places of the indices.
 
     ``like_row`` and ``like_column`` only lend the lengths of their last axes.
     """
@@ -28,14 +30,15 @@ class CellSum(Op):
         self, values: Any, row: Any, column: Any, like_row: Any, like_column: Any
     ) -> Apply:
         inputs = [pt.as_tensor(i) for i in (values, row, column, like_row, like_column)]
+        lead = inputs[0].type.shape[: inputs[0].type.ndim - inputs[1].type.ndim]
         sides = (inputs[3].type.shape[-1], inputs[4].type.shape[-1])
-        return Apply(self, inputs, [pt.TensorType(inputs[0].dtype, (*inputs[0].type.shape[:-2], *sides))()])
+        return Apply(self, inputs, [pt.TensorType(inputs[0].dtype, (*lead, *sides))()])
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
         output_storage[0][0] = _sum_cells(*inputs)
 
     def infer_shape(self, node: Apply, shapes: Any) -> Any:
-        return [(*shapes[0][:-2], shapes[3][-1], shapes[4][-1])]
+        return [(*shapes[0][: len(shapes[0]) - len(shapes[1])], shapes[3][-1], shapes[4][-1])]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
         _, row, column, _, _ = inputs
@@ -46,7 +49,7 @@ class CellSum(Op):
 
 
 class CellSpread(Op):
-    """Copy ``matrix[..., row[j, i], column[j, i]]`` to ``out[..., j, i]``."""
+    """Copy ``matrix[..., row[i], column[i]]`` to ``out[..., i]``, ``i`` over all places of the indices."""
 
     __props__ = ()
 
@@ -72,12 +75,12 @@ class CellSpread(Op):
 
 
 def cell_sum(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
-    """Sum values (..., m, n) into the cells of a matrix as long as ``like_row`` and as wide as ``like_column``."""
+    """Sum values into the cells of a matrix as long as ``like_row`` and as wide as ``like_column``."""
     return CellSum()(values, row, column, like_row, like_column)
 
 
 def cell_spread(matrix: Any, row: Any, column: Any) -> Any:
-    """Copy the cells of a matrix to the places (m, n) that they belong to; the transpose of `cell_sum`."""
+    """Copy the cells of a matrix to the places that belong to them; the transpose of `cell_sum`."""
     return CellSpread()(matrix, row, column)
 
 
@@ -88,7 +91,7 @@ def _sum_cells(values: Any, row: Any, column: Any, like_row: Any, like_column: A
     out = np.empty((len(flat), height * width))
     for one, sums in zip(flat, out, strict=True):
         sums[:] = np.bincount(place, one, minlength=height * width)
-    return out.reshape((*values.shape[:-2], height, width))
+    return out.reshape((*values.shape[: values.ndim - row.ndim], height, width))
 
 
 @_vectorize_node.register(CellSum)
@@ -113,7 +116,7 @@ def register_jax() -> None:
             flat = values.reshape(-1, row.size).T  # several leading axes would make the scatter slow
             zeros = jnp.zeros((height * width, flat.shape[1]), values.dtype)
             sums = zeros.at[(row * width + column).ravel()].add(flat)
-            return sums.T.reshape((*values.shape[:-2], height, width))
+            return sums.T.reshape((*values.shape[: values.ndim - row.ndim], height, width))
 
         return run
 
@@ -123,37 +126,13 @@ def register_jax() -> None:
 
 
 def register_numba() -> None:
-    """Teach numba the two Ops; called only when the numba engine is chosen."""
+    """Let numba call back into numpy without a warning; called only when the numba engine is chosen."""
     from pytensor.link.numba.dispatch import basic as numba_basic
 
-    @numba_basic.register_funcify_default_op_cache_key(CellSum)
-    def _cell_sum(op: Op, node: Apply, **kwargs: Any) -> Any:
-        @numba_basic.numba_njit
-        def run(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
-            height, width = like_row.shape[-1], like_column.shape[-1]
-            m, n = row.shape
-            flat = np.ascontiguousarray(values).reshape(-1, m, n)
-            out = np.zeros((flat.shape[0], height, width), values.dtype)
-            for lead in range(flat.shape[0]):
-                for j in range(m):
-                    for i in range(n):
-                        out[lead, row[j, i], column[j, i]] += flat[lead, j, i]
-            return out.reshape((*values.shape[:-2], height, width))
+    for kind in (CellSum, CellSpread):
 
-        return run
-
-    @numba_basic.register_funcify_default_op_cache_key(CellSpread)
-    def _cell_spread(op: Op, node: Apply, **kwargs: Any) -> Any:
-        @numba_basic.numba_njit
-        def run(matrix: Any, row: Any, column: Any) -> Any:
-            height, width = matrix.shape[-2], matrix.shape[-1]
-            m, n = row.shape
-            flat = np.ascontiguousarray(matrix).reshape(-1, height, width)
-            out = np.empty((flat.shape[0], m, n), matrix.dtype)
-            for lead in range(flat.shape[0]):
-                for j in range(m):
-                    for i in range(n):
-                        out[lead, j, i] = flat[lead, row[j, i], column[j, i]]
-            return out.reshape((*matrix.shape[:-2], m, n))
-
-        return run
+        @numba_basic.numba_funcify.register(kind)
+        def _cells(op: Op, node: Apply, **kwargs: Any) -> Any:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return numba_basic.generate_fallback_impl(op, node=node, **kwargs)

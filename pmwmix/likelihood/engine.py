@@ -14,7 +14,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix._registry import Registry
-from pmwmix.likelihood import marginal, segment, smallmat, specialops
+from pmwmix.likelihood import cells, crossed, marginal, segment, smallmat, specialops
 from pmwmix.likelihood.gaussian import Graph
 
 ENGINES = Registry("engine")
@@ -24,13 +24,15 @@ _registered: set[str] = set()
 def _jax() -> Mode:
     from pytensor.link.jax import JAXLinker
 
-    _once("jax", segment.register_jax, smallmat.register_jax, marginal.register_jax, specialops.register_jax)
+    parts = (segment, cells, smallmat, marginal, crossed, specialops)
+    _once("jax", *(part.register_jax for part in parts))
     # XLA fuses and simplifies by itself; PyTensor's own rewrites would cost seconds at the first fit.
     return Mode(JAXLinker(), RewriteDatabaseQuery(include=["minimum_compile", "merge", "jax"]))
 
 
 def _numba() -> Mode:
-    _once("numba", segment.register_numba, marginal.register_numba, specialops.register_numba)
+    parts = (segment, cells, smallmat, marginal, crossed, specialops)
+    _once("numba", *(part.register_numba for part in parts))
     return pytensor.compile.mode.get_mode("NUMBA")
 
 

@@ -7,6 +7,7 @@ because the written-out graph grows with the cube of the size.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -224,3 +225,14 @@ def register_jax() -> None:
     @jax_funcify.register(InverseLogDet)
     def _inverse(op: Op, **kwargs: Any) -> Any:
         return lambda M: (jnp.linalg.inv(M), jnp.linalg.slogdet(M)[1])
+
+
+def register_numba() -> None:
+    """Let numba call back into numpy without a warning; called only when the numba engine is chosen."""
+    from pytensor.link.numba.dispatch import basic as numba_basic
+
+    @numba_basic.numba_funcify.register(InverseLogDet)
+    def _inverse(op: Op, node: Apply, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return numba_basic.generate_fallback_impl(op, node=node, **kwargs)
