@@ -76,6 +76,7 @@ class Compiled:
     def __init__(self, graph: Graph, engine: str) -> None:
         self.names = list(graph.outputs)
         self.engine = engine
+        self._met: set[Any] = set()
         self._lock = threading.Lock()  # a PyTensor function keeps its inputs in one place for all threads
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping Assert|.*BLAS.*|.*explicit.*dtype.*")
@@ -103,6 +104,23 @@ class Compiled:
         with self._lock, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping Assert")
             return dict(zip(self.names, self.function(theta, *data), strict=True))
+
+    def shapes(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any] | None:
+        """Give the shapes of the outputs for inputs that have not been met yet, without compiling; else None."""
+        if self._direct is None:
+            return None
+        key = tuple(np.shape(value) for value in (theta, *data))
+        if key in self._met:
+            return None
+        self._met.add(key)
+        import jax
+
+        return dict(zip(self.names, jax.eval_shape(self._direct, theta, *data), strict=True))
+
+    def prepare(self, shapes: list[Any]) -> None:
+        """Compile for inputs of these shapes."""
+        if self._direct is not None:
+            self._direct.lower(*shapes).compile()
 
 
 _cache: dict[tuple[Any, ...], Compiled] = {}

@@ -15,8 +15,8 @@ import numpy as np
 from pmwmix.likelihood.engine import compiled, compiled_pair
 from pmwmix.likelihood.marginal import MarginalStructure, marginal_graph, mode_graph
 from pmwmix.likelihood.modefinder import find_modes
-from pmwmix.likelihood.nodes import product_rule
-from pmwmix.likelihood.tiles import Chunk
+from pmwmix.likelihood.nodes import product_rule, slots
+from pmwmix.likelihood.tiles import Chunk, reweighted
 
 Array = np.ndarray
 
@@ -92,6 +92,9 @@ class IntegratedObjective:
     n_agq : tuple of int
         Nodes per dimension at each level, bottom-up.
     engine : str
+    cells : int
+        Places times nodes times directions of the Hessian that are held at once; a single top-level unit may need
+        more, and then takes its directions one by one.
 
     Notes
     -----
@@ -105,7 +108,9 @@ class IntegratedObjective:
         rows: RowArrays,
         n_agq: tuple[int, ...],
         engine: str = "jax",
+        cells: int = 400_000,
     ) -> None:
+        self.cells = cells
         self.structure, self.chunks, self.rows, self.n_agq, self.engine = structure, chunks, rows, n_agq, engine
         self.padded = replace(structure, p=padded_columns(structure.p))
         self.mode_step = compiled(mode_graph, _same_modes(self.padded), engine)
@@ -113,12 +118,41 @@ class IntegratedObjective:
         self.n_calls = 0
         self._shared = [self._put_shared(chunk) for chunk in chunks]
         self._outcome: tuple[int, list[list[Any]]] = (-1, [])
-        rules = [product_rule(n, q) for n, q in zip(n_agq, structure.layout.q, strict=True)]
-        self._rules = self.first.put([a for a, _ in rules] + [w for _, w in rules])
+        self._rules = self.first.put(_rules(n_agq, structure.layout.q))
         self._modes: dict[int, list[list[Array]]] = {}
         free = structure.layout.n_theta + structure.n_phi
         self._eye = np.eye(self.padded.p + free)
         self._real = np.r_[: structure.p, self.padded.p : self.padded.p + free]
+        self._compile()
+
+    def _compile(self) -> None:
+        """Let the engine compile its three functions side by side, on the first chunk; the fit would do so in turn."""
+        chunk, q = self.chunks[0], self.structure.layout.q
+        zero = np.zeros(self.structure.p + self.structure.layout.n_theta + self.structure.n_phi)
+        beta, theta, phi = self._split(zero)
+        modes = [np.zeros((n, len(w))) for n, w in zip(q, chunk.w, strict=True)]
+        data = [theta, phi, *modes, *self._data(0)[0]]
+        shapes = self.first.shapes(beta, [*data, *self._rules])
+        if shapes is None:
+            return
+        known = [shape for name, shape in shapes.items() if name.startswith("known")]
+
+        def others() -> None:
+            self.mode_step(beta, data)
+            if len(self._directions) == 1:
+                self.second.prepare([self._eye, *known])
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(others)
+            self.first(beta, [*data, *self._rules])
+            waiting.result()
+
+    @property
+    def _directions(self) -> list[Array]:
+        """Directions of the Hessian, all at once or one by one."""
+        nodes = int(np.prod([n**q for n, q in zip(self.n_agq, self.structure.layout.q, strict=True)]))
+        at_once = 8 * self.cells // (nodes * self.chunks[0].rows.size)  # chunks are planned for all of them at once
+        return [self._eye] if at_once >= len(self._eye) else [row[None] for row in self._eye]
 
     @property
     def n_top(self) -> int:
@@ -132,9 +166,22 @@ class IntegratedObjective:
         other.structure, other.n_agq = structure, n_agq
         other.padded = replace(structure, p=self.padded.p)
         other.first, other.second = compiled_pair(marginal_graph, other.padded, self.engine)
-        rules = [product_rule(n, q) for n, q in zip(n_agq, structure.layout.q, strict=True)]
-        other._rules = other.first.put([a for a, _ in rules] + [w for _, w in rules])
+        other._rules = other.first.put(_rules(n_agq, structure.layout.q))
         other._modes = dict(self._modes)
+        return other
+
+    def with_weights(self, w_rows: Array, w: Sequence[Array]) -> IntegratedObjective:
+        """Give the same objective under other weights of rows (n,) and of units, bottom-up; all else is shared."""
+        other = object.__new__(IntegratedObjective)
+        other.__dict__.update(self.__dict__)
+        other.rows = replace(self.rows, w=w_rows)
+        other.chunks = [reweighted(chunk, w) for chunk in self.chunks]
+        n, same = self.structure.n_levels, np.array_equal(w_rows, self.rows.w)
+        other._shared = []
+        for chunk, (front, back) in zip(other.chunks, self._shared, strict=True):
+            rows = back[:1] if same else self.first.put([np.where(chunk.real, w_rows[chunk.rows], 0.0)])
+            other._shared.append((front, [*rows, *back[1 : -2 * n], *self.first.put([*chunk.w, *chunk.omega])]))
+        other._outcome, other._modes = (-1, []), dict(self._modes)
         return other
 
     def _put_shared(self, chunk: Chunk) -> tuple[list[Any], list[Any]]:
@@ -208,13 +255,15 @@ class IntegratedObjective:
 
     def hessian(self, point: IntegratedPoint) -> Array:
         """Second derivatives of minus the pseudo-log-likelihood (P, P)."""
+        directions = self._directions
 
         def one(number: int) -> Array:
             out = self._chunk_first(number, point.theta, point.outcome, point.modes[number])
             known = [value for name, value in out.items() if name.startswith("known")]
-            rows = self.second(self._eye, known)
+            parts = [name[6:] for name in out if name.startswith("score")]
+            found = [self.second(along, known) for along in directions]
             return np.concatenate(
-                [np.asarray(rows[f"H_{name[6:]}"]) for name in out if name.startswith("score")], axis=1
+                [np.concatenate([np.asarray(rows[f"H_{name}"]) for name in parts], 1) for rows in found]
             )
 
         H = -np.sum(self._each(one), axis=0)[np.ix_(self._real, self._real)]
@@ -257,7 +306,14 @@ class IntegratedObjective:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the data; compiled code is made again where it is needed."""
-        return IntegratedObjective, (self.structure, self.chunks, self.rows, self.n_agq, self.engine)
+        return IntegratedObjective, (self.structure, self.chunks, self.rows, self.n_agq, self.engine, self.cells)
+
+
+def _rules(n_agq: tuple[int, ...], q: tuple[int, ...]) -> list[Array]:
+    """Nodes of every level, then their log-weights; with one effect in all, filled up to a few numbers."""
+    alone = q == (1,)
+    rules = [product_rule(n, size, slots(n) if alone else None) for n, size in zip(n_agq, q, strict=True)]
+    return [a for a, _ in rules] + [w for _, w in rules]
 
 
 def padded_columns(p: int) -> int:
