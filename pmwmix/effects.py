@@ -6,7 +6,6 @@ Equations are those of docs/effects.md. The first functions also serve `explaine
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +14,10 @@ import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
 from pmwmix.errors import NotSupportedError, OptionError
-from pmwmix.estimate import flat_directions, moving_basis, variance_input
 from pmwmix.frame import ModelFrame
 from pmwmix.predict import Rows
+from pmwmix.rejudge import covariance
 from pmwmix.rubin import Pooled, rubin
-from pmwmix.variance import VARIANCES
 
 Array = np.ndarray
 STEP = 1e-3  # of a standard error; truncation is then far below the printed digits, rounding too
@@ -31,12 +29,8 @@ def rows_of(fit: Any, verb: str) -> list[tuple[Any, Rows]]:
     Raises
     ------
     NotSupportedError
-        If the fit was read from a file, which keeps no columns, or is not gaussian.
+        If the fit was read from a file, which keeps no columns.
     """
-    if fit.family != "gaussian":
-        raise NotSupportedError(
-            f"{verb} works for gaussian outcomes. This fit has family={fit.family!r}. Use coefficients and variances."
-        )
     out = [(one, one.rows) for one in fit.fits]
     if not all(isinstance(rows, Rows) for _, rows in out):
         raise NotSupportedError(
@@ -100,13 +94,28 @@ def pooled_delta(fit: Any, functions: Sequence[Callable[[Array], Array]]) -> Poo
 
 
 def unpack(rows: Rows, values: Array) -> tuple[Array, list[Array], float]:
-    """Turn (beta, variance components, sigma²) into beta, Psi per level and sigma²."""
+    """Turn the parameters of a fit into beta, Psi per level and the level-1 variance.
+
+    Parameters
+    ----------
+    rows : Rows
+    values : ndarray, shape (P,)
+        Coefficients (thresholds first), variance components, and sigma² or, in a generalised model, the level-1
+        variance on the scale of the linear predictor.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+        Coefficients of the linear predictor.
+    list of ndarray
+    float
+    """
     blocks = rows.design.blocks
     sizes = [0] * len(rows.frame.hierarchy.levels)
     for block in blocks:
         sizes[block.level] += len(block.matrix.names)
     Psi, offsets = [np.zeros((q, q)) for q in sizes], [0] * len(sizes)
-    k = p = len(rows.problem.kept)
+    k = n = len(rows.fit.beta)
     for block in blocks:
         start, q = offsets[block.level], len(block.matrix.names)
         for j in range(q):
@@ -114,7 +123,21 @@ def unpack(rows: Rows, values: Array) -> tuple[Array, list[Array], float]:
                 Psi[block.level][start + i, start + j] = Psi[block.level][start + j, start + i] = values[k]
                 k += 1
         offsets[block.level] += q
-    return values[:p], Psi, float(values[k])
+    return values[n - len(rows.problem.kept) : n], Psi, float(values[k])
+
+
+def check_latent(fit: Any, verb: str) -> None:
+    """Refuse models whose level-1 variance does not exist.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if not all(np.isfinite(one.parameters[0][-1]) for one in fit.fits):
+        raise NotSupportedError(
+            f"{verb} needs the variance of level 1. With family={fit.family!r}, link={fit.link!r} and these estimates "
+            f"the distribution has none. Report the variances of the random effects themselves."
+        )
 
 
 def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
@@ -123,7 +146,7 @@ def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
     Parameters
     ----------
     fit : FitResult
-        Gaussian.
+        Of a generalised model, shares on the scale of the linear predictor.
     ci_prob : float
         Probability of the interval, which is formed on the logit scale and so stays between 0 and 1.
 
@@ -137,11 +160,13 @@ def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
     -----
     Shares of the intercepts' variance at or above each level (theory, eq. 27) and their delta-method covariance
     (effects, eqs. 1-2), pooled over plausible values. The covariance of the variance components is the one the fit
-    was asked for: under ``"robust"`` it holds for non-normal random effects too.
+    was asked for: under ``"robust"`` it holds for non-normal random effects too. The level-1 variance of a generalised
+    model is that of effects, eq. 23.
     """
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     parts = rows_of(fit, "icc_se()")
+    check_latent(fit, "icc_se()")
     pooled = pooled_delta(fit, [partial(_shares, rows) for _, rows in parts])
     levels = [level.name for level in parts[0][1].frame.hierarchy.levels]
     icc, se = pooled.estimate, np.sqrt(np.diag(pooled.vcov))
@@ -159,32 +184,8 @@ def _shares(rows: Rows, values: Array) -> Array:
     for level in range(len(Psi)):
         names = [name for b in rows.design.blocks if b.level == level for name in b.matrix.names]
         own[level] = sum(Psi[level][i, i] for i, name in enumerate(names) if name == "Intercept")
-    return np.cumsum(own[::-1])[::-1] / (own.sum() + sigma2)
-
-
-def covariance(rows: Rows, method: str, relative: bool = False) -> Array:
-    """Covariance of a finished fit's parameters by another method, without fitting again.
-
-    Parameters
-    ----------
-    rows : Rows
-    method : str
-        Name in `VARIANCES`.
-    relative : bool
-        Count the top-level weights relative to their mean. Only the model-based covariance depends on it.
-
-    Returns
-    -------
-    ndarray, shape (P, P)
-        Of (beta, variance components, sigma²) on the raw scale.
-    """
-    problem, fit, k = rows.problem, rows.fit, rows.k
-    point = problem.objective.at(fit.point.theta, k)
-    basis = moving_basis(len(point.beta), fit.boundary, flat_directions(point, fit.boundary))
-    J = fit.transform.jacobian(problem.layout, point.theta, point.sigma)
-    used = replace(problem, top_scale=1.0) if relative else problem
-    given = variance_input(used, point, basis, k, rows.frame.clusters, scored=method != "model")
-    return J @ VARIANCES[method](given) @ J.T
+    above = own if rows.frame.hierarchy.crossed else np.cumsum(own[::-1])[::-1]
+    return above / (own.sum() + sigma2)
 
 
 def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.objective import Objective, Point
 from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
 from pmwmix.optimise import Optimum, Status, minimise
-from pmwmix.variance import VARIANCES, VarianceInput, between_psu, inverse_along
+from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
 from pmwmix.variance.small_sample import KINDS, small_sample
 
 Array = np.ndarray
@@ -329,13 +329,6 @@ def variance_input(
 def _covariance(problem: Problem, point: Point, basis: Array, k: int, vcov: str, clusters: Clusters | None) -> Array:
     method: Callable[[VarianceInput], Array] = VARIANCES[vcov]
     return method(variance_input(problem, point, basis, k, clusters, scored=vcov != "model"))
-
-
-def effective_parameters(problem: Problem, fit: Estimate, k: int, clusters: Clusters | None) -> float:
-    """tr(A⁻¹B): the number of parameters as the sandwich counts them; it scales with the weights (theory, eq. 28)."""
-    basis = moving_basis(len(fit.beta), fit.boundary, flat_directions(fit.point, fit.boundary))
-    given = variance_input(problem, problem.objective.at(fit.point.theta, k), basis, k, clusters)
-    return float(np.trace(inverse_along(given.information, basis) @ between_psu(given)))
 
 
 def satterthwaite(problem: Problem, fit: Estimate) -> Array:

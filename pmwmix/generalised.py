@@ -34,6 +34,7 @@ from pmwmix.variance.small_sample import KINDS
 
 Array = np.ndarray
 LADDER = (3, 5, 7, 11, 15, 21, 31)  # numbers of nodes that the automatic choice goes through
+MOST = {1: 31, 2: 15, 3: 7}  # nodes per dimension by the number of random effects of a level; Laplace beyond
 STILL = 0.1  # of a standard error: estimates that move less from one rung to the next have settled
 SEPARATED = 20.0  # standard error of a standardised coefficient that no data with both outcomes everywhere gives
 
@@ -111,6 +112,48 @@ def estimate_general(
     begin = starting_point(problem, k) if start is None else start
     optimum = minimise(lambda psi: objective.at(psi, k), begin, scale=max(problem.n_total, 1.0), boundary=boundary)
     return judge(problem, k, optimum, vcov, clusters)
+
+
+@dataclass
+class _Held:
+    """A point of which only some parameters are free."""
+
+    point: Any
+    free: Array
+    costly = True
+
+    @property
+    def theta(self) -> Array:
+        return self.point.theta[self.free]
+
+    @property
+    def value(self) -> float:
+        return self.point.value
+
+    @property
+    def gradient(self) -> Array:
+        return self.point.gradient[self.free]
+
+    @property
+    def hessian(self) -> Array:
+        return self.point.hessian[np.ix_(self.free, self.free)]
+
+
+def without_random_part(
+    problem: GeneralProblem, k: int, fit: GeneralEstimate, vcov: str, clusters: Clusters | None
+) -> GeneralEstimate:
+    """Fit the same model with all random effects held at zero: a generalised linear model."""
+    p, t = problem.structure.p, problem.layout.n_theta
+    free = np.r_[:p, p + t : len(fit.point.theta)]
+    begin = np.where(np.isin(np.arange(len(fit.point.theta)), free), fit.point.theta, 0.0)
+
+    def at(values: Array) -> _Held:
+        psi = begin.copy()
+        psi[free] = values
+        return _Held(problem.objective.at(psi, k), free)
+
+    found = minimise(at, begin[free], scale=max(problem.n_total, 1.0))
+    return judge(problem, k, replace(found, point=found.point.point), vcov, clusters)
 
 
 def judge(problem: GeneralProblem, k: int, optimum: Any, vcov: str, clusters: Clusters | None) -> GeneralEstimate:
@@ -300,8 +343,7 @@ def fit_general(
 
 def _rungs(layout: ThetaLayout) -> list[tuple[int, ...]]:
     """Numbers of nodes per level, from few to many; a level with many effects keeps to Laplace."""
-    most = {1: 31, 2: 15, 3: 7}
-    return [tuple(min(n, most.get(q, 1)) for q in layout.q) for n in LADDER]
+    return [tuple(min(n, MOST.get(q, 1)) for q in layout.q) for n in LADDER]
 
 
 def _lowest_rung(layout: ThetaLayout) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtrc, fdtrc
 
+from pmwmix.assemble import pool_results, single
 from pmwmix.assemble import refit as fit_again
-from pmwmix.effects import covariance
 from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
-from pmwmix.estimate import effective_parameters
+from pmwmix.generalised import MOST, without_random_part
 from pmwmix.predict import Rows
 from pmwmix.reduce import deletions, without
+from pmwmix.rejudge import covariance, effective_parameters
+from pmwmix.responses import is_linear
 from pmwmix.results import FitResult
 
 Array = np.ndarray
@@ -45,9 +47,14 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
     Raises
     ------
     OptionError
-        If the fits are fewer than two, of different rows or outcomes, or not nested.
+        If the fits are fewer than two, of different rows, outcomes, families or links, or not nested.
+
+    Notes
+    -----
+    Likelihoods of generalised models are compared with the same quadrature: a fit that has fewer nodes at a level than
+    another is refitted with as many, with a warning if the numbers were given by hand.
     """
-    models = _checked(fits)
+    models = _same_nodes(_checked(fits))
     fixed_differ = len({tuple(model.coef.index) for model in models}) > 1
     reml = any(model.method == "reml" for model in models)
     if reml and (refit or (refit is None and fixed_differ)):
@@ -82,15 +89,69 @@ def ranova(fit: FitResult) -> pd.DataFrame:
     frame = fit.fits[0].rows.frame
     rows, names = [_describe(fit)], ["<none>"]
     for text, position, stay in deletions(frame):
-        smaller = fit_again(fit, partial(without, position=position, stay=stay))
+        left = without(frame, position, stay).hierarchy.levels
+        if is_linear(fit):
+            smaller = fit_again(fit, partial(without, position=position, stay=stay))
+        elif left:
+            nodes = tuple(_nodes(fit)[level.name] for level in left)
+            smaller = fit_again(fit, partial(without, position=position, stay=stay), n_agq=nodes)
+        else:
+            smaller = _without_random_part(fit)
         rows.append({**_describe(smaller), **compare_pair(smaller, fit)})
         names.append(text)
     return pd.DataFrame(rows, index=names)[COLUMNS]
 
 
 def n_parameters(fit: FitResult) -> int:
-    """Count coefficients, covariance parameters and the residual variance."""
-    return len(fit.coef) + len(fit.theta) + 1
+    """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
+    return len(fit.coef) + len(fit.theta) + (1 if is_linear(fit) else len(fit.family_parameters))
+
+
+def _nodes(fit: FitResult) -> dict[str, int]:
+    """Quadrature nodes of every level; a pooled fit has those of the plausible value with the most."""
+    return dict(zip(fit.n_groups.index, fit.quadrature["n_agq"], strict=True))
+
+
+def _same_nodes(models: list[FitResult]) -> list[FitResult]:
+    """Refit generalised models that have fewer nodes at a level than another of them."""
+    if is_linear(models[0]):
+        return models
+    wanted: dict[str, int] = {}
+    for fit in models:
+        for level, n in _nodes(fit).items():
+            most = min(MOST.get(_size(other, level), 1) for other in models)
+            wanted[level] = max(wanted.get(level, 1), min(n, most))
+    out = []
+    for fit in models:
+        own = tuple(wanted[level] for level in _nodes(fit))
+        stay = all(one.quadrature["n_agq"] == own for one in fit.fits)
+        out.append(fit if stay else fit_again(fit, n_agq=own))
+    if any(a is not b and a.settings.n_agq is not None for a, b in zip(models, out, strict=True)):
+        warnings.warn(
+            f"The fits have different numbers of quadrature nodes, so that their likelihoods cannot be compared: they "
+            f"were refitted with {wanted}. Fit with the same n_agq to avoid this.",
+            PmwmixWarning,
+            stacklevel=3,
+        )
+    return out
+
+
+def _size(fit: FitResult, level: str) -> int:
+    """Count the random effects of a unit of a level."""
+    frame = fit.fits[0].rows.frame
+    return sum(len(b.matrix.names) for b in frame.designs[0].blocks if frame.hierarchy.levels[b.level].name == level)
+
+
+def _without_random_part(fit: FitResult) -> FitResult:
+    """Fit a generalised model again with its random effects held at zero."""
+    none, fits = fit.theta.iloc[:0], []
+    for number, one in enumerate(fit.fits):
+        rows = one.rows
+        estimate = without_random_part(rows.problem, rows.k, rows.fit, "robust", rows.frame.clusters)
+        design = next(d for d, each in enumerate(rows.frame.designs) if each is rows.design)
+        held = single(rows.frame, rows.problem, rows.k, estimate, one.settings, design, number)
+        fits.append(replace(held, theta=none))
+    return replace(pool_results(fits), theta=none) if len(fits) > 1 else fits[0]
 
 
 def _as_ml(fit: FitResult) -> FitResult:
@@ -109,6 +170,11 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
         )
     first = fits[0]
     for other in fits[1:]:
+        if (first.family, first.link) != (other.family, other.link):
+            raise OptionError(
+                f"Only models with one family and link can be nested. {first.formula!r} has {first.family!r} with "
+                f"{first.link!r}, {other.formula!r} {other.family!r} with {other.link!r}. Compare their predictions."
+            )
         differ = first.index.symmetric_difference(other.index)
         if len(differ):
             raise OptionError(
@@ -116,9 +182,7 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
                 f"other ({first.nobs} and {other.nobs} rows), probably for missing values. Drop incomplete rows of the "
                 f"largest model first."
             )
-        if other.n_pv != first.n_pv or not all(
-            np.array_equal(a.rows.y, b.rows.y) for a, b in zip(first.fits, other.fits, strict=True)
-        ):
+        if other.n_pv != first.n_pv or not all(map(_same_outcome, first.fits, other.fits)):
             raise OptionError(
                 f"The fits have different outcomes. {first.formula!r} and {other.formula!r} cannot be compared. "
                 f"Use the same outcome and plausible values."
@@ -134,12 +198,17 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
     return list(fits)
 
 
+def _same_outcome(a: FitResult, b: FitResult) -> bool:
+    mine, theirs = (([one.rows.y, *(one.rows.response.extra if one.rows.response else ())]) for one in (a, b))
+    return all(np.array_equal(x, y) for x, y in zip(mine, theirs, strict=True))
+
+
 def _describe(fit: FitResult) -> dict[str, Any]:
     npar = n_parameters(fit)
     loglik, penalty = fit.loglik, float(npar)
     if fit.settings.weighted:
         scale = np.mean([one.rows.problem.top_scale for one in fit.fits])
-        loglik, penalty = fit.loglik / scale, float(np.mean([_effective(one) for one in fit.fits]))
+        loglik, penalty = fit.loglik / scale, float(np.mean([effective_parameters(one.rows) for one in fit.fits]))
     return {
         "npar": npar,
         "loglik": fit.loglik,
@@ -150,12 +219,6 @@ def _describe(fit: FitResult) -> dict[str, Any]:
         "p_value": np.nan,
         "p_boundary": np.nan,
     }
-
-
-def _effective(fit: FitResult) -> float:
-    """tr(A⁻¹B) with top-level weights relative to their mean: it does not depend on the scale of the weights."""
-    rows = fit.rows
-    return effective_parameters(rows.problem, rows.fit, rows.k, rows.frame.clusters) / rows.problem.top_scale
 
 
 @dataclass(frozen=True)
@@ -203,9 +266,10 @@ def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
         rows = np.ix_(more, more)
         robust, model = (covariance(larger.rows, method, relative=True)[rows] for method in ("robust", "model"))
         return raw / float(np.trace(robust @ np.linalg.inv(model)) / df)
-    scale = (_effective(larger) - _effective(smaller)) / df
+    most = effective_parameters(larger.rows)
+    scale = (most - effective_parameters(smaller.rows)) / df
     if scale <= 0:  # the difference of traces can fail in small samples; the larger model's own scale cannot
-        scale = _effective(larger) / n_parameters(larger)
+        scale = most / n_parameters(larger)
     return raw / scale
 
 
@@ -267,6 +331,8 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
 
 
 def _terms(fit: FitResult) -> list[tuple[str, frozenset[str]]]:
+    if not len(fit.theta):
+        return []
     frame = fit.fits[0].rows.frame
     levels = frame.hierarchy.levels
     return [

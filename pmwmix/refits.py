@@ -15,6 +15,9 @@ import numpy as np
 from pmwmix.errors import DesignError, OptionError
 from pmwmix.estimate import Estimate, Problem, flat_directions, independent_columns, moving_basis
 from pmwmix.frame import ModelFrame
+from pmwmix.generalised import GeneralEstimate
+from pmwmix.generalproblem import GeneralProblem
+from pmwmix.generalrefits import GeneralSource, general_source
 from pmwmix.likelihood.flat import FlatObjective
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.objective import Objective, Point
@@ -33,6 +36,8 @@ CHUNKS = 16  # tasks that an executor gets
 @dataclass(frozen=True)
 class ReplicateEstimates:
     """Parameters of one outcome in every replicate: coefficients, variance components in theta order, sigma².
+
+    Of a generalised model the level-1 variance comes in its place, then what the family reports.
 
     Parameters
     ----------
@@ -145,12 +150,15 @@ def _replicate(
             yield source.parameters(k, point.beta, point.theta, point.sigma), reached
 
 
-def _run(source: Source, fits: Mapping[int, Estimate], jobs: Iterable[tuple[int, Any]], single: bool) -> list[Any]:
+def _run(source: Any, fits: Mapping[int, Any], jobs: Iterable[tuple[int, Any]], single: bool) -> list[Any]:
     """Estimate some replicates; for each (values (K, P), converged (K,)) of its K outcomes."""
     out = []
     for number, w in jobs:
         try:
-            done = list(_replicate(source, fits, w, single))
+            if isinstance(source, GeneralSource):
+                done = list(source.replicate(fits, w, single))
+            else:
+                done = list(_replicate(source, fits, w, single))
         except FloatingPointError:
             raise DesignError(
                 f"A replicate cannot be fitted: without the rows that it leaves out the predictors are collinear. It "
@@ -162,8 +170,8 @@ def _run(source: Source, fits: Mapping[int, Estimate], jobs: Iterable[tuple[int,
 
 def replicate_estimates(
     frame: ModelFrame,
-    problem: Problem,
-    fits: Mapping[int, Estimate],
+    problem: Problem | GeneralProblem,
+    fits: Mapping[int, Any],
     scheme: ReplicateScheme,
     *,
     design: int = 0,
@@ -175,7 +183,7 @@ def replicate_estimates(
     Parameters
     ----------
     frame : ModelFrame
-    problem : Problem
+    problem : Problem or GeneralProblem
     fits : dict
         Outcome number to its full-sample estimate.
     scheme : ReplicateScheme
@@ -195,7 +203,11 @@ def replicate_estimates(
         raise OptionError(
             f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, or None."
         )
-    source = source_of(frame, problem, fits, design)
+    source: Any
+    if isinstance(problem, GeneralProblem):
+        source = general_source(frame, problem, fits)
+    else:
+        source = source_of(frame, problem, fits, design)
     jobs = ((r, scheme.weights(r)) for r in range(scheme.n_rep))
     if executor is None:
         found = _run(source, fits, jobs, single_step)
@@ -205,14 +217,14 @@ def replicate_estimates(
         found = [one for task in tasks for one in task.result()]
     out = {}
     for place, (k, full) in enumerate(fits.items()):
-        centre = source.parameters(k, full.point.beta, full.point.theta, full.point.sigma)
+        centre = source.centre(k, full)
         values = np.array([values[place] for values, _ in found])
         out[k] = ReplicateEstimates(centre, values, scheme.multiplier, np.array([c[place] for _, c in found]))
     return out
 
 
 def replicate_covariance(
-    frame: ModelFrame, problem: Problem, k: int, estimate: Estimate, scheme: ReplicateScheme, **options: Any
+    frame: ModelFrame, problem: Any, k: int, estimate: Any, scheme: ReplicateScheme, **options: Any
 ) -> Array:
     """Covariance (P, P) of outcome ``k`` in the order of ``Estimate.vcov``; options as in `replicate_estimates`."""
     return replicate_estimates(frame, problem, {k: estimate}, scheme, **options)[k].covariance
@@ -220,13 +232,13 @@ def replicate_covariance(
 
 def with_replicates(
     frame: ModelFrame,
-    estimates: Sequence[Estimate],
-    places: Sequence[tuple[Problem, int]],
+    estimates: Sequence[Any],
+    places: Sequence[tuple[Any, int]],
     scheme: ReplicateScheme,
     *,
     single_step: bool = False,
     executor: Any = None,
-) -> tuple[list[Estimate], list[str]]:
+) -> tuple[list[Any], list[str]]:
     """Give the estimate of every plausible value its replicate covariance.
 
     Returns
@@ -235,20 +247,27 @@ def with_replicates(
     list of str
         What a reader should know.
     """
-    numbers = range(1 if scheme.first_only else len(estimates))
     several = len(frame.designs) > 1
-    found: list[ReplicateEstimates] = []
-    for group in [[number] for number in numbers] if several else [list(numbers)]:
+    by_number: dict[int, ReplicateEstimates] = {}
+    together: dict[int, list[int]] = {}  # plausible values that share their predictors (and numbers of nodes)
+    for number in range(1 if scheme.first_only else len(estimates)):
+        together.setdefault(id(places[number][0]), []).append(number)
+    for group in together.values():
         problem, fits = places[group[0]][0], {places[number][1]: estimates[number] for number in group}
         design = group[0] if several else 0
         each = replicate_estimates(
             frame, problem, fits, scheme, design=design, single_step=single_step, executor=executor
         )
-        found.extend(each.values())
+        by_number |= {number: each[places[number][1]] for number in group}
+    found = [by_number[number] for number in sorted(by_number)]
     covariances = [one.covariance for one in found] * (len(estimates) if scheme.first_only else 1)
     notes = ["The sampling variance is that of the first plausible value alone."] if scheme.first_only else []
     stopped = sum(int((~one.converged).sum()) for one in found)
     if stopped:
         total = sum(len(one.converged) for one in found)
         notes.append(f"{stopped} of {total} replicate fits did not converge; they are used where they stopped.")
-    return [replace(fit, vcov=V) for fit, V in zip(estimates, covariances, strict=True)], notes
+    return [_with_covariance(fit, V) for fit, V in zip(estimates, covariances, strict=True)], notes
+
+
+def _with_covariance(fit: Any, V: Array) -> Any:
+    return fit.with_covariance(V) if isinstance(fit, GeneralEstimate) else replace(fit, vcov=V)

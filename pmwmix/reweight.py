@@ -98,6 +98,10 @@ class Source:
         components = [Psi[level][i, j] for level, entries in enumerate(layout.entries) for i, j, _ in entries]
         return np.array([*transform.beta(beta), *components, (transform.y_scale * sigma) ** 2])
 
+    def centre(self, k: int, full: Estimate) -> Array:
+        """Give the same of the full sample."""
+        return self.parameters(k, full.point.beta, full.point.theta, full.point.sigma)
+
 
 def source_of(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int = 0) -> Source:
     """Collect what replicates of one set of predictors share."""

@@ -10,7 +10,8 @@ ORDER = """
     table hierarchy centre outcome matrices
     rows weighing clusters crossing lookup countries surveyunits fillin frame wrongweights
     links families simulate likelihood optimise variance rubin estimate generalproblem generalised replicates
-    reweight refits kenward profile rejudge predict responses settings tables effects components explained margins report store
+    reweight generalrefits refits kenward profile rejudge predict responses settings tables
+    effects components explained margins report store
     results poolable assemble reduce lrtest diagnostics informative sample plots api codebooks groups
     cli __main__
 """.split()

@@ -7,7 +7,8 @@ have the same shape, so that one compiled function serves them all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from pmwmix.likelihood.crossproducts import climb
 from pmwmix.likelihood.engine import bucket
 
 Array = np.ndarray
+TINY = 1e-100
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Chunk:
     w : tuple of ndarray
         Conditional weights (G_l,), bottom-up, the top level's own included; zero for padding.
     omega : tuple of ndarray
-        Weights cumulated from below the top level down to each unit; 1 at the top and for padding.
+        Weights cumulated from below the top level down to each unit; 1 at the top and for padding. Weights of zero, as
+        replicates have them, count as `TINY` here, because some things are divided by it.
     units : tuple of slice
         Units of the whole sample at every level.
     """
@@ -144,21 +147,44 @@ def _chunk(
     position = np.full((lanes, T), starts[lowest.start], dtype=np.int64)
     position[:, : len(unit)] = np.where(real[:, : len(unit)], first[unit] + place, position[:, : len(unit)])
     rows = position if order is None else order[position]
-    local, omega, weights = [], [np.ones(G[-1])], []
+    local, weights = [], []
     for level, span in enumerate(units):
         weights.append(_pad(w[level][span], G[level], 0.0))
         if level < len(units) - 1:
             local.append(_pad(parents[level][span] - units[level + 1].start, G[level], G[level + 1] - 1))
-    for level in range(len(units) - 2, -1, -1):
-        own = np.where(np.arange(G[level]) < units[level].stop - units[level].start, weights[level], 1.0)
-        omega.insert(0, own * omega[0][local[level]])
     tile_to = [_pad(unit, T, G[0] - 1)]
     for parent in local:
         tile_to.append(parent[tile_to[-1]])
     to_top = [np.arange(G[-1])]
     for parent in reversed(local):
         to_top.insert(0, to_top[0][parent])
-    return Chunk(rows, real, tuple(tile_to), tuple(local), tuple(to_top), tuple(weights), tuple(omega), units)
+    omega = _cumulated(weights, local, units)
+    return Chunk(rows, real, tuple(tile_to), tuple(local), tuple(to_top), tuple(weights), omega, units)
+
+
+def _cumulated(weights: list[Array], parents: Sequence[Array], units: tuple[slice, ...]) -> tuple[Array, ...]:
+    omega = [np.ones(len(weights[-1]))]
+    for level in range(len(units) - 2, -1, -1):
+        real = np.arange(len(weights[level])) < units[level].stop - units[level].start
+        omega.insert(0, np.where(real, np.maximum(weights[level], TINY), 1.0) * omega[0][parents[level]])
+    return tuple(omega)
+
+
+def reweighted(chunk: Chunk, w: Sequence[Array]) -> Chunk:
+    """Give a chunk other weights of its units.
+
+    Parameters
+    ----------
+    chunk : Chunk
+    w : sequence of ndarray
+        Conditional weights of all units of the sample, bottom-up.
+
+    Returns
+    -------
+    Chunk
+    """
+    new = [_pad(values[span], len(old), 0.0) for values, span, old in zip(w, chunk.units, chunk.w, strict=True)]
+    return replace(chunk, w=tuple(new), omega=_cumulated(new, chunk.parents, chunk.units))
 
 
 def _pad(values: Array, n: int, fill: float) -> Array:
