@@ -287,6 +287,16 @@ def test_teachers_join_through_the_linkage_file(timss):
     assert len(d) == 40
 
 
+def test_homes_join_their_students(tmp_path):
+    students = iea_students("aut", 40, 3).rename(columns=lambda name: name.replace("BS", "AS"))
+    students.to_csv(tmp_path / "asgautr4.csv", index=False)
+    homes = students[["IDCNTRY", "IDSCHOOL", "IDSTUD"]].assign(ASBH01=np.arange(20.0))
+    homes.iloc[:0:-1].to_csv(tmp_path / "ashautr4.csv", index=False)
+    with pytest.warns(PmwmixWarning, match=r"1 of 20 rows have no match in the home file.*1 student \('40 1 10101'\)"):
+        d = pmwmix.read_survey(tmp_path, home=True, columns=["ASBH01", "IDSTUD"])
+    assert d["ASBH01"].tolist()[1:] == list(range(1, 20)) and np.isnan(d["ASBH01"][0])
+
+
 def test_files_of_one_kind_are_stacked(timss):
     d = pmwmix.read_survey([timss / "bsgautm7.sav", timss / "bsgitam7.sav"], columns=["idstud", "idcntry"])
     assert len(d) == 40 and set(d) == {"idcntry", "idstud"}
@@ -398,6 +408,7 @@ def bad_calls(pisa, timss, tmp):
     twice.to_csv(tmp / "twice.csv", index=False)
     pisa_schools().rename(columns={"CNTSCHID": "SCH_NUMBER"}).to_csv(tmp / "renamed.csv", index=False)
     pisa_schools().assign(CNTSCHID="S" + pisa_schools()["CNTSCHID"].astype(str)).to_csv(tmp / "texts.csv", index=False)
+    (tmp / "twins.csv").write_text("y,x,Y\n1,2,3\n")
     pd.DataFrame({"IDSTUD": ["x", "y"]}).to_csv(tmp / "bsgdeum7.csv", index=False)
     return {
         "missing file": ((pisa / "absent.sav",), {}, r"no such file.*absent\.sav"),
@@ -431,6 +442,7 @@ def bad_calls(pisa, timss, tmp):
         "labels not read": ((stu,), {"columns": ["ESCS"], "labels": ["CNT"]}, r"'cnt'.*columns="),
         "missing of another type": ((stu,), {"missing": "9"}, r"'9'.*ST\*"),
         "progress of another type": ((stu,), {"progress": "no"}, r"'no'"),
+        "names that differ in case": ((tmp / "twins.csv",), {}, r"twins\.csv' has 'y' and 'Y'"),
         "kinds differ": (([timss / "bsgautm7.sav", tmp / "bsgdeum7.csv"],), {"columns": ["IDSTUD"]}, r"'IDSTUD' holds"),
     }
 
@@ -447,6 +459,7 @@ NAMES = [
     "stray files", "two files of a country", "two grades", "unknown prefix", "no home files", "folder among files",
     "unknown survey", "survey of another type", "labels of nothing", "labels without labels", "labels not read",
     "missing of another type", "progress of another type", "kinds differ",
+    "names that differ in case",
 ]  # fmt: skip
 
 

@@ -82,11 +82,12 @@ class Outcome:
 def _refuse_twins(one: Contents) -> None:
     seen: dict[str, str] = {}
     for name in one.names:
-        if name in seen.values():
+        twin = seen.setdefault(name.lower(), name)
+        if twin is not name:
             raise FileError(
-                f"Column names must differ. {one.path.name!r} has {name!r} twice. Rename or drop one of them."
+                f"Column names must differ, whatever their case. {one.path.name!r} has {twin!r} and {name!r}. Rename "
+                f"one of them."
             )
-        seen[name] = name
 
 
 def read_stack(
