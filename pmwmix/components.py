@@ -14,6 +14,7 @@ from pmwmix.effects import complete_df
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.estimate import Estimate, Problem
 from pmwmix.likelihood.objective import LOG_2PI, schur_onto
+from pmwmix.responses import is_linear
 from pmwmix.rubin import rubin
 
 Array = np.ndarray
@@ -94,11 +95,15 @@ def _check(ci_prob: Any, method: Any, scale: Any) -> None:
 
 
 def _check_profile(fit: Any) -> None:
-    alone = fit.n_pv == 1 and hasattr(fit.rows, "problem") and fit.family == "gaussian"
-    if fit.settings.weighted or not alone:
+    if not is_linear(fit):
         raise NotSupportedError(
-            "Profile intervals need the likelihood of one unweighted gaussian fit. This fit is weighted, pooled, "
-            "loaded or of another family. Use confint_varcorr(method='wald')."
+            f"Profile intervals are made for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
+            f"Use confint_varcorr(method='wald')."
+        )
+    if fit.settings.weighted or fit.n_pv > 1 or not hasattr(fit.rows, "problem"):
+        raise NotSupportedError(
+            "Profile intervals need the likelihood of one unweighted fit. This fit is weighted, pooled or loaded. "
+            "Use confint_varcorr(method='wald')."
         )
 
 

@@ -153,7 +153,8 @@ def sensitivity(fit: Any, ci_prob: float = 0.95, wide: bool = False) -> pd.DataF
     Estimates that move between ``none``, ``size`` and ``effective`` point to small groups, those that move between
     ``unweighted`` and the others to informative weights [1]_. Standard errors are by the fit's own method (``robust``
     where that needs more than a refit), so that variants differ in weights only; columns centred at weighted means stay
-    as they are. Intervals of variances are formed on the log scale.
+    as they are. Generalised models keep the numbers of quadrature nodes. Intervals of variances are formed on the log
+    scale.
 
     References
     ----------
@@ -209,7 +210,8 @@ def _settings(fit: Any, variant: str) -> dict[str, Any]:
     if gone is not None:
         weights = tuple((level, None) for level, _ in weights[: len(weights) - gone]) + weights[len(weights) - gone :]
     vcov = fit.settings.vcov if fit.settings.vcov in VARIANCES else "robust"
-    return {"weights": weights, "scaling": variant if variant in SCALINGS else "none", "vcov": vcov}
+    out = {"weights": weights, "scaling": variant if variant in SCALINGS else "none", "vcov": vcov}
+    return out if fit.quadrature is None else {**out, "n_agq": fit.quadrature["n_agq"]}
 
 
 def _terms(fit: Any, ci_prob: float) -> pd.DataFrame:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.effects import pooled_delta, rows_of, unpack, unscaled_weights
+from pmwmix.effects import check_latent, pooled_delta, rows_of, unpack, unscaled_weights
 from pmwmix.estimate import fit_all
 from pmwmix.frame import DesignColumns
 from pmwmix.matrices import Matrix
 from pmwmix.predict import Rows
+from pmwmix.responses import is_linear
 from pmwmix.weights import total_weights
 
 Array = np.ndarray
@@ -49,10 +50,12 @@ def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
     Parameters
     ----------
     fit : FitResult
-        Gaussian. Weighted moments of the predictors where there are weights; pooled over plausible values.
+        Weighted moments of the predictors where there are weights; pooled over plausible values. Of a generalised model
+        everything is on the scale of the linear predictor.
     snijders_bosker : bool
-        Two levels only: add the proportional reductions of variance against the model without predictors, which is
-        refitted (and so is the model itself, with a random intercept only, if it has random slopes).
+        Linear models with two levels only: add the proportional reductions of variance against the model without
+        predictors, which is refitted (and so is the model itself, with a random intercept only, if it has random
+        slopes).
 
     Returns
     -------
@@ -65,7 +68,8 @@ def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
     when there are random slopes [1]_ [2]_. With two levels follow the shares of Rights and Sterba [3]_ (effects,
     eqs. 5-9): of the total, within and between variance due to predictors within (``f1``) and between groups (``f2``),
     slope variation (``v``) and group means (``m``), and those of Snijders and Bosker [4]_ (effects, eqs. 10-11).
-    A predictor that is not centred at the group mean contributes to ``f1`` and ``f2`` with the same coefficient.
+    A predictor that is not centred at the group mean contributes to ``f1`` and ``f2`` with the same coefficient. In
+    generalised models the level-1 variance (effects, eq. 23) takes the place of the residual one; offsets do not count.
 
     References
     ----------
@@ -76,6 +80,7 @@ def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
        doi:10.1177/0049124194022003004
     """
     parts = rows_of(fit, "r2()")
+    check_latent(fit, "r2()")
     found: dict[int, Moments] = {}
     functions = []
     for _, rows in parts:  # plausible values of the outcome share their predictors
@@ -86,7 +91,7 @@ def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
     names = list(_measures(first, found[id(first.design)], parts[0][0].parameters[0]))
     pooled = pooled_delta(fit, functions)
     out = pd.DataFrame({"estimate": pooled.estimate, "std_error": np.sqrt(np.diag(pooled.vcov))}, index=names)
-    if snijders_bosker and len(parts[0][1].frame.hierarchy.levels) == 1:
+    if snijders_bosker and is_linear(fit) and len(parts[0][1].frame.hierarchy.levels) == 1:
         reduction = np.mean([_reduction(rows) for _, rows in parts], axis=0)
         for level, value in enumerate(reduction, start=1):
             out.loc[f"snijders_bosker_{level}"] = [value, np.nan]

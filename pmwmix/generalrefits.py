@@ -176,7 +176,7 @@ def general_source(frame: Any, problem: GeneralProblem, fits: Mapping[int, Gener
     """
     if not isinstance(problem.objective, IntegratedObjective):
         raise NotSupportedError(
-            f"Replicates of generalised models need nested groups. The formula {frame.formula.text!r} has crossed ones. "
+            f"Replicates of generalised models need nested groups. Those of {frame.formula.text!r} are crossed. "
             f"Use vcov='model'."
         )
     inverse, scores = {}, {}

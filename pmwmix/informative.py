@@ -15,12 +15,14 @@ from scipy.special import fdtrc
 
 from pmwmix.diagnostics import check_weighted, reweighted
 from pmwmix.effects import rows_of, unscaled_weights
-from pmwmix.errors import OptionError, near
-from pmwmix.estimate import Estimate, Problem, fit_all, flat_directions, moving_basis, variance_input
-from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.estimate import fit_all
+from pmwmix.frame import ModelFrame
+from pmwmix.generalised import fit_general
 from pmwmix.matrices import Matrix
-from pmwmix.predict import Rows
-from pmwmix.variance import VarianceInput, between_psu, inverse_along
+from pmwmix.rejudge import influence, judged
+from pmwmix.responses import is_linear
+from pmwmix.variance import between_psu
 from pmwmix.weights import total_weights
 
 Array = np.ndarray
@@ -41,8 +43,8 @@ def informativeness(fit: Any, level: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By ``test`` (``dumouchel-duncan``, ``pfeffermann-sverchkov``, ``hausman``): ``statistic`` (an F), ``df1, df2,
-        p_value``.
+        By ``test`` (``dumouchel-duncan``, for linear models ``pfeffermann-sverchkov``, ``hausman``): ``statistic`` (an
+        F), ``df1, df2, p_value``.
 
     See Also
     --------
@@ -53,11 +55,10 @@ def informativeness(fit: Any, level: str | None = None) -> pd.DataFrame:
     The first looks for coefficients that change with the weight, the second for residuals that do, the third compares
     the weighted and unweighted coefficients directly. Not being rejected is no proof that weights can be left out.
     """
-    tests = {
-        "dumouchel-duncan": dumouchel_duncan(fit, level),
-        "pfeffermann-sverchkov": pfeffermann_sverchkov(fit, level),
-        "hausman": hausman(fit),
-    }
+    tests = {"dumouchel-duncan": dumouchel_duncan(fit, level)}
+    if is_linear(fit):
+        tests["pfeffermann-sverchkov"] = pfeffermann_sverchkov(fit, level)
+    tests["hausman"] = hausman(fit)
     return pd.DataFrame.from_dict(tests, orient="index").rename_axis("test")
 
 
@@ -90,12 +91,13 @@ def dumouchel_duncan(fit: Any, level: str | None = None) -> pd.Series:
             base = dict(zip(design.x.names, design.x.columns, strict=True))
             added = {f"weight:{name}": w * column for name, column in base.items() if name != "Intercept"}
             names, columns = (*base, "weight", *added), [*base.values(), w, *added.values()]
-            designs.append(DesignColumns(Matrix(names, columns, None), design.blocks, design.y))
+            designs.append(replace(design, x=Matrix(names, columns, None)))
         return replace(reweighted(frame, "unweighted"), designs=designs)
 
     estimates, covariances = [], []
-    for (_, rows), (estimate, problem, _) in zip(rows_of(fit, ""), _fits(fit, augmented), strict=True):
-        added = np.flatnonzero(problem.kept >= len(rows.design.x.names))
+    for (_, rows), (problem, estimate, _) in zip(rows_of(fit, ""), _fits(fit, augmented), strict=True):
+        first = len(estimate.beta) - len(problem.kept)  # thresholds come before the coefficients
+        added = first + np.flatnonzero(problem.kept >= len(rows.design.x.names))
         estimates.append(estimate.beta[added])
         covariances.append(estimate.vcov[np.ix_(added, added)])
     return pooled_f(np.array(estimates), np.array(covariances), fit.settings.design_df)
@@ -128,11 +130,16 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
        survey data. Sankhya B, 61(1), 166-186.
     """
     check_weighted(fit, "pfeffermann_sverchkov()")
+    if not is_linear(fit):
+        raise NotSupportedError(
+            f"Powers of residuals are tested in linear models. This one has family={fit.family!r}, link={fit.link!r}. "
+            f"Use dumouchel_duncan() or hausman()."
+        )
     if not powers >= 1:
         raise OptionError(f"At least the first power is tested. Got powers={powers!r}. Write powers=3.")
     sums, covariances = [], []
     again = _fits(fit, lambda frame: reweighted(frame, "unweighted"))
-    for (_, rows), (estimate, problem, k) in zip(rows_of(fit, ""), again, strict=True):
+    for (_, rows), (problem, estimate, k) in zip(rows_of(fit, ""), again, strict=True):
         X = np.column_stack([rows.design.x.columns[j] for j in problem.kept])
         Q = np.linalg.qr(X / np.linalg.norm(X, axis=0))[0]
         w = _tested(rows.frame, level)
@@ -142,7 +149,8 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
         T = left[:, None] * (E - Q @ (Q.T @ E)) / len(w)
         units = np.array([np.bincount(_top(rows.frame), column) for column in T.T]).T
         sums.append(units.sum(axis=0))
-        covariances.append(between_psu(replace(_scored(estimate, problem, k, rows), scores=units)))
+        given, _ = judged(problem, estimate, k, rows.frame.clusters)
+        covariances.append(between_psu(replace(given, scores=units)))
     return pooled_f(np.array(sums), np.array(covariances), fit.settings.design_df)
 
 
@@ -172,10 +180,10 @@ def hausman(fit: Any) -> pd.Series:
     weighted = _fits(fit, lambda frame: frame)
     unweighted = _fits(fit, lambda frame: reweighted(frame, "unweighted"))
     for (_, rows), one, other in zip(rows_of(fit, ""), weighted, unweighted, strict=True):
-        first, second = _influence(*one, rows), _influence(*other, rows)
+        first, second = influence(*one, rows.frame.clusters), influence(*other, rows.frame.clusters)
         assert first.scores is not None and second.scores is not None
-        p = len(one[0].beta)
-        differences.append(one[0].beta - other[0].beta)
+        p = len(one[1].beta)
+        differences.append(one[1].beta - other[1].beta)
         covariances.append(between_psu(replace(first, scores=(first.scores - second.scores)[:, :p])))
     return pooled_f(np.array(differences), np.array(covariances), fit.settings.design_df)
 
@@ -244,7 +252,7 @@ def _tested(frame: ModelFrame, level: str | None) -> Array:
     return w / w.mean()
 
 
-def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[Estimate, Problem, int]]:
+def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[Any, Any, int]]:
     """Robust ML fits on changed frames, one for each single fit."""
     done: dict[int, Any] = {}
     out = []
@@ -252,26 +260,19 @@ def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[Es
         frame = rows.frame
         if id(frame) not in done:
             engine = getattr(rows.problem.objective, "engine", "jax")
-            done[id(frame)] = fit_all(change(frame), False, "robust", engine)
+            if frame.linear:
+                done[id(frame)] = fit_all(change(frame), False, "robust", engine)
+            else:
+                nodes = fit.quadrature["n_agq"]
+                done[id(frame)] = fit_general(
+                    change(frame), "robust", engine, nodes, chunk_cells=fit.settings.chunk_size
+                )
         estimates, places = done[id(frame)]
         design = next(d for d, one in enumerate(frame.designs) if one is rows.design)
         position = sum(len(one.y) for one in frame.designs[:design]) + rows.k
-        out.append((estimates[position], *places[position]))
+        problem, k = places[position]
+        out.append((problem, estimates[position], k))
     return out
-
-
-def _scored(estimate: Estimate, problem: Problem, k: int, rows: Rows) -> VarianceInput:
-    point = problem.objective.at(estimate.point.theta, k)
-    basis = moving_basis(len(point.beta), estimate.boundary, flat_directions(point, estimate.boundary))
-    return variance_input(problem, point, basis, k, rows.frame.clusters)
-
-
-def _influence(estimate: Estimate, problem: Problem, k: int, rows: Rows) -> VarianceInput:
-    """Influence (G, P) of every top-level unit on the raw parameters, A⁻¹ s, in place of the scores."""
-    given = _scored(estimate, problem, k, rows)
-    assert given.scores is not None
-    J = estimate.transform.jacobian(problem.layout, estimate.point.theta, estimate.point.sigma)
-    return replace(given, scores=given.scores @ inverse_along(given.information, given.basis) @ J.T)
 
 
 def _top(frame: ModelFrame) -> Array:

@@ -11,6 +11,7 @@ from scipy.special import fdtrc
 
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.estimate import Estimate, Problem
+from pmwmix.likelihood.crossedlinear import CrossedLinearObjective
 from pmwmix.likelihood.crossproducts import Blocks
 from pmwmix.likelihood.layout import ThetaLayout
 
@@ -142,9 +143,14 @@ def kenward_of(fits: Sequence[Any]) -> list[KenwardRoger]:
     Raises
     ------
     NotSupportedError
-        As in `kenward_roger`, and for robust variances and fits that were read from a file.
+        As in `kenward_roger`, and for generalised models, robust variances and fits that were read from a file.
     """
     for fit in fits:
+        if (fit.family, fit.link) != ("gaussian", "identity"):
+            raise NotSupportedError(
+                f"Kenward-Roger is derived for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
+                f"Use df='inf' (normal) or df='design'."
+            )
         if fit.settings.vcov != "model" or not hasattr(fit.rows, "problem"):
             what = "was read from a file" if fit.settings.vcov == "model" else f"has vcov={fit.settings.vcov!r}"
             raise NotSupportedError(
@@ -159,6 +165,11 @@ def _check(problem: Problem) -> None:
         raise NotSupportedError(
             "Kenward-Roger is derived for restricted maximum likelihood. This fit has method='ml'. "
             "Fit with method='reml', or use df='satterthwaite'."
+        )
+    if isinstance(problem.objective, CrossedLinearObjective):
+        raise NotSupportedError(
+            "Kenward-Roger is built for nested random effects. The factors of this model are crossed. "
+            "Use df='satterthwaite'."
         )
     counts = problem.blocks.n_w
     if any(np.any(w != 1.0) for w in problem.blocks.w) or np.any(np.abs(counts - np.round(counts)) > 1e-9 * counts):

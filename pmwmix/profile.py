@@ -11,6 +11,7 @@ from scipy.special import chdtri
 
 from pmwmix.errors import NotSupportedError
 from pmwmix.estimate import Estimate, Problem
+from pmwmix.generalproblem import GeneralProblem
 from pmwmix.likelihood.crossproducts import Blocks
 from pmwmix.likelihood.gaussian import Structure
 from pmwmix.likelihood.objective import Objective
@@ -19,7 +20,7 @@ from pmwmix.optimise import minimise
 Array = np.ndarray
 
 
-def profile_interval(problem: Problem, k: int, fit: Estimate, ci_prob: float) -> Array:
+def profile_interval(problem: Any, k: int, fit: Estimate, ci_prob: float) -> Array:
     """Find where twice the loss of profile log-likelihood reaches the chi-square quantile (theory, eq. 33).
 
     Parameters
@@ -38,8 +39,14 @@ def profile_interval(problem: Problem, k: int, fit: Estimate, ci_prob: float) ->
     Raises
     ------
     NotSupportedError
-        Under REML, whose likelihood does not depend on the coefficients, and for one fixed column alone.
+        For generalised models, under REML, whose likelihood does not depend on the coefficients, and for one fixed
+        column alone.
     """
+    if isinstance(problem, GeneralProblem):
+        raise NotSupportedError(
+            f"Profile intervals are made for linear models. This one has the {problem.structure.family} family. "
+            f"Use confint(method='wald')."
+        )
     if problem.reml:
         raise NotSupportedError(
             "A restricted likelihood has no profile of the fixed effects. The fit has method='reml'. "
@@ -48,8 +55,8 @@ def profile_interval(problem: Problem, k: int, fit: Estimate, ci_prob: float) ->
     transform, p = fit.transform, len(fit.beta)
     if p < 2 or not isinstance(problem.objective, Objective):
         raise NotSupportedError(
-            "Profile intervals need a random term and two fixed columns. This model has fewer. "
-            "Use confint(method='wald')."
+            "Profile intervals need nested random terms and two fixed columns. This model has fewer, or crossed "
+            "factors. Use confint(method='wald')."
         )
     raw = _in_raw_columns(problem.blocks, np.linalg.inv(transform.A_x))
     drop = chdtri(1, 1.0 - ci_prob) / 2.0

@@ -191,7 +191,7 @@ class FitResult:
             return np.mean([one.df for one in self._kenward], axis=0)
         if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
             return np.mean([fit.small_df for fit in self.fits], axis=0)
-        if rule == "bell-mccaffrey":
+        if rule == "bell-mccaffrey" and is_linear(self):
             raise NotSupportedError(
                 f"Bell-McCaffrey degrees of freedom come with a small-sample variance. This fit has "
                 f"vcov={self.settings.vcov!r}. Fit with vcov='CR2'."
@@ -207,7 +207,7 @@ class FitResult:
             return np.inf
         if not is_linear(self):
             raise NotSupportedError(
-                f"Satterthwaite degrees of freedom are defined for linear models. This one has family={self.family!r}. "
+                f"Degrees of freedom by {rule!r} are defined for linear models. This one has family={self.family!r}. "
                 f"Use df='inf' (normal) or df='design'."
             )
         if self.settings.weighted or self.settings.vcov != "model":
