@@ -139,7 +139,8 @@ def fit(
     _check_reml(method, frame)
     chosen_vcov = vcov
     if frame.hierarchy.crossed:
-        chosen_vcov, said_of_it = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, said.psu, any(frame.weighted))
+        weighted = any(frame.weighted)
+        chosen_vcov, said_of_it = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, said.psu, weighted, method)
         frame = replace(frame, notes=(*frame.notes, *said_of_it))
     how = chosen_vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
     if how in BY_REPLICATES:

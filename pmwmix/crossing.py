@@ -40,7 +40,7 @@ def parts_of(hierarchy: Hierarchy) -> Array:
     return independent_parts([level.index for level in hierarchy.levels])
 
 
-def check_weights_of_crossed(by_level: Sequence[str | None], hierarchy: Hierarchy, scaling: str, linear: bool) -> None:
+def check_weights_of_crossed(by_level: Sequence[str | None], hierarchy: Hierarchy, scaling: str) -> None:
     """Refuse weights of crossed groups, and scaling inside them; only rows can be weighted.
 
     Raises
@@ -48,11 +48,6 @@ def check_weights_of_crossed(by_level: Sequence[str | None], hierarchy: Hierarch
     NotSupportedError
     """
     names = some([level.name for level in hierarchy.levels])
-    if linear:
-        raise NotSupportedError(
-            f"Crossed random effects are there for generalised models only. The linear model has crossed {names}. "
-            f"Keep one of them, or {_if_nested(hierarchy)}."
-        )
     for level, column in zip(hierarchy.levels, by_level[1:], strict=True):
         if column is not None:
             raise NotSupportedError(
@@ -123,7 +118,7 @@ def crossed_clusters(design: Design, columns: Mapping[str, Any], hierarchy: Hier
 
 
 def vcov_of_crossed(
-    vcov: str | None, clusters: Clusters | None, hierarchy: Hierarchy, psu: str | None, weighted: bool
+    vcov: str | None, clusters: Clusters | None, hierarchy: Hierarchy, psu: str | None, weighted: bool, method: str
 ) -> tuple[str, tuple[str, ...]]:
     """Choose or check the variance, and say what a reader should know of it.
 
@@ -134,7 +129,7 @@ def vcov_of_crossed(
     NotSupportedError
     """
     names = some([level.name for level in hierarchy.levels])
-    if vcov is None and weighted and clusters is not None and psu is not None:
+    if vcov is None and weighted and clusters is not None and psu is not None and method == "ml":
         return "robust", ()
     if vcov is None and weighted:
         return "model", (
@@ -147,6 +142,11 @@ def vcov_of_crossed(
         raise NotSupportedError(
             f"This variance is not there for crossed random effects. Got vcov={vcov!r} with crossed {names}. "
             f"Use vcov='model', or 'robust' where groups fall into independent parts."
+        )
+    if method == "reml":
+        raise NotSupportedError(
+            f"A robust variance of crossed random effects is there for maximum likelihood. Got vcov={vcov!r} with "
+            f"method='reml' and crossed {names}. Use method='ml' or vcov='model'."
         )
     if clusters is not None:
         return vcov, ()

@@ -13,8 +13,11 @@ import numpy as np
 import scipy.linalg
 
 from pmwmix.clusters import Clusters
+from pmwmix.crossing import parts_of
 from pmwmix.errors import DataError
 from pmwmix.frame import DesignColumns, ModelFrame
+from pmwmix.likelihood.crossedlinear import CrossedLinearObjective
+from pmwmix.likelihood.crossedmodes import Crossing
 from pmwmix.likelihood.crossproducts import Blocks, Columns, build
 from pmwmix.likelihood.flat import FlatObjective
 from pmwmix.likelihood.gaussian import Structure
@@ -86,7 +89,7 @@ class Problem:
     blocks : Blocks
         With top-level weights divided by ``top_scale``.
     layout : ThetaLayout
-    objective : Objective
+    objective : Objective, FlatObjective or CrossedLinearObjective
     transforms : list of Transform
         One per outcome.
     kept : ndarray of int
@@ -98,7 +101,7 @@ class Problem:
 
     blocks: Blocks
     layout: ThetaLayout
-    objective: Objective | FlatObjective
+    objective: Objective | FlatObjective | CrossedLinearObjective
     transforms: list[Transform]
     kept: Array
     dropped: tuple[str, ...]
@@ -123,6 +126,8 @@ def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: s
     top_scale = 1.0 if reml else float(frame.w[-1].mean())
     if not hierarchy.levels:
         return _flat_problem(frame, design, columns, transforms, reml, top_scale)
+    if hierarchy.crossed:
+        return _crossed_problem(frame, design, columns, transforms, reml, engine)
     w = (*frame.w[1:-1], frame.w[-1] / top_scale)
     blocks = build(columns, hierarchy.order, hierarchy.starts, w_obs, hierarchy.parents, w)
     kept = independent_columns(blocks)
@@ -155,6 +160,35 @@ def _flat_problem(
     layout = ThetaLayout(())
     objective = FlatObjective(blocks, Structure(layout, len(kept), reml), columns, kept, w)
     return Problem(blocks, layout, objective, transforms, kept, dropped, top_scale, reml)
+
+
+def crossing_of(frame: ModelFrame, layout: ThetaLayout) -> Crossing:
+    """Lay the crossed factors of a frame out, and check that they fit into memory."""
+    levels = frame.hierarchy.levels
+    index, n_units = tuple(level.index for level in levels), tuple(level.n for level in levels)
+    crossing = Crossing(index, n_units, layout.q, parts_of(frame.hierarchy))
+    crossing.check_size([level.name for level in levels])
+    return crossing
+
+
+def _crossed_problem(
+    frame: ModelFrame, design: DesignColumns, columns: Columns, transforms: list[Transform], reml: bool, engine: str
+) -> Problem:
+    """Set up a model with crossed factors; independent parts of the sample are the units of the robust variance."""
+    layout = layout_of(frame)
+    crossing = crossing_of(frame, layout)
+    sizes = np.bincount(crossing.part)
+    order = None if len(sizes) == 1 else np.argsort(crossing.part, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    blocks = build(columns, order, starts, frame.w[0], (), (np.ones(len(sizes)),))
+    kept = independent_columns(blocks)
+    dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
+    if dropped:
+        blocks, transforms = _subset(blocks, kept), [_subset_transform(t, kept) for t in transforms]
+    _check_outcomes(blocks, frame)
+    structure = Structure(layout, len(kept), reml)
+    objective = CrossedLinearObjective(blocks, structure, crossing, columns, kept, frame.w[0], engine)
+    return Problem(blocks, layout, objective, transforms, kept, dropped, 1.0, reml)
 
 
 def _check_outcomes(blocks: Blocks, frame: ModelFrame) -> None:
@@ -229,7 +263,10 @@ def starting_theta(blocks: Blocks, layout: ThetaLayout, k: int = 0) -> Array:
 def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
     objective, layout = problem.objective, problem.layout
-    begin = starting_theta(problem.blocks, layout, k) if start is None else start
+    begin = start
+    if begin is None:
+        crossed = isinstance(objective, CrossedLinearObjective)
+        begin = layout.start(0.4) if crossed else starting_theta(problem.blocks, layout, k)
     optimum = minimise(
         lambda theta: objective.at(theta, k),
         begin,

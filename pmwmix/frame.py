@@ -240,7 +240,7 @@ def build_frame(
     by_level = order_weights(weight_names, hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
     if hierarchy.crossed:
-        check_weights_of_crossed(by_level, hierarchy, scaling, distribution.read is None)
+        check_weights_of_crossed(by_level, hierarchy, scaling)
     cond, w = weigh(by_level, columns, hierarchy, bool(design.conditional), scale)
     totals = total_weights(cond, hierarchy.row_parents)
     weighted = any(name is not None for name in by_level)

@@ -14,12 +14,10 @@ import numpy as np
 import scipy.linalg
 
 from pmwmix.errors import NotSupportedError, OptionError
-from pmwmix.estimate import COLLINEAR_TOL, layout_of
+from pmwmix.estimate import COLLINEAR_TOL, crossing_of, layout_of
 from pmwmix.families import FAMILIES, Family
 from pmwmix.frame import DesignColumns, ModelFrame
-from pmwmix.crossing import parts_of
 from pmwmix.likelihood.chunkmodel import MarginalStructure
-from pmwmix.likelihood.crossedmodes import Crossing
 from pmwmix.likelihood.crossedobjective import CrossedObjective
 from pmwmix.likelihood.integrated import IntegratedObjective, RowArrays, padded_columns
 from pmwmix.likelihood.layout import ThetaLayout
@@ -187,15 +185,6 @@ def make_general(
         n_total=float(total.sum()),
         tree=(hierarchy.parents, w_levels),
     )
-
-
-def crossing_of(frame: ModelFrame, layout: ThetaLayout) -> Crossing:
-    """Lay the crossed factors of a frame out, and check that they fit into memory."""
-    levels = frame.hierarchy.levels
-    index, n_units = tuple(level.index for level in levels), tuple(level.n for level in levels)
-    crossing = Crossing(index, n_units, layout.q, parts_of(frame.hierarchy))
-    crossing.check_size([level.name for level in levels])
-    return crossing
 
 
 def _mean(frame: ModelFrame, response: Response) -> float:

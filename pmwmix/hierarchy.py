@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -140,22 +140,26 @@ def find_levels(random: Sequence[RandomTerm], columns: Mapping[str, pd.Series]) 
         )
     factors = {tuple(sorted(term.factors)): term for term in reversed(random)}
     terms = [factors[key] for key in dict.fromkeys(tuple(sorted(term.factors)) for term in random)]
-    coded = [(term, *code([columns[name] for name in term.factors])) for term in terms]
-    coded.sort(key=lambda item: -len(item[2]))
-    crossed = next((pair for pair in pairwise(coded) if not _nested(*pair)), None)
-    if crossed is None:
-        levels = _sorted_levels(coded)
-    else:
-        levels = tuple(Level(term.group, term.factors, labels, index) for term, index, labels in coded)
+    return arrange([_coded(term, columns) for term in terms])
+
+
+def _coded(term: RandomTerm, columns: Mapping[str, pd.Series]) -> Level:
+    index, labels = code([columns[name] for name in term.factors])
+    return Level(term.group, term.factors, labels, index)
+
+
+def arrange(factors: Sequence[Level]) -> Hierarchy:
+    """Order factors by their number of units, find out whether they are nested, and sort their units accordingly."""
+    factors = sorted(factors, key=lambda factor: -factor.n)
+    crossed = next(((low.name, up.name) for low, up in pairwise(factors) if not _nested(low, up)), ())
+    levels = tuple(factors) if crossed else _sorted_levels(factors)
     lowest = levels[0].index
     sizes = np.bincount(lowest, minlength=levels[0].n)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     order = None if np.all(lowest[1:] >= lowest[:-1]) else np.argsort(lowest, kind="stable")
     parents = tuple(_first_of(up.index, low.index, low.n) for low, up in pairwise(levels))
-    if crossed is not None:
-        return Hierarchy(levels, order, starts, parents, (), (crossed[0][0].group, crossed[1][0].group))
-    single = tuple(up.name for low, up in pairwise(levels) if up.n == low.n)
-    return Hierarchy(levels, order, starts, parents, single)
+    single = tuple(up.name for low, up in pairwise(levels) if up.n == low.n and not crossed)
+    return Hierarchy(levels, order, starts, parents, single, crossed)
 
 
 def _first_of(values: Array, index: Array, n: int) -> Array:
@@ -165,23 +169,23 @@ def _first_of(values: Array, index: Array, n: int) -> Array:
     return out
 
 
-def _nested(lower: tuple[RandomTerm, Array, list], upper: tuple[RandomTerm, Array, list]) -> bool:
+def _nested(lower: Level, upper: Level) -> bool:
     """Whether every unit of the lower factor stands in one unit of the upper one."""
-    (_, low_code, low_labels), (_, up_code, _) = lower, upper
-    return bool(np.all(_first_of(up_code, low_code, len(low_labels))[low_code] == up_code))
+    return bool(np.all(_first_of(upper.index, lower.index, lower.n)[lower.index] == upper.index))
 
 
-def _sorted_levels(coded: list) -> tuple[Level, ...]:
+def _sorted_levels(factors: Sequence[Level]) -> tuple[Level, ...]:
     """Renumber the units so that sorting by the lowest level sorts by every level above."""
     levels: list[Level] = []
     above: Array | None = None
-    for term, index, labels in reversed(coded):
+    for factor in reversed(factors):
+        index, labels = factor.index, factor.labels
         if above is not None:
             parent = _first_of(above, index, len(labels))
             place = np.lexsort((np.arange(len(labels)), parent))
             rank = np.empty(len(labels), dtype=np.int64)
             rank[place] = np.arange(len(labels))
             index, labels = rank[index], [labels[i] for i in place]
-        levels.insert(0, Level(term.group, term.factors, labels, index))
+        levels.insert(0, replace(factor, labels=labels, index=index))
         above = index
     return tuple(levels)

@@ -17,6 +17,7 @@ from pmwmix.formula import ModelFormula
 from pmwmix.frame import DesignColumns, ModelFrame
 from pmwmix.generalised import GeneralEstimate
 from pmwmix.hierarchy import label_text
+from pmwmix.likelihood.crossedlinear import CrossedLinearObjective
 from pmwmix.likelihood.modes import conditional_modes
 from pmwmix.matrices import again, offset_of
 from pmwmix.outcome import Response
@@ -142,7 +143,10 @@ class Rows:
 
     def _linear_modes(self) -> list[tuple[Array, Array]]:
         problem, point, transform = self.problem, self.fit.point, self.fit.transform
-        found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
+        if isinstance(problem.objective, CrossedLinearObjective):
+            found = problem.objective.random_effects(point, self.k)
+        else:
+            found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
         out = []
         for (b, V), A in zip(found, transform.A_z, strict=True):
             variance = transform.y_scale**2 * np.einsum("ia,gab,ib->gi", A, V, A)

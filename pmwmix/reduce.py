@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from pmwmix.clusters import Clusters
+from pmwmix.crossing import parts_of
 from pmwmix.frame import ModelFrame, RandomBlock
-from pmwmix.hierarchy import Hierarchy
+from pmwmix.hierarchy import Hierarchy, arrange
 
 Array = np.ndarray
 
@@ -64,6 +65,8 @@ def without(frame: ModelFrame, position: int, stay: tuple[str, ...] = ()) -> Mod
 
 def _without_level(frame: ModelFrame, gone: int) -> ModelFrame:
     """Take a level out; its conditional weights are handed down to its members."""
+    if frame.hierarchy.crossed:
+        return _without_factor(frame, gone)
     h, w = frame.hierarchy, list(frame.w)
     top_of_rows = h.levels[-1].index
     parents = [h.levels[0].index, *h.parents]
@@ -93,6 +96,32 @@ def _without_level(frame: ModelFrame, gone: int) -> ModelFrame:
         w=tuple(w),
         weighted=tuple(weighted),
         weight_columns=tuple(frame.weight_columns[i] for i in pick),
+        weight_stats={},
+        cond=(),
+        clusters=clusters,
+    )
+
+
+def _without_factor(frame: ModelFrame, gone: int) -> ModelFrame:
+    """Take a crossed factor out; what is left may be nested. Only rows have weights."""
+    h, old = frame.hierarchy, frame.clusters
+    hierarchy = arrange([level for i, level in enumerate(h.levels) if i != gone])
+    top = parts_of(hierarchy) if hierarchy.crossed else hierarchy.levels[-1].index
+    clusters = old
+    if old is not None:
+        psu = np.zeros(int(top.max()) + 1, dtype=np.int64)
+        psu[top] = old.psu[parts_of(h)]
+        clusters = replace(old, psu=psu)
+    designs = [
+        replace(d, blocks=tuple(replace(b, level=b.level - (b.level > gone)) for b in d.blocks)) for d in frame.designs
+    ]
+    return replace(
+        frame,
+        hierarchy=hierarchy,
+        designs=designs,
+        w=(frame.w[0], *(np.ones(level.n) for level in hierarchy.levels)),
+        weighted=(frame.weighted[0], *(False for _ in hierarchy.levels)),
+        weight_columns=(frame.weight_columns[0], *(None for _ in hierarchy.levels)),
         weight_stats={},
         cond=(),
         clusters=clusters,

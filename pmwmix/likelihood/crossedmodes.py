@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from pmwmix.errors import NotSupportedError
+from pmwmix.likelihood.engine import bucket
 from pmwmix.likelihood.layout import ThetaLayout
 
 Array = np.ndarray
@@ -156,3 +157,14 @@ def whitened(Lambdas: Sequence[Array], Z: Sequence[Array]) -> Array:
         out.append(Lambda.T @ np.array(Z[first : first + q]))
         first += q
     return np.concatenate(out)
+
+
+def bucket_dense(n: int) -> int:
+    """Round the length of the dense block up; its cost grows with the cube.
+
+    Examples
+    --------
+    >>> [bucket_dense(n) for n in (5, 60, 100)]
+    [16, 64, 128]
+    """
+    return bucket(n) if n <= 64 else -(-n // 32) * 32

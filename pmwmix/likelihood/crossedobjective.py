@@ -12,7 +12,7 @@ import numpy as np
 
 from pmwmix.likelihood.chunkmodel import MarginalStructure
 from pmwmix.likelihood.crossed import joint_graph, joint_mode_graph
-from pmwmix.likelihood.crossedmodes import Crossing, JointFactor
+from pmwmix.likelihood.crossedmodes import Crossing, JointFactor, bucket_dense
 from pmwmix.likelihood.engine import bucket, compiled, compiled_pair
 from pmwmix.likelihood.integrated import IntegratedPoint, RowArrays, padded_columns
 from pmwmix.likelihood.modefinder import find_modes
@@ -45,7 +45,7 @@ class CrossedObjective:
         self.mode_step = compiled(joint_mode_graph, self.padded, engine)
         self.first, self.second = compiled_pair(joint_graph, self.padded, engine)
         self.n_calls = 0
-        self._lengths = (bucket(crossing.n_units[0]), _bucket_dense(crossing.n_dense))
+        self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
         free = structure.layout.n_theta + structure.n_phi
         self._eye = np.eye(self.padded.p + free)
         self._real = np.r_[: structure.p, self.padded.p : self.padded.p + free]
@@ -159,8 +159,3 @@ class CrossedObjective:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the data; compiled code is made again where it is needed."""
         return CrossedObjective, (self.structure, self.crossing, self.rows, self.engine)
-
-
-def _bucket_dense(n: int) -> int:
-    """Round the length of the dense block up; its cost grows with the cube."""
-    return bucket(n) if n <= 64 else -(-n // 32) * 32

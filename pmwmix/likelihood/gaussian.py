@@ -102,7 +102,7 @@ def reduce_levels(structure: Structure, data: Inputs, theta: Any, rhs: Column) -
         One entry per level: log det M (G_l,), and (left, right) with left'right = c'ΛM⁻¹Λ'c.
     """
     layout = structure.layout
-    C = _triangle(data.zz, sum(layout.q))
+    C = triangle(data.zz, sum(layout.q))
     logdets, pairs = [], []
     for level, q in enumerate(layout.q):
         Lambda = _lambda(layout, level, theta)
@@ -122,7 +122,8 @@ def reduce_levels(structure: Structure, data: Inputs, theta: Any, rhs: Column) -
     return Reduction(logdets, pairs)
 
 
-def _triangle(zz: Any, q: int) -> Matrix:
+def triangle(zz: Any, q: int) -> Matrix:
+    """Fill a symmetric nested list from its lower triangle, row by row."""
     full: Matrix = [[None] * q for _ in range(q)]
     k = 0
     for i in range(q):
@@ -229,16 +230,16 @@ def objective_graph(structure: Structure) -> Graph:
         "D_unit": D_unit,
         "lost_unit": lost,
     }
-    outputs |= _derivatives("D", pt.sum(D_unit), own, theta)
-    outputs |= _derivatives("Q", -pt.sum(lost), own, theta, zr)  # Q(theta, b) = (y - Xb)'W(y - Xb) - lost
+    outputs |= derivatives("D", pt.sum(D_unit), own, theta)
+    outputs |= derivatives("Q", -pt.sum(lost), own, theta, zr)  # Q(theta, b) = (y - Xb)'W(y - Xb) - lost
     mixed = outputs.pop("Q_tz")
     outputs["Q_tb"] = total([-pt.dot(mixed[:, a], data.zx[a].T) for a in columns])
     if structure.reml:
-        outputs |= _log_det_derivatives(S_xx, theta)
+        outputs |= log_det_derivatives(S_xx, theta)
     return Graph([theta, *data.flat()], outputs)
 
 
-def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) -> dict[str, Any]:
+def derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) -> dict[str, Any]:
     """Gradient per top-level unit, its sum, and the Hessian; with ``zr`` also the mixed derivatives."""
     if zr is None:
         score = _grad(value, own)
@@ -251,7 +252,7 @@ def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) ->
     return out | {f"{name}_tz": mixed, "zr_grad": by_zr}
 
 
-def _log_det_derivatives(S_xx: Any, theta: Any) -> dict[str, Any]:
+def log_det_derivatives(S_xx: Any, theta: Any) -> dict[str, Any]:
     """Differentiate log det S_xx by Jacobi's formula, d log det S = tr(S⁻¹ dS) (theory, eq. 11)."""
     gradient = _grad(None, theta, known_grads={S_xx: matrix_inverse(S_xx)})
     return {"R": slogdet(S_xx)[1], "R_t": gradient, "R_tt": _jacobian(gradient, [theta])[0]}
