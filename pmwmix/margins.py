@@ -1,4 +1,4 @@
-"""Average marginal effects and adjusted predictions: averages of the fixed part over the rows of a table.
+"""Average marginal effects and adjusted predictions: averages of the mean outcome over the rows of a table.
 
 Equations are those of docs/effects.md. A fit does not keep the caller's columns, so the table is given again.
 """
@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from pmwmix.centre import Means, apply_center
+from pmwmix.averages import MeanModel, RowColumns, combined
 from pmwmix.effects import complete_df
-from pmwmix.errors import DataError, NotSupportedError, OptionError, near, some
-from pmwmix.matrices import again
-from pmwmix.predict import Blueprint, _check_kind, _recode
+from pmwmix.errors import DataError, OptionError, near, some
+from pmwmix.matrices import again, offset_of
+from pmwmix.predict import Blueprint, _check_kind, _prepared, _random_columns
+from pmwmix.responses import check_type
 from pmwmix.rubin import rubin
 from pmwmix.table import Table
 
@@ -35,22 +36,31 @@ class Sample:
     Predictors before centring, total weights ``w`` and ``group``, the place of the ``by`` value among ``labels``.
     """
 
+    model: MeanModel
     blueprint: Blueprint
     columns: Columns
     w: Array
     group: Array
     labels: list[Any]
 
-    def design(self, **changed: Any) -> Array:
-        """Rebuild the fixed columns (n, p), with some predictors at other values."""
+    def design(self, **changed: Any) -> RowColumns:
+        """Rebuild the columns of the model, with some predictors at other values."""
         n = len(self.w)
         columns = dict(self.columns)
         for name, value in changed.items():
             columns[name] = self._column(name, value, n)
-        local = apply_center(self.blueprint.centrings, columns, None, Means(dict(self.blueprint.means.values)), True)
-        local = {name: _recode(column, name, self.blueprint.categories) for name, column in local.items()}
+        local = _prepared(self.blueprint, columns)
         x = again(self.blueprint.x_spec, self.blueprint.formula.fixed_variables, local, n)
-        return np.column_stack([x[j] for j in self.blueprint.kept])
+        X = np.array([x[j] for j in self.blueprint.kept]).reshape(-1, n).T
+        offset = offset_of(self.blueprint.formula, local, n)
+        n_levels = len(self.model.Psi)
+        Z = _random_columns(self.blueprint, local, n_levels, n) if n_levels else []
+        return RowColumns(X, np.zeros(n) if offset is None else offset, Z)
+
+    def average(self, pieces: Sequence[tuple[Mapping[str, Any], Any]], total: float = 0.0) -> tuple[Array, Array]:
+        """Average a sum of means, each with some predictors changed and times a factor: (g, c) and (g, c, P)."""
+        rows = [(self.design(**changed), factor) for changed, factor in pieces]
+        return self.model.outcomes(*combined(self.model, rows, self.w, self.group, len(self.labels)), total)
 
     def _column(self, name: str, value: Any, n: int) -> pd.Series:
         known = self.blueprint.categories.get(name)
@@ -62,11 +72,6 @@ class Sample:
             )
         return pd.Series(pd.Categorical([str(value)] * n, categories=known), name=name)
 
-    def average(self, D: Array) -> Array:
-        """Weighted means (g, p) of the rows (n, p) per group."""
-        sums = np.column_stack([np.bincount(self.group, self.w * d, minlength=len(self.labels)) for d in D.T])
-        return sums / np.bincount(self.group, self.w, minlength=len(self.labels))[:, None]
-
 
 def ame(
     fit: Any,
@@ -76,6 +81,8 @@ def ame(
     contrasts: Mapping[str, Any] | None = None,
     by: str | None = None,
     weighted: bool = True,
+    averaged: bool = True,
+    type: str = "response",
     ci_prob: float = 0.95,
 ) -> pd.DataFrame:
     """Average marginal effects of the predictors, weighted to the population.
@@ -83,7 +90,6 @@ def ame(
     Parameters
     ----------
     fit : FitResult
-        With identity link. Random effects average to zero, so that effects are those of the fixed part.
     variables : str or list of str, optional
         Predictors. None: all of the fixed part.
     newdata : table
@@ -97,33 +103,41 @@ def ame(
         Column; averages are formed for each of its values.
     weighted : bool
         Weight rows by their total weight, from the fit's weight columns in ``newdata``.
+    averaged : bool
+        Average the outcome over the distribution of the random effects (population-averaged); otherwise take random
+        effects of zero, a typical group. The same for linear models, whose random effects average to zero.
+    type : {"response", "link"}
+        Scale of the outcome (probabilities, of an ordinal outcome one per category), or of the linear predictor.
     ci_prob : float
 
     Returns
     -------
     DataFrame
-        ``term, contrast`` (and the ``by`` column), ``estimate, std_error, statistic, df, p_value, ci_low, ci_high``.
+        ``term, contrast`` (and the ``by`` column; ``category`` of an ordinal outcome), ``estimate, std_error,
+        statistic, df, p_value, ci_low, ci_high``.
 
     Notes
     -----
-    Derivatives are central differences inside the column's range; with a polynomial, interaction or spline they go
-    through every column that holds the predictor (effects, eqs. 13-14). Group means that centring adds stay fixed. The
-    delta method treats the rows as given [1]_; degrees of freedom are the design's under a robust variance, infinite
-    otherwise, and Barnard and Rubin's with plausible values.
+    Derivatives are differences inside the column's range; with a polynomial, interaction or spline they go through
+    every column that holds the predictor, random slopes included (effects, eqs. 13-14, 24-27). Group means that
+    centring adds stay fixed. The delta method goes through coefficients, thresholds and, of population averages,
+    variance components, and treats the rows as given [1]_; degrees of freedom are the design's under a robust variance,
+    infinite otherwise, and Barnard and Rubin's with plausible values.
 
     References
     ----------
     .. [1] Arel-Bundock, Greifer & Heiss (2024). J. Stat. Software, 111(9), 1-32. doi:10.18637/jss.v111.i09
     """
-    table = _table(fit, newdata, "ame()")
-    samples = [_sample(fit, one.rows.blueprint, table, by, weighted) for one in fit.fits]
+    table = _table(newdata, "ame()")
+    check_type(type)
+    samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
     wanted = _variables(samples[0].blueprint, variables)
     rules = dict(contrasts or {})
     for name in rules:
         _known(name, wanted)
     parts = [[e for name in wanted for e in _effects(sample, name, rules.get(name))] for sample in samples]
     heads = [{"term": name, "contrast": label} for name, label, _ in parts[0]]
-    return _pooled(fit, heads, [[G for _, _, G in part] for part in parts], samples[0].labels, by, ci_prob)
+    return _pooled(fit, heads, [[found for _, _, found in part] for part in parts], samples[0].labels, by, ci_prob)
 
 
 def predictions(
@@ -133,13 +147,15 @@ def predictions(
     *,
     by: str | None = None,
     weighted: bool = True,
+    averaged: bool = True,
+    type: str = "response",
     ci_prob: float = 0.95,
 ) -> pd.DataFrame:
-    """Average the fixed part with some predictors set to given values: adjusted predictions.
+    """Average the mean outcome with some predictors set to given values: adjusted predictions.
 
     Parameters
     ----------
-    fit, newdata, by, weighted, ci_prob
+    fit, newdata, by, weighted, averaged, type, ci_prob
         As in `ame`.
     at : dict, optional
         ``{"escs": [-1, 0, 1], "sex": ["F", "M"]}``: every combination. None: the predictors as they are.
@@ -147,27 +163,26 @@ def predictions(
     Returns
     -------
     DataFrame
-        The columns of ``at`` and ``by``, ``estimate, std_error, statistic, df, p_value, ci_low, ci_high``.
+        The columns of ``at`` and ``by`` (and ``category``), ``estimate, std_error, statistic, df, p_value, ci_low,
+        ci_high``.
 
     Notes
     -----
-    Every row gets the values in turn and keeps its other predictors (effects, eq. 15): no average row is made up.
+    Every row gets the values in turn and keeps its other predictors (effects, eqs. 15 and 24): no average row is made
+    up.
     """
-    table = _table(fit, newdata, "predictions()")
-    samples = [_sample(fit, one.rows.blueprint, table, by, weighted) for one in fit.fits]
+    table = _table(newdata, "predictions()")
+    check_type(type)
+    samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
     grid = {name: [v] if np.ndim(v) == 0 else list(v) for name, v in (at or {}).items()}
     for name in grid:
         _known(name, _variables(samples[0].blueprint, None))
     heads = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    parts = [[sample.average(sample.design(**head)) for head in heads] for sample in samples]
+    parts = [[sample.average([(head, 1.0)], total=1.0) for head in heads] for sample in samples]
     return _pooled(fit, heads, parts, samples[0].labels, by, ci_prob)
 
 
-def _table(fit: Any, newdata: Any, verb: str) -> Table:
-    if fit.link != "identity":
-        raise NotSupportedError(
-            f"{verb} works for the identity link. This fit has link={fit.link!r}. Use predict() on changed tables."
-        )
+def _table(newdata: Any, verb: str) -> Table:
     if newdata is None:
         raise OptionError(
             f"{verb} needs the table: a fit does not keep the columns of the data. newdata is missing. "
@@ -176,7 +191,8 @@ def _table(fit: Any, newdata: Any, verb: str) -> Table:
     return Table(newdata)
 
 
-def _sample(fit: Any, blueprint: Blueprint, table: Table, by: str | None, weighted: bool) -> Sample:
+def _sample(fit: Any, table: Table, by: str | None, weighted: bool, averaged: bool, type: str) -> Sample:
+    blueprint = fit.rows.blueprint
     pv = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
     factors = [name for plan in blueprint.centrings for name in plan.columns]
     weights = _weight_columns(fit) if weighted else []
@@ -197,7 +213,8 @@ def _sample(fit: Any, blueprint: Blueprint, table: Table, by: str | None, weight
         )
     local = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
     codes, labels = pd.factorize(local[by], sort=True) if by else (np.zeros(len(rows), dtype=np.int64), [None])
-    return Sample(blueprint, local, w[rows], codes, list(labels))
+    model = MeanModel.of(fit, blueprint, averaged, type)
+    return Sample(model, blueprint, local, w[rows], codes, list(labels))
 
 
 def _weight_columns(fit: Any) -> list[str]:
@@ -222,40 +239,48 @@ def _known(name: str, available: Sequence[str]) -> None:
         )
 
 
-def _effects(sample: Sample, name: str, rule: Any) -> list[tuple[str, str, Array]]:
-    """Name, label and gradient (g, p) of every effect of one predictor."""
+def _effects(sample: Sample, name: str, rule: Any) -> list[tuple[str, str, tuple[Array, Array]]]:
+    """Name, label, values (g, c) and gradients (g, c, P) of every effect of one predictor."""
 
-    def at(value: Any) -> Array:
-        return sample.average(sample.design(**{name: value}))
+    def step(high: Any, low: Any) -> tuple[Array, Array]:
+        return sample.average([({name: high}, 1.0), ({name: low}, -1.0)])
 
     categories = _categories(sample, name)
     if categories is not None:
-        return [(name, f"{b} - {a}", at(b) - at(a)) for a, b in _pairs(categories, name, rule)]
+        return [(name, f"{b} - {a}", step(b, a)) for a, b in _pairs(categories, name, rule)]
     x = sample.columns[name].to_numpy(dtype=float)
     if rule is None and set(np.unique(x)) <= {0.0, 1.0}:
         rule = (0.0, 1.0)
     if rule is None or rule == "slope":
         return [(name, "slope", _slope(sample, name, x))]
     if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
-        return [(name, f"+{rule:g}", at(x + float(rule)) - at(x))]
+        return [(name, f"+{rule:g}", step(x + float(rule), x))]
     if isinstance(rule, tuple | list) and len(rule) == 2:
         low, high = (float(v) for v in rule)
-        return [(name, f"{high:g} - {low:g}", at(high) - at(low))]
+        return [(name, f"{high:g} - {low:g}", step(high, low))]
     raise OptionError(
         f"Unknown contrast of a number. That of {name!r} is {rule!r}. Use 'slope', a step or a pair (low, high)."
     )
 
 
-def _slope(sample: Sample, name: str, x: Array) -> Array:
+def _slope(sample: Sample, name: str, x: Array) -> tuple[Array, Array]:
+    """Give the derivative of the parabola through three points; the middle one is x, but at the ends of the range.
+
+    Splines end at the range of the data, logarithms often do.
+    """
     h = STEP * float(x.std())
     if h == 0.0:
         raise DataError(
             f"A slope needs a column that varies. {name!r} is {x[0]:g} in all {len(x)} rows of newdata. "
             f"Leave it out of variables=, or give contrasts={{{name!r}: 1.0}}."
         )
-    low, high = np.maximum(x - h, x.min()), np.minimum(x + h, x.max())  # splines end at the range of the data
-    D = sample.design(**{name: high}) - sample.design(**{name: low})
-    return sample.average(D / (high - low)[:, None])
+    middle = np.clip(x, x.min() + h, x.max() - h)
+    low, high = middle - h, middle + h
+    at = 2.0 * (x - middle) / (high - low)  # -1, 0 or 1 and between
+    pieces = [({name: high}, (1.0 + 2.0 * at) / (high - low)), ({name: low}, (2.0 * at - 1.0) / (high - low))]
+    if at.any():
+        pieces.append(({name: middle}, -4.0 * at / (high - low)))
+    return sample.average(pieces)
 
 
 def _categories(sample: Sample, name: str) -> list[Any] | None:
@@ -280,20 +305,33 @@ def _pairs(categories: list[Any], name: str, rule: Any) -> list[tuple[Any, Any]]
 
 
 def _pooled(
-    fit: Any, heads: list[dict], gradients: list[list[Array]], labels: list[Any], by: str | None, ci_prob: float
+    fit: Any,
+    heads: list[dict],
+    found: list[list[tuple[Array, Array]]],
+    labels: list[Any],
+    by: str | None,
+    ci_prob: float,
 ) -> pd.DataFrame:
-    """Turn gradients per fit, effect and group into a table, pooled by Rubin's rules."""
+    """Turn values and gradients per fit, effect and group into a table, pooled by Rubin's rules."""
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
-    G = [np.vstack(one) for one in gradients]
-    estimates = np.array([g @ one.coef.to_numpy() for g, one in zip(G, fit.fits, strict=True)])
-    covariances = np.array([g @ one.vcov.to_numpy() @ g.T for g, one in zip(G, fit.fits, strict=True)])
-    pooled = rubin(estimates, covariances, complete_df(fit))
-    error, df = np.sqrt(np.diag(pooled.vcov)), np.minimum(pooled.df, 1e10)
-    out = pd.DataFrame([{**head, **({by: label} if by else {})} for head in heads for label in labels])
+    categories = list(fit.categories) if found[0][0][0].shape[1] > 1 else [None]
+    estimates = np.array([np.concatenate([values.ravel() for values, _ in one]) for one in found])
+    covariances = []
+    for one, part in zip(fit.fits, found, strict=True):
+        G = np.concatenate([gradients.reshape(-1, gradients.shape[-1]) for _, gradients in part])
+        covariances.append(G @ one.parameters[1] @ G.T)
+    pooled = rubin(estimates, np.array(covariances), complete_df(fit))
+    error, df = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0)), np.minimum(pooled.df, 1e10)
+    names = [
+        {**head, **({by: label} if by else {}), **({} if category is None else {"category": category})}
+        for head in heads
+        for label in labels
+        for category in categories
+    ]
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = pooled.estimate / error
     half = stdtrit(df, 0.5 + ci_prob / 2) * error
     numbers = {"estimate": pooled.estimate, "std_error": error, "statistic": statistic, "df": pooled.df}
     ends = {"ci_low": pooled.estimate - half, "ci_high": pooled.estimate + half}
-    return out.assign(**numbers, p_value=2 * stdtr(df, -np.abs(statistic)), **ends)
+    return pd.DataFrame(names).assign(**numbers, p_value=2 * stdtr(df, -np.abs(statistic)), **ends)

@@ -11,7 +11,7 @@ ORDER = """
     rows weighing clusters crossing lookup countries surveyunits fillin frame wrongweights
     links families simulate likelihood optimise variance rubin estimate generalproblem generalised replicates
     reweight generalrefits refits kenward profile rejudge predict responses settings tables
-    effects components explained margins report store
+    effects components explained averages margins report store
     results poolable assemble reduce lrtest diagnostics informative sample plots api codebooks groups
     cli __main__
 """.split()
