@@ -88,9 +88,20 @@ def delta(function: Callable[[Array], Array], values: Array, V: Array) -> tuple[
 
 
 def pooled_delta(fit: Any, functions: Sequence[Callable[[Array], Array]]) -> Pooled:
-    """Apply one function per single fit to its parameters and pool by Rubin's rules."""
-    parts = [delta(function, *one.parameters) for one, function in zip(fit.fits, functions, strict=True)]
+    """Apply one function per single fit to its parameters and pool by Rubin's rules.
+
+    Within a fit the covariance is the delta method's, or with replicate weights that of the function over replicates.
+    """
+    parts = [_with_error(one, function) for one, function in zip(fit.fits, functions, strict=True)]
     return rubin(np.array([value for value, _ in parts]), np.array([V for _, V in parts]), complete_df(fit))
+
+
+def _with_error(one: Any, function: Callable[[Array], Array]) -> tuple[Array, Array]:
+    values, V = one.parameters
+    replicates = one.rows.fit.replicates
+    if replicates is None:
+        return delta(function, values, V)
+    return function(values), replicates.covariance_of(lambda every: function(every[: len(values)]))
 
 
 def unpack(rows: Rows, values: Array) -> tuple[Array, list[Array], float]:

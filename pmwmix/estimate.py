@@ -61,6 +61,8 @@ class Estimate:
     point : Point
         On the standardised scale.
     transform : Transform
+    replicates : ReplicateEstimates or None
+        What the replicates gave, for functions of the parameters.
     """
 
     beta: Array
@@ -78,6 +80,7 @@ class Estimate:
     point: Any
     transform: Transform
     small_df: Array | None = None
+    replicates: Any = None
 
 
 @dataclass(frozen=True)

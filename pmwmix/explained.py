@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.effects import check_latent, pooled_delta, rows_of, unpack, unscaled_weights
+from pmwmix.errors import NotSupportedError
 from pmwmix.estimate import fit_all
 from pmwmix.frame import DesignColumns
 from pmwmix.matrices import Matrix
@@ -44,7 +45,7 @@ class Moments:
     z_between: list[Array]
 
 
-def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
+def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     """Variance explained: marginal and conditional, by source within and between groups, and by level.
 
     Parameters
@@ -52,15 +53,20 @@ def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
     fit : FitResult
         Weighted moments of the predictors where there are weights; pooled over plausible values. Of a generalised model
         everything is on the scale of the linear predictor.
-    snijders_bosker : bool
+    snijders_bosker : bool, optional
         Linear models with two levels only: add the proportional reductions of variance against the model without
         predictors, which is refitted (and so is the model itself, with a random intercept only, if it has random
-        slopes).
+        slopes). None: where they are defined.
 
     Returns
     -------
     DataFrame
         By ``measure``: ``estimate``, ``std_error`` (NaN for Snijders and Bosker's, which compare two models).
+
+    Raises
+    ------
+    NotSupportedError
+        If Snijders and Bosker's are asked for where they are not defined.
 
     Notes
     -----
@@ -81,6 +87,12 @@ def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
     """
     parts = rows_of(fit, "r2()")
     check_latent(fit, "r2()")
+    defined = is_linear(fit) and len(parts[0][1].frame.hierarchy.levels) == 1
+    if snijders_bosker and not defined:
+        raise NotSupportedError(
+            f"Snijders and Bosker's R² are defined for linear models with two levels. This one has family="
+            f"{fit.family!r} and {len(fit.n_groups) + 1} levels. Leave snijders_bosker out; the other measures hold."
+        )
     found: dict[int, Moments] = {}
     functions = []
     for _, rows in parts:  # plausible values of the outcome share their predictors
@@ -91,7 +103,7 @@ def r2(fit: Any, snijders_bosker: bool = True) -> pd.DataFrame:
     names = list(_measures(first, found[id(first.design)], parts[0][0].parameters[0]))
     pooled = pooled_delta(fit, functions)
     out = pd.DataFrame({"estimate": pooled.estimate, "std_error": np.sqrt(np.diag(pooled.vcov))}, index=names)
-    if snijders_bosker and is_linear(fit) and len(parts[0][1].frame.hierarchy.levels) == 1:
+    if defined and snijders_bosker is not False:
         reduction = np.mean([_reduction(rows) for _, rows in parts], axis=0)
         for level, value in enumerate(reduction, start=1):
             out.loc[f"snijders_bosker_{level}"] = [value, np.nan]

@@ -260,14 +260,15 @@ def with_replicates(
         )
         by_number |= {number: each[places[number][1]] for number in group}
     found = [by_number[number] for number in sorted(by_number)]
-    covariances = [one.covariance for one in found] * (len(estimates) if scheme.first_only else 1)
+    used = found * (len(estimates) if scheme.first_only else 1)
     notes = ["The sampling variance is that of the first plausible value alone."] if scheme.first_only else []
     stopped = sum(int((~one.converged).sum()) for one in found)
     if stopped:
         total = sum(len(one.converged) for one in found)
         notes.append(f"{stopped} of {total} replicate fits did not converge; they are used where they stopped.")
-    return [_with_covariance(fit, V) for fit, V in zip(estimates, covariances, strict=True)], notes
+    return [_with_covariance(fit, one) for fit, one in zip(estimates, used, strict=True)], notes
 
 
-def _with_covariance(fit: Any, V: Array) -> Any:
+def _with_covariance(fit: Any, found: ReplicateEstimates) -> Any:
+    fit, V = replace(fit, replicates=found), found.covariance
     return fit.with_covariance(V) if isinstance(fit, GeneralEstimate) else replace(fit, vcov=V)
