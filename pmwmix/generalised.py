@@ -258,11 +258,15 @@ def _separated(problem: GeneralProblem, point: Any, basis: Array) -> bool:
     p = problem.structure.p
     if not p or not (isinstance(problem.link, ProbabilityLink) or problem.link.name == "log"):
         return False
-    if np.abs(point.theta[:p]).max() > FAR:
-        return True
     V = inverse_along(point.hessian, basis)
-    error = np.sqrt(np.maximum(np.diag(V)[:p], 0.0))
-    return bool(((error > SEPARATED) & (np.abs(point.theta[:p]) > 3.0)).any() or not np.isfinite(error).all())
+    size, error = np.abs(point.theta[:p]), np.sqrt(np.maximum(np.diag(V)[:p], 0.0))
+    if not np.isfinite(error).all():
+        return True
+    X = np.array(problem.objective.rows.X)
+    alike = np.sqrt(np.maximum(np.diag(np.linalg.pinv(X @ X.T / X.shape[1], hermitian=True)), 1.0))
+    reach = np.abs(X).max(axis=1) * size  # what the coefficient adds to the linear predictor at most
+    # predictors much alike have large coefficients and errors as well, and that is no separation
+    return bool(((size / alike > FAR) | ((error / alike > SEPARATED) & (reach > 1.0))).any())
 
 
 def modes_of(problem: GeneralProblem, point: IntegratedPoint, k: int) -> list[tuple[Array, Array]]:

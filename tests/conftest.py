@@ -61,6 +61,32 @@ def _nested(seed: int) -> pd.DataFrame:
 
 
 @functools.cache
+def _outcomes(seed: int) -> pd.DataFrame:
+    """The rows, groups and weights of `nested` with an outcome for every family, and a second predictor v."""
+    rng = np.random.default_rng(seed)
+    d = _nested(5).drop(columns="y")
+    n = len(d)
+    d["v"] = rng.normal(size=n)
+    u = rng.normal(0, 0.8, 14)[d["school"]] + rng.normal(0, 0.5, d["classroom"].max() + 1)[d["classroom"]]
+    eta = -0.2 + 0.5 * (d["x"] - 2.0) + 0.3 * d["v"] + u + (0.3 * rng.normal(size=14))[d["school"]] * d["v"]
+    p = 1 / (1 + np.exp(-eta))
+    d["z"] = (rng.random(n) < p).astype(float)
+    d["n"] = rng.integers(1, 9, n)
+    d["hits"] = rng.binomial(d["n"], p)
+    d["count"] = rng.poisson(np.exp(eta))
+    d["visits"] = rng.poisson(np.exp(eta) * rng.gamma(1.5, 1 / 1.5, n))
+    d["mark"] = pd.Categorical(np.digitize(eta + rng.logistic(size=n), [-1.0, 0.3, 1.5]) + 1, ordered=True)
+    d["minutes"] = rng.gamma(3.0, np.exp(eta) / 3.0)
+    d["share"] = rng.beta(6 * p, 6 * (1 - p))
+    d["y"] = eta + 0.7 * rng.standard_t(4, n)
+    return d
+
+
+def outcomes(seed: int = 7) -> pd.DataFrame:
+    return _outcomes(seed).copy()
+
+
+@functools.cache
 def survey(n_pv: int = 5) -> pmwmix.simulate.SimulatedSurvey:
     return pmwmix.simulate_survey(40, 12, n_pv=n_pv, random_seed=3)
 
