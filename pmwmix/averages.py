@@ -89,7 +89,7 @@ class MeanModel:
         return cls(None if linear else parts_of(fit)[1], cuts, values[n:p], random, entries, len(values), n)
 
     def rows(self, columns: RowColumns) -> tuple[Array, Array]:
-        """Mean of every row (n, c) and its derivatives in the parameters (n, c, P) (effects, eqs. 24-26).
+        """Mean of every row (n, c) and its derivatives in the parameters (n, c, P) (effects, eqs. 23-25).
 
         Of an ordinal model the probabilities of a category or a lower one, for all but the highest.
         """
@@ -146,7 +146,7 @@ def combined(
     group: Array,
     n_groups: int,
 ) -> tuple[Array, Array]:
-    """Weighted averages per group of a sum of means, each piece times its factor (effects, eq. 27).
+    """Weighted averages per group of a sum of means, each piece times its factor (effects, eq. 26).
 
     Parameters
     ----------

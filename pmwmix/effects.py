@@ -172,7 +172,7 @@ def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
     Shares of the intercepts' variance at or above each level (theory, eq. 27) and their delta-method covariance
     (effects, eqs. 1-2), pooled over plausible values. The covariance of the variance components is the one the fit
     was asked for: under ``"robust"`` it holds for non-normal random effects too. The level-1 variance of a generalised
-    model is that of effects, eq. 23.
+    model is that of theory, eq. 53.
     """
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")

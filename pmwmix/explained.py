@@ -75,7 +75,7 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     eqs. 5-9): of the total, within and between variance due to predictors within (``f1``) and between groups (``f2``),
     slope variation (``v``) and group means (``m``), and those of Snijders and Bosker [4]_ (effects, eqs. 10-11).
     A predictor that is not centred at the group mean contributes to ``f1`` and ``f2`` with the same coefficient. In
-    generalised models the level-1 variance (effects, eq. 23) takes the place of the residual one; offsets do not count.
+    generalised models the level-1 variance (theory, eq. 53) takes the place of the residual one; offsets do not count.
 
     References
     ----------

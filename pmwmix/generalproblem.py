@@ -295,7 +295,7 @@ def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
 
 
 def level_one_variance(problem: GeneralProblem, k: int, phi: Array) -> tuple[float, Array]:
-    """Variance of level 1 on the scale of the linear predictor (effects, eq. 23), and its derivatives in phi.
+    """Variance of level 1 on the scale of the linear predictor (theory, eq. 53), and its derivatives in phi.
 
     NaN, with derivatives of zero, where the distribution has none.
     """

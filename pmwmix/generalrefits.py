@@ -125,7 +125,7 @@ class GeneralSource:
 
 
 class _Climb:
-    """Quasi-Newton steps in a replicate from the full-sample estimate.
+    """Quasi-Newton steps in a replicate from the full-sample estimate (replicates, eqs. 11 and 13).
 
     The inverse Hessian is that of the full sample, corrected by what each step shows of the replicate's own.
     """
@@ -158,7 +158,7 @@ class _Climb:
 
 
 def _bfgs(H: Array, step: Array, change: Array) -> Array:
-    """Update an inverse Hessian by a step and the change of the gradient along it (Nocedal & Wright 2006, eq. 6.17)."""
+    """Update an inverse Hessian by a step and the change of the gradient along it (replicates, eq. 13)."""
     along = float(step @ change)
     if along <= 1e-12 * float(np.linalg.norm(step) * np.linalg.norm(change)):
         return H

@@ -119,7 +119,7 @@ def ame(
     Notes
     -----
     Derivatives are differences inside the column's range; with a polynomial, interaction or spline they go through
-    every column that holds the predictor, random slopes included (effects, eqs. 13-14, 24-27). Group means that
+    every column that holds the predictor, random slopes included (effects, eqs. 13-14, 23-26). Group means that
     centring adds stay fixed. The delta method goes through coefficients, thresholds and, of population averages,
     variance components, and treats the rows as given [1]_; degrees of freedom are the design's under a robust variance,
     infinite otherwise, and Barnard and Rubin's with plausible values.
@@ -168,7 +168,7 @@ def predictions(
 
     Notes
     -----
-    Every row gets the values in turn and keeps its other predictors (effects, eqs. 15 and 24): no average row is made
+    Every row gets the values in turn and keeps its other predictors (effects, eqs. 15 and 23): no average row is made
     up.
     """
     table = _table(newdata, "predictions()")
