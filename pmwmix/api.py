@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def fit(
     >>> print(round(float(fit("y ~ 1 + (1 | g)", rows).coef["Intercept"]), 3))
     4.0
     """
-    _check_names(method, family, link, vcov, n_agq)
+    _check_names(method, family, link, vcov)
+    n_agq, chunk_size = _read_nodes(n_agq), _read_chunk(chunk_size)
     distribution = read_distribution(family, link, trials, method)
     chosen = choose_engine(engine)
     resolve_scaling(scaling)
@@ -216,7 +218,7 @@ def load(path: str | Path) -> FitResult:
     return build(load_fields(Path(path)))
 
 
-def _check_names(method: str, family: str, link: str | None, vcov: str | None, n_agq: Any) -> None:
+def _check_names(method: str, family: str, link: str | None, vcov: str | None) -> None:
     for name, value in (("method", method), ("family", family), ("link", link), ("vcov", vcov)):
         if value is not None and not isinstance(value, str):
             raise OptionError(
@@ -228,11 +230,28 @@ def _check_names(method: str, family: str, link: str | None, vcov: str | None, n
         raise NotSupportedError("Sampling is not built yet. Asked for with method='bayes'. Use method='ml' or 'reml'.")
     if vcov is not None and vcov not in BY_REPLICATES:
         VARIANCES[vcov]
+
+
+def _read_nodes(n_agq: Any) -> Any:
+    """Numbers of nodes as an int, a tuple of them, or None."""
     nodes = n_agq if isinstance(n_agq, tuple | list) else (n_agq,)
-    if n_agq is not None and not all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 200 for n in nodes):
+    if n_agq is not None and not all(_is_whole(n) and 1 <= n <= 200 for n in nodes):
         raise OptionError(
             f"Numbers of quadrature nodes are whole and from 1 to 200. Got n_agq={n_agq!r}. Leave it out."
         )
+    if n_agq is None:
+        return None
+    return tuple(int(n) for n in nodes) if isinstance(n_agq, tuple | list) else int(n_agq)
+
+
+def _read_chunk(chunk_size: Any) -> int | None:
+    if chunk_size is not None and not (_is_whole(chunk_size) and chunk_size > 0):
+        raise OptionError(f"The argument chunk_size is a whole number above 0. Got {chunk_size!r}. Leave it out.")
+    return None if chunk_size is None else int(chunk_size)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def read_distribution(family: str, link: str | None, trials: Any, method: str) -> Distribution:

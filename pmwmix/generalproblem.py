@@ -138,7 +138,11 @@ def make_general(
     total = _cumulated(frame.w[0], w_levels, hierarchy.row_parents)
     standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
     X = [standard[int(j)] for j in columns.x]
-    kept = independent([x if x is not None else np.ones(frame.n) for x in X], total)
+    given = [x if x is not None else np.ones(frame.n) for x in X]
+    if family.has_intercept or "Intercept" in names:
+        kept = independent(given, total)
+    else:  # thresholds stand in for an intercept that the formula leaves out
+        kept = independent([np.ones(frame.n), *given], total)[1:] - 1
     dropped = tuple(name for j, name in enumerate(names) if j not in set(kept.tolist()))
     transform = _subset(transforms[0], kept)
     in_model = kept if family.has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
