@@ -276,7 +276,7 @@ def read_distribution(family: str, link: str | None, trials: Any, method: str) -
     LINKS[chosen]
     if chosen not in known.links:
         raise OptionError(
-            f"The family {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
+            f"A family has links of its own. {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
             f"Use one of {', '.join(map(repr, known.links))}."
         )
     if method == "reml":

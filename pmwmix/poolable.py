@@ -33,6 +33,11 @@ def same_terms(fits: Sequence[FitResult]) -> None:
                 f"Only fits of one model can be pooled. Fit {number} has other random effects than the first: "
                 f"{other.formula!r}. Use the same random terms in all of them."
             )
+        if (first.family, first.link) != (other.family, other.link):
+            raise OptionError(
+                f"Only fits of one model can be pooled. Fit {number} has family={other.family!r} with "
+                f"link={other.link!r}, the first {first.family!r} with {first.link!r}. Use the same in all of them."
+            )
         if first.nobs != other.nobs or not first.n_groups.equals(other.n_groups) or not first.index.equals(other.index):
             raise OptionError(
                 f"Only fits of the same rows can be pooled. Fit {number} has {other.nobs} rows in "

@@ -63,8 +63,7 @@ def rubin(estimates: Array, vcovs: Array, df_complete: float = np.inf) -> Pooled
     total = np.diag(vcov)
     share = np.divide(added, total, out=np.zeros(P), where=total > 0)
     df = barnard_rubin(share, K, df_complete)
-    ratio = np.divide(share, 1.0 - share, out=np.full(P, np.inf), where=share < 1)
-    fmi = np.where(share > 0, (ratio + 2.0 / (df + 3.0)) / (ratio + 1.0), 0.0)
+    fmi = np.where(share > 0, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)
     return Pooled(estimate, vcov, within, between, np.where(np.isfinite(fmi), fmi, 1.0), df)
 
 
