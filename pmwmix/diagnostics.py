@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from pmwmix.assemble import refit
 from pmwmix.effects import rows_of, unscaled_weights
-from pmwmix.errors import OptionError
+from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.frame import ModelFrame
 from pmwmix.scaling import SCALINGS
 from pmwmix.variance import VARIANCES
@@ -163,6 +163,11 @@ def sensitivity(fit: Any, ci_prob: float = 0.95, wide: bool = False) -> pd.DataF
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     check_weighted(fit, "sensitivity()")
+    if fit.fits[0].rows.frame.hierarchy.crossed:
+        raise NotSupportedError(
+            "sensitivity() compares the scalings of weights inside nested groups. The random effects of this fit are "
+            "crossed. Fit with and without weights, and compare the two."
+        )
     n_levels = len(fit.fits[0].rows.frame.level_names)
     tables = []
     for variant in (*VARIANTS, "gk" if n_levels == 2 else "size-lowest"):

@@ -119,6 +119,8 @@ def _moments(rows: Rows) -> Moments:
     group = np.bincount(index, w)
 
     def parts(columns: Sequence[Array], centred: bool) -> tuple[Array, Array, Array]:
+        if not columns:
+            return np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0))
         C = np.column_stack(columns)
         C = C - w @ C if centred else C
         means = np.column_stack([np.bincount(index, w * c) for c in C.T]) / group[:, None]

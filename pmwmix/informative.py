@@ -20,7 +20,7 @@ from pmwmix.estimate import fit_all
 from pmwmix.frame import ModelFrame
 from pmwmix.generalised import fit_general
 from pmwmix.matrices import Matrix
-from pmwmix.rejudge import influence, judged
+from pmwmix.rejudge import check_clusters, influence, judged
 from pmwmix.responses import is_linear
 from pmwmix.variance import between_psu
 from pmwmix.weights import total_weights
@@ -258,6 +258,7 @@ def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[An
     out = []
     for _, rows in rows_of(fit, "A test of the weights"):
         frame = rows.frame
+        check_clusters(rows.problem.objective, frame.clusters)
         if id(frame) not in done:
             engine = getattr(rows.problem.objective, "engine", "jax")
             if frame.linear:

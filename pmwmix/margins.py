@@ -132,6 +132,11 @@ def ame(
     check_type(type)
     samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
     wanted = _variables(samples[0].blueprint, variables)
+    if not wanted:
+        raise OptionError(
+            f"Marginal effects are those of predictors. The fixed part of {fit.formula!r} has none. "
+            f"Use predictions() for the mean of the outcome."
+        )
     rules = dict(contrasts or {})
     for name in rules:
         _known(name, wanted)

@@ -8,12 +8,30 @@ from typing import Any
 import numpy as np
 
 from pmwmix.clusters import Clusters
+from pmwmix.errors import NotSupportedError
 from pmwmix.estimate import flat_directions, moving_basis, variance_input
 from pmwmix.generalised import GeneralEstimate, _basis, general_variance_input
 from pmwmix.generalproblem import all_parameters
+from pmwmix.likelihood.crossedlinear import CrossedLinearObjective
+from pmwmix.likelihood.crossedobjective import CrossedObjective
 from pmwmix.variance import VARIANCES, VarianceInput, between_psu, inverse_along
 
 Array = np.ndarray
+
+
+def check_clusters(objective: Any, clusters: Clusters | None) -> None:
+    """Refuse what rests on a robust variance where crossed random effects leave no independent clusters.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if clusters is None and isinstance(objective, CrossedObjective | CrossedLinearObjective):
+        raise NotSupportedError(
+            "This rests on a robust variance, and that on clusters that share no group with each other. The random "
+            "effects are crossed, and all groups hang together. Use model-based standard errors, or a PSU column that "
+            "contains whole groups of every factor."
+        )
 
 
 def judged(
@@ -39,7 +57,14 @@ def judged(
         On the standardised scale.
     ndarray, shape (m, P)
         Jacobian of (coefficients, variance components, level-1 variance) on the raw scale in those parameters.
+
+    Raises
+    ------
+    NotSupportedError
+        If crossed random effects leave no independent clusters for a robust variance.
     """
+    if method != "model":
+        check_clusters(problem.objective, clusters)
     used = replace(problem, top_scale=1.0) if relative else problem
     point = problem.objective.at(fit.point.theta, k)
     if isinstance(fit, GeneralEstimate):

@@ -368,6 +368,26 @@ def test_without_a_level_one_variance_there_is_no_share():
             verb(fit)
 
 
+def test_crossed_effects_have_no_robust_variance():
+    d = outcomes()
+    d["item"] = np.arange(len(d)) % 7
+    fit = pmwmix.fit("z ~ x + (1 | school) + (1 | item)", d, family="binomial", engine="python")
+    with pytest.raises(NotSupportedError, match=THREE_SENTENCES):
+        pmwmix.design_effects(fit)
+    table = pmwmix.ranova(fit)
+    assert table["npar"].tolist() == [4, 3, 3]
+    alone = pmwmix.fit("z ~ x + (1 | school)", d, family="binomial", engine="python", n_agq=1)
+    close(table.loc["(1 | item)", "loglik"], alone.loglik, rtol=1e-9)
+
+
+def test_a_model_without_predictors():
+    fit = pmwmix.fit("mark ~ 1 + (1 | school)", outcomes(), family="cumulative", engine="python", n_agq=1)
+    close(fit.r2().loc[["marginal", "conditional"], "estimate"], [0.0, fit.icc], atol=1e-12)
+    with pytest.raises(OptionError, match=THREE_SENTENCES):
+        fit.ame(newdata=outcomes())
+    close(predictions(fit, newdata=outcomes())["estimate"].sum(), 1.0)
+
+
 def test_boundary_mixture_of_a_slope():
     """Two parameters lost, one variance among them: half chi-square on 1, half on 2 degrees of freedom."""
     row = pmwmix.ranova(marks()).iloc[1]
