@@ -284,6 +284,7 @@ def build_frame(
         link=distribution.link,
     )
     _check_size(frame, distribution)
+    _check_same_categories(frame)
     return frame
 
 
@@ -344,6 +345,18 @@ def _random_matrix(term: RandomTerm, local: Mapping[str, pd.Series], n: int) -> 
     if term.expr == "1":
         return Matrix(("Intercept",), [np.ones(n)], None)
     return evaluate(term.expr, term.variables, local, n)
+
+
+def _check_same_categories(frame: ModelFrame) -> None:
+    """Refuse plausible values with categories of their own: what is pooled would not mean the same."""
+    every = [read.categories for part in frame.designs for read in part.responses]
+    for number, found in enumerate(every, start=1):
+        if found != every[0]:
+            raise DataError(
+                f"All plausible values of an outcome need the same categories. Number {number} of "
+                f"{frame.formula.response!r} has {some(found)}, the first {some(every[0])}. "
+                f"Merge categories that some of them lack with their neighbours."
+            )
 
 
 def _check_size(frame: ModelFrame, distribution: Distribution) -> None:
