@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -14,10 +13,12 @@ from pmwmix.centre import Centring, read_center
 from pmwmix.crossing import PARTS, vcov_of_crossed
 from pmwmix.design import Design, resolve_design
 from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.executors import check_executor
 from pmwmix.fillin import fill_in
 from pmwmix.formula import ModelFormula, parse
 from pmwmix.frame import Distribution, ModelFrame, build_frame
 from pmwmix.likelihood.engine import choose_engine
+from pmwmix.progress import over
 from pmwmix.replicate_types import BY_REPLICATES, check_replicates, has_replicates
 from pmwmix.replicates import read_replicates
 from pmwmix.results import FitResult
@@ -100,8 +101,8 @@ def fit(
         Bar over plausible values; default: in a terminal or notebook.
     engine : {"jax", "numba", "c", "python"}, optional
         What PyTensor compiles with; default the environment's PMWMIX_ENGINE, else ``"jax"``.
-    executor : concurrent.futures.Executor, optional
-        Runs replicates side by side.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Runs replicates side by side. Processes must be spawned, not forked.
     chunk_size : int, optional
         Rows times nodes times parameters that a generalised model evaluates at once, by default 400,000: fewer take
         less memory. Whole top-level units stay together.
@@ -126,12 +127,13 @@ def fit(
     n_agq, chunk_size = _read_nodes(n_agq), _read_chunk(chunk_size)
     distribution = read_distribution(family, link, trials, method)
     chosen = choose_engine(engine)
+    check_executor(executor, chosen)
     resolve_scaling(scaling)
     said = resolve_design(design).override(weights=weights, conditional=conditional, scaling=scaling, pv=pv)
     plan = read_center(center)
     given = {"weights": weights, "conditional": conditional, "scaling": scaling, "pv": pv}
     own = [name for name, value in given.items() if value is not None]
-    filled = fill_in(formula, said, Table(data), plan, vcov, own)
+    filled = fill_in(formula, said, Table(data, said), plan, vcov, own)
     said, table, plan = filled.design, filled.table, filled.center
     _check_design(said, vcov)
     parsed = _add_means(parse(filled.formula), plan)
@@ -162,8 +164,9 @@ def fit(
         trials=trials,
         center=center,
     )
-    settings = _settings(filled.formula, method, how, frame, said, call, n_agq, chunk_size)
-    return fit_frame(frame, settings, chosen, _bar(progress), executor)
+    labels = {name: label for name, label in table.labels.items() if name in parsed.fixed_variables}
+    settings = replace(_settings(filled.formula, method, how, frame, said, call, n_agq, chunk_size), labels=labels)
+    return fit_frame(frame, settings, chosen, over("Plausible values", progress), executor)
 
 
 def pool(fits: Iterable[FitResult]) -> FitResult:
@@ -350,29 +353,3 @@ def _settings(
 def _call_text(formula: str, **given: Any) -> str:
     said = [f"{name}={value!r}" for name, value in given.items() if value is not None]
     return f"pmwmix.fit({', '.join([repr(' '.join(formula.split())), 'data', *said])})"
-
-
-def _in_notebook() -> bool:
-    """Whether this is a notebook that can show a moving bar."""
-    from importlib.util import find_spec
-
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
-
-
-def _bar(progress: bool | None) -> Callable[[Sequence[Any]], Iterable[Any]]:
-    if progress is not None and not isinstance(progress, bool):
-        raise OptionError(f"The argument progress is True, False or None. Got {progress!r}. Leave it out.")
-    in_notebook = _in_notebook()
-    wanted = (sys.stderr.isatty() or in_notebook) if progress is None else progress
-
-    def over(jobs: Sequence[Any]) -> Iterable[Any]:
-        if not wanted or len(jobs) < 2:
-            return jobs
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=not in_notebook, force_jupyter=in_notebook)
-        return track(jobs, description="Plausible values", console=console, transient=True)
-
-    return over

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from pmwmix.api import fit
+from pmwmix.design import resolve_design
 from pmwmix.errors import (
     DataError,
     MissingColumnsError,
@@ -22,12 +23,12 @@ from pmwmix.errors import (
     near,
     some,
 )
+from pmwmix.executors import check_executor
 from pmwmix.likelihood.engine import choose_engine
 from pmwmix.parts import TablePart, sorted_parts
 from pmwmix.progress import bar
 from pmwmix.readers.columns import find, id_names
 from pmwmix.results import FitResult
-from pmwmix.surveys import SURVEYS
 from pmwmix.table import Table
 from pmwmix.tables import Section, Summary, coefficient_table, decimals_for, fixed
 
@@ -76,13 +77,13 @@ class GroupFits(Mapping[Any, FitResult]):
 
     # -- tables -------------------------------------------------------------------------------------------------
 
-    def tidy(self, ci_prob: float = 0.95, df: str | float | None = None) -> pd.DataFrame:
+    def tidy(self, ci_prob: float = 0.95, df: str | float | None = None, labels: bool = False) -> pd.DataFrame:
         """List the fixed effects of all groups, one row per group and term, ready to plot.
 
         Parameters
         ----------
         ci_prob : float
-        df : optional
+        df, labels : optional
             As in ``FitResult.tidy``.
 
         Returns
@@ -90,7 +91,7 @@ class GroupFits(Mapping[Any, FitResult]):
         DataFrame
             Column of the groups, then those of ``FitResult.tidy``.
         """
-        return self._long(lambda one: one.tidy(ci_prob, df))
+        return self._long(lambda one: one.tidy(ci_prob, df, labels=labels))
 
     def varcorr(self) -> pd.DataFrame:
         """List the variance components of all groups: column of the groups, then those of ``FitResult.varcorr``."""
@@ -285,10 +286,11 @@ def fit_groups(
     0  AUT  Intercept       4.0
     1  NZL  Intercept       4.0
     """
-    _check_executor(executor, options.get("engine"))
+    check_executor(executor, choose_engine(options.get("engine")))
     _check_options(options)
-    table = Table(data)
-    column = _group_column(by, table.names, options.get("design"))
+    preset = resolve_design(options.get("design"))
+    table = Table(data, preset)
+    column = _group_column(by, table.names, preset)
     labels, parts = sorted_parts(table, column)
     lost = table.n_rows - sum(len(part) for part in parts)
     if not parts:
@@ -308,24 +310,6 @@ def fit_groups(
     return _collected(column, formula, labels, done)
 
 
-def _check_executor(executor: Any, engine: str | None) -> None:
-    if executor is None:
-        return
-    if not hasattr(executor, "submit"):
-        raise OptionError(
-            f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, a Dask client or "
-            f"None."
-        )
-    context = getattr(executor, "_mp_context", None)
-    if context is None or context.get_start_method() != "fork" or getattr(executor, "_processes", None):
-        return
-    if choose_engine(engine) == "jax":
-        raise OptionError(
-            f"Forked processes would wait forever, because JAX runs threads. The {type(executor).__name__} forks. Make "
-            f"it with mp_context=multiprocessing.get_context('spawn'), and call it under if __name__ == '__main__'."
-        )
-
-
 def _check_options(options: Mapping[str, Any]) -> None:
     known = [name for name in inspect.signature(fit).parameters if name not in ("formula", "data", "executor")]
     wrong = [name for name in options if name not in known]
@@ -342,8 +326,7 @@ def _group_column(by: Any, names: Sequence[str], design: Any) -> str:
         raise OptionError(f"Groups are named by a column. Got by={by!r}. Write by='CNT'.")
     found = find(by, names)
     if found is None:
-        preset = SURVEYS[design] if isinstance(design, str) else design
-        kinds = id_names(preset).get(by.lower(), ())
+        kinds = id_names(design).get(by.lower(), ())
         found = next((one for name in kinds if (one := find(name, names)) is not None), None)
     if found is None:
         raise missing_columns([by], names, "groups, by=")

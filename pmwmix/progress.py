@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from pmwmix.errors import OptionError
 
@@ -52,3 +53,17 @@ def bar(text: str, total: int, progress: bool | None) -> Iterator[Callable[[int]
     with Progress(console=console, transient=True) as shown:
         task = shown.add_task(text, total=total)
         yield lambda steps: shown.advance(task, steps)
+
+
+def over(text: str, progress: bool | None) -> Callable[[Sequence[Any]], Iterable[Any]]:
+    """Give a function that hands out jobs and shows a bar while they are done; the argument is checked at once."""
+    is_wanted(progress)
+
+    def jobs(listed: Sequence[Any]) -> Iterator[Any]:
+        with bar(text, len(listed), progress) as tick:
+            for job in listed:
+                yield job
+                if tick is not None:
+                    tick(1)
+
+    return jobs

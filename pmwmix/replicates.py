@@ -28,6 +28,49 @@ FOREIGN = 2.0  # replicate weights whose sum is off by this factor do not belong
 
 
 @dataclass(frozen=True)
+class ColumnFactors:
+    """Factors r -> (n,) of replicate columns: replicate weight over total weight of the rows. Pickles, as fits must.
+
+    Parameters
+    ----------
+    columns : tuple of ndarray, each (n,)
+    w_total : ndarray, shape (n,)
+    """
+
+    columns: tuple[Array, ...]
+    w_total: Array
+
+    def __call__(self, r: int) -> Array:
+        return self.columns[r] / self.w_total
+
+
+class ZoneFactors:
+    """Factors r -> (n,) of replicates made from zones, built again where a pickled one is loaded.
+
+    Parameters
+    ----------
+    kind : str
+        Name in `REPLICATES`.
+    zone, rep : ndarray, shape (n_known,)
+    fay : float
+    place : ndarray of int, shape (n,)
+        Used rows among those with a zone.
+    """
+
+    def __init__(self, kind: str, zone: Array, rep: Array, fay: float, place: Array) -> None:
+        self._given = (kind, zone, rep, fay, place)
+        build = REPLICATES[kind].build
+        assert build is not None  # `check_replicates` has seen to it
+        self.n_rep, self._factor = build(zone, rep, fay)
+
+    def __call__(self, r: int) -> Array:
+        return self._factor(r)[self._given[-1]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ZoneFactors, self._given
+
+
+@dataclass(frozen=True)
 class ReplicateScheme:
     """Replicates of one frame: factors of the rows, and how squared deviations become a variance.
 
@@ -213,7 +256,8 @@ def _from_columns(design: Design, table: Table, frame: ModelFrame, w_total: Arra
             f"The replicates belong to another weight. On average they sum to {ratio:.3g} times the total weights of "
             f"the rows ({frame.weight_columns[0]!r}). Give the weight that they were made from as the first of weights."
         )
-    return len(names), lambda r: columns[r][rows] / w_total
+    used = columns if frame.kept is None else [column[rows] for column in columns]
+    return len(names), ColumnFactors(tuple(used), w_total)
 
 
 def _are_weights(column: Array, rows: Array) -> bool:
@@ -254,6 +298,6 @@ def _from_zones(design: Design, table: Table, frame: ModelFrame) -> tuple[int, F
                 f"Recode it: the half with 1 is doubled first."
             )
         rep = np.array(labels, dtype=float)[rep]
-    R, factor = REPLICATES[str(design.replicate_type)].build(zone, rep, design.fay or 0.0)
     place = (np.cumsum(known) - 1)[rows]
-    return R, lambda r: factor(r)[place]
+    factors = ZoneFactors(str(design.replicate_type), zone, rep, design.fay or 0.0, place)
+    return factors.n_rep, factors

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ORDER = """
-    errors _registry guard formula design replicate_types progress surveys readers weights scaling parts
+    errors _registry guard formula design replicate_types progress executors surveys readers weights scaling parts
     table hierarchy centre outcome matrices
     rows weighing clusters crossing lookup countries surveyunits fillin frame wrongweights
     links families simulate likelihood optimise variance rubin estimate generalproblem generalised replicates
@@ -29,7 +29,7 @@ FENCES = {
         *("margins", "diagnostics", "replicates", "explained", "informative", "kenward", "components"),
     },
     "narwhals": {"table"},
-    "rich": {"tables", "cli", "api", "progress"},
+    "rich": {"tables", "cli", "progress"},
     "pyreadstat": {"readers"},
 }
 

@@ -100,6 +100,23 @@ def test_executors_give_the_same(kind, countries, fits):
     assert got["NZL"].fitted().index.equals(fits["NZL"].fitted().index)
 
 
+@pytest.mark.parametrize("kind", ["columns", "zones"])
+def test_fits_with_replicates_travel(kind, countries):
+    """Fits with replicates come back from other processes, as those without do."""
+    d = countries.copy()
+    school = d["SCHOOLID"].to_numpy()
+    d["zone"], d["half"] = school % 5, school // 5 % 2
+    for r in range(4):
+        d[f"R{r + 1}"] = d["W_FSTUWT"] * np.where(school // (r + 1) % 2, 1.5, 0.5)
+    made = {"replicate_weights": "R{}", "replicate_type": "fay", "fay": 0.5}
+    design = made if kind == "columns" else {"zone": "zone", "rep": "half", "replicate_type": "jk2"}
+    formula, given = "PV1MATH ~ escs + (1 | SCHOOLID)", {**call(), "pv": None, "design": design}
+    here = pmwmix.fit_groups(formula, d, **given)
+    there = pmwmix.fit_groups(formula, d, executor=Client(), **given)
+    close(there.tidy()["std_error"], here.tidy()["std_error"], rtol=1e-9)
+    assert there["AUT"].settings.replicates == here["AUT"].settings.replicates
+
+
 def test_a_task_carries_the_columns_that_are_used(countries):
     sizes = []
 
@@ -223,3 +240,5 @@ def test_forked_processes_are_refused(countries):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as executor:
         with pytest.raises(PmwmixError, match=r"wait forever.*get_context\('spawn'\)"):
             pmwmix.fit_groups(FORMULA, countries, executor=executor, engine="jax", **call())
+        with pytest.raises(PmwmixError, match=r"wait forever.*get_context\('spawn'\)"):
+            pmwmix.fit(FORMULA, countries, executor=executor, engine="jax", **call())
