@@ -441,7 +441,8 @@ class _Filling:
             )
         preset, extra, notes = variance_units(preset, units, parsed.random, own)
         self.extra.update(extra)
-        preset, more = replicate_design(preset, units, vcov in BY_REPLICATES)
+        preset, made, more = replicate_design(preset, units, vcov in BY_REPLICATES)
+        self.extra.update(made)
         if self.adapt is not None and preset.replicate_weights:
             changed = [self.adapt(column) for column in self.read(list(preset.replicate_weights)).values()]
             self.extra.update({str(column.name): column for column in changed})

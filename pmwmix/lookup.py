@@ -53,20 +53,26 @@ class Names:
                 return tuple(str(name) for name in found)
         return ()
 
-    def template(self, alternatives: str) -> str | None:
-        """Template of the first alternative that has columns, in the table's own case."""
+    def template(self, alternatives: str) -> str | list[str] | None:
+        """Template of the first alternative that has columns, in the table's own case; columns if cases are mixed."""
         for spec in alternatives.split("|"):
             before, hole, after = spec.partition("{}")
-            pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after), re.IGNORECASE)
-            for column in self.all:
-                if hole and (match := pattern.fullmatch(column)):
-                    return f"{column[: match.start(1)]}{{}}{column[match.end(1) :]}"
+            pattern = re.compile(f"({re.escape(before)})(\\d+)({re.escape(after)})", re.IGNORECASE)
+            found = [match for column in self.all if hole and (match := pattern.fullmatch(column))]
+            spelled = {f"{match[1]}{{}}{match[3]}" for match in found}
+            if len(spelled) == 1:
+                return spelled.pop()
+            if found:
+                upper = expand_pv({"columns": spec.upper()}, [match[0].upper() for match in found])["columns"]
+                return [str(self.find(next(m[0] for m in found if m[0].upper() == name))) for name in upper]
         return None
 
     def expand(self, alternatives: str) -> list[str]:
         """Columns of a template in the order of their numbers, gaps refused; empty if there is none."""
         found = self.template(alternatives)
-        return [] if found is None else expand_pv({"columns": found}, self.all)["columns"]
+        if isinstance(found, str):
+            return expand_pv({"columns": found}, self.all)["columns"]
+        return found or []
 
     def missing(self, wanted: Iterable[str]) -> str:
         """Say which columns were looked for, and near names: the middle sentence of an error."""

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmwmix.readers.report import KEY
+
 Array = np.ndarray
 
 
@@ -80,11 +82,14 @@ class TablePart:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _with_index, (self.fetch(list(self.sorted.held)), self.index)
+        held = list(self.sorted.held)
+        labels = {name: label for name, label in self.sorted.table.labels.items() if name in held}
+        return _whole, (self.fetch(held), self.index, labels)
 
 
-def _with_index(frame: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
+def _whole(frame: pd.DataFrame, index: pd.Index, labels: dict[str, str]) -> pd.DataFrame:
     frame.index = index
+    frame.attrs = {KEY: {"labels": labels}}
     return frame
 
 

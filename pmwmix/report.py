@@ -144,6 +144,8 @@ def _group_table(fit: FitResult) -> pd.DataFrame:
 
 def _notes(fit: FitResult) -> list[str]:
     notes = list(fit.notes)
+    if fit.settings.labels:
+        notes.append("Labels: " + "; ".join(f"{name}: {label}" for name, label in fit.settings.labels.items()) + ".")
     if fit.n_pv > 1:
         notes.append(
             f"Estimates are means over {fit.n_pv} plausible values; standard errors add the variance between them "

@@ -232,7 +232,9 @@ class FitResult:
         pairs = zip(self._kenward, self.fits, strict=True)
         return np.mean([one.vcov_adjusted - fit.vcov.to_numpy() for one, fit in pairs], axis=0)
 
-    def tidy(self, ci_prob: float = 0.95, df: str | float | None = None, exponentiate: bool = False) -> pd.DataFrame:
+    def tidy(
+        self, ci_prob: float = 0.95, df: str | float | None = None, exponentiate: bool = False, labels: bool = False
+    ) -> pd.DataFrame:
         """Table of the fixed effects.
 
         Parameters
@@ -244,6 +246,8 @@ class FitResult:
         exponentiate : bool
             Give exp(estimate) and its interval: odds ratios with the logit link, rate ratios with the log link, hazard
             ratios with cloglog. Standard errors, statistics and p-values stay those of the estimates.
+        labels : bool
+            Add a column ``label`` with the survey's labels of the variables in each term.
 
         Returns
         -------
@@ -291,6 +295,8 @@ class FitResult:
                 out["fmi"] = np.where(share > 0, (ratio + 2 / (degrees + 3)) / (ratio + 1), 0.0)
             out["within_var"] = np.diag(self.pooled.within)
             out["between_var"] = np.diag(self.pooled.between)
+        if labels:
+            out.insert(1, "label", [self.settings.label_of(term) for term in out["term"]])
         return out
 
     def confint(self, ci_prob: float = 0.95, method: str = "wald") -> pd.DataFrame:

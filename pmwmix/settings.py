@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -29,6 +30,8 @@ class Settings:
         Quadrature nodes asked for; None is the automatic choice.
     chunk_size : int or None
         Rows times nodes times parameters that are evaluated at once.
+    labels : dict
+        Predictor to its label in the survey's files, where there is one.
     """
 
     call: str
@@ -48,6 +51,7 @@ class Settings:
     link: str = "identity"
     n_agq: Any = None
     chunk_size: int | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def weighted(self) -> bool:
@@ -60,3 +64,12 @@ class Settings:
         if self.replicates is not None:
             return float(self.replicates[2])
         return float(self.clusters[2] - self.clusters[3])
+
+    def label_of(self, term: str) -> str:
+        """Labels of the variables in a term, ``" x "`` between those of an interaction; empty without labels."""
+        found = {
+            place: label
+            for name, label in self.labels.items()
+            if (place := re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", term))
+        }
+        return " x ".join(label for _, label in sorted((place.start(), label) for place, label in found.items()))

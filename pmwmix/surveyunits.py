@@ -14,8 +14,13 @@ from pmwmix.errors import DesignError, OptionError, some
 from pmwmix.formula import RandomTerm
 from pmwmix.hierarchy import code
 from pmwmix.lookup import Names, combine, is_nested
+from pmwmix.replicate_types import REPLICATES
 from pmwmix.surveys import Preset
 
+TOGETHER = (
+    "Replicate r changes zone r ({}) of every country ({}) at once: countries are independent samples, so that their "
+    "variances add up; degrees of freedom are those of one country."
+)
 METHODS = {1: "jk1", 2: "jk2", 3: "brr", 4: "fay"}  # codes of VEMETHODN in PIAAC
 Read = Callable[[Sequence[str]], dict[str, pd.Series]]
 
@@ -119,7 +124,7 @@ def _name(columns: Sequence[str]) -> str:
     return ":".join(columns)
 
 
-def replicate_design(preset: Preset, units: Units, wanted: bool) -> tuple[Preset, list[str]]:
+def replicate_design(preset: Preset, units: Units, wanted: bool) -> tuple[Preset, dict[str, pd.Series], list[str]]:
     """Find the replicates of the preset, or leave them out where they are not asked for.
 
     Parameters
@@ -132,6 +137,8 @@ def replicate_design(preset: Preset, units: Units, wanted: bool) -> tuple[Preset
     Returns
     -------
     Preset
+    dict of Series
+        Columns to add to the table.
     list of str
         Notes.
 
@@ -151,9 +158,8 @@ def replicate_design(preset: Preset, units: Units, wanted: bool) -> tuple[Preset
         there = (
             f"{len(columns)} columns {columns[0]}..." if len(columns) > 1 else f"{zone}, {rep}" if zone and rep else ""
         )
-        return nothing, [
-            f"The table has the study's replicates ({there}): vcov='replicate' uses them."
-        ] if there else []
+        said = [f"The table has the study's replicates ({there}): vcov='replicate' uses them."] if there else []
+        return nothing, {}, said
     if len(columns) > 1:
         found = replace(preset, replicate_weights=columns, zone=None, rep=None)
     elif zone and rep:
@@ -165,7 +171,10 @@ def replicate_design(preset: Preset, units: Units, wanted: bool) -> tuple[Preset
             f"Keep those columns when the file is read, or use vcov='robust'."
         )
     by_country = bool(preset.method_columns) and preset.replicate_type is None
-    return _by_country(found, units) if by_country else (found, [])
+    if by_country:
+        return _by_country(found, units)
+    several = found.zone is not None and units.country is not None
+    return found, {}, [TOGETHER.format(zone, units.country)] if several else []
 
 
 def _by_weight(preset: Preset, weight: str | None) -> str | None:
@@ -176,39 +185,93 @@ def _by_weight(preset: Preset, weight: str | None) -> str | None:
     return None
 
 
-def _by_country(preset: Preset, units: Units) -> tuple[Preset, list[str]]:
-    """Read the replication method, the number of replicates and Fay's factor off the rows."""
-    method, number, factor = (units.names.find(name) for name in preset.method_columns)
+def _by_country(preset: Preset, units: Units) -> tuple[Preset, dict[str, pd.Series], list[str]]:
+    """Read the replication method, the number of replicates and Fay's factor of every country off its rows."""
+    there = {name: units.names.find(name) for name in preset.method_columns}
+    method, number, factor = there.values()
     if method is None:
         raise DesignError(
             f"The replication method of {preset.title} differs by country. "
             f"{units.names.missing(preset.method_columns[:1])} "
             f"Keep it when the file is read, or use vcov='robust'."
         )
-    codes = _values(units.read, method)
-    if len(codes) != 1 or codes[0] not in METHODS:
-        raise OptionError(
-            f"Replicates are used for one method at a time, 1 to 4. Column {method!r} holds {some(codes)}. "
-            f"Fit one country at a time, or use vcov='robust'."
+    facts = {name: _numbers(units.read, name) for name in there.values() if name is not None}
+    place, labels = _countries(units, len(facts[method]))
+    columns = list(preset.replicate_weights or ())
+    rules: list[tuple[str, int, float | None]] = []
+    for c, label in enumerate(labels):
+        codes, counts, factors = (
+            _distinct(facts[name][place == c]) if name is not None else [] for name in (method, number, factor)
         )
-    kind, columns, fay = METHODS[int(codes[0])], list(preset.replicate_weights or ()), None
-    if number is not None and len(counts := _values(units.read, number)) == 1:
-        columns = columns[: int(counts[0])]
-    if kind == "fay":
-        factors = _values(units.read, factor) if factor is not None else []
-        if len(factors) != 1:
+        where = "" if label is None else f" in {label}"
+        if len(codes) != 1 or codes[0] not in METHODS:
+            cure = "Fit one country at a time, or use vcov='robust'." if label is None else "Correct it there."
+            raise OptionError(
+                f"Replicates are used for one method at a time, 1 to 4. Column {method!r} holds "
+                f"{some(codes) or 'nothing'}{where}. {cure}"
+            )
+        kind = METHODS[int(codes[0])]
+        if kind == "fay" and len(factors) != 1:
             raise OptionError(
                 f"Fay replicates need one factor. Column {preset.method_columns[2]!r} holds "
-                f"{some(factors) or 'nothing'}. "
+                f"{some(factors) or 'nothing'}{where}. "
                 f"Write design=pmwmix.surveys[{preset.name!r}].override(replicate_type='fay', fay=...)."
             )
-        fay = float(factors[0])
-    note = f"Replication method {kind!r} ({len(columns)} replicates), read from column {method!r}."
-    return replace(preset, replicate_weights=columns, replicate_type=kind, fay=fay), [note]
+        n_rep = min(int(counts[0]), len(columns)) if len(counts) == 1 else len(columns)
+        rules.append((kind, n_rep, factors[0] if kind == "fay" else None))
+    if len(set(rules)) == 1:
+        kind, n_rep, fay = rules[0]
+        note = f"Replication method {kind!r} ({n_rep} replicates), read from column {method!r}."
+        return replace(preset, replicate_weights=columns[:n_rep], replicate_type=kind, fay=fay), {}, [note]
+    extra = _common_scale(columns[: max(n for _, n, _ in rules)], rules, place, units)
+    listed = "; ".join(f"{label}: {kind!r}, {n}" for label, (kind, n, _) in zip(labels, rules, strict=True))
+    note = (
+        f"Replication methods and numbers of replicates, read from column {method!r}: {listed}. They were brought to "
+        f"one scale: deviations of a country's replicates from the full weight were multiplied by the square root of "
+        f"its method's factor."
+    )
+    return replace(preset, replicate_weights=list(extra), replicate_type="jk2", fay=None), extra, [note]
 
 
-def _values(read: Read, name: str) -> list[float]:
-    """Distinct values of a numeric column."""
-    column = read([name])[name]
-    numbers = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(dtype=float)
-    return [float(value) for value in np.unique(numbers[~np.isnan(numbers)])]
+def _countries(units: Units, n: int) -> tuple[np.ndarray, list[object]]:
+    """Country of every row and the countries; one without a name if the table does not have several."""
+    if units.country is None:
+        return np.zeros(n, dtype=np.int64), [None]
+    index, labels = code([units.read([units.country])[units.country]])
+    return index, [f"{label:g}" if isinstance(label, float) else label for label in labels]
+
+
+def _common_scale(
+    columns: Sequence[str], rules: Sequence[tuple[str, int, float | None]], place: np.ndarray, units: Units
+) -> dict[str, pd.Series]:
+    """Replicate weights whose squared deviations all count once.
+
+    ``w + sqrt(c) (w_r - w)``, with the factor c of a country's method (replicates, eqs. 2-4): deviations of a country
+    enter a variance as c times their square would, to first order. A country without replicate r keeps its weight.
+    """
+    if units.weight is None:
+        raise DesignError(
+            "Replicates of several methods are brought to one scale around the rows' weight. The call gives the rows "
+            "no weight. Write weights=[...] with that of the rows first, or fit one country at a time."
+        )
+    full = units.read([units.weight])[units.weight].to_numpy(dtype=float)
+    scale = np.zeros(len(rules) + 1)  # the last for rows without a country
+    n_rep = np.zeros(len(rules) + 1)
+    for c, (kind, n, fay) in enumerate(rules):
+        scale[c] = np.sqrt(float(REPLICATES[kind].multiplier(n, fay or 0.0, lambda r: 1.0)))
+        n_rep[c] = n
+    out = {}
+    for r, (name, column) in enumerate(units.read(list(columns)).items()):
+        moved = full + scale[place] * (column.to_numpy(dtype=float) - full)
+        made = f"{name} (one scale)"
+        out[made] = pd.Series(np.where(r < n_rep[place], moved, full), name=made)
+    return out
+
+
+def _numbers(read: Read, name: str) -> np.ndarray:
+    """Values of a column (n,), those that are no numbers missing."""
+    return pd.to_numeric(read([name])[name].astype(object), errors="coerce").to_numpy(dtype=float)
+
+
+def _distinct(values: np.ndarray) -> list[float]:
+    return [float(value) for value in np.unique(values[~np.isnan(values)])]

@@ -16,6 +16,7 @@ from pmwmix.errors import DataError, OptionError, PmwmixError, missing_columns, 
 from pmwmix.parts import TablePart
 from pmwmix.readers.files import read_columns
 from pmwmix.readers.formats import contents
+from pmwmix.readers.report import report_of
 
 Array = np.ndarray
 EXACT = 2**53  # largest whole number up to which float64 holds every one
@@ -28,6 +29,8 @@ class Table:
     ----------
     data : pandas, polars or pyarrow table, or path
         Paths end in .csv, .csv.gz, .parquet, .sav, .zsav, .dta or .sas7bdat.
+    preset : Preset, optional
+        Survey whose labels of missing answers are known, for paths.
 
     Raises
     ------
@@ -35,8 +38,9 @@ class Table:
         If the data are of no known kind, have no rows, or repeat a column name.
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, preset: Any = None) -> None:
         self._path = Path(data) if isinstance(data, str | Path) else None
+        self._preset = preset
         self._frame: Any = None if self._path is not None else _native(data)
         self.n_rows = 0
         names = contents(self._path).names if self._path is not None else getattr(self._frame, "columns", ())
@@ -48,6 +52,14 @@ class Table:
         if isinstance(self._frame, pd.DataFrame | TablePart):
             return self._frame.index
         return pd.RangeIndex(self.n_rows)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Variable labels: those of the file, or of the report that `read_survey` left in the table."""
+        if self._path is not None:
+            return dict(contents(self._path).labels)
+        whole = self._frame.sorted.table if isinstance(self._frame, TablePart) else None
+        return whole.labels if whole is not None else dict(report_of(self._frame).get("labels", {}))
 
     def columns(self, needed: Sequence[str], role: str = "") -> dict[str, pd.Series]:
         """Read the needed columns, all missing ones in one error; index 0, 1, ..., n - 1."""
@@ -64,7 +76,7 @@ class Table:
 
     def _whole(self, wanted: Sequence[str]) -> Any:
         if self._path is not None:
-            return read_columns(self._path, wanted)
+            return read_columns(self._path, wanted, self._preset)
         return self._frame.fetch(wanted) if isinstance(self._frame, TablePart) else self._frame
 
 

@@ -195,10 +195,49 @@ def test_codes_by_label_by_hand_and_by_preset(tmp_path, monkeypatch):
     byhand = pmwmix.read_survey(path, missing={"q2": [8, 9], "t": "99"})
     assert byhand["Q2"].isna().tolist() == [False, True, True] and byhand["T"].isna().tolist() == [False, True, False]
 
-    monkeypatch.setattr("pmwmix.readers.plan.find_preset", lambda name: SimpleNamespace(missing={"Q*": (8, 9)}))
+    monkeypatch.setattr("pmwmix.readers.plan.find_preset", lambda name: SimpleNamespace(no_answer=("NO",)))
     preset = pmwmix.read_survey(path, survey="mine")
-    assert preset["Q1"].isna().sum() == 1 and preset["Q2"].isna().sum() == 2
+    assert preset["Q1"].isna().sum() == 2 and preset["Q2"].isna().sum() == 0
     assert says_missing("NOT REACHED") and not says_missing("Never omitted")
+
+
+def test_words_for_no_answer_by_study(tmp_path):
+    """EdSurvey's omitted levels of TIMSS and ECLS-K:2011; a file's own declaration does not switch them off."""
+    labels = {1.0: "Yes", 6.0: "n. rea.", 8.0: "Don't know", 99.0: "Other"}
+    child = {1.0: "1: YES", -8.0: "-8: DON'T KNOW", -9.0: "-9: NOT ASCERTAINED"}
+    d = pd.DataFrame({"Q": [1.0, 6.0, 8.0, 99.0], "P": [1.0, -8.0, -9.0, 1.0]})
+    path = tmp_path / "q.sav"
+    pyreadstat.write_sav(d, str(path), variable_value_labels={"Q": labels, "P": child}, missing_ranges={"Q": [99]})
+    read = {name: pmwmix.read_survey(path, survey=name) for name in (None, "timss-2003", "eclsk-2011")}
+    assert read[None]["Q"].isna().tolist() == [False, False, False, True]
+    assert read["timss-2003"]["Q"].isna().tolist() == [False, True, False, True]
+    assert read["timss-2003"]["P"].isna().sum() == 0
+    assert read["eclsk-2011"]["P"].isna().tolist() == [False, True, True, False]
+    counted = read["timss-2003"].attrs["pmwmix"].table("missing").set_index("code")["label"]
+    assert counted[6.0] == "n. rea." and counted[99.0] == "Other"
+
+
+def test_labels_reach_the_tables(pisa, tmp_path):
+    path = pisa / "CY07_MSU_STU_QQQ.sav"
+    d = pmwmix.read_survey(path, columns=["ESCS", "ST004D01T", "PV1MATH", "CNTSCHID"])
+    fit = pmwmix.fit("PV1MATH ~ ESCS * ST004D01T + (1 | CNTSCHID)", d)
+    status = "Index of economic, social and cultural status"
+    assert fit.tidy(labels=True)["label"].tolist() == ["", status, "", status] and "label" not in fit.tidy()
+    assert f"ESCS: {status}" in " ".join(str(fit.summary()).split())
+    fit.save(tmp_path / "fit")
+    assert pmwmix.load(tmp_path / "fit").tidy(labels=True)["label"].tolist() == fit.tidy(labels=True)["label"].tolist()
+    assert pmwmix.fit("PV1MATH ~ ESCS + (1 | CNTSCHID)", path).settings.labels == {"ESCS": status}
+    groups = pmwmix.fit_groups("PV1MATH ~ ESCS + (1 | CNTSCHID)", path)
+    assert groups.tidy(labels=True)["label"].tolist() == ["", status] * 3
+
+
+def test_weights_bring_their_replicates_strata_and_outcomes(tmp_path):
+    columns = ["W1C0", "W1C1", "W1C2", "W1C0STR", "W1C0PSU", "W2C0", "W2C1", "x"]
+    pd.DataFrame(1.0, index=range(3), columns=columns).to_csv(tmp_path / "k.csv", index=False)
+    d = pmwmix.read_survey(tmp_path / "k.csv", survey="eclsk-2011", columns=["x", "w1c0"])
+    assert set(d) == {"x", "w1c0", "W1C1", "W1C2", "W1C0STR", "W1C0PSU"}
+    pd.DataFrame({"KNOWLMLE": [1.0], "x": [1.0]}).to_csv(tmp_path / "c.csv", index=False)
+    assert "KNOWLMLE" in pmwmix.read_survey(tmp_path / "c.csv", survey="cived-1999", columns=["x"])
 
 
 def test_value_labels_to_categories(pisa):

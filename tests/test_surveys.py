@@ -18,6 +18,8 @@ from pmwmix.errors import OptionError, PmwmixError, PmwmixWarning
 from pmwmix.lookup import Names, rename_groups
 from pmwmix.surveys import SURVEYS, markdown
 
+pyreadstat = pytest.importorskip("pyreadstat")
+
 PAGE = Path(__file__).parents[1] / "docs" / "surveys.md"
 N_PV, N_REP = 2, 6
 SAME = {"rtol": 1e-9, "atol": 1e-12}  # two calls that must be the same computation
@@ -183,33 +185,93 @@ def test_every_preset_is_tested():
     assert set(LAYOUTS) == set(SURVEYS)
 
 
-@pytest.mark.parametrize("vcov", [None, "replicate"], ids=["robust", "replicate"])
+# The file type of students (teachers) and schools, and country codes, of studies that publish a folder of files per
+# country; the weight of the school stands in the school file.
+FOLDERS = {
+    "timss-advanced": ("msg", "mcg", {}),
+    "timss": ("bsg", "bcg", {}),
+    "pirls": ("asg", "acg", {}),
+    "iccs": ("isg", "icg", {"COUNTRY": str}),
+    "icils": ("bsg", "bcg", {"CNTRY": str}),
+    "teachers": ("btg", "bcg", {"CNTRY": str}),
+    "talis": ("btg", "bcg", {}),
+}
+SCHOOL_FILE = ("W_SCHGRNRABWT", "W_FSCHWT", "SCWEIGHT", "WNRSCHBW", "SCHWGT")
+
+
+def write_survey(name: str, table: pd.DataFrame, folder: Path) -> tuple[Path, dict]:
+    """Write a table as the study's files, with another country beside it; give the arguments that read them."""
+    preset = SURVEYS[name]
+    table = table.drop(columns=["unit", "product"], errors="ignore").assign(Q=1.0 + np.arange(len(table)) % 3)
+    labels = {"Q": {1.0: "Yes", 2.0: "No", 3.0: preset.no_answer[0] if preset.no_answer else "Missing"}}
+    school = {(preset.ids or {}).get("school", "").split("|")[0]} & set(table)
+    inside = [column for column in SCHOOL_FILE if column in table]
+    kind = "teachers" if name.endswith("teachers") else re.sub(r"-\d.*", "", name)
+    codes = {"AUT": 40.0, "ITA": 380.0}
+    text = name.startswith("pisa")
+    country = "CNT" if text else "IDCNTRY" if kind in FOLDERS or name == "cived-1999" else None
+    written: dict[str, pd.DataFrame] = {}
+    for code, number in codes.items():
+        one = table if code == "AUT" else table.assign(x=-table["x"])
+        if country:
+            one = one.assign(**{country: code if text else number})
+            one = one.assign(**{extra: code for extra in FOLDERS.get(kind, ("", "", {}))[2]})
+        rows = one.drop(columns=inside) if country else one
+        parts = {"rows": rows}
+        if inside and country:
+            parts["school"] = one[[country, *school, *inside]].drop_duplicates()
+        for part, frame in parts.items():
+            lower = frame.rename(columns=str.lower) if len(name) % 2 else frame  # case is free in a preset
+            written[f"{part} {code}"] = lower.rename(columns={"idschool": "IdSchool"})
+    value_labels = {"q": labels["Q"], **labels}
+    if kind in FOLDERS:
+        student, schools, _ = FOLDERS[kind]
+        for part, frame in written.items():
+            path = folder / f"{student if part.startswith('rows') else schools}{part[-3:].lower()}m7.sav"
+            pyreadstat.write_sav(frame, str(path), variable_value_labels={
+                k: v for k, v in value_labels.items() if k in frame})  # fmt: skip
+        return folder, {"countries": ["AUT"]}
+    options: dict = {"countries": ["AUT" if text else "40"]} if country else {}
+    for part in ("rows", "school"):
+        frames = [frame for key, frame in written.items() if key.startswith(part) and (country or key.endswith("AUT"))]
+        if frames:
+            path = folder / f"{part}.sav"
+            frame = pd.concat(frames, ignore_index=True)
+            pyreadstat.write_sav(frame, str(path), variable_value_labels={
+                k: v for k, v in value_labels.items() if k in frame})  # fmt: skip
+            if part == "school":
+                options["school"] = path
+    return folder / "rows.sav", options
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_preset_equals_the_call_spelled_out(name, vcov, tmp_path):
+def test_preset_file_equals_the_call_spelled_out(name, tmp_path):
+    """Write the study's files, read them by the preset, fit by the preset: the numbers of the call spelled out."""
     table, formula, spelled, call, design, *weights = LAYOUTS[name]()
     if name.startswith("piaac"):
         table = table.assign(VEMETHODN=2, VENREPS=N_REP)
-    file = table.rename(columns=str.lower) if len(name) % 2 else table  # case is free in a preset
-    file = file.rename(columns={"idschool": "IdSchool"})
-    if weights:  # what the call itself names is spelled as in the file
-        file = table
-    path = tmp_path / "survey.csv"
-    file.to_csv(path, index=False)
+    path, options = write_survey(name, table, tmp_path)
     chosen = {"weights": weights[0]} if weights else {}
-    ours = pmwmix.fit(formula.replace("T3SELF", "t3self" if "t3self" in file else "T3SELF")
-                      .replace("T_SCALE", "t_scale" if "t_scale" in file else "T_SCALE"),
-                      path, design=name, vcov=vcov, **chosen)  # fmt: skip
-    reps = ("replicate_weights", "replicate_type", "fay", "zone", "rep", "sampling_variance")
-    plain = {key: value for key, value in design.items() if vcov or key not in reps}
-    other = pmwmix.fit(spelled, table, design=pmwmix.Design(**plain), vcov=vcov, **call)
-    same(ours, other)
-    assert ours.settings.vcov == (vcov or "robust")
-    assert ours.settings.scaling == call["scaling"]
-    if vcov:
-        assert ours.settings.replicates == other.settings.replicates
-    note = ours.notes[0]
-    assert note.startswith(f"Survey preset {name!r} filled in ") and "Sources: " in note
-    assert "(2018)" in note or name == "hsls-2009"
+    words = set(re.findall(r"\w+", formula)) - {"school", "1"}
+    asked = ["x", "Q", *(weights[0] if weights else ()), *(w for w in words if w in table)]
+    data = pmwmix.read_survey(path, survey=name, columns=list(dict.fromkeys(asked)), **options)
+    assert len(data) == len(table) and data["Q"].isna().sum() == len(table) // 3
+    report = data.attrs["pmwmix"]
+    assert [one["count"] for one in report["missing"]] == [len(table) // 3]
+    assert [one["role"] for one in report["merges"]] == (["school"] if set(SCHOOL_FILE) & set(table) else [])
+    for vcov in (None, "replicate"):
+        ours = pmwmix.fit(formula, data, design=name, vcov=vcov, **chosen)
+        reps = ("replicate_weights", "replicate_type", "fay", "zone", "rep", "sampling_variance")
+        plain = {key: value for key, value in design.items() if vcov or key not in reps}
+        other = pmwmix.fit(spelled, table, design=pmwmix.Design(**plain), vcov=vcov, **call)
+        same(ours, other)
+        assert ours.settings.vcov == (vcov or "robust")
+        assert ours.settings.scaling == call["scaling"]
+        if vcov:
+            assert ours.settings.replicates == other.settings.replicates
+        note = ours.notes[0]
+        assert note.startswith(f"Survey preset {name!r} filled in ") and "Sources: " in note
+        assert "(2018)" in note or name == "hsls-2009"
 
 
 # -- registry, table, page ---------------------------------------------------------------------------------------------
@@ -443,6 +505,48 @@ def test_piaac_reads_the_replication_method(code, kind, fay):
     assert any(f"Replication method {kind!r} (5 replicates), read from column 'VEMETHODN'" in n for n in ours.notes)
 
 
+def two_methods() -> pd.DataFrame:
+    """PIAAC with a country of JK1 and one of Fay's method with fewer replicates; replicates vary little."""
+    base = sample()
+    table = in_layout({"school": "AREA", "w": "SPFWT0"}, "PVLIT{}", "SPFWT{}")
+    for r in range(1, N_REP + 1):
+        table[f"SPFWT{r}"] = table["SPFWT0"] + 0.01 * (table[f"SPFWT{r}"] - table["SPFWT0"])
+    jk1 = (base["country"] < "CC").to_numpy()
+    table = table.assign(CNTRYID=np.where(jk1, 40.0, 56.0), VEMETHODN=np.where(jk1, 1, 4), VEFAYFAC=0.3)
+    table["VENREPS"] = np.where(jk1, N_REP, N_REP - 2)
+    return table.drop(columns=["SPFWT5", "SPFWT6"]).assign(
+        **{f"SPFWT{r}": table[f"SPFWT{r}"].where(jk1) for r in (5, 6)}
+    )
+
+
+def test_piaac_countries_of_different_methods_add_up():
+    """In a model with a part of its own for each country, errors are those of each country by its own method."""
+    table = two_methods()
+    call = {"design": "piaac-1", "weights": ["SPFWT0"], "vcov": "replicate"}
+    both = pmwmix.fit("PVLIT1 ~ 0 + C(CNTRYID) + C(CNTRYID):x", table, **call)
+    apart = pmwmix.fit_groups("PVLIT1 ~ x", table, by="country", **call)
+    errors = np.array([apart[k].se for k in (40, 56)])
+    np.testing.assert_allclose(both.se, errors.T.ravel(), rtol=5e-3)  # deviations are 1 %: the second order is left
+    assert any("40: 'jk1', 6; 56: 'fay', 4" in note for note in both.notes)
+    assert both.settings.replicates[:2] == ("jk2", N_REP)
+
+
+def test_piaac_methods_of_groups_reach_other_processes():
+    """Columns that only some groups need, such as Fay's factor, travel with every group."""
+    from test_groups import Client
+
+    call = {"by": "country", "design": "piaac-1", "weights": ["SPFWT0"], "vcov": "replicate"}
+    here = pmwmix.fit_groups("PVLIT1 ~ x + (1 | AREA)", two_methods(), **call)
+    there = pmwmix.fit_groups("PVLIT1 ~ x + (1 | AREA)", two_methods(), executor=Client(), **call)
+    np.testing.assert_allclose(there.tidy()["std_error"], here.tidy()["std_error"], rtol=1e-9)
+
+
+def test_zones_of_several_countries_are_said_to_change_together():
+    table = timss_table(zone="JKZONE", rep="JKREP")
+    fit = pmwmix.fit("~ x + (1 | school)", table, design="timss-2019", vcov="replicate")
+    assert any("changes zone r (JKZONE) of every country (IDCNTRY) at once" in note for note in fit.notes)
+
+
 # -- real data ---------------------------------------------------------------------------------------------------------
 
 
@@ -600,6 +704,15 @@ MESSAGES = {
                 weights=["SPFWT0"], vcov="replicate"),
         r"one method at a time, 1 to 4\. Column 'VEMETHODN' holds 1\.0, 2\.0\. Fit one country",
     ),
+    "method missing in a country": (
+        attempt("lit ~ x + (1 | AREA)", two_methods().assign(VEMETHODN=lambda d: d["VEMETHODN"].mask(d["x"].index > 167)),
+                "piaac-1", weights=["SPFWT0"], vcov="replicate"),
+        r"one method at a time, 1 to 4\. Column 'VEMETHODN' holds nothing in 56\. Correct it there",
+    ),
+    "methods without a weight": (
+        attempt("PVLIT1 ~ x + (1 | AREA)", two_methods(), "piaac-1", weights=[None, "SPFWT0"], vcov="replicate"),
+        r"brought to one scale around the rows' weight\. The call gives the rows no weight",
+    ),
     "Fay factor missing": (
         attempt("lit ~ x + (1 | AREA)", piaac_table(VEMETHODN=4), "piaac-1", weights=["SPFWT0"], vcov="replicate"),
         r"Fay replicates need one factor\. Column 'VEFAYFAC' holds nothing",
@@ -729,5 +842,8 @@ def test_names_find_columns_whatever_their_case():
     assert names.find("W_FSTUWT") == "W_FSTUWT" and names.find("CNT") == "Cnt" and names.find("nothing") is None
     assert names.first("COUNTRY|CNT") == "Cnt" and names.factors("A*B|cnt") == ("Cnt",)
     assert names.expand("XY{}|pv{}math") == ["PV1MATH", "PV2MATH"] and names.expand("XY{}") == []
+    assert Names(["W1", "w2", "w3"]).expand("W{}") == ["W1", "w2", "w3"]
+    with pytest.raises(PmwmixError, match="gaps"):
+        Names(["W1", "w3"]).expand("W{}")
     with pytest.raises(OptionError):
         pmwmix.surveys["nothing"]

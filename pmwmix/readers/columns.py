@@ -16,7 +16,7 @@ KNOWN_IDS = {
     "teacher": ("CNTTCHID", "IDTEACH"),
     "link": ("IDLINK", "IDTEALIN"),
 }
-DESIGN_FIELDS = ("weights", "replicate_weights", "replicates_by_weight", "strata", "psu", "fpc", "zone", "rep")
+DESIGN_FIELDS = ("weights", "replicate_weights", "strata", "psu", "fpc", "zone", "rep")
 
 
 def find(name: str, names: Iterable[str]) -> str | None:
@@ -64,8 +64,20 @@ def design_columns(preset: Any) -> list[str]:
         return []
     specs = [getattr(preset, name, None) for name in DESIGN_FIELDS]
     specs += [getattr(preset, "ids", None), list(getattr(preset, "choices", None) or {})]
-    specs += [list(getattr(preset, "method_columns", None) or ())]
+    specs += [list(getattr(preset, "method_columns", None) or ()), getattr(preset, "outcome", None)]
     return list(dict.fromkeys(token for spec in specs for token in _tokens(spec)))
+
+
+def _of_weights(preset: Any, chosen: Iterable[str]) -> list[str]:
+    """Replicates, strata and PSU that are named after a weight which was asked for."""
+    patterns = getattr(preset, "replicates_by_weight", None) or {}
+    out = []
+    for name in chosen:
+        found = next((m.expand(t) for p, t in patterns.items() if (m := re.fullmatch(p, name, re.IGNORECASE))), None)
+        if found is not None:
+            said = [text for text in (preset.strata, preset.psu) if text]
+            out += [found, *_tokens([text.replace("{weight}", name) for text in said])]
+    return out
 
 
 def pv_sets(preset: Any) -> dict[str, list[str]]:
@@ -122,7 +134,11 @@ def wanted_columns(columns: Any, names: Sequence[str], preset: Any) -> dict[str,
         out.update({one: one for one in found if one not in out})
     if missing:
         raise lacking(missing, names)
-    extra = design_columns(preset) + ([] if named_pv else [t for spec in sets.values() for t in spec])
+    extra = (
+        design_columns(preset)
+        + _of_weights(preset, out)
+        + ([] if named_pv else [t for spec in sets.values() for t in spec])
+    )
     for name in extra:
         out.update({one: one for one in expand(name, names) if one not in out})
     return out

@@ -13,7 +13,7 @@ import pandas as pd
 from pmwmix.errors import DataError, FileError, near, some
 from pmwmix.readers.columns import find
 from pmwmix.readers.formats import contents, format_of
-from pmwmix.readers.missing import Count, Rules, without_codes
+from pmwmix.readers.missing import Count, Rules, labels_of, without_codes
 from pmwmix.readers.report import code_text
 from pmwmix.readers.source import Contents, Tick
 
@@ -227,8 +227,8 @@ def country_rows(
     )
 
 
-def read_columns(path: Path, names: Sequence[str]) -> pd.DataFrame:
+def read_columns(path: Path, names: Sequence[str], preset: Any = None) -> pd.DataFrame:
     """Columns of a file, spelled as in it, without the codes that it declares missing or labels as no answer."""
-    one, rules = contents(path), Rules()
+    one, rules = contents(path), Rules(labels=labels_of(preset))
     frame = format_of(path).read(path, list(names), None, None)
     return pd.DataFrame({name: without_codes(frame[name], name, rules, one)[0] for name in names}, copy=False)

@@ -1,7 +1,7 @@
-"""Codes that stand for missing: declared by the file, by the survey's preset, or by their labels; counted per code.
+"""Codes that stand for missing: declared by the file, or labelled as no answer in the survey; counted per code.
 
-What a file declares comes first. A column without declared codes takes those of the preset, else codes whose label says
-that there is no answer.
+Labels that the survey's preset lists always count. Others that say that there is no answer count in columns for which
+the file declares nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 EDGES = " ()[]<>*.:"
+CODE = re.compile(r"-?\d+\s*[:=.]\s*")  # "-9: NOT ASCERTAINED"
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Rules:
     ----------
     wanted : bool
         Whether any are.
-    preset, given : dict
-        Column or pattern (``"ST*"``) to codes; the preset's apply where the file declares none, the given ones always.
+    labels : frozenset of str
+        Value labels of the survey that say that there is no answer, as `bare` spells them.
+    given : dict
+        Column or pattern (``"ST*"``) to codes.
     """
 
     wanted: bool = True
-    preset: Mapping[str, Iterable[Any]] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
     given: Mapping[str, Iterable[Any]] = field(default_factory=dict)
 
     def of(self, name: str, contents: Contents) -> Ranges:
@@ -52,9 +55,13 @@ class Rules:
             return []
         if contents.stored is not None and contents.stored.get("removed"):  # by `convert`
             return _coded(self.given, name)
-        found = list(contents.declared.get(name, [])) or _coded(self.preset, name)
-        found = found or [(code, code) for code, label in contents.values.get(name, {}).items() if says_missing(label)]
-        return [*found, *_coded(self.given, name)]
+        found = list(contents.declared.get(name, []))
+        by_label = [
+            (code, code)
+            for code, label in contents.values.get(name, {}).items()
+            if bare(label) in self.labels or (not found and says_missing(label))
+        ]
+        return [*found, *by_label, *_coded(self.given, name)]
 
 
 def says_missing(label: str) -> bool:
@@ -65,7 +72,24 @@ def says_missing(label: str) -> bool:
     >>> says_missing("<Omitted or invalid>"), says_missing("Not Applicable"), says_missing("Not at all")
     (True, True, False)
     """
-    return NO_ANSWER.fullmatch(label.strip(EDGES)) is not None
+    return NO_ANSWER.fullmatch(bare(label)) is not None
+
+
+def bare(label: str) -> str:
+    """Spell a label without its code, brackets and case.
+
+    Examples
+    --------
+    >>> bare("-9: NOT ASCERTAINED"), bare("<Omitted or invalid>")
+    ('not ascertained', 'omitted or invalid')
+    """
+    text = str(label).strip(EDGES)
+    return CODE.sub("", text, count=1).strip(EDGES).casefold() if CODE.match(text) else text.casefold()
+
+
+def labels_of(preset: Any) -> frozenset[str]:
+    """Labels that a preset lists as no answer, as `bare` spells them."""
+    return frozenset(bare(label) for label in getattr(preset, "no_answer", None) or ())
 
 
 def read_rules(missing: Any, preset: Any) -> Rules:
@@ -75,11 +99,10 @@ def read_rules(missing: Any, preset: Any) -> Rules:
     ------
     OptionError
     """
-    declared = getattr(preset, "missing", None) or {}
     if isinstance(missing, bool):
-        return Rules(missing, declared)
+        return Rules(missing, labels_of(preset))
     if isinstance(missing, Mapping):
-        return Rules(True, declared, missing)
+        return Rules(True, labels_of(preset), missing)
     raise OptionError(
         f"The argument missing is True, False or codes by column. Got {missing!r}. "
         f"Write for example missing={{'ST*': [97, 98, 99]}}."

@@ -58,8 +58,8 @@ def read_survey(
         Value labels become categories: of all columns whose values all have labels (True; ``"ordered"`` for ordered
         ones), or of those named, ``{"ST004D01T": "unordered", "ST001": "ordered"}``. Default: codes stay numbers.
     missing : bool or dict
-        True: codes that the file declares missing, else those of the preset, else codes labelled as no answer. A dict
-        adds codes, ``{"ST*": [97, 98, 99]}``. False: codes stay.
+        True: codes that the file declares missing, and codes labelled as no answer in the words of the preset or, where
+        the file declares none, in usual ones. A dict adds codes, ``{"ST*": [97, 98, 99]}``. False: codes stay.
     prefix : str, optional
         File type whose rows become the rows of the table where a folder has several (``"asg"`` and ``"bsg"``).
     progress : bool, optional

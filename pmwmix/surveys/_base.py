@@ -13,7 +13,10 @@ from typing import Any
 
 from pmwmix.design import SURVEYS, Design
 
-NAMES = "Names and variance rules as in EdSurvey 4.1, RALSA 1.6, ILSAstats 0.4 and Rrepest 1.6 (R packages)."
+NAMES = (
+    "Names, variance rules and labels of missing answers as in EdSurvey 4.1, RALSA 1.6, ILSAstats 0.4 and Rrepest 1.6 "
+    "(R packages)."
+)
 SCHEMES = "Nguyen & Kelley (2018). Methods used for estimating mixed-effects models in EdSurvey, Table 1."
 KORETZ = (
     "Koretz, McCaffrey & Sullivan (2001). Using TIMSS to analyze correlates of performance variation in mathematics. "
@@ -43,6 +46,9 @@ class Preset(Design):
         Pattern of the rows' weight to the template of its replicates, where that depends on the weight.
     method_columns : tuple of str
         Columns of the replication method, number of replicates and Fay's factor, where countries differ.
+    no_answer : tuple of str
+        Value labels of the study's files that say that there is no answer (EdSurvey's omitted levels, RALSA's missing
+        values); `read_survey` sets their codes to missing.
     sources, remarks : tuple of str
 
     Notes
@@ -60,6 +66,7 @@ class Preset(Design):
     choices: Mapping[str, str] | None = None
     replicates_by_weight: Mapping[str, str] | None = None
     method_columns: tuple[str, ...] = ()
+    no_answer: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 

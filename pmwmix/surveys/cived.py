@@ -12,6 +12,7 @@ Left out
 from __future__ import annotations
 
 from pmwmix.surveys._base import NAMES, SCHEMES, register
+from pmwmix.surveys.iccs import NO_ANSWER
 
 register(
     name="cived-1999",
@@ -27,6 +28,7 @@ register(
     rep="JKREP",
     replicate_type="jk2",
     ids={"country": "IDCNTRY|COUNTRY", "school": "IDSCHOOL", "student": "IDSTUD"},
+    no_answer=NO_ANSWER,
     sources=(SCHEMES, "Schulz & Sibberns (2004). IEA Civic Education Study technical report. IEA.", NAMES),
     remarks=(
         "75 zones, one replicate each.",

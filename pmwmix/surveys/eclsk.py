@@ -13,6 +13,12 @@ from __future__ import annotations
 
 from pmwmix.surveys._base import NAMES, SCHEMES, register
 
+NO_ANSWER = (
+    *("Not applicable", "Data suppressed", "Refused", "Don't know", "Not ascertained"),
+    *("Data suppressed, insufficient practice due to programming error", "Data suppressed for administration error"),
+    "Abbreviated survey (item not fielded)",
+)
+
 register(
     name="eclsk-2011",
     title="ECLS-K:2011",
@@ -24,6 +30,7 @@ register(
     lonely_psu="centre",
     replicates_by_weight={r"(.+)0": r"\1{}"},
     replicate_type="jk2",
+    no_answer=NO_ANSWER,
     sources=(SCHEMES, NAMES),
     remarks=("Replicates, strata and PSU follow from the weight that is chosen for the rows.",),
 )

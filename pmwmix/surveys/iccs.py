@@ -15,6 +15,12 @@ from __future__ import annotations
 
 from pmwmix.surveys._base import NAMES, SCHEMES, register
 
+NO_ANSWER = (
+    *("Omitted", "Omitted or invalid", "Logically not applicable", "Not applicable", "Missing", "Multiple", "Invalid"),
+    *("Not admin", "Not administered", "Not administered/missing by design", "Not reached", "Not stated"),
+    "Presented but not answered/invalid",
+)
+
 for _year in (2009, 2016, 2022):
     register(
         name=f"iccs-{_year}",
@@ -35,6 +41,7 @@ for _year in (2009, 2016, 2022):
         replicate_type="jk2",
         pv={"civ": "PV{}CIV"},
         ids={"country": "COUNTRY|IDCNTRY", "school": "IDSCHOOL", "student": "IDSTUD"},
+        no_answer=NO_ANSWER,
         sources=(
             SCHEMES,
             "Köhler, Weber, Brese, Schulz & Carstens (2016). ICCS 2016 user guide for the international database. IEA.",

@@ -17,6 +17,12 @@ from typing import Any
 
 from pmwmix.surveys._base import NAMES, SCHEMES, register
 
+NO_ANSWER = (
+    *("Omitted", "Omitted or invalid", "Logically not applicable", "Not applicable", "Missing", "Not reached"),
+    *("Not stated", "Not administered/missing by design", "Not administered or missing by design"),
+    *("Presented but not answered/invalid", "Presented but not answered or invalid"),
+)
+
 GUIDE = "Jung & Carstens (2015). ICILS 2013 user guide for the international database. IEA."
 
 
@@ -38,6 +44,7 @@ def _cycle(year: int, letter: str, rows: str, **more: Any) -> None:
         zone=f"JKZONE{letter}",
         rep=f"JKREP{letter}",
         replicate_type="jk2",
+        no_answer=NO_ANSWER,
         sources=(SCHEMES, GUIDE, NAMES),
         remarks=("75 zones, one replicate each, as columns or made from zones.",),
         **more,

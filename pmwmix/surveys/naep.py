@@ -27,6 +27,7 @@ register(
     replicate_type="jk2",
     pv={"composite": "MRPCM{}"},
     ids={"school": "SCRPSU"},
+    no_answer=("Multiple", "Omitted"),
     sources=(SCHEMES, NAMES),
     remarks=("62 replicates.", "MRPCM is the mathematics composite; declare other scores with pv=."),
 )

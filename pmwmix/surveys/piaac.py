@@ -13,6 +13,11 @@ from __future__ import annotations
 
 from pmwmix.surveys._base import NAMES, SCHEMES, register
 
+NO_ANSWER = (
+    *("Don't know", "Not stated or inferred", "Valid skip", "Refused", "Don't know/refused", "No response"),
+    *("Not reached/not attempted", "All zero response"),
+)
+
 for _cycle, _third in ((1, {"psl": "PVPSL{}"}), (2, {"aps": "PVAPS{}"})):
     register(
         name=f"piaac-{_cycle}",
@@ -28,6 +33,7 @@ for _cycle, _third in ((1, {"psl": "PVPSL{}"}), (2, {"aps": "PVAPS{}"})):
         method_columns=("VEMETHODN", "VENREPS", "VEFAYFAC"),
         pv={"lit": "PVLIT{}", "num": "PVNUM{}", **_third},
         ids={"country": "CNTRYID"},
+        no_answer=NO_ANSWER,
         sources=(SCHEMES, NAMES),
         remarks=("Up to 80 replicates; the method is read from VEMETHODN, which differs by country.",),
     )

@@ -3,7 +3,8 @@
 Names and variance method
     EdSurvey 4.1, RALSA 1.6 and Rrepest 1.6 (R); repest (Stata); the OECD's syntax files and codebooks for the school
     weights of 2000 (WNRSCHBW) and of 2015 to 2022 (W_SCHGRNRABWT, "grade nonresponse adjusted school base weight").
-    That SCWEIGHT is the school weight of 2003 follows from RALSA's list, in order of cycles, by elimination.
+    SCWEIGHT, 2003: the school weight that the data behind learningtower (R) take from the OECD's school file of 2003
+    (variable_curation/PISA_variable_curation_school.csv of learningtower_masonry), and in RALSA's list of weights.
 Weighting
     Method A for level one, no scaling above: Nguyen & Kelley (2018), Table 1, after Koretz et al. (2001).
 Left out
@@ -15,6 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 from pmwmix.surveys._base import KORETZ, NAMES, SCHEMES, register
+
+NO_ANSWER = (
+    *("Valid Skip", "Not Reached", "Not Applicable", "N/A", "Invalid", "No Response", "Missing", "Miss", "Mis", "M/R"),
+)
 
 OECD = "OECD, PISA technical reports and codebooks of the cycle."
 SCH_SUM = "W_FSTUWT_SCH_SUM sums the weights of a school's students: it is no school weight."
@@ -44,6 +49,7 @@ def _cycle(year: int, outcome: str, subjects: str, school: str, **more: Any) -> 
         fay=0.5,
         pv={subject.lower(): f"PV{{}}{subject}" for subject in subjects.split()},
         ids=ids,
+        no_answer=NO_ANSWER,
         sources=(SCHEMES, KORETZ, OECD, NAMES),
         remarks=(*remarks, "80 replicates.", SCH_SUM),
         **more,
@@ -65,7 +71,7 @@ _cycle(
     "MATH READ SCIE PROB",
     "SCWEIGHT",
     strata="WVARSTRR",
-    remarks=(UNITS.format("UNIT"), "School weight by elimination from RALSA's list, not seen in the codebook."),
+    remarks=(UNITS.format("UNIT"), "School weight as in learningtower and RALSA (R packages)."),
 )
 _cycle(2006, "scie", "SCIE MATH READ", "W_FSCHWT", strata="WVARSTRR", remarks=(UNITS.format("RANDUNIT"),))
 _cycle(2009, "read", "READ MATH SCIE", "W_FSCHWT", strata="WVARSTRR", remarks=(UNITS.format("RANDUNIT"),))

@@ -26,6 +26,7 @@ for _year in (2008, 2013, 2018):
         replicate_type="fay",
         fay=0.5,
         ids={"country": "IDCNTRY", "school": "IDSCHOOL", "teacher": "IDTEACH"},
+        no_answer=("Omitted", "Omitted or invalid"),
         sources=(SCHEMES, "Carstens (2009). TALIS user guide for the international database. OECD.", NAMES),
         remarks=(
             "100 replicates.",

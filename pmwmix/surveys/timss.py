@@ -18,6 +18,15 @@ from typing import Any
 
 from pmwmix.surveys._base import KORETZ, NAMES, SCHEMES, register, times
 
+NO_ANSWER = (
+    *("Omitted", "Omitted or invalid", "Omitted (blank only)", "Blank (omitted)", "Blank (missing)", "Blank (miss)"),
+    *("Mis", "Miss", "Missing", "Missing (blank only)", "Multiple", "Invalid", "Invalid response"),
+    *("Not reached", "n. rea", "n.rea", "n. reach", "n.reach", "n. reached", "Not administered", "Not admin", "n. adm"),
+    *("n. admin", "Not applicable", "Not appl", "log.not appl", "Logically not applicable", "N/A", "NA"),
+    *("Two or more responses, uninterpretable", "Two or more responses, not interpretable", "Uninterpretable"),
+    "Crossed out, not interpretable",
+)
+
 SCHOOL = "SCHWGT|WGTFAC1*WGTADJ1"
 WEIGHTS = {"obs": "TOTWGT", "class": times(SCHOOL, "WGTFAC2*WGTADJ2|WGTFAC2"), "school": SCHOOL}
 IDS = {"country": "IDCNTRY", "school": "IDSCHOOL", "class": "IDCLASS", "student": "IDSTUD"}
@@ -56,6 +65,7 @@ def cycle(name: str, title: str, year: int, pv: dict[str, str], outcome: str, *r
         rep="JKREP",
         pv=pv,
         ids=IDS,
+        no_answer=NO_ANSWER,
         sources=(SCHEMES, KORETZ, f"{title} user guides for the international database.", NAMES),
         remarks=(words, FACTORS, *more.pop("remarks", ())),
         **jackknife,
