@@ -365,7 +365,8 @@ def agree(engine, cases):
 
 
 def test_jax_agrees_with_the_interpreter():
-    agree("jax", [("visits", RI, "negbinomial", 5), ("z", RI3, "binomial", (1, 3))])
+    four = ("z", "(1 + v + x + n | school)", "binomial", 1)  # more random effects than are written out one by one
+    agree("jax", [("visits", RI, "negbinomial", 5), ("z", RI3, "binomial", (1, 3)), four])
 
 
 @pytest.mark.slow
