@@ -152,7 +152,7 @@ def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
         general = meta["general"]
         out["phi"], out["categories"] = arrays[f"{key}/phi"], tuple(general["categories"])
         if general["parameters"] is not None:
-            out["family_parameters"] = _frame_in(general["parameters"])
+            out["family_parameters"] = _frame_in(general["parameters"]).astype(float)
         if general["quadrature"] is not None:
             out["quadrature"] = {**general["quadrature"], "n_agq": tuple(general["quadrature"]["n_agq"])}
     if f"{key}/small_df" in arrays:

@@ -150,6 +150,18 @@ def test_plausible_values_on_both_sides_are_paired():
         same(part, fit("p ~ r + (1 | school)", d.assign(p=d[f"PV{k}MATH"] >= 482, r=d[f"PV{k}READ"] / 100)))
 
 
+def test_level_one_variances_that_differ_between_plausible_values_are_pooled():
+    """That of counts follows from their mean, so that it differs between values without an error of its own in any."""
+    d = outcomes()
+    pooled = fit("c ~ x + (1 | school)", d, family="poisson", pv={"c": ["count", "visits"]})
+    alone = [fit(f"{name} ~ x + (1 | school)", d, family="poisson") for name in ("count", "visits")]
+    close(pooled.icc, np.mean([one.icc for one in alone]), rtol=1e-6)
+    close(pooled.coef, np.mean([one.coef for one in alone], axis=0), rtol=1e-6)
+    variance = np.mean([one.se**2 for one in alone], axis=0) + 1.5 * np.var([one.coef for one in alone], axis=0, ddof=1)
+    close(pooled.se, np.sqrt(variance), rtol=1e-5)
+    finite(pooled)
+
+
 def test_grouped_rows_are_expanded_rows_and_proportions():
     d = outcomes()
     grouped = fit("cbind(hits, n - hits) ~ x + (1 | school)", d, weights=W2)
