@@ -376,7 +376,7 @@ def _climb_ladder(
 
 
 def movement(finer: GeneralProblem, fit: GeneralEstimate, k: int) -> float:
-    """How far one Newton step on the finer rule takes the estimates, in standard errors; the largest over them."""
+    """How far one Newton step on the finer rule takes the estimates, in standard errors (theory, eq. 51)."""
     point, p, t = finer.objective.at(fit.point.theta, k), finer.structure.p, finer.layout.n_theta
     basis = _basis(p, fit.boundary, fit.flat, finer.structure.n_phi)
     V = inverse_along(fit.point.hessian, basis)

@@ -262,7 +262,7 @@ class RawMap:
 
 
 def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
-    """Undo the standardisation (theory, eqs. 14-15)."""
+    """Undo the standardisation (theory, eq. 39, with the Jacobian of eq. 15)."""
     layout, transform, family = problem.layout, problem.transform, problem.family
     p, t = problem.structure.p, layout.n_theta
     beta, theta, phi = psi[:p], psi[p : p + t], psi[p + t :]

@@ -44,7 +44,7 @@ def _below(xp: Any, x: Any, order: int) -> Any:
 
 
 class LogGamma(Curve):
-    """Log of the gamma function of x > 0: Stirling's series at x + 10, brought back by recurrence."""
+    """Log of the gamma function of x > 0: Stirling's series at x + 7, brought back by recurrence."""
 
     highest = 9
 

@@ -18,7 +18,7 @@ SHORTEST = 2.0**-30
 
 
 def find_modes(step: Callable[[list[Array]], dict[str, Any]], start: list[Array], to_top: list[Array]) -> list[Array]:
-    """Climb to the modes.
+    """Climb to the modes (theory, eqs. 42-45).
 
     Parameters
     ----------
