@@ -210,17 +210,23 @@ def _options(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _data(chosen: argparse.Namespace) -> Any:
     """Path of a single file, or the table that was read, merged and filtered, with its report on stderr."""
+    from pmwmix.formula import parse
     from pmwmix.readers.report import report_of
     from pmwmix.readers.survey import read_named
 
     files = {"school": chosen.school, "teacher": chosen.teacher, "home": chosen.home}
-    if not (any(files.values()) or chosen.countries or Path(chosen.data).is_dir()):
+    if not (any(files.values()) or chosen.countries or chosen.survey or Path(chosen.data).is_dir()):
         return chosen.data
     said = [chosen.formula, chosen.by, chosen.subset, chosen.strata, chosen.psu, chosen.replicates]
     said += [*(chosen.weights or ()), *(chosen.pv or ()), *(chosen.center or ())]
+    blank = chosen.formula.strip().startswith("~")
+    parsed = parse(f"{'y' if blank else ''}{chosen.formula}")
+    named = [*(() if blank else parsed.response_variables), *parsed.fixed_variables]
+    made = set(_pairs(chosen.pv, "pv") or ()) | {name for name in named if chosen.center and name.endswith("_mean")}
     data = read_named(
         chosen.data,
         [text for text in said if text],
+        [name for name in named if name not in made],
         **files,
         survey=chosen.survey,
         countries=chosen.countries,

@@ -150,11 +150,13 @@ def rename_groups(formula: str, columns_of: Callable[[str], tuple[str, ...]]) ->
 
     def within(match: re.Match[str]) -> str:
         found = {name: columns_of(name.strip("`")) for name in re.findall(NAME, match[0])}
-        own = {columns[0] for columns in found.values()}
+        there = {columns[0] for columns in found.values()}
 
         def one(name: re.Match[str]) -> str:
             first, *more = found[name[0]]
-            return ":".join(quote(column) for column in (first, *(c for c in more if c not in own)))
+            new = [column for column in more if column not in there]
+            there.update(new)  # in school/class the class lies in the school and in all that names it
+            return ":".join(quote(column) for column in (first, *new))
 
         return re.sub(NAME, one, match[0])
 

@@ -185,3 +185,18 @@ def test_family_and_link_reach_fit(file, capsys):
     assert "binomal" in capsys.readouterr().err
     assert main(["fit", str(file), "--formula", formula, "--family", "binomial", "--link", "probitt"]) == 2
     assert "probitt" in capsys.readouterr().err
+
+
+def test_columns_of_a_survey_file_match_in_any_case_and_absent_ones_have_hints(folder, capsys):
+    file, schools = str(folder / "stu.csv"), ["--school", str(folder / "sch.csv")]
+    base = ["fit", file, *schools, "--survey", "pisa-2018", "--vcov", "robust", "--formula"]
+    assert main([*base, "math ~ escs + (1 | school)"]) == 0
+    assert main([*base, "math ~ ESCZ + (1 | school)"]) == 2
+    assert "'ESCZ'. Did you mean 'ESCS'?" in capsys.readouterr().err
+    assert main([*base, "math ~ escs + escs_CNTSCHID_mean + (1 | school)", "--center", "escs=school+mean"]) == 0
+    d = survey().data.rename(columns={"SCHOOLID": "CNTSCHID", "W_FSCHWT": "W_SCHGRNRABWT", "escs": "ESCS"})
+    d.to_parquet(folder / "one.parquet")
+    assert main(["fit", str(folder / "one.parquet"), "--survey", "pisa-2018", "--formula", "read~escs+(1|school)"]) == 2
+    assert "PV{}READ" in capsys.readouterr().err
+    assert main(["fit", str(folder / "one.parquet"), "--survey", "pisa-2018", "--formula", "math~escs+(1|school)"]) == 0
+    assert "one.parquet (main): 480 rows" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def wanted_columns(columns: Any, names: Sequence[str], preset: Any) -> dict[str,
         else:
             out.update({one: spelled for one, spelled in _as_asked(name, found) if one not in out})
         if not found:
-            missing.append(name)
+            missing += sets.get(name.lower(), [name])
         named_pv |= bool(set(found) & {one for spec in sets.values() for t in spec for one in expand(t, names)})
         out.update({one: one for one in found if one not in out})
     if missing:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pmwmix.errors import DataError, PmwmixWarning, some
 from pmwmix.progress import bar
-from pmwmix.readers.columns import expand, pv_sets
+from pmwmix.readers.columns import expand, lacking, pv_sets
 from pmwmix.readers.files import Columns, Outcome, read_stack
 from pmwmix.readers.labels import categorise
 from pmwmix.readers.merging import common_keys, join
@@ -99,7 +99,7 @@ def read_survey(
         return assemble(plan, tick)
 
 
-def read_named(path: Any, texts: Sequence[str], **options: Any) -> pd.DataFrame:
+def read_named(path: Any, texts: Sequence[str], required: Sequence[str] = (), **options: Any) -> pd.DataFrame:
     """Read the columns that stand in some texts, such as a formula; other words of theirs do no harm.
 
     Parameters
@@ -107,13 +107,22 @@ def read_named(path: Any, texts: Sequence[str], **options: Any) -> pd.DataFrame:
     path
         As in `read_survey`.
     texts : sequence of str
+    required : sequence of str
+        Words that must be columns, plausible-value sets or kinds of units.
     **options
         Of `read_survey`, but ``columns``.
+
+    Raises
+    ------
+    PmwmixError
     """
     given = {name: options.get(name) for name in ("school", "teacher", "home", "survey", "countries", "prefix")}
     plan = plan_reading(path, columns=None, labels=None, missing=True, **given)
     names = [name for stack in plan.stacks for name in stack.names]
     sets = pv_sets(plan.preset)
+    absent = [w for w in required if not (w.lower() in sets or w.lower() in plan.ids or expand(w, names))]
+    if absent:
+        raise lacking(absent, names)
     said = dict.fromkeys(a or b for text in texts for a, b in re.findall(r"`([^`]+)`|([\w.{}]+)", text))
     return read_survey(path, columns=[w for w in said if w.lower() in sets or expand(w, names)], **options)
 
@@ -156,7 +165,7 @@ def _merged(plan: Reading, outcomes: Sequence[Outcome]) -> tuple[Columns, list[d
                 PmwmixWarning,
                 stacklevel=5,
             )
-        if stack.role == "link":
+        if stack.role == "link" and entry["rows"] > n:
             warnings.warn(
                 f"A student has one row for each teacher: {entry['rows']} rows of {n} students. Student weights count "
                 f"them several times. Use the teacher weights of the linkage file, such as MATWGT.",
