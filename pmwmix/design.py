@@ -66,6 +66,9 @@ class Design:
         Columns to make replicates from instead: jackknife zone and half (``"JKZONE"``, ``"JKREP"``), stratum and PSU.
     replicate_scale : float or list of float, optional
         Factor of the squared deviations where it is not that of ``replicate_type``.
+    replicate_levels : {"constant", "mean"}, optional
+        Which weights a replicate changes (docs/replicates.md): those of the highest units inside which its factor is
+        constant (default), or those of every level, with the weighted mean of the factor in each unit.
     sampling_variance : {"average", "first"}, optional
         Replicate variance averaged over plausible values (default), or that of the first (TIMSS before 2015).
     pv : dict, optional
@@ -96,6 +99,7 @@ class Design:
     zone: str | None = None
     rep: str | None = None
     replicate_scale: float | Sequence[float] | None = None
+    replicate_levels: str | None = None
     sampling_variance: str | None = None
     pv: PvSpec | None = None
     ids: Mapping[str, str] | None = None

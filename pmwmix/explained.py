@@ -1,6 +1,6 @@
 """Variance explained: R² of the whole, within and between groups, and by level.
 
-Equations are those of docs/effects.md. Standard errors treat the predictors as fixed.
+Equations are those of docs/effects.md. Standard errors treat the predictors as fixed, but for Snijders and Bosker's.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.effects import check_latent, pooled_delta, rows_of, unpack, unscaled_weights
+from pmwmix.effects import check_latent, delta, pooled_delta, rows_of, unpack, unscaled_weights
 from pmwmix.errors import NotSupportedError
 from pmwmix.estimate import fit_all
-from pmwmix.frame import DesignColumns
+from pmwmix.frame import DesignColumns, ModelFrame
 from pmwmix.matrices import Matrix
 from pmwmix.predict import Rows
+from pmwmix.refits import replicate_estimates
+from pmwmix.rejudge import influence
+from pmwmix.replicate_types import BY_REPLICATES
+from pmwmix.replicates import ReplicateScheme
 from pmwmix.responses import is_linear
+from pmwmix.rubin import Pooled, rubin
+from pmwmix.variance import between_psu
 from pmwmix.weights import total_weights
 
 Array = np.ndarray
@@ -61,7 +67,7 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By ``measure``: ``estimate``, ``std_error`` (NaN for Snijders and Bosker's, which compare two models).
+        By ``measure``: ``estimate``, ``std_error``.
 
     Raises
     ------
@@ -73,7 +79,9 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     ``marginal`` and ``conditional`` (effects, eqs. 3-4) hold for any number of levels, with z'Ψz averaged over rows
     when there are random slopes [1]_ [2]_. With two levels follow the shares of Rights and Sterba [3]_ (effects,
     eqs. 5-9): of the total, within and between variance due to predictors within (``f1``) and between groups (``f2``),
-    slope variation (``v``) and group means (``m``), and those of Snijders and Bosker [4]_ (effects, eqs. 10-11).
+    slope variation (``v``) and group means (``m``), and those of Snijders and Bosker [4]_ (effects, eqs. 10-11),
+    which compare two fits: their errors come from both at once, by the sandwich (effects, eq. 27) under every ``vcov``
+    but the replicates', and take the predictors as sampled.
     A predictor that is not centred at the group mean contributes to ``f1`` and ``f2`` with the same coefficient. In
     generalised models the level-1 variance (theory, eq. 53) takes the place of the residual one; offsets do not count.
 
@@ -104,9 +112,10 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     pooled = pooled_delta(fit, functions)
     out = pd.DataFrame({"estimate": pooled.estimate, "std_error": np.sqrt(np.diag(pooled.vcov))}, index=names)
     if defined and snijders_bosker is not False:
-        reduction = np.mean([_reduction(rows) for _, rows in parts], axis=0)
-        for level, value in enumerate(reduction, start=1):
-            out.loc[f"snijders_bosker_{level}"] = [value, np.nan]
+        reduced = _reductions(fit, parts)
+        errors = np.sqrt(np.diag(reduced.vcov))
+        for level, row in enumerate(zip(reduced.estimate, errors, strict=True), start=1):
+            out.loc[f"snijders_bosker_{level}"] = row
     return out.rename_axis("measure")
 
 
@@ -156,23 +165,66 @@ def _measure_values(rows: Rows, m: Moments, values: Array) -> Array:
     return np.array(list(_measures(rows, m, values).values()))
 
 
-def _reduction(rows: Rows) -> tuple[float, float]:
-    """Snijders and Bosker's R² of the two levels (effects, eqs. 10-11)."""
-    frame, block = rows.frame, rows.design.blocks[0]
-    ones = Matrix(("Intercept",), [np.ones(frame.n)], None)
-    intercept = replace(block, matrix=ones)
-    n = 1.0 / float(np.mean(1.0 / np.bincount(frame.hierarchy.levels[0].index)))
-    designs = [DesignColumns(ones, (intercept,), [rows.y])]
-    if [b.matrix.names for b in rows.design.blocks] != [("Intercept",)]:
-        designs.append(DesignColumns(rows.design.x, (intercept,), [rows.y]))
-    found = []
-    for design in designs:
-        (fit,), _ = fit_all(
-            replace(frame, designs=[design]),
-            rows.problem.reml,
-            "model",
-            getattr(rows.problem.objective, "engine", "jax"),
+@dataclass(frozen=True)
+class _Pair:
+    """A plausible value's model without predictors and its own, both with a random intercept only.
+
+    ``fits`` are pairs of problem and estimate; ``n`` is the harmonic mean of group sizes.
+    """
+
+    fits: tuple[tuple[Any, Any], tuple[Any, Any]]
+    frame: ModelFrame
+    n: float
+
+    def of(self, values: Array) -> Array:
+        """Snijders and Bosker's R² of both levels (effects, eqs. 10-11) from (psi_0, sigma_0², psi, sigma²)."""
+        t0, s0, t1, s1 = values
+        return np.array([1.0 - (s1 + t1) / (s0 + t0), 1.0 - (s1 / self.n + t1) / (s0 / self.n + t0)])
+
+    @property
+    def values(self) -> Array:
+        """Variances (4,)."""
+        return np.array([v for _, fit in self.fits for v in (float(fit.Psi[0][0, 0]), fit.sigma**2)])
+
+    def sandwich(self) -> Array:
+        """Joint covariance of the variances (4, 4), of the PSUs' influence on both fits (effects, eq. 27)."""
+        given = [influence(problem, fit, 0, self.frame.clusters) for problem, fit in self.fits]
+        scores = [one.scores[:, -2:] for one in given if one.scores is not None]
+        return between_psu(replace(given[0], scores=np.hstack(scores)))
+
+    def replicated(self, scheme: ReplicateScheme, single_step: bool) -> Array:
+        """Covariance (2, 2) of the R² over replicates, in each of which both models are fitted."""
+        both = [
+            replicate_estimates(self.frame, problem, {0: fit}, scheme, design=i, single_step=single_step)[0]
+            for i, (problem, fit) in enumerate(self.fits)
+        ]
+        joint = replace(
+            both[0],
+            estimate=np.concatenate([one.estimate[-2:] for one in both]),
+            replicates=np.hstack([one.replicates[:, -2:] for one in both]),
         )
-        found.append((fit.sigma**2, float(fit.Psi[0][0, 0])))
-    (s0, t0), (s1, t1) = found[0], found[1] if len(found) > 1 else (rows.fit.sigma**2, float(rows.fit.Psi[0][0, 0]))
-    return 1.0 - (s1 + t1) / (s0 + t0), 1.0 - (s1 / n + t1) / (s0 / n + t0)
+        return joint.covariance_of(self.of)
+
+
+def _pair(rows: Rows) -> _Pair:
+    """Fit both models of Snijders and Bosker to one plausible value."""
+    frame, ones = rows.frame, Matrix(("Intercept",), [np.ones(rows.frame.n)], None)
+    intercept = replace(rows.design.blocks[0], matrix=ones)
+    designs = [DesignColumns(x, (intercept,), [rows.y]) for x in (ones, rows.design.x)]
+    frame, engine = replace(frame, designs=designs), getattr(rows.problem.objective, "engine", "jax")
+    estimates, places = fit_all(frame, rows.problem.reml, "model", engine)
+    (a, _), (b, _) = places
+    n = 1.0 / float(np.mean(1.0 / np.bincount(frame.hierarchy.levels[0].index)))
+    return _Pair(((a, estimates[0]), (b, estimates[1])), frame, n)
+
+
+def _reductions(fit: Any, parts: Sequence[tuple[Any, Rows]]) -> Pooled:
+    """Snijders and Bosker's R², pooled, with standard errors from both fits together."""
+    pairs = [_pair(rows) for _, rows in parts]
+    scheme = pairs[0].frame.replicates if fit.settings.vcov in BY_REPLICATES else None
+    if scheme is not None:
+        used = pairs[:1] * len(pairs) if scheme.first_only else pairs
+        V = [pair.replicated(scheme, fit.settings.vcov == "replicate-one-step") for pair in used]
+    else:
+        V = [delta(pair.of, pair.values, pair.sandwich())[1] for pair in pairs]
+    return rubin(np.array([pair.of(pair.values) for pair in pairs]), np.array(V), float(fit.settings.design_df))

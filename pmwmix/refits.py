@@ -262,6 +262,8 @@ def with_replicates(
     found = [by_number[number] for number in sorted(by_number)]
     used = found * (len(estimates) if scheme.first_only else 1)
     notes = ["The sampling variance is that of the first plausible value alone."] if scheme.first_only else []
+    if scheme.by_means:
+        notes.append("Replicates change the weights of all levels, each unit's by the mean factor of its rows.")
     stopped = sum(int((~one.converged).sum()) for one in found)
     if stopped:
         total = sum(len(one.converged) for one in found)

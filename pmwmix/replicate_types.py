@@ -18,6 +18,7 @@ Factor = Callable[[int], Array]
 
 REPLICATES = Registry("replicate type")
 BY_REPLICATES = ("replicate", "replicate-one-step")  # the values of vcov that use them
+LEVEL_RULES = ("constant", "mean")  # which levels' weights a factor changes
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ def check_replicates(design: Design) -> None:
         raise OptionError(
             f"The sampling variance is averaged over plausible values or that of the first. Got "
             f"sampling_variance={design.sampling_variance!r}. Use 'average' or 'first'."
+        )
+    if design.replicate_levels not in (None, *LEVEL_RULES):
+        raise OptionError(
+            f"A replicate's factor goes to the units inside which it is constant, or to all levels by their means. Got "
+            f"replicate_levels={design.replicate_levels!r}. Use 'constant' or 'mean'."
         )
     if kind not in known:
         said = f"Unknown replicate type {kind!r}.{near(str(kind), known)}" if kind else "The replicate type is missing."

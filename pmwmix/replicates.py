@@ -41,6 +41,7 @@ class ColumnFactors:
     w_total: Array
 
     def __call__(self, r: int) -> Array:
+        """Give the factors of replicate ``r``."""
         return self.columns[r] / self.w_total
 
 
@@ -64,6 +65,7 @@ class ZoneFactors:
         self.n_rep, self._factor = build(zone, rep, fay)
 
     def __call__(self, r: int) -> Array:
+        """Give the factors of replicate ``r``."""
         return self._factor(r)[self._given[-1]]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -90,6 +92,8 @@ class ReplicateScheme:
     frame : ModelFrame
     first_only : bool
         The variance of the first plausible value stands for all.
+    by_means : bool
+        The factor of a unit is the mean of its rows' (`split_factor`).
     """
 
     kind: str
@@ -100,6 +104,7 @@ class ReplicateScheme:
     scale: Callable[..., Any]
     frame: ModelFrame
     first_only: bool = False
+    by_means: bool = False
 
     @property
     def summary(self) -> tuple[str, int, float]:
@@ -124,7 +129,8 @@ class ReplicateScheme:
         the full sample, which then counts for nothing.
         """
         hierarchy, full = self.frame.hierarchy, self.frame.w
-        parts, active = split_factor(self.factors(r), total_weights(self.cond, hierarchy.row_parents)[0], hierarchy)
+        w_total = total_weights(self.cond, hierarchy.row_parents)[0]
+        parts, active = split_factor(self.factors(r), w_total, hierarchy, self.by_means)
         if self.scale in SCALINGS.values() and all(np.all(part == 1.0) for part in parts[:-1]):
             return (*full[:-1], full[-1] * parts[-1])
         parents = hierarchy.row_parents
@@ -141,14 +147,19 @@ class ReplicateScheme:
         return tuple(out)
 
 
-def split_factor(f: Array, w_total: Array, hierarchy: Hierarchy) -> tuple[list[Array], list[Array]]:
-    """Give the factor to the highest unit inside which it is constant (replicates, eq. 9).
+def split_factor(
+    f: Array, w_total: Array, hierarchy: Hierarchy, by_means: bool = False
+) -> tuple[list[Array], list[Array]]:
+    """Give the factor to the highest unit inside which it is constant (replicates, eq. 9), or to all levels (eq. 14).
 
     Parameters
     ----------
     f, w_total : ndarray, shape (n,)
         Factor and total weight of every row.
     hierarchy : Hierarchy
+    by_means : bool
+        The factor of a unit is the mean of its rows', and conditional weights get its ratio to that of the unit above.
+        The same where the factor is constant inside top-level units.
 
     Returns
     -------
@@ -172,11 +183,13 @@ def split_factor(f: Array, w_total: Array, hierarchy: Hierarchy) -> tuple[list[A
         mean.append(mass / weight)
         active.append(high > 0)
     parts: list[Array] = []
-    done = np.zeros(len(even[-1]), dtype=bool)
+    done, above = np.zeros(len(even[-1]), dtype=bool), np.ones(len(even[-1]))
     for level in reversed(range(len(even))):
-        parts.insert(0, np.where(even[level] & ~done, mean[level], 1.0))
-        done = (done | even[level])[hierarchy.row_parents[level]]
-    return [np.where(done, 1.0, f), *parts], active
+        given = ~done if by_means else even[level] & ~done
+        parts.insert(0, np.divide(mean[level], above, out=np.ones_like(above), where=given))
+        parent = hierarchy.row_parents[level]
+        done, above = (done | even[level])[parent], (above * parts[0])[parent]
+    return [np.divide(f, above, out=np.ones_like(above), where=~done), *parts], active
 
 
 def read_replicates(design: Design, table: Table, frame: ModelFrame) -> ReplicateScheme:
@@ -213,7 +226,8 @@ def read_replicates(design: Design, table: Table, frame: ModelFrame) -> Replicat
         raise DesignError(f"A replicate variance needs two replicates. There is {R}. Check the replicates' columns.")
     multiplier, kind = _multiplier(design, R, factors), str(design.replicate_type)
     first = design.sampling_variance == "first"
-    return ReplicateScheme(kind, multiplier, REPLICATES[kind].df(multiplier), factors, cond, scale, frame, first)
+    means = design.replicate_levels == "mean"
+    return ReplicateScheme(kind, multiplier, REPLICATES[kind].df(multiplier), factors, cond, scale, frame, first, means)
 
 
 def _multiplier(design: Design, R: int, factors: Factor) -> Array:

@@ -168,6 +168,24 @@ def test_replicates_are_fits_with_other_weights(of):
     close(shares["std_error"], np.sqrt(13 / 14 * ((each - shares["icc"].to_numpy()) ** 2).sum(axis=0)), rtol=1e-5)
 
 
+def test_replicate_factors_of_all_levels():
+    """Brute force as above, with the factor of a unit the weighted mean of its rows' (replicates, eq. 14)."""
+    d, _ = jackknife("classroom")
+    formula, names = "count ~ x + (1 | classroom) + (1 | school)", ["total", "middle", "w3"]
+    options = {"family": "poisson", "weights": names, "n_agq": 2, "engine": "python", "scaling": "none"}
+    columns = [f"r{r}" for r in range(1, 5)]
+    design = pmwmix.Design(replicate_weights=columns, replicate_type="bootstrap", replicate_levels="mean")
+    fit = pmwmix.fit(formula, d, design=design, **options)
+    values = []
+    for r in columns:
+        sums = {g: d.groupby(g)[[r, "total"]].transform("sum") for g in ("classroom", "school")}
+        mean = {g: s[r] / s["total"] for g, s in sums.items()}
+        changed = d.assign(total=d[r], middle=d["middle"] * mean["classroom"], w3=d["w3"] * mean["school"])
+        values.append(pmwmix.fit(formula, changed[changed["total"] > 0], **options).parameters[0][:-1])
+    away = np.array(values) - fit.parameters[0][:-1]
+    close(np.sqrt(np.diag(fit.parameters[1]))[:-1], np.sqrt((away**2).mean(axis=0)), rtol=1e-5)
+
+
 def replicated(outcome="visits", **more) -> pmwmix.FitResult:
     d, _ = jackknife("school")
     design = pmwmix.Design(**{"replicate_weights": "r{}", "replicate_type": "jk1"} | more.pop("design", {}))

@@ -133,6 +133,51 @@ def test_factor_goes_to_the_highest_constant_level(make, place, scaling):
     close(errors(fit), expected, rtol=RTOL)
 
 
+def by_means(d: pd.DataFrame, f: np.ndarray, groups: list[str]) -> pd.DataFrame:
+    """Conditional weights of every level with the rule of means, in pandas: f of a unit over f of the one above."""
+    d = d.assign(f=f, fw=f * d["t1"])
+    own = [d["f"], *(d.groupby(g)["fw"].transform("sum") / d.groupby(g)["t1"].transform("sum") for g in groups)]
+    columns = ["w1", "w2", "w3"] if len(groups) == 2 else ["w1", "w3"]
+    new = {
+        name: d[name] * here / (own[i + 1] if i + 1 < len(own) else 1.0)
+        for i, (name, here) in enumerate(zip(columns, own, strict=True))
+    }
+    return d.assign(**new)[f > 0]
+
+
+@pytest.mark.parametrize("make", [class_factors, row_factors])
+@pytest.mark.parametrize("scaling", ["none", "size"])
+@pytest.mark.parametrize("levels", [2, 3])
+def test_factors_of_all_levels_by_hand(make, scaling, levels):
+    d, options = nested(), {"scaling": scaling, "conditional": True}
+    formula = CLASS if levels == 3 else "y ~ x + (1 | school)"
+    weights, groups = (
+        (["w1", "w2", "w3"], ["classroom", "school"]) if levels == 3 else (["w1", "w3"], ["school"])
+    )  # fmt: skip
+    d = d if levels == 3 else d.assign(w1=d["w1"] * d["w2"])
+    factors = make(d)
+    full = values(pmwmix.fit(formula, d, weights=weights, **options))
+    each = [values(pmwmix.fit(formula, by_means(d, f, groups), weights=weights, **options)) for f in factors]
+    expected = np.sqrt(((np.array(each) - full) ** 2).mean(axis=0))
+    design = {"replicate_weights": ["rep1", "rep2", "rep3"], "replicate_type": "brr", "replicate_levels": "mean"}
+    fit = pmwmix.fit(formula, with_columns(d, factors), weights=weights, design=design, **options)
+    close(errors(fit), expected, rtol=RTOL)
+    assert any("all levels" in note for note in fit.notes)
+    other = pmwmix.fit(formula, with_columns(d, factors), weights=weights, design=design | {"replicate_levels": None},
+                       **options)  # fmt: skip
+    assert np.abs(errors(other) / errors(fit) - 1).max() > 0.01
+
+
+def test_both_rules_are_one_where_the_factor_is_constant_in_schools():
+    d = nested()
+    d = with_columns(d, leave_out(d["school"]))
+    design = {"replicate_weights": "rep{}", "replicate_type": "jk1"}
+    one, other = (
+        pmwmix.fit(CLASS, d, design=design | {"replicate_levels": rule}, **TWO) for rule in ("mean", "constant")
+    )
+    close(errors(one), errors(other), rtol=1e-12)
+
+
 def test_without_random_terms_by_hand():
     d = nested()
     factors = leave_out(d["school"])
@@ -279,6 +324,7 @@ GOOD = {"replicate_weights": "rep{}", "replicate_type": "jk1"}
         (GOOD | {"replicate_weights": ["w1", "w2"]}, DesignError, "another weight"),
         (GOOD | {"replicate_scale": [1.0]}, OptionError, "replicate scale"),
         (GOOD | {"sampling_variance": "last"}, OptionError, "'last'"),
+        (GOOD | {"replicate_levels": "all"}, OptionError, "'all'"),
         (GOOD | {"zone": "school"}, DesignError, "Leave one out"),
         ({"zone": "school", "replicate_type": "bootstrap"}, DesignError, "bootstrap"),
         ({"zone": "school", "replicate_type": "jk2"}, DesignError, "rep=None"),
