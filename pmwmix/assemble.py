@@ -13,7 +13,7 @@ import pandas as pd
 from pmwmix.errors import OptionError
 from pmwmix.estimate import Estimate, Problem, fit_all, satterthwaite
 from pmwmix.frame import ModelFrame
-from pmwmix.generalised import GeneralEstimate, GeneralProblem, fit_general
+from pmwmix.generalised import STILL, GeneralEstimate, GeneralProblem, fit_general
 from pmwmix.poolable import same_terms
 from pmwmix.predict import Rows, blueprint_of, stamp_of
 from pmwmix.refits import with_replicates
@@ -155,7 +155,7 @@ def single(
     else:
         more = {"satterthwaite": partial(satterthwaite, problem, fit)}
     variance = np.diag(V)[p:].copy()
-    variance[:-1][_undetermined(names, values, 1.0 if general else values[-1]) | fit.flat] = np.nan
+    variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
     levels = [level.name for level in frame.hierarchy.levels]
     return FitResult(
@@ -172,7 +172,7 @@ def single(
         converged=fit.converged,
         singular=fit.singular,
         status=fit.status.value,
-        notes=(*frame.notes, *_fit_notes(problem, frame)),
+        notes=(*frame.notes, *_fit_notes(problem, frame), *_node_notes(fit)),
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,
@@ -204,6 +204,16 @@ def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array, u
 
 def _theta_name(group: str, term: str, other: str | None) -> str:
     return f"{group}.{term}" if other is None else f"{group}.{term}.{other}"
+
+
+def _node_notes(fit: Estimate) -> list[str]:
+    if not isinstance(fit, GeneralEstimate) or not fit.moved >= STILL:
+        return []
+    return [
+        f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and estimates "
+        f"had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see whether "
+        f"they have settled."
+    ]
 
 
 def _fit_notes(problem: Problem | GeneralProblem, frame: ModelFrame) -> list[str]:

@@ -363,7 +363,7 @@ def _climb_ladder(
         return fit, problem
     moved = float("nan")
     for n_agq in _rungs(problem.layout):
-        if n_agq <= problem.objective.n_agq or n_agq == problem.objective.n_agq:
+        if n_agq <= problem.objective.n_agq:
             continue
         finer = with_nodes(problem, n_agq)
         moved = movement(finer, fit, k)
@@ -371,7 +371,6 @@ def _climb_ladder(
             break
         problem = finer
         fit = estimate_general(problem, k, fit.point.theta, vcov, clusters)
-        moved = float("nan")
     return replace(fit, moved=moved), problem
 
 

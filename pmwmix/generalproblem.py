@@ -107,8 +107,8 @@ def node_numbers(
         )
     if crossed and max(many) > 1:
         raise NotSupportedError(
-            f"Crossed random effects cannot be integrated out with several nodes: their integral does not fall apart. Got "
-            f"n_agq={n_agq!r} for crossed {', '.join(map(repr, names))}. Use n_agq=1 (Laplace), or leave n_agq out."
+            f"Crossed random effects cannot be integrated out with several nodes: the integral does not fall apart. "
+            f"Got n_agq={n_agq!r} for crossed {', '.join(map(repr, names))}. Use n_agq=1 (Laplace), or leave n_agq out."
         )
     for n, q, name in zip(many, layout.q, names, strict=True):
         if n > 1 and q > UNROLL:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from pmwmix.generalised import STILL
 from pmwmix.responses import is_linear
 from pmwmix.tables import Section, Summary, coefficient_table, number, variance_table
 
@@ -67,7 +68,8 @@ def _quadrature(fit: FitResult) -> str:
         text = f"adaptive Gauss-Hermite, nodes per random effect {each}"
     if np.isfinite(moved):
         size = "less than 0.001" if moved < 0.001 else f"at most {moved:.3f}"
-        text += f"; with more nodes estimates would move {size} standard errors"
+        verb = "would move" if moved < STILL else "had moved"
+        text += f"; with more nodes estimates {verb} {size} standard errors"
     return text
 
 

@@ -71,7 +71,7 @@ class FitResult:
         The same as they are reported: ``estimate, se`` by name (``theta`` of the negative binomial, ...).
     quadrature : dict or None
         ``n_agq``: nodes per dimension and level, lowest first; ``moved``: largest change of an estimate, in standard
-        errors, when more nodes were tried (NaN if they were given, or there were no more to try).
+        errors, when more nodes were tried (NaN if they were given).
     categories : tuple of str
         Of an ordinal or two-category outcome.
     """
