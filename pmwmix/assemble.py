@@ -210,8 +210,8 @@ def _node_notes(fit: Estimate) -> list[str]:
     if not isinstance(fit, GeneralEstimate) or not fit.moved >= STILL:
         return []
     return [
-        f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and estimates "
-        f"had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see whether "
+        f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and "
+        f"estimates had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see whether "
         f"they have settled."
     ]
 
