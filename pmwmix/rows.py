@@ -144,7 +144,7 @@ def positive_rows(
         Also if a unit's weight is zero in some of its rows only.
     """
     zero: dict[str, int] = {}
-    factor = formula.random[0].factors[0] if formula.random else None
+    factors = formula.random[0].factors if formula.random else ()
     rows = np.flatnonzero(keep)
     for name in dict.fromkeys(w for w in weights.values() if w is not None):
         column = columns[name]
@@ -155,7 +155,7 @@ def positive_rows(
             )
         values = column.to_numpy()[rows]
         if len(values) and (not np.all(values > 0) or (values > LARGEST).any()):
-            check_values(values, name, _row_labels(columns, factor, rows))
+            check_values(values, name, _row_labels(columns, factors, rows))
             gone = rows[values == 0]
             zero[name] = int(keep[gone].sum())
             keep = keep.copy()
@@ -179,8 +179,8 @@ def _lost_groups(
     return tuple(notes)
 
 
-def _row_labels(columns: Mapping[str, pd.Series], factor: str | None, rows: Array) -> list[object]:
-    if factor is None:
+def _row_labels(columns: Mapping[str, pd.Series], factors: Sequence[str], rows: Array) -> list[object]:
+    if not factors:
         return [f"row {row}" for row in rows]
-    codes, labels = code([columns[factor].take(rows)])
-    return [f"{factor} {labels[c]}" for c in codes]
+    codes, labels = code([columns[factor].take(rows) for factor in factors])
+    return [f"{':'.join(factors)} {labels[c]}" for c in codes]

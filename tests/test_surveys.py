@@ -696,6 +696,12 @@ MESSAGES = {
         attempt("composite ~ x + (1 | school)", in_layout({"school": "SCRPSU", "w": "ORIGWT"}, "MRPCM{}"), "naep"),
         r"NAEP has no recommended weighting.*ORIGWT \(student\), SMSRSWT \(school\)\. Choose with weights=\[",
     ),
+    "school weight missing where ids start again": (
+        attempt(READ, pisa_table(country="CNT").assign(
+            CNTSCHID=(sample()["school"] - 100) % 6,
+            W_SCHGRNRABWT=sample()["w_school"].where(sample()["school"] != 113))),
+        r"'W_SCHGRNRABWT' are missing in 14 rows\. They belong to 'CNTSCHID:CNT 1:CCC'\. Fill them",
+    ),
     "conditional with total weights": (
         attempt(READ, pisa_table(), conditional=True),
         r"weights of PISA 2018 are total weights.*conditional=True",
