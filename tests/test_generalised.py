@@ -233,8 +233,8 @@ def test_three_levels_equal_brute_force_integration(slope):
     problem = problem_of(f"z ~ x + v + {RS_TOP if slope else RI3}", d, "binomial", (25, 25))
     psi = somewhere(problem)
     beta, (L2, L3), _ = pieces(problem, psi)
-    fine = np.linspace(-8, 8, 161)
-    coarse = [np.linspace(-8, 8, 81)] * 2 if slope else [fine]
+    fine = np.linspace(-8, 8, 121)
+    coarse = [np.linspace(-8, 8, 65)] * 2 if slope else [fine]
     expected = 0.0
     for _, school in rows_of(d, "z").groupby("school"):
 
@@ -364,9 +364,14 @@ def agree(engine, cases):
             close(mine, theirs, rtol=1e-8, atol=1e-9)
 
 
-def test_jax_agrees_with_the_interpreter():
-    four = ("z", "(1 + v + x + n | school)", "binomial", 1)  # more random effects than are written out one by one
-    agree("jax", [("visits", RI, "negbinomial", 5), ("z", RI3, "binomial", (1, 3)), four])
+FOUR = ("z", "(1 + v + x + n | school)", "binomial", 1)  # more random effects than are written out one by one
+COMPILED = [("visits", RI, "negbinomial", 5), FOUR]
+SLOWLY_COMPILED = [("z", RI3, "binomial", (1, 3)), ("count", RS_TOP, "poisson", 1), ("mark", RS_TOP, "cumulative", 1)]
+
+
+@pytest.mark.parametrize("case", [*COMPILED, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOWLY_COMPILED)])
+def test_jax_agrees_with_the_interpreter(case):
+    agree("jax", [case])
 
 
 @pytest.mark.slow
