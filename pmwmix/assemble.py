@@ -211,8 +211,8 @@ def _node_notes(fit: Estimate) -> list[str]:
         return []
     return [
         f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and "
-        f"estimates had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see whether "
-        f"they have settled."
+        f"estimates had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see "
+        f"whether they have settled."
     ]
 
 
