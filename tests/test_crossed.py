@@ -124,7 +124,14 @@ def differences(function, at: np.ndarray, h: float = 1e-5) -> np.ndarray:
     return np.array([(function(at + h * e) - function(at - h * e)) / (2 * h) for e in np.eye(len(at))])
 
 
-def test_laplace_equals_dense_matrices_with_exact_derivatives():
+def layout_of_cross(monkeypatch, sparse: bool) -> None:
+    """Keep the block between eliminated and other effects cell by cell, or whole."""
+    monkeypatch.setattr(crossedmodes, "PAIR_COST", 0 if sparse else 1e9)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_laplace_equals_dense_matrices_with_exact_derivatives(monkeypatch, sparse):
+    layout_of_cross(monkeypatch, sparse)
     d = dense()
     ones = (True, False, True, False, True)
     structure = MarginalStructure(d.layout, 2, "binomial", "logit", 0, ones, (False,) * 3)
@@ -161,8 +168,9 @@ def in_pieces(objective: CrossedObjective, point) -> np.ndarray:
         crossedobjective.CELLS_AT_ONCE = was
 
 
-@pytest.mark.parametrize("reml", [False, True])
-def test_closed_form_equals_dense_matrices_with_exact_derivatives(reml):
+@pytest.mark.parametrize(("reml", "sparse"), [(False, True), (True, False)])
+def test_closed_form_equals_dense_matrices_with_exact_derivatives(monkeypatch, reml, sparse):
+    layout_of_cross(monkeypatch, sparse)
     d = dense()
     columns = Columns(
         [d.one, d.x, d.v, d.y], np.array([0, 1, 0, 2, 0]), np.array([0, 1]), np.array([3]),
@@ -287,7 +295,8 @@ def test_same_as_lmer():
         fit.tidy(df="kenward-roger")
 
 
-def test_compiled_is_the_same():
+def test_compiled_is_the_same(monkeypatch):
+    layout_of_cross(monkeypatch, True)
     one, other = (fitted("y ~ x + (1 | a) + (1 | b)", made(), engine=engine) for engine in ("jax", "python"))
     same(one, other, rtol=1e-9)
 
@@ -439,5 +448,8 @@ def test_size_limits(monkeypatch):
         fitted(BINARY, made(), family="binomial")
     monkeypatch.setattr(crossedmodes, "MAX_DENSE", 100)
     monkeypatch.setattr(crossedmodes, "MAX_CROSS", 399)
-    with pytest.raises(NotSupportedError, match=r"'a' 25 x 2, 'b' 8: .* 400 pairs of them would be held, 399 at most"):
+    monkeypatch.setattr(crossedmodes, "MAX_PAIRS", 500)
+    with pytest.raises(
+        NotSupportedError, match=r"'a' 25 x 2, 'b' 8: .* \d+ pairs of them meet in a group, 500 at most"
+    ):
         fitted("y ~ x + (1 + x | a) + (1 | b)", made())

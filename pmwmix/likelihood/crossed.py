@@ -19,12 +19,24 @@ from pytensor.graph.op import Op
 
 from pmwmix.likelihood.cells import cell_sum
 from pmwmix.likelihood.chunkmodel import MarginalStructure, derivative
+from pmwmix.likelihood.crossblock import CellIndex, Cross, JointCurvature, joint_curvature
 from pmwmix.likelihood.gaussian import Graph
 from pmwmix.likelihood.secondorder import with_hessian
 from pmwmix.likelihood.segment import segment_sum, spread
-from pmwmix.likelihood.smallmat import Column, Factor, InverseLogDet, Matrix, factorise, total
+from pmwmix.likelihood.smallmat import Column, Matrix, total
 
-FLOOR = 1e-8  # of the pivots of a curvature; 1 is that of the prior alone
+
+@dataclass(frozen=True)
+class CrossedStructure(MarginalStructure):
+    """What decides the shape of the graph; levels are factors, the eliminated one first.
+
+    Parameters
+    ----------
+    sparse : bool
+        Whether the block between the eliminated effects and the others is kept cell by cell.
+    """
+
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,9 @@ class CrossedRows:
         Independent part of the sample; each has its own copy of the parameters.
     units, places, parts : tensors of int (G,), (D,), (C,)
         0, 1, 2, ...
+    cell : tensor of int (Q_B, n)
+        Cell in which a row's unit meets each of these effects; ignored without ``cells``.
+    cells : CellIndex or None
     """
 
     Z: Any
@@ -57,19 +72,25 @@ class CrossedRows:
     units: Any
     places: Any
     parts: Any
+    cell: Any = None
+    cells: CellIndex | None = None
 
     def flat(self) -> list[Any]:
         """List all symbols."""
         index = [self.unit, self.place, self.part, self.units, self.places, self.parts]
-        return [self.Z, self.y, self.w, *self.extra, *index]
+        cells = [] if self.cells is None else [self.cell, *self.cells.flat()]
+        return [self.Z, self.y, self.w, *self.extra, *index, *cells]
 
     @classmethod
-    def of_flat(cls, symbols: list[Any]) -> CrossedRows:
+    def of_flat(cls, structure: CrossedStructure, symbols: list[Any]) -> CrossedRows:
         """Undo `flat`."""
-        return cls(*symbols[:3], tuple(symbols[3:-6]), *symbols[-6:])
+        n = 3 + structure.parts[0].n_extra
+        first, rest = symbols[:3], symbols[n : n + 6]
+        cells = (symbols[n + 6], CellIndex(*symbols[n + 7 :])) if structure.sparse else ()
+        return cls(*first, tuple(symbols[3:n]), *rest, *cells)
 
     @classmethod
-    def symbols(cls, structure: MarginalStructure) -> CrossedRows:
+    def symbols(cls, structure: CrossedStructure) -> CrossedRows:
         """Make the symbols."""
 
         def vector(name: str, dtype: str = "float64") -> Any:
@@ -80,35 +101,8 @@ class CrossedRows:
         rest = [vector(name, "int64") for name in ("part", "units", "places", "parts")]
         place = pt.tensor("place", shape=(Q - q, None), dtype="int64")
         Z = pt.tensor("Z", shape=(Q, None))
-        return cls(Z, vector("y"), vector("w_row"), extra, vector("unit", "int64"), place, *rest)
-
-
-@dataclass(frozen=True)
-class JointCurvature:
-    """The factored joint Hessian M, given by the blocks (A, A), (B, A) and the Schur complement on B.
-
-    Parameters
-    ----------
-    factor : Factor
-        Of the q x q blocks of A, one per unit.
-    cross : list of tensors (D, G)
-        Block (B, A), one per effect of a unit.
-    inverse : tensor (D, D)
-        Of the Schur complement.
-    logdet : scalar
-    """
-
-    factor: Factor
-    cross: Column
-    inverse: Any
-    logdet: Any
-
-    def solve(self, right: Column, right_B: Any) -> tuple[Column, Any]:
-        """Compute M⁻¹c for c = (q vectors (G,), (D,))."""
-        half = self.factor.solve(right)
-        u_B = self.inverse @ (right_B - total([C @ h for C, h in zip(self.cross, half, strict=True)]))
-        back = self.factor.solve([C.T @ u_B for C in self.cross])
-        return [h - b for h, b in zip(half, back, strict=True)], u_B
+        cells = (place.type("cell"), CellIndex.symbols()) if structure.sparse else ()
+        return cls(Z, vector("y"), vector("w_row"), extra, vector("unit", "int64"), place, *rest, *cells)
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ class CrossedModel:
 
     Parameters
     ----------
-    structure : MarginalStructure
+    structure : CrossedStructure
     rows : CrossedRows
     eta0 : tensor (n,)
         Fixed part and offset.
@@ -125,7 +119,7 @@ class CrossedModel:
     phi : list of tensors (n,)
     """
 
-    structure: MarginalStructure
+    structure: CrossedStructure
     rows: CrossedRows
     eta0: Any
     theta: Any
@@ -136,10 +130,10 @@ class CrossedModel:
         return [self.eta0, self.theta, *self.phi, *self.rows.flat()]
 
     @classmethod
-    def of_flat(cls, structure: MarginalStructure, symbols: list[Any]) -> CrossedModel:
+    def of_flat(cls, structure: CrossedStructure, symbols: list[Any]) -> CrossedModel:
         """Undo `flat`."""
         n = 2 + structure.n_phi
-        return cls(structure, CrossedRows.of_flat(symbols[n:]), symbols[0], symbols[1], list(symbols[2:n]))
+        return cls(structure, CrossedRows.of_flat(structure, symbols[n:]), symbols[0], symbols[1], list(symbols[2:n]))
 
     def density(self, eta: Any) -> Any:
         """Log-density of every row at a linear predictor (n,)."""
@@ -185,7 +179,7 @@ class CrossedModel:
         return low, total(high)
 
     def curvature(self, columns: tuple[Column, Any], kappa: Any) -> JointCurvature:
-        """Factor I + Z'KZ, Z the whitened columns and K the weighted curvature of the rows (n,) (crossed, eq. 4)."""
+        """Factor I + Z'KZ, Z the whitened columns and K the weighted curvature of the rows (n,) (crossed, eq. 3)."""
         rows, (own, others) = self.rows, columns
         q = len(own)
         M: Matrix = [[None] * q for _ in range(q)]
@@ -193,18 +187,17 @@ class CrossedModel:
             for j in range(i + 1):
                 M[i][j] = segment_sum(kappa * own[i] * own[j], rows.unit, rows.units)
             M[i][i] = M[i][i] + 1.0
-        factor = factorise(M, FLOOR)
-        unit = rows.unit[None] + pt.zeros_like(rows.place)
-        cross = [cell_sum((kappa * z)[None] * others, rows.place, unit, rows.places, rows.units) for z in own]
         both_ways = pt.zeros_like(rows.place)
         height, width = rows.place[:, None] + both_ways[None], rows.place[None] + both_ways[:, None]
-        products = (kappa[None] * others)[:, None] * others[None]
-        S = cell_sum(products, height, width, rows.places, rows.places)
-        S = S + cell_sum(pt.ones_like(rows.places, dtype="float64"), rows.places, rows.places, rows.places, rows.places)
-        for C, solved in zip(cross, factor.solve(cross), strict=True):
-            S = S - C @ solved.T
-        both: Any = InverseLogDet()(S)
-        return JointCurvature(factor, cross, both[0], pt.sum(factor.logdet) + both[1])
+        weighted = kappa[None] * others
+        dense = cell_sum(weighted[:, None] * others[None], height, width, rows.places, rows.places)
+        if rows.cells is None:
+            unit = rows.unit[None] + both_ways
+            values = [cell_sum(z[None] * weighted, rows.place, unit, rows.places, rows.units) for z in own]
+        else:
+            n = range(self.n_others)
+            values = [total([segment_sum(z * weighted[k], rows.cell[k], rows.cells.unit) for k in n]) for z in own]
+        return joint_curvature(M, Cross(values, rows.cells, rows.units, rows.places), dense)
 
 
 class AtJointMode(Op):
@@ -216,7 +209,7 @@ class AtJointMode(Op):
 
     __props__ = ("structure",)
 
-    def __init__(self, structure: MarginalStructure) -> None:
+    def __init__(self, structure: CrossedStructure) -> None:
         self.structure = structure
 
     def make_node(self, *inputs: Any) -> Apply:  # type: ignore[override]
@@ -262,7 +255,7 @@ class CrossedSymbols:
     rows: CrossedRows
 
     @classmethod
-    def of(cls, structure: MarginalStructure) -> CrossedSymbols:
+    def of(cls, structure: CrossedStructure) -> CrossedSymbols:
         """Make them; small dimensions are static."""
         return cls(
             pt.tensor("beta", shape=(structure.p,)),
@@ -283,7 +276,7 @@ class CrossedSymbols:
         zero = pt.zeros_like(self.rows.parts, dtype="float64")[None, :]
         return [part[:, None] + zero for part in (self.beta, self.theta, self.phi)]
 
-    def model(self, structure: MarginalStructure, beta: Any, theta: Any, phi: Any) -> CrossedModel:
+    def model(self, structure: CrossedStructure, beta: Any, theta: Any, phi: Any) -> CrossedModel:
         """Write the model with own copies of the parameters."""
         part = self.rows.part
         fixed = pt.sum(spread(beta, part) * self.X, axis=0) if structure.p else 0.0
@@ -292,7 +285,7 @@ class CrossedSymbols:
         )
 
 
-def joint_mode_graph(structure: MarginalStructure) -> Graph:
+def joint_mode_graph(structure: CrossedStructure) -> Graph:
     """Write one Newton step towards the joint conditional modes.
 
     Returns
@@ -325,7 +318,7 @@ def _squares(u: Column, u_B: Any) -> Any:
     return total([pt.sum(x * x) for x in u]) + pt.sum(u_B * u_B)
 
 
-def joint_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
+def joint_graph(structure: CrossedStructure) -> tuple[Graph, Graph]:
     """Write the Laplace approximation of the log-likelihood with its gradient, and its Hessian as a second graph.
 
     Returns

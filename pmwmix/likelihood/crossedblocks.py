@@ -20,7 +20,7 @@ class CrossedBlocks:
     ----------
     own : ndarray, shape (q (q + 1) / 2, G)
         Lower triangle, row by row, of Z'WZ per unit of A.
-    cross : ndarray, shape (q, G, D)
+    cross : ndarray, shape (q, G, D), or (q, N) by cells
         Between the random columns of A and the dense block.
     dense : ndarray, shape (D, D)
     own_x : ndarray, shape (q, p, G)
@@ -64,8 +64,11 @@ def cross_products(columns: Columns, kept: Array, crossing: Crossing, w: Array) 
     Z = [standard(int(j)) for j in columns.z]
     own, others = Z[:q], np.array(Z[q:])
     triangle = np.array([np.bincount(unit, w * own[i] * own[j], minlength=G) for i in range(q) for j in range(i + 1)])
-    cells = (unit * D + place).ravel()
-    cross = np.array([np.bincount(cells, (others * (w * z)).ravel(), minlength=G * D).reshape(G, D) for z in own])
+    places, shape = (unit * D + place).ravel(), (G, D)
+    if crossing.sparse:
+        places, shape = crossing.cells.of.ravel(), (len(crossing.cells.unit),)
+    length = int(np.prod(shape))
+    cross = np.array([np.bincount(places, (others * (w * z)).ravel(), minlength=length).reshape(shape) for z in own])
     dense = np.zeros((D, D))
     for k, z in enumerate(others):
         at = (place[k] * D + place).ravel()

@@ -12,12 +12,27 @@ from typing import Any
 import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
-from pytensor.tensor.linalg import solve
+from pytensor.tensor.linalg import inv as matrix_inverse
+from pytensor.tensor.linalg import slogdet, solve
 
-from pmwmix.likelihood.cells import cell_spread, cell_sum
-from pmwmix.likelihood.gaussian import Graph, Structure, derivatives, log_det_derivatives, triangle
+from pmwmix.likelihood.cells import cell_spread
+from pmwmix.likelihood.crossblock import CellIndex, Cross, joint_curvature
+from pmwmix.likelihood.gaussian import Graph, Structure, jacobian_of, triangle
 from pmwmix.likelihood.segment import segment_sum, spread
-from pmwmix.likelihood.smallmat import Column, InverseLogDet, Matrix, factor, inner, product, total, transposed_times
+from pmwmix.likelihood.smallmat import Column, Matrix, inner, total, transposed_times
+
+
+@dataclass(frozen=True)
+class CrossedLinearStructure(Structure):
+    """What decides the shape of the graph; levels are factors, the eliminated one first.
+
+    Parameters
+    ----------
+    sparse : bool
+        Whether the block between the eliminated effects and the others is kept cell by cell.
+    """
+
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,8 +50,13 @@ class CrossedInputs:
         Position in theta of the entry of Lambda between the two, and 1; 0 and 0 where there is none.
     part, dense_part : tensor of int (G,), (m, D)
         Independent part of the sample that a unit of A, an effect of the dense block, belongs to.
-    parts : tensor of int (C,)
+    units, places, parts : tensor of int (G,), (D,), (C,)
         0, 1, 2, ...
+    n : tensor (1,)
+        Degrees of freedom of sigma.
+    cell_partner : tensor of int (m, N), optional
+        As ``partner``, between the cells of a unit; then ``cross`` is (q, N).
+    cells : CellIndex, optional
     """
 
     own: Any
@@ -52,14 +72,20 @@ class CrossedInputs:
     there: Any
     part: Any
     dense_part: Any
+    units: Any
+    places: Any
     parts: Any
+    n: Any
+    cell_partner: Any = None
+    cells: CellIndex | None = None
 
     def flat(self) -> list[Any]:
         """List all inputs, in the order in which data are passed."""
-        return list(self.__dict__.values())
+        known = [value for name, value in self.__dict__.items() if name not in ("cell_partner", "cells")]
+        return known if self.cells is None else [*known, self.cell_partner, *self.cells.flat()]
 
     @classmethod
-    def symbols(cls, structure: Structure) -> CrossedInputs:
+    def symbols(cls, structure: CrossedLinearStructure) -> CrossedInputs:
         """Make the symbols; small dimensions are static."""
         q, m, p = structure.layout.q[0], max(structure.layout.q[1:]), structure.p
 
@@ -68,7 +94,7 @@ class CrossedInputs:
 
         return cls(
             tensor("own", q * (q + 1) // 2, None),
-            tensor("cross", q, None, None),
+            tensor("cross", q, None) if structure.sparse else tensor("cross", q, None, None),
             tensor("dense", None, None),
             tensor("own_x", q, p, None),
             tensor("dense_x", p, None),
@@ -80,44 +106,43 @@ class CrossedInputs:
             tensor("there", m, None),
             tensor("part", None, dtype="int64"),
             tensor("dense_part", m, None, dtype="int64"),
-            tensor("parts", None, dtype="int64"),
+            *(tensor(name, None, dtype="int64") for name in ("units", "places", "parts")),
+            tensor("n", 1),
+            *((tensor("cell_partner", m, None, dtype="int64"), CellIndex.symbols()) if structure.sparse else ()),
         )
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """A right-hand side after the elimination of A: (left, right) per effect of a unit, and the rest of the block."""
+    """A right-hand side after the elimination of A: as it was, solved by A alone, and what is left for the block."""
 
-    left: Column
-    right: Column
+    own: Column
+    half: Column
     rest: Any
 
 
 class Reduction:
-    """The random effects integrated out, theta being given per independent part (n_theta, C).
+    """The random effects integrated out, theta being given per independent part (n_theta, C)."""
 
-    ``logdet`` is log det M, ``inverse`` that of the Schur complement on the dense block.
-    """
-
-    def __init__(self, structure: Structure, data: CrossedInputs, own: Any) -> None:
+    def __init__(self, structure: CrossedLinearStructure, data: CrossedInputs, own: Any) -> None:
         layout = structure.layout
         q, m = layout.q[0], max(layout.q[1:])
-        self.data = data
         self.Lambda: Matrix = [[None] * q for _ in range(q)]
         for i, j, k in layout.entries[0]:
             self.Lambda[i][j] = spread(own[k], data.part)
         coefficients = cell_spread(own, data.entry, data.dense_part) * data.there
         self.steps = [(coefficients[d], data.partner[d]) for d in range(m)]
-        C = triangle(data.own, q)
-        own_logdet, self.split = factor(inner(self.Lambda, C))
-        half = [self.whiten(data.cross[a]).T for a in range(q)]
-        left, self.right = self.split(transposed_times(self.Lambda, half))
-        ones, at = pt.ones_like(data.dense_y), data.partner[0]
-        S = cell_sum(ones, at, at, ones, ones) + self.whiten(self.whiten(data.dense).T)
-        for a, b in zip(left, self.right, strict=True):
-            S = S - a @ b.T
-        both: Any = InverseLogDet()(S)
-        self.inverse, self.logdet = both[0], pt.sum(own_logdet) + both[1]
+        M = inner(self.Lambda, triangle(data.own, q))
+        if data.cells is None:
+            half = [self.whiten(data.cross[a]).T for a in range(q)]
+            values = transposed_times(self.Lambda, half)
+        else:
+            at_cells = [(spread(c, data.cells.place), data.cell_partner[d]) for d, (c, _) in enumerate(self.steps)]
+            half = [total([c * spread(data.cross[a], at) for c, at in at_cells]) for a in range(q)]
+            by_cell = [[None if x is None else spread(x, data.cells.unit) for x in row] for row in self.Lambda]
+            values = transposed_times(by_cell, half)
+        dense = self.whiten(self.whiten(data.dense).T)
+        self.curvature = joint_curvature(M, Cross(values, data.cells, data.units, data.places), dense)
 
     def whiten(self, values: Any) -> Any:
         """Multiply the last axis (..., D) by Lambda' of the dense block."""
@@ -125,26 +150,27 @@ class Reduction:
 
     def reduce(self, own: Column, dense: Any) -> Reduced:
         """Take a right-hand side, q arrays (..., G) and (..., D), through the elimination."""
-        left, right = self.split(transposed_times(self.Lambda, own))
-        gone = total([a @ b.T for a, b in zip(left, self.right, strict=True)])
-        return Reduced(left, right, self.whiten(dense) - gone)
+        white = transposed_times(self.Lambda, own)
+        return Reduced(white, *self.curvature.rest(white, self.whiten(dense)))
 
     def inner(self, one: Reduced, other: Reduced) -> Any:
         """Compute c'M⁻¹d for right-hand sides (p, ·) or (·)."""
-        low = total([a @ b.T for a, b in zip(one.left, other.right, strict=True)])
-        return low + one.rest @ (self.inverse @ other.rest.T)
+        low = total([a @ b.T for a, b in zip(one.own, other.half, strict=True)])
+        return low + one.rest @ self.curvature.solve_rest(other.rest).T
 
 
-def crossed_objective_graph(structure: Structure) -> Graph:
+def crossed_objective_graph(structure: CrossedLinearStructure) -> Graph:
     """Write value, gradient, Hessian and scores of the profiled deviance as one graph.
 
     Returns
     -------
     Graph
-        Inputs: theta, then `CrossedInputs.flat`. Outputs as those of `gaussian.objective_graph`, with independent parts
-        of the sample in place of top-level units: ``D``, ``S_xx``, ``S_xy``, ``S_yy``, ``beta``, ``D_t``, ``Q_t``,
-        ``D_tt``, ``Q_tt``, ``Q_tb``, with REML ``R``, ``R_t``, ``R_tt``; ``D_score``, ``Q_score`` (n_theta, C);
-        ``b_score`` (p, C), the gradient of -``lost`` in beta; ``lost`` (C,).
+        Inputs: theta, then `CrossedInputs.flat`. Outputs: ``S_xx`` (p, p), ``beta`` (p,), ``sigma2``; ``D``, twice the
+        part of the value that is neither sigma nor a constant, log det M and with REML log det S_xx; ``F_t`` (n_theta,)
+        and ``F_tt``, derivatives of D + Q / sigma² with beta and sigma held, Q(theta, beta) being the residual sum of
+        squares (y - Xb)'V⁻¹(y - Xb); ``Q_t``, ``Q_tb`` (n_theta, p); per independent part of the sample ``F_score``,
+        ``Q_score`` (n_theta, C), ``b_score`` (p, C), the gradient of -``lost`` in beta, and ``lost`` (C,), what Q lacks
+        of (y - Xb)'W(y - Xb).
     """
     layout, p = structure.layout, structure.p
     data = CrossedInputs.symbols(structure)
@@ -159,27 +185,40 @@ def crossed_objective_graph(structure: Structure) -> Graph:
     S_xy = data.S0[:p, p] - found.inner(fixed, outcome)
     S_yy = data.S0[p, p] - found.inner(outcome, outcome)
     beta = disconnected_grad(solve(S_xx, S_xy, assume_a="pos"))
+    sigma2 = disconnected_grad(pt.maximum(S_yy - pt.sum(S_xy * beta), 1e-300) / data.n[0])
     own_beta = beta[:, None] + zero
     by_unit, by_place = spread(own_beta, data.part), spread(own_beta, data.dense_part[0])
     residual = found.reduce(
         [data.own_y[a] - pt.sum(by_unit * data.own_x[a], axis=0) for a in q],
         data.dense_y - pt.sum(by_place * data.dense_x, axis=0),
     )
-    low = total([product(a, b) for a, b in zip(residual.left, residual.right, strict=True)])
-    high = residual.rest * (found.inverse @ residual.rest)
+    low = total([a * b for a, b in zip(residual.own, residual.half, strict=True)])
+    high = residual.rest * found.curvature.solve_rest(residual.rest)
     lost = segment_sum(low, data.part, data.parts) + segment_sum(high, data.dense_part[0], data.parts)
-    outputs = {"D": found.logdet, "S_xx": S_xx, "S_xy": S_xy, "S_yy": S_yy, "beta": beta, "lost": lost}
-    outputs |= derivatives("D", found.logdet, own, theta)
-    outputs |= derivatives("Q", -pt.sum(lost), own, theta, beta)
-    outputs["Q_tb"] = outputs.pop("Q_tz")
-    outputs.pop("zr_grad")
-    outputs["b_score"] = pytensor.grad(-pt.sum(lost), own_beta)
-    if structure.reml:
-        outputs |= log_det_derivatives(S_xx, theta)
+    D, Q = found.curvature.logdet, -pt.sum(lost)
+    Q_score, b_score = pytensor.grad(Q, [own, own_beta])
+    Q_t = Q_score.sum(axis=1)
+    known = {S_xx: matrix_inverse(S_xx)} if structure.reml else {}  # d log det S = tr(S⁻¹ dS) (theory, eq. 11)
+    F_score = pytensor.grad(D + Q / sigma2, own, known_grads=known)
+    F_t = F_score.sum(axis=1)
+    outputs = {
+        "S_xx": S_xx,
+        "beta": beta,
+        "sigma2": sigma2,
+        "D": D + slogdet(S_xx)[1] if structure.reml else D,
+        "F_t": F_t,
+        "F_tt": jacobian_of(F_t, [theta])[0],
+        "Q_t": Q_t,
+        "Q_tb": jacobian_of(Q_t, [beta])[0],
+        "F_score": F_score,
+        "Q_score": Q_score,
+        "b_score": b_score,
+        "lost": lost,
+    }
     return Graph([theta, *data.flat()], outputs)
 
 
-def crossed_contrast_graph(structure: Structure) -> Graph:
+def crossed_contrast_graph(structure: CrossedLinearStructure) -> Graph:
     """Differentiate u'S_xx(theta)u with respect to theta for one vector u (for Satterthwaite).
 
     Returns

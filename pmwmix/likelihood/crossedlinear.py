@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from pmwmix.likelihood.crossedblocks import cross_products
-from pmwmix.likelihood.crossedgaussian import crossed_contrast_graph, crossed_objective_graph
-from pmwmix.likelihood.crossedmodes import Crossing, JointFactor, bucket_dense
+from pmwmix.likelihood.crossedgaussian import CrossedLinearStructure, crossed_contrast_graph, crossed_objective_graph
+from pmwmix.likelihood.crossedmodes import Crossing, JointFactor, bucket_dense, padded_cells
 from pmwmix.likelihood.crossproducts import Blocks, Columns
 from pmwmix.likelihood.engine import bucket, bucket_columns, compiled
 from pmwmix.likelihood.gaussian import Structure
-from pmwmix.likelihood.objective import Point, point_of
+from pmwmix.likelihood.objective import LOG_2PI, Point, joint_information, schur_onto
 
 Array = np.ndarray
 
@@ -54,7 +54,9 @@ class CrossedLinearObjective:
         self.blocks, self.structure, self.crossing, self.engine = blocks, structure, crossing, engine
         self._columns, self._kept, self._w = columns, kept, w
         self.products = cross_products(columns, kept, crossing, w)
-        self.padded = replace(structure, p=bucket_columns(structure.p))
+        self.padded = CrossedLinearStructure(
+            structure.layout, bucket_columns(structure.p), structure.reml, sparse=crossing.sparse
+        )
         self.function = compiled(crossed_objective_graph, self.padded, engine)
         self.n_calls = 0
         self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
@@ -69,18 +71,23 @@ class CrossedLinearObjective:
     def _put_shared(self) -> tuple[list[Any], list[Any]]:
         """Put what all outcomes share, before and after what they do not."""
         G, D = self._lengths
-        blocks, p, layout = self.products, self.padded.p, self.structure.layout
-        partner, entry, there = dense_map(self.crossing, layout.entries[1:], D)
+        blocks, p, crossing = self.products, self.padded.p, self.crossing
+        partner, entry, there = dense_map(crossing, self.structure.layout.entries[1:], D)
         part_of_unit, part_of_place = self._parts()
-        parts = [part_of_unit, np.broadcast_to(part_of_place, partner.shape), np.arange(len(self.blocks.n_w))]
+        parts = [part_of_unit, np.broadcast_to(part_of_place, partner.shape)]
+        back = [partner, entry, there, *parts, np.arange(G), np.arange(D), np.arange(len(self.blocks.n_w))]
+        back.append(np.array([float(self.n_free)]))
+        cross = (bucket(len(crossing.cells.unit)),) if crossing.sparse else (G, D)
+        if crossing.sparse:
+            back += [cell_map(crossing, partner, cross[0]), *padded_cells(crossing)]
         front = [
             _grow(blocks.own, (len(blocks.own), G)),
-            _grow(blocks.cross, (len(blocks.cross), G, D)),
+            _grow(blocks.cross, (len(blocks.cross), *cross)),
             _grow(blocks.dense, (D, D)),
             _grow(blocks.own_x, (len(blocks.own_x), p, G)),
             _grow(blocks.dense_x, (p, D)),
         ]
-        return self.function.put(front), self.function.put([partner, entry, there, *parts])
+        return self.function.put(front), self.function.put(back)
 
     def _parts(self) -> tuple[Array, Array]:
         """Independent part of every unit of the eliminated factor and of every place of the dense block, padded."""
@@ -105,12 +112,20 @@ class CrossedLinearObjective:
         """Evaluate outcome ``k`` at theta (n_theta,)."""
         self.n_calls += 1
         raw = self.function(np.asarray(theta, dtype=float), self._data(k))
-        return point_of(raw, theta, self.structure, self.n_free)
+        p, n, sigma2 = self.structure.p, self.n_free, float(raw["sigma2"])
+        S_xx, beta, Q_t = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["beta"])[:p], np.asarray(raw["Q_t"])
+        value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
+        second = 0.5 * np.asarray(raw["F_tt"])
+        information = joint_information(S_xx, np.asarray(raw["Q_tb"])[:, :p], second, Q_t, sigma2, n)
+        hessian = schur_onto(information, slice(p, p + len(theta)))
+        gradient, sigma = 0.5 * np.asarray(raw["F_t"]), float(np.sqrt(sigma2))
+        raw = {**raw, "S_xx": S_xx}
+        return Point(np.array(theta, float), beta, sigma, value, gradient, hessian, information, raw)
 
     def scores(self, point: Point, k: int = 0) -> Array:
         """Gradient of each independent part's log-likelihood (C, P); not of the restricted one."""
         blocks, raw, beta, sigma2 = self.blocks, point.raw, point.beta, point.sigma**2
-        by_theta = np.asarray(raw["D_score"]) + np.asarray(raw["Q_score"]) / sigma2
+        by_theta = np.asarray(raw["F_score"])
         xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
         rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
         by_beta = (xr - 0.5 * np.asarray(raw["b_score"])[: self.structure.p]) / sigma2
@@ -173,6 +188,16 @@ def dense_map(crossing: Crossing, entries: Any, length: int) -> tuple[Array, Arr
             partner[i - j, at] = start + i * G + units
             entry[i - j, at], there[i - j, at] = k, 1.0
     return partner, entry, there
+
+
+def cell_map(crossing: Crossing, partner: Array, length: int) -> Array:
+    """Find, for every cell and d, the cell of the same unit whose raw effect stands d terms further on, (m, N)."""
+    cells, D = crossing.cells, crossing.n_dense
+    keys = cells.unit * D + cells.place
+    wanted = cells.unit * D + partner[:, cells.place]
+    out = np.tile(np.arange(length), (len(partner), 1))  # padding refers to itself, which is zero
+    out[:, : len(keys)] = np.searchsorted(keys, wanted)
+    return out
 
 
 def _grow(values: Array, shape: tuple[int, ...]) -> Array:

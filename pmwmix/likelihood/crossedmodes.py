@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csc_matrix, diags
 
 from pmwmix.errors import NotSupportedError
 from pmwmix.likelihood.engine import bucket
@@ -19,7 +20,37 @@ from pmwmix.likelihood.layout import ThetaLayout
 
 Array = np.ndarray
 MAX_DENSE = 2_000  # effects of all factors but the one with the most units
-MAX_CROSS = 40_000_000  # cells between the eliminated effects and the dense block
+MAX_CROSS = 40_000_000  # cells of the whole block between the eliminated effects and the others
+MAX_PAIRS = 20_000_000  # pairs of effects that meet in a unit
+COLUMNS = 4_000_000  # of a matrix with a row per effect of the dense block that is held at a time
+PAIR_COST = 100  # time of summing a pair, in multiplications of whole matrices
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells in which a unit of the factor with the most units meets an effect of the dense block.
+
+    Parameters
+    ----------
+    unit, place : ndarray of int, shape (N,)
+        Sorted by unit, then by place.
+    of : ndarray of int, shape (Q_B, n)
+        Cell of every row and random column of the other factors.
+    """
+
+    unit: Array
+    place: Array
+    of: Array
+
+    def pairs(self) -> tuple[Array, Array, Array]:
+        """Pairs of cells of the same unit, each once (P,), and 1/2 for a cell with itself, else 1."""
+        counts = np.bincount(self.unit)
+        starts = np.cumsum(counts) - counts
+        within = np.arange(len(self.unit)) - starts[self.unit]
+        one = np.repeat(np.arange(len(self.unit)), within + 1)
+        ends = np.cumsum(within + 1)
+        other = np.arange(len(one)) - np.repeat(ends - within - 1, within + 1) + starts[self.unit[one]]
+        return one, other, np.where(one == other, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +98,29 @@ class Crossing:
         sizes = zip(self.q[1:], self.n_units[1:], self.starts, strict=False)
         return [dense[start : start + q * G].reshape(q, G) for q, G, start in sizes]
 
+    @cached_property
+    def cells(self) -> Cells:
+        """Which units and effects meet."""
+        keys = self.index[0] * self.n_dense + self.place
+        found, of = np.unique(keys, return_inverse=True)
+        return Cells(found // self.n_dense, found % self.n_dense, of.reshape(keys.shape))
+
+    @cached_property
+    def n_pairs(self) -> int:
+        """Number of pairs of effects of the dense block that meet in a unit, a pair with itself included."""
+        met = np.bincount(self.cells.unit).astype(float)
+        return int((met * (met + 1) / 2).sum())
+
+    @property
+    def n_cross(self) -> int:
+        """Size of the whole block between the eliminated effects and the others."""
+        return self.n_units[0] * self.q[0] * self.n_dense
+
+    @property
+    def sparse(self) -> bool:
+        """Whether that block is better kept cell by cell."""
+        return self.n_cross > MAX_CROSS or PAIR_COST * self.n_pairs < self.n_units[0] * self.n_dense**2
+
     def check_size(self, names: Sequence[str]) -> None:
         """Refuse what does not fit into memory.
 
@@ -74,18 +128,19 @@ class Crossing:
         ------
         NotSupportedError
         """
-        D, cells = self.n_dense, self.n_units[0] * self.q[0] * self.n_dense
+        D = self.n_dense
+        if D <= MAX_DENSE and not (self.sparse and self.n_pairs > MAX_PAIRS):
+            return
         parts = zip(self.n_units, self.q, names, strict=True)
         shown = ", ".join(f"{name!r} {G}" + (f" x {q}" if q > 1 else "") for G, q, name in parts)
-        if D > MAX_DENSE or cells > MAX_CROSS:
-            what = f"{D:,} of them would meet in one dense matrix, {MAX_DENSE:,} at most"
-            if D <= MAX_DENSE:
-                what = f"{cells:,} pairs of them would be held, {MAX_CROSS:,} at most"
-            raise NotSupportedError(
-                f"There are too many crossed random effects. Groups (and effects per group) are {shown}: all but those "
-                f"of the largest factor stand together, and {what}. Keep the factor with the most groups and a smaller "
-                f"one, drop random slopes, or use fixed effects for a small factor."
-            )
+        what = f"{D:,} of them would meet in one dense matrix, {MAX_DENSE:,} at most"
+        if D <= MAX_DENSE:
+            what = f"{self.n_pairs:,} pairs of them meet in a group, {MAX_PAIRS:,} at most"
+        raise NotSupportedError(
+            f"There are too many crossed random effects. Groups (and effects per group) are {shown}: all but those "
+            f"of the largest factor stand together, and {what}. Keep the factor with the most groups and a smaller "
+            f"one, drop random slopes, or use fixed effects for a small factor."
+        )
 
 
 class JointFactor:
@@ -113,24 +168,29 @@ class JointFactor:
             for j in range(i + 1):
                 M[:, i, j] = M[:, j, i] = np.bincount(unit, kappa * own[i] * own[j], minlength=G)
         self.own_inverse = np.linalg.inv(M + np.eye(q))
-        self.cross = np.empty((q, D, G))
-        for i, z in enumerate(own):
-            cells = (crossing.place * G + unit).ravel()
-            self.cross[i] = np.bincount(cells, (others * (kappa * z)).ravel(), minlength=D * G).reshape(D, G)
-        self.solved = np.einsum("gij,jdg->idg", self.own_inverse, self.cross)
+        cells = crossing.cells
+        at = (cells.place, cells.unit)
+        self.cross = []
+        for z in own:
+            sums = np.bincount(cells.of.ravel(), (others * (kappa * z)).ravel(), minlength=len(cells.unit))
+            self.cross.append(csc_matrix((sums, at), shape=(D, G)))
+        self.solved = [
+            sum(C @ diags(self.own_inverse[:, i, j]) for j, C in enumerate(self.cross)).tocsc() for i in range(q)
+        ]
         S = np.eye(D)
         for k, z in enumerate(others):
             cells = (crossing.place[k] * D + crossing.place).ravel()
             S += np.bincount(cells, (others * (kappa * z)).ravel(), minlength=D * D).reshape(D, D)
         for C, half in zip(self.cross, self.solved, strict=True):
-            S -= C @ half.T
+            S -= (C @ half.T).toarray()
         self.factor = cho_factor(S, lower=True)
 
     def solve(self, right: Array, right_B: Array) -> tuple[Array, Array]:
         """Compute M⁻¹c for c = ((q, G), (D,))."""
-        u_B = cho_solve(self.factor, right_B - np.einsum("idg,ig->d", self.solved, right))
+        gone = sum(C @ column for C, column in zip(self.solved, right, strict=True))
+        u_B = cho_solve(self.factor, right_B - gone)
         half = np.einsum("gij,jg->ig", self.own_inverse, right)
-        return half - np.einsum("idg,d->ig", self.solved, u_B), u_B
+        return half - np.array([C.T @ u_B for C in self.solved]), u_B
 
     def covariances(self) -> list[Array]:
         """Blocks of ΛM⁻¹Λ', the conditional covariance of b over sigma², of single units: (G_f, q_f, q_f) each."""
@@ -138,9 +198,12 @@ class JointFactor:
         inverse = cho_solve(self.factor, np.eye(crossing.n_dense))
         q, G = crossing.q[0], crossing.n_units[0]
         lowest = self.own_inverse.copy()
-        for i in range(q):
+        step = max(COLUMNS // crossing.n_dense, 1)
+        for units in (slice(start, start + step) for start in range(0, G, step)):
             for j in range(q):
-                lowest[:, i, j] += np.einsum("dg,dg->g", self.solved[i], inverse @ self.solved[j])
+                through = inverse @ self.solved[j][:, units].toarray()
+                for i in range(q):
+                    lowest[units, i, j] += np.asarray(self.solved[i][:, units].multiply(through).sum(axis=0))[0]
         out = [np.einsum("ai,gij,bj->gab", L[0], lowest, L[0])]
         for q, G, start, Lambda in zip(crossing.q[1:], crossing.n_units[1:], crossing.starts, L[1:], strict=False):
             at = start + np.arange(q)[None, :] * G + np.arange(G)[:, None]
@@ -157,6 +220,14 @@ def whitened(Lambdas: Sequence[Array], Z: Sequence[Array]) -> Array:
         out.append(Lambda.T @ np.array(Z[first : first + q]))
         first += q
     return np.concatenate(out)
+
+
+def padded_cells(crossing: Crossing) -> list[Array]:
+    """Units and places of the cells, and their pairs with a share of each, padded; padding has no share."""
+    cells, (one, other, share) = crossing.cells, crossing.cells.pairs()
+    N, P = bucket(len(cells.unit)), bucket(len(one))
+    index = [(cells.unit, N), (cells.place, N), (one, P), (other, P), (share, P)]
+    return [np.pad(values, (0, length - len(values))) for values, length in index]
 
 
 def bucket_dense(n: int) -> int:

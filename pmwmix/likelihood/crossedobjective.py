@@ -5,14 +5,14 @@ Numbers in, numbers out; the graphs are written in `crossed.py`. All quantities 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from pmwmix.likelihood.chunkmodel import MarginalStructure
-from pmwmix.likelihood.crossed import joint_graph, joint_mode_graph
-from pmwmix.likelihood.crossedmodes import Crossing, JointFactor, bucket_dense
+from pmwmix.likelihood.crossed import CrossedStructure, joint_graph, joint_mode_graph
+from pmwmix.likelihood.crossedmodes import Crossing, JointFactor, bucket_dense, padded_cells
 from pmwmix.likelihood.engine import bucket, compiled, compiled_pair
 from pmwmix.likelihood.integrated import IntegratedPoint, RowArrays, padded_columns
 from pmwmix.likelihood.modefinder import find_modes
@@ -41,7 +41,8 @@ class CrossedObjective:
     def __init__(self, structure: MarginalStructure, crossing: Crossing, rows: RowArrays, engine: str = "jax") -> None:
         self.structure, self.crossing, self.rows, self.engine = structure, crossing, rows, engine
         self.n_agq = (1,) * structure.n_levels
-        self.padded = replace(structure, p=padded_columns(structure.p))
+        plan = {field.name: getattr(structure, field.name) for field in fields(MarginalStructure)}
+        self.padded = CrossedStructure(**{**plan, "p": padded_columns(structure.p)}, sparse=crossing.sparse)
         self.mode_step = compiled(joint_mode_graph, self.padded, engine)
         self.first, self.second = compiled_pair(joint_graph, self.padded, engine)
         self.n_calls = 0
@@ -74,6 +75,8 @@ class CrossedObjective:
         G, D = self._lengths
         place = np.array([pad(one) for one in crossing.place])
         index = [pad(crossing.index[0]), place, pad(crossing.part), np.arange(G), np.arange(D), np.arange(self.n_top)]
+        if crossing.sparse:
+            index += [np.array([pad(one) for one in crossing.cells.of]), *padded_cells(crossing)]
         Z = np.array([pad(column) for column in rows.Z])
         return self.first.put([X, pad(rows.offset), Z]), self.first.put([w, *index])
 
@@ -131,8 +134,8 @@ class CrossedObjective:
         out = self._first(point.theta, point.outcome, point.modes[0])
         known = [value for name, value in out.items() if name.startswith("known")]
         names = [f"H_{name[6:]}" for name in out if name.startswith("score_")]
-        cells = self._lengths[0] * self._lengths[1] * self.structure.layout.q[0]
-        size = len(self._eye)
+        crossing, size = self.crossing, len(self._eye)
+        cells = max(crossing.n_pairs if crossing.sparse else crossing.n_cross, crossing.n_dense**2)
         at_once = size if cells * size <= CELLS_AT_ONCE else max(CELLS_AT_ONCE // cells, 1)
         H = np.zeros((size, size))
         for start in range(0, size, at_once):

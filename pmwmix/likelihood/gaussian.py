@@ -230,39 +230,40 @@ def objective_graph(structure: Structure) -> Graph:
         "D_unit": D_unit,
         "lost_unit": lost,
     }
-    outputs |= derivatives("D", pt.sum(D_unit), own, theta)
-    outputs |= derivatives("Q", -pt.sum(lost), own, theta, zr)  # Q(theta, b) = (y - Xb)'W(y - Xb) - lost
+    outputs |= _derivatives("D", pt.sum(D_unit), own, theta)
+    outputs |= _derivatives("Q", -pt.sum(lost), own, theta, zr)  # Q(theta, b) = (y - Xb)'W(y - Xb) - lost
     mixed = outputs.pop("Q_tz")
     outputs["Q_tb"] = total([-pt.dot(mixed[:, a], data.zx[a].T) for a in columns])
     if structure.reml:
-        outputs |= log_det_derivatives(S_xx, theta)
+        outputs |= _log_det_derivatives(S_xx, theta)
     return Graph([theta, *data.flat()], outputs)
 
 
-def derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) -> dict[str, Any]:
+def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) -> dict[str, Any]:
     """Gradient per top-level unit, its sum, and the Hessian; with ``zr`` also the mixed derivatives."""
     if zr is None:
         score = _grad(value, own)
         gradient = score.sum(axis=1)
-        return {f"{name}_score": score, f"{name}_t": gradient, f"{name}_tt": _jacobian(gradient, [theta])[0]}
+        return {f"{name}_score": score, f"{name}_t": gradient, f"{name}_tt": jacobian_of(gradient, [theta])[0]}
     score, by_zr = _grad(value, [own, zr])
     gradient = score.sum(axis=1)
-    second, mixed = _jacobian(gradient, [theta, zr])
+    second, mixed = jacobian_of(gradient, [theta, zr])
     out = {f"{name}_score": score, f"{name}_t": gradient, f"{name}_tt": second}
     return out | {f"{name}_tz": mixed, "zr_grad": by_zr}
 
 
-def log_det_derivatives(S_xx: Any, theta: Any) -> dict[str, Any]:
+def _log_det_derivatives(S_xx: Any, theta: Any) -> dict[str, Any]:
     """Differentiate log det S_xx by Jacobi's formula, d log det S = tr(S⁻¹ dS) (theory, eq. 11)."""
     gradient = _grad(None, theta, known_grads={S_xx: matrix_inverse(S_xx)})
-    return {"R": slogdet(S_xx)[1], "R_t": gradient, "R_tt": _jacobian(gradient, [theta])[0]}
+    return {"R": slogdet(S_xx)[1], "R_t": gradient, "R_tt": jacobian_of(gradient, [theta])[0]}
 
 
 def _grad(value: Any, wrt: Any, **options: Any) -> Any:
     return pytensor.grad(value, wrt, **options)
 
 
-def _jacobian(gradient: Any, wrt: list[Any]) -> list[Any]:
+def jacobian_of(gradient: Any, wrt: list[Any]) -> list[Any]:
+    """Differentiate a vector of static length, all its entries at once."""
     n = gradient.type.shape[0]
     if n == 1:
         only = _grad(gradient[0], wrt, disconnected_inputs="ignore")

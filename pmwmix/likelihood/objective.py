@@ -111,7 +111,22 @@ class Objective:
         """Evaluate outcome ``k`` at theta (n_theta,)."""
         self.n_calls += 1
         raw = self.function(np.asarray(theta, dtype=float), self._data(k))
-        return point_of(raw, theta, self.structure, self.n_free)
+        p, n = self.structure.p, self.n_free
+        S_xx, S_xy, beta = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["S_xy"])[:p], np.asarray(raw["beta"])[:p]
+        raw |= {"S_xx": S_xx, "S_xy": S_xy}
+        Q = max(float(raw["S_yy"] - S_xy @ beta), 1e-300)
+        sigma2 = Q / n
+        D_t, Q_t, Q_tb = np.asarray(raw["D_t"]), np.asarray(raw["Q_t"]), np.asarray(raw["Q_tb"])[:, :p]
+        value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
+        gradient = 0.5 * (D_t + Q_t / sigma2)
+        second = 0.5 * (np.asarray(raw["D_tt"]) + np.asarray(raw["Q_tt"]) / sigma2)
+        if self.structure.reml:
+            value += 0.5 * float(raw["R"])
+            gradient = gradient + 0.5 * np.asarray(raw["R_t"])
+            second = second + 0.5 * np.asarray(raw["R_tt"])
+        information = joint_information(S_xx, Q_tb, second, Q_t, sigma2, n)
+        hessian = schur_onto(information, slice(p, p + len(theta)))
+        return Point(np.array(theta, float), beta, float(np.sqrt(sigma2)), value, gradient, hessian, information, raw)
 
     def scores(self, point: Point, k: int = 0) -> Array:
         """Gradient of the log-likelihood share of each top-level unit, shape (G_L, P); they sum to zero at the optimum.
@@ -159,26 +174,6 @@ class Objective:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the data; compiled code is made again where it is needed."""
         return Objective, (self.blocks, self.structure, self.engine)
-
-
-def point_of(raw: dict[str, Any], theta: Array, structure: Structure, n: float) -> Point:
-    """Put value and derivatives at theta together from the outputs of a graph; padded columns are left out."""
-    p = structure.p
-    S_xx, S_xy, beta = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["S_xy"])[:p], np.asarray(raw["beta"])[:p]
-    raw |= {"S_xx": S_xx, "S_xy": S_xy}
-    Q = max(float(raw["S_yy"] - S_xy @ beta), 1e-300)
-    sigma2 = Q / n
-    D_t, Q_t, Q_tb = np.asarray(raw["D_t"]), np.asarray(raw["Q_t"]), np.asarray(raw["Q_tb"])[:, :p]
-    value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
-    gradient = 0.5 * (D_t + Q_t / sigma2)
-    second = 0.5 * (np.asarray(raw["D_tt"]) + np.asarray(raw["Q_tt"]) / sigma2)
-    if structure.reml:
-        value += 0.5 * float(raw["R"])
-        gradient = gradient + 0.5 * np.asarray(raw["R_t"])
-        second = second + 0.5 * np.asarray(raw["R_tt"])
-    information = joint_information(S_xx, Q_tb, second, Q_t, sigma2, n)
-    hessian = schur_onto(information, slice(p, p + len(theta)))
-    return Point(np.array(theta, float), beta, float(np.sqrt(sigma2)), value, gradient, hessian, information, raw)
 
 
 def joint_information(Sxx: Array, Q_tb: Array, second: Array, Q_t: Array, sigma2: float, n: float) -> Array:
