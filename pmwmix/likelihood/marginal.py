@@ -8,22 +8,17 @@ approximation. Modes are found outside (`modefinder.py`) and enter through an Op
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad, disconnected_type
-from pytensor.graph.basic import Apply, Constant
-from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import vectorize_graph
-from pytensor.graph.rewriting.basic import MergeOptimizer
-from pytensor.graph.traversal import toposort
 
 from pmwmix.likelihood.chunkmodel import MarginalStructure, Model, RowData, derivative, insert_axes
 from pmwmix.likelihood.gaussian import Graph
+from pmwmix.likelihood.secondorder import with_hessian
 from pmwmix.likelihood.segment import spread
 from pmwmix.likelihood.smallmat import Column, product, total, transposed_times
 from pmwmix.likelihood.tree import Tree, solve_tree
@@ -257,9 +252,7 @@ def marginal_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
         top-level unit without its weight; ``score_beta``, ``score_theta``, ``score_phi`` (·, G_L), weighted; then
         whatever the second graph reads.
     Graph
-        Inputs: directions (d, P), then the outputs of the first graph after the scores. Outputs ``H_beta``,
-        ``H_theta``, ``H_phi`` (d, ·), the Hessian of the weighted sum times the directions. No density is evaluated
-        again, so the cost of a Hessian is that of its multiplications, and directions can be taken a few at a time.
+        The Hessian of the weighted sum times directions, as in `secondorder.with_hessian`.
     """
     s = Symbols.of(structure)
     layout = structure.layout
@@ -274,33 +267,7 @@ def marginal_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
     own = [part for part, size in zip(own, sizes, strict=True) if size]
     parameters = [x for x, size in zip((s.beta, s.theta, s.phi), sizes, strict=True) if size]
     scores = gradient(pt.sum(s.tree.w[-1] * unit), own)
-    along = pt.tensor("along", shape=(sum(sizes),))
-    edges = np.cumsum([0, *(size for size in sizes if size)])
-    parts = [along[a:b] for a, b in pairwise(edges.tolist())]
-    sums = [score.sum(axis=1) for score in scores]
-    rows = gradient(None, parameters, known_grads=dict(zip(sums, parts, strict=True)))
-    merged = FunctionGraph(outputs=[unit, *scores, *rows], clone=False)
-    MergeOptimizer().rewrite(merged)
-    unit, scores, rows = merged.outputs[0], merged.outputs[1 : 1 + len(scores)], merged.outputs[1 + len(scores) :]
-    known = _frontier(rows, along)
-    stand_in = {v: v.type(f"known{k}") for k, v in enumerate(known)}
-    batch = pt.tensor("alongs", shape=(None, sum(sizes)))
-    many: Any = vectorize_graph(rows, {along: batch, **stand_in})
-    first = {"unit": unit} | {f"score_{name}": score for name, score in zip(names, scores, strict=True)}
-    first |= {f"known{k}": v for k, v in enumerate(known)}
-    second = {f"H_{name}": h for name, h in zip(names, many, strict=True)}
-    return Graph([*s.flat(), *nodes, *log_weights], first), Graph([batch, *stand_in.values()], second)
-
-
-def _frontier(outputs: list[Any], source: Any) -> list[Any]:
-    """List what a graph reads that does not depend on ``source``."""
-    moving = {source}
-    known: dict[Any, None] = {}
-    for node in toposort(outputs):
-        if moving.intersection(node.inputs):
-            moving.update(node.outputs)
-            known.update({v: None for v in node.inputs if v not in moving and not isinstance(v, Constant)})
-    return list(known)
+    return with_hessian([*s.flat(), *nodes, *log_weights], ("unit", unit), names, parameters, scores)
 
 
 __all__ = ["MarginalStructure", "Symbols", "log_integral", "marginal_graph", "mode_graph"]

@@ -33,7 +33,7 @@ def with_hessian(
     parameters : list of symbols
         The parts, vectors of static length, none of them empty.
     scores : list of variables
-        Gradient of the value in each part, ``(length, units)``.
+        Per part and unit, ``(length, units)``.
 
     Returns
     -------
@@ -41,7 +41,8 @@ def with_hessian(
         Outputs: the value, ``score_<name>``, then whatever the second graph reads.
     Graph
         Inputs: directions (d, P), then the outputs of the first graph after the scores. Outputs ``H_<name>`` (d, ·):
-        the Hessian of the value times the directions, so that directions can be taken a few at a time.
+        the derivative of the summed scores along the directions. No density is evaluated again, so the cost of a
+        Hessian is that of its multiplications, and directions can be taken a few at a time.
     """
     sizes = [x.type.shape[0] for x in parameters]
     along = pt.tensor("along", shape=(sum(sizes),))
