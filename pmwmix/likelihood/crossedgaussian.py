@@ -1,6 +1,6 @@
 """The Gaussian pseudo-likelihood with crossed random effects integrated out in closed form, as a graph.
 
-Crossed page, eqs. 8-12: the factor with the most units is eliminated unit by unit, the effects of all others stand in
+Crossed page, eqs. 8-11: the factor with the most units is eliminated unit by unit, the effects of all others stand in
 one dense block. The counterpart of `gaussian.py`; sigma and beta are profiled out in the same way.
 """
 

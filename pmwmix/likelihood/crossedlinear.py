@@ -24,7 +24,7 @@ Array = np.ndarray
 
 
 class CrossedLinearObjective:
-    """Minus the profiled pseudo-log-likelihood of a model with crossed factors (crossed, eqs. 8-12).
+    """Minus the profiled pseudo-log-likelihood of a model with crossed factors (crossed, eqs. 8-11).
 
     Parameters
     ----------
