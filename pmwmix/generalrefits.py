@@ -18,6 +18,7 @@ from pmwmix.variance import inverse_along
 Array = np.ndarray
 NEAR = 1e-9  # squared distance to the optimum, in standard errors, at which a warm-started refit stops
 INSIDE = 0.05  # a diagonal entry of Λ below this is tried at the boundary too
+ROUGH = 1e-3  # the same at which the last step of the one-step option is taken: what is left is of second order
 STEPS = 12
 
 
@@ -82,6 +83,9 @@ class GeneralSource:
         for k, full in fits.items():
             climb = _Climb(objective, k, full.point.theta, self.inverse[k], self.gradient(k, w))
             if not full.singular and climb.step(self.inside) and single:
+                for _ in range(STEPS):  # few large units: one step is not enough
+                    if climb.decrement <= ROUGH or not climb.step(self.inside):
+                        break
                 psi = climb.next()
                 if self.inside(psi):
                     yield self.parameters(k, psi), True

@@ -13,6 +13,7 @@ from scipy.special import chdtrc, fdtrc
 
 from pmwmix.assemble import pool_results, single
 from pmwmix.assemble import refit as fit_again
+from pmwmix.clusters import Clusters
 from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.generalised import MOST, without_random_part
 from pmwmix.predict import Rows
@@ -20,8 +21,10 @@ from pmwmix.reduce import deletions, without
 from pmwmix.rejudge import covariance, effective_parameters
 from pmwmix.responses import is_linear
 from pmwmix.results import FitResult
+from pmwmix.weights import total_weights
 
 Array = np.ndarray
+SPANNED = 1e-6  # of its length: what a column of the smaller model may have outside the span of the larger one's
 COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
 
 
@@ -67,7 +70,7 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
                 stacklevel=2,
             )
     models.sort(key=n_parameters)
-    rows = [_describe(model) for model in models]
+    rows = [_describe(model, models[-1]) for model in models]
     for smaller, larger, row in zip(models[:-1], models[1:], rows[1:], strict=True):
         row.update(compare_pair(smaller, larger))
     return pd.DataFrame(rows, index=[model.formula for model in models])[COLUMNS]
@@ -87,7 +90,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
     """
     _checked((fit, fit))
     frame = fit.fits[0].rows.frame
-    rows, names = [_describe(fit)], ["<none>"]
+    rows, names = [_describe(fit, fit)], ["<none>"]
     for text, position, stay in deletions(frame):
         left = without(frame, position, stay).hierarchy.levels
         if is_linear(fit):
@@ -97,7 +100,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
             smaller = fit_again(fit, partial(without, position=position, stay=stay), n_agq=nodes)
         else:
             smaller = _without_random_part(fit)
-        rows.append({**_describe(smaller), **compare_pair(smaller, fit)})
+        rows.append({**_describe(smaller, fit), **compare_pair(smaller, fit)})
         names.append(text)
     return pd.DataFrame(rows, index=names)[COLUMNS]
 
@@ -189,6 +192,12 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
             )
         mine, theirs = dict(first.settings.weights), dict(other.settings.weights)  # a dropped level has no weight there
         levels = [level for level in mine if level in theirs and mine[level] != theirs[level]]
+        if not levels and first.settings.scaling == other.settings.scaling and not _same_weights(first, other):
+            raise OptionError(
+                f"The rows count differently in the two fits: what a level's weights become depends on the levels. "
+                f"{first.formula!r} and {other.formula!r} do not have the same levels. Use pmwmix.ranova(fit), which "
+                f"keeps the weights of the larger model."
+            )
         if levels or first.settings.scaling != other.settings.scaling:
             raise OptionError(
                 f"The fits are weighted differently. {first.formula!r} has {first.settings.weights!r} with scaling "
@@ -198,17 +207,28 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
     return list(fits)
 
 
+def _same_weights(a: FitResult, b: FitResult) -> bool:
+    """Whether the weights of the rows, multiplied over the levels, are those of the other fit."""
+    frames = [fit.fits[0].rows.frame for fit in (a, b)]
+    if any(frame.hierarchy.crossed for frame in frames):
+        return True
+    mine, theirs = (total_weights(frame.w, frame.hierarchy.row_parents)[0] for frame in frames)
+    return bool(np.allclose(mine, theirs, rtol=1e-6, atol=0.0))
+
+
 def _same_outcome(a: FitResult, b: FitResult) -> bool:
     mine, theirs = (([one.rows.y, *(one.rows.response.extra if one.rows.response else ())]) for one in (a, b))
-    return all(np.array_equal(x, y) for x, y in zip(mine, theirs, strict=True))
+    return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
 
 
-def _describe(fit: FitResult) -> dict[str, Any]:
+def _describe(fit: FitResult, largest: FitResult) -> dict[str, Any]:
+    """Give a row of the table; weights are standardised as in the largest model, or criteria could not be compared."""
     npar = n_parameters(fit)
     loglik, penalty = fit.loglik, float(npar)
     if fit.settings.weighted:
-        scale = np.mean([one.rows.problem.top_scale for one in fit.fits])
-        loglik, penalty = fit.loglik / scale, float(np.mean([effective_parameters(one.rows) for one in fit.fits]))
+        scale = np.mean([one.rows.problem.top_scale for one in largest.fits])
+        pairs = zip(fit.fits, largest.fits, strict=True)
+        loglik, penalty = fit.loglik / scale, float(np.mean([_effective(a.rows, b.rows) for a, b in pairs]))
     return {
         "npar": npar,
         "loglik": fit.loglik,
@@ -227,9 +247,13 @@ class Mixture:
 
     weights: dict[int, float]
 
-    def tail(self, statistic: float) -> float:
-        """Probability of a larger value."""
-        return sum(w * (chdtrc(df, statistic) if df else float(statistic <= 0)) for df, w in self.weights.items())
+    def tail(self, statistic: float, df2: float = np.inf) -> float:
+        """Probability of a larger value; with ``df2`` of df times F variables, as for pooled statistics."""
+
+        def one(df: int) -> float:
+            return float(fdtrc(df, df2, statistic / df) if np.isfinite(df2) else chdtrc(df, statistic))
+
+        return sum(w * (one(df) if df else float(statistic <= 0)) for df, w in self.weights.items())
 
 
 def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
@@ -243,15 +267,17 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
     df = n_parameters(larger) - n_parameters(smaller)
     if df <= 0:
         return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan}
+    _check_columns(smaller, larger)
     mixture = boundary_mixture(smaller, larger)
     each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
+    df2 = np.inf
     if len(each) == 1:
         chisq = float(max(each[0], 0.0))
         scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
         p = float(fdtrc(df, larger.settings.design_df, chisq / df) if scaled else chdtrc(df, chisq))
     else:
-        chisq, p = pooled_statistic(each, df)
-    p_boundary = np.nan if mixture is None else mixture.tail(chisq)
+        chisq, df2, p = pooled_statistic(each, df)
+    p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)
     return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}
 
 
@@ -267,13 +293,55 @@ def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
         robust, model = (covariance(larger.rows, method, relative=True)[rows] for method in ("robust", "model"))
         return raw / float(np.trace(robust @ np.linalg.inv(model)) / df)
     most = effective_parameters(larger.rows)
-    scale = (most - effective_parameters(smaller.rows)) / df
+    scale = (most - _effective(smaller.rows, larger.rows)) / df
     if scale <= 0:  # the difference of traces can fail in small samples; the larger model's own scale cannot
         scale = most / n_parameters(larger)
     return raw / scale
 
 
-def pooled_statistic(each: Array, df: int) -> tuple[float, float]:
+def _effective(rows: Rows, larger: Rows) -> float:
+    """tr(A⁻¹B) with the clusters and the scale of the top-level weights that the larger model has."""
+    frame, whole = rows.frame, larger.frame
+    if not (frame.hierarchy.crossed or whole.hierarchy.crossed):
+        own, top = (f.hierarchy.levels[-1].index if f.hierarchy.levels else np.arange(f.n) for f in (frame, whole))
+        found = whole.clusters or Clusters(np.arange(top.max() + 1), np.zeros(top.max() + 1, dtype=np.int64),
+                                           int(top.max()) + 1, 1, ("", None))  # fmt: skip
+        psu = np.zeros(own.max() + 1, dtype=np.int64)
+        psu[own] = found.psu[top]
+        if np.array_equal(psu[own], found.psu[top]):
+            rows = replace(rows, frame=replace(frame, clusters=replace(found, psu=psu)))
+    return effective_parameters(rows) * rows.problem.top_scale / larger.problem.top_scale
+
+
+def _check_columns(smaller: FitResult, larger: FitResult) -> None:
+    """Refuse fixed parts of which one does not contain the other, whatever the columns are called.
+
+    Raises
+    ------
+    OptionError
+    """
+    a, b = smaller.fits[0].rows, larger.fits[0].rows
+    small, large = ({rows.design.x.names[j]: rows.design.x.columns[j] for j in rows.problem.kept} for rows in (a, b))
+    new = {name: x for name, x in small.items() if name not in large or not np.array_equal(x, large[name])}
+    offsets = [0.0 if rows.design.offset is None else rows.design.offset for rows in (a, b)]
+    if np.any(offsets[0] != offsets[1]):
+        new["offset"] = offsets[0] - offsets[1] + np.zeros(b.frame.n)
+    if not new:
+        return
+    family = getattr(b.problem, "family", None)
+    basis = [*large.values()] if family is None or family.has_intercept else [np.ones(b.frame.n), *large.values()]
+    X, Y = (np.column_stack(columns) for columns in (basis or [np.zeros(b.frame.n)], [*new.values()]))
+    X = X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)
+    left = np.linalg.norm(Y - X @ np.linalg.lstsq(X, Y)[0], axis=0)
+    outside = [name for name, size in zip(new, left > SPANNED * np.linalg.norm(Y, axis=0), strict=True) if size]
+    if outside:
+        raise OptionError(
+            f"The models are not nested. {smaller.formula!r} has {', '.join(map(repr, outside[:5]))}, which no "
+            f"combination of the terms of {larger.formula!r} gives. Compare models of which one contains the other."
+        )
+
+
+def pooled_statistic(each: Array, df: int) -> tuple[float, float, float]:
     """Pool K chi-square statistics: D2 of Li, Meng, Raghunathan & Rubin (1991) (theory, eq. 32).
 
     Parameters
@@ -283,17 +351,18 @@ def pooled_statistic(each: Array, df: int) -> tuple[float, float]:
 
     Returns
     -------
-    float, float
-        The pooled statistic on the chi-square scale, and its p-value from the F distribution.
+    float, float, float
+        The pooled statistic on the chi-square scale, its denominator degrees of freedom, and its p-value from the F
+        distribution.
     """
     K = len(each)
     d = np.maximum(each, 0.0)
     r = (1 + 1 / K) * float(np.var(np.sqrt(d), ddof=1))
     F = max((d.mean() / df - (K + 1) / (K - 1) * r) / (1 + r), 0.0)
     if r < 1e-12:
-        return df * F, float(chdtrc(df, df * F))
+        return df * F, np.inf, float(chdtrc(df, df * F))
     df2 = df ** (-3 / K) * (K - 1) * (1 + 1 / r) ** 2
-    return df * F, float(fdtrc(df, df2, F))
+    return df * F, df2, float(fdtrc(df, df2, F))
 
 
 def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:

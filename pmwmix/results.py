@@ -21,10 +21,11 @@ from pmwmix.predict import LevelModes
 from pmwmix.profile import profile_interval
 from pmwmix.report import summarise
 from pmwmix.responses import fitted, is_linear, predict, residuals
-from pmwmix.rubin import Pooled, barnard_rubin, pooled_wald
+from pmwmix.rubin import Pooled, barnard_rubin, independent, pooled_wald
 from pmwmix.settings import Settings
 from pmwmix.store import save_fit
 from pmwmix.tables import Summary
+from pmwmix.variance.small_sample import hotelling_of
 
 Array = np.ndarray
 DF_RULES = ("satterthwaite", "kenward-roger", "bell-mccaffrey", "design", "inf")
@@ -187,6 +188,7 @@ class FitResult:
             if not rule > 0:
                 raise OptionError(f"Degrees of freedom are positive. Got df={rule!r}. Use a rule such as 'design'.")
             return float(rule)
+        rule = rule if isinstance(rule, str) else repr(rule)
         if rule == "kenward-roger":
             return np.mean([one.df for one in self._kenward], axis=0)
         if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
@@ -341,7 +343,8 @@ class FitResult:
             Terms, or a contrast matrix. None: all but the intercept.
         df : optional
             As in `df`; the denominator is the smallest among the terms. With plausible values and more than one
-            contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34).
+            contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under ``vcov="CR2"`` several
+            coefficients are tested by Hotelling's T² (small-sample, eqs. 21-22), each with D1 on top.
 
         Returns
         -------
@@ -349,26 +352,33 @@ class FitResult:
             ``statistic`` (an F), ``df1``, ``df2``, ``p_value``.
         """
         L = self._contrast(terms)
-        if df == "kenward-roger" and self.pooled is None:
+        rule = self._default_rule() if df is None else df
+        if isinstance(rule, str) and rule == "kenward-roger" and self.pooled is None:
             tested = self._kenward[0].kr_test(L)
             return pd.Series(dict(zip(("statistic", "df1", "df2", "p_value"), tested, strict=True)))
-        vcov, used = self.vcov.to_numpy() + self._added(df), np.any(L != 0, axis=0)
-        df2 = float(self.df(df).to_numpy()[used].min())
-        value = L @ self.coef.to_numpy()
-        rank = int(np.linalg.matrix_rank(L @ vcov @ L.T))
+        vcov, used = self.vcov.to_numpy() + self._added(rule), np.any(L != 0, axis=0)
+        df2, shrunk = float(self.df(rule).to_numpy()[used].min()), 1.0
+        L = independent(L, np.sqrt(np.diag(vcov)))
+        value, rank = L @ self.coef.to_numpy(), int(np.linalg.matrix_rank(L @ vcov @ L.T))
+        small = isinstance(rule, str) and rule == "bell-mccaffrey" and used.sum() > 1
+        if small and (len(L) > 1 or self.pooled is None):
+            eta = hotelling_of(self.fits, L)
+            df2 = max(eta - len(L) + 1.0, 0.0)
+            shrunk = df2 / eta
         if self.pooled is None or rank == 1:
-            F = float(value @ np.linalg.pinv(L @ vcov @ L.T, hermitian=True) @ value) / rank
+            F = shrunk * float(value @ np.linalg.pinv(L @ vcov @ L.T, hermitian=True) @ value) / rank
         else:
-            complete = np.broadcast_to(self._complete_df(self._default_rule() if df is None else df), used.shape)
-            within, between = L @ (self.pooled.within + self._added(df)) @ L.T, L @ self.pooled.between @ L.T
-            F, df2 = pooled_wald(value, within, between, self.n_pv, float(complete[used].min()))
+            complete = float(np.broadcast_to(self._complete_df(rule), used.shape)[used].min())
+            within, between = L @ (self.pooled.within + self._added(rule)) @ L.T, L @ self.pooled.between @ L.T
+            F, df2 = pooled_wald(value, within, between, self.n_pv, df2 if small else complete)
+            F *= shrunk
         p = float(fdtrc(rank, min(df2, 1e10), F))
         return pd.Series({"statistic": F, "df1": float(rank), "df2": df2, "p_value": p})
 
     def _contrast(self, terms: Any) -> Array:
         names = list(self.coef.index)
         if terms is None:
-            terms = [name for name in names if name != "Intercept"] or names
+            terms = [name for name in names[max(len(self.categories) - 1, 0) :] if name != "Intercept"] or names
         if isinstance(terms, str):
             terms = [terms]
         given = list(terms) if isinstance(terms, Sequence) else terms

@@ -116,3 +116,10 @@ def pooled_wald(
         return F, old
     observed = (df_complete + 1) / (df_complete + 3) * df_complete / (1 + r)
     return F, 1.0 / (1.0 / old + 1.0 / observed)
+
+
+def independent(L: Array, scale: Array) -> Array:
+    """Turn contrasts (r, p) into independent ones of the same hypothesis, ``scale`` (p,) the parameters' units."""
+    unit = np.where(scale > 0, scale, 1.0)
+    _, s, Vt = np.linalg.svd(L * unit, full_matrices=False)
+    return Vt[s > 1e-10 * s[0]] / unit

@@ -406,6 +406,12 @@ def test_a_model_without_predictors():
     close(predictions(fit, newdata=outcomes())["estimate"].sum(), 1.0)
 
 
+def test_wald_of_all_terms_leaves_thresholds_alone():
+    close(marks().wald(), marks().wald(["x", "v"]), rtol=1e-10)
+    contrast = marks().wald([[1, -1, 0, 0, 0], [0, 1, -1, 0, 0]])
+    assert contrast["df1"] == 2
+
+
 def test_boundary_mixture_of_a_slope():
     """Two parameters lost, one variance among them: half chi-square on 1, half on 2 degrees of freedom."""
     row = pmwmix.ranova(marks()).iloc[1]

@@ -88,10 +88,10 @@ def test_pooled_statistic_by_hand():
     r = (1 + 1 / K) * np.var(np.sqrt(d), ddof=1)
     F = (d.mean() / df - (K + 1) / (K - 1) * r) / (1 + r)
     v = df ** (-3 / K) * (K - 1) * (1 + 1 / r) ** 2
-    chisq, p = pooled_statistic(d, df)
+    chisq, _, p = pooled_statistic(d, df)
     close(chisq, df * F)
     close(p, stats.f.sf(F, df, v))
-    chisq, p = pooled_statistic(np.array([5.0, 5.0, 5.0]), 1)
+    chisq, _, p = pooled_statistic(np.array([5.0, 5.0, 5.0]), 1)
     close([chisq, p], [5.0, stats.chi2.sf(5.0, 1)])
 
 
@@ -102,6 +102,13 @@ def test_plausible_values_are_pooled():
     large = pmwmix.fit("math ~ escs + female + (1 | SCHOOLID)", s.data, **options)
     row = pmwmix.lrt(small, large).iloc[1]
     assert 0 < row["p_value"] < 1 and row["df"] == 1
+
+
+def test_boundary_of_a_pooled_statistic_has_its_f_reference():
+    s = survey()
+    row = pmwmix.ranova(pmwmix.fit("math ~ escs + (1 | SCHOOLID)", s.data, pv=s.pv)).iloc[1]
+    close(row["p_boundary"], row["p_value"] / 2, rtol=1e-8)
+    assert row["p_value"] > stats.chi2.sf(row["chisq"], 1)
 
 
 def test_refusals():
@@ -150,3 +157,36 @@ def test_models_without_random_terms_are_least_squares():
     each = X * (w * r.to_numpy())[:, None]
     n = len(d)
     close(by_row.se, np.sqrt(np.diag(n / (n - 1) * A @ each.T @ each @ A)), rtol=1e-8)
+
+
+def test_fixed_parts_that_do_not_contain_each_other_are_refused():
+    """Names do not matter: a polynomial contains its line, two powers do not."""
+    d = nested()
+    line, curve, powers = (
+        pmwmix.fit(f"y ~ {x} + (1 | school)", d) for x in ("x", "poly(x, 3)", "I(x ** 2) + I(x ** 3)")
+    )
+    close(pmwmix.lrt(line, curve)["chisq"].iloc[1], 2 * (curve.loglik - line.loglik))
+    with pytest.raises(OptionError, match="'x', which no combination"):
+        pmwmix.lrt(line, powers)
+    held = pmwmix.fit("y ~ 1 + offset(x) + (1 | school)", d)  # the coefficient of x is 1
+    close(pmwmix.lrt(held, line)["chisq"].iloc[1], 2 * (line.loglik - held.loglik))
+    with pytest.raises(OptionError, match="'offset', which no combination"):
+        pmwmix.lrt(held, pmwmix.fit("y ~ I(x ** 2) + (1 | school)", d))
+
+
+def test_a_level_that_goes_keeps_weights_and_clusters():
+    """By hand as in `ranova`: the same scale of the weights and the same clusters in both rows of the table."""
+    d = nested()
+    large = pmwmix.fit("y ~ x + (1 | school)", d, weights=["t1", "w3"])
+    by_hand, table = pmwmix.lrt(pmwmix.fit("y ~ x", d, weights="t1"), large), pmwmix.ranova(large)
+    columns, tests = ["npar", "loglik", "aic", "bic"], ["chisq", "p_boundary"]
+    close(by_hand[columns].iloc[::-1], table[columns], rtol=1e-6)
+    close(by_hand[tests].iloc[1], table[tests].iloc[1], rtol=1e-6)
+    scale = np.mean(d.groupby("school")["w3"].first())
+    flat = pmwmix.lrtest.effective_parameters(pmwmix.fit("y ~ x", d, weights="t1", design={"psu": "school"}).rows)
+    aic = (2 * flat * d["t1"].mean() - 2 * by_hand["loglik"].iloc[0]) / scale
+    close(by_hand["aic"].iloc[0], aic, rtol=1e-6)
+    scaled = {"scaling": "size"}
+    three = pmwmix.fit("y ~ x + (1 | classroom) + (1 | school)", d, weights=["t1", None, "w3"], **scaled)
+    with pytest.raises(OptionError, match="ranova"):
+        pmwmix.lrt(pmwmix.fit("y ~ x + (1 | school)", d, weights=["t1", "w3"], **scaled), three)

@@ -150,6 +150,29 @@ def test_cluster_robust_is_that_of_clubsandwich(key, kind):
     close(got, df, rtol=R_RTOL)
 
 
+# Wald_test(m, constraints = L, vcov = V, test = "HTZ")[, c("Fstat", "df_denom")]
+THREE = np.array([[0.0, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, -1]])
+HTZ = [
+    ("hsb_part", "CR1", np.eye(5)[1:3], 11.7754576897, 6.79321637356),
+    ("hsb_part", "CR1", THREE, 10.8340519724, 7.29514984376),
+    ("hsb_part", "CR2", np.eye(5)[1:3], 9.59407954182, 6.15084843764),
+    ("hsb_part", "CR2", THREE, 9.02863700651, 6.71625545916),
+    ("hsb_part", "CR3", np.eye(5)[1:3], 7.2848065671, 5.51047660648),
+    ("hsb_part", "CR3", THREE, 7.00566143303, 6.1241148951),
+    ("class_part", "CR2", np.eye(3)[1:], 50.1695431187, 14.6414021675),
+]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("key", "kind", "L", "F", "df2"), HTZ)
+def test_hotelling_is_wald_test_of_clubsandwich(key, kind, L, F, df2):
+    formula, choose = FITS[key]
+    fit = pmwmix.fit(formula, choose(), method="reml", vcov=kind)
+    found = fit.wald(L)
+    close(found[["statistic", "df1", "df2"]], [F, len(L), df2], rtol=R_RTOL)
+    close(found["p_value"], scipy.stats.f.sf(F, len(L), df2), rtol=1e-4)
+
+
 # -- Kenward-Roger: identities and refusals ---------------------------------------------------------------------
 
 
@@ -298,9 +321,9 @@ def test_cr2_is_unbiased_under_the_working_model():
     rows = module._rows(r.problem, r.frame, r.design, r.k, r.fit)
     M, Gamma = np.linalg.inv(rows.X.T @ rows.OX), rows.OX.T @ rows.POX
     parts = module._ingredients(rows, M, Gamma, np.eye(2), "CR2")
-    by_cluster = np.einsum("juc,uv,jvc->jc", parts.a, M @ Gamma @ M, parts.a)
-    by_cluster -= 2 * np.einsum("juc,uv,jvc->jc", parts.a, M, parts.b)
-    close((parts.d + by_cluster).sum(axis=0), np.diag(M @ Gamma @ M), rtol=1e-9)
+    own = np.einsum("juc,uv,jvb->cb", parts.a, M @ Gamma @ M, parts.a)
+    across = np.einsum("juc,uv,jvb->cb", parts.a, M, parts.b)
+    close(parts.d.sum(axis=0) + own - across - across.T, M @ Gamma @ M, rtol=1e-9, atol=1e-12)
 
 
 def test_cr3_is_the_jackknife_at_fixed_variance_components():

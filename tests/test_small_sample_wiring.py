@@ -38,6 +38,43 @@ def test_cluster_robust_kinds_in_a_fit(kind):
     assert kind in str(fit.summary())
 
 
+def weighted(formula="y ~ x + v + (1 | school)", **more):
+    d = nested()
+    d = d.assign(v=np.sin(np.arange(len(d))), small=lambda t: 1e9 * t["v"])
+    return pmwmix.fit(formula, d, weights=["w1", "w3"], conditional=True, scaling="size", **{"vcov": "CR2"} | more)
+
+
+def test_hotelling_ignores_how_a_hypothesis_is_written():
+    """Rows mixed, doubled and repeated; other units of a predictor; a pair of coefficients as one contrast."""
+    fit = weighted()
+    one = fit.wald(["x", "v"])
+    close(fit.wald([[0, 1, 1], [0, 3, -1], [0, 6, -2]]), one, rtol=1e-8)
+    other = weighted("y ~ x + small + (1 | school)")
+    close(other.wald(["x", "small"]), one, rtol=1e-5)
+    close(fit.wald("x")["df2"], fit.tidy()["df"][1])
+    close(fit.wald([[0, 1, -1]])["df2"], weighted("y ~ x + I(x + v) + (1 | school)").tidy()["df"][1], rtol=1e-6)
+    assert fit.wald(["x", "v"], df="design")["df2"] == 13
+
+
+def test_hotelling_of_plausible_values_and_files(tmp_path):
+    """Identical plausible values change nothing."""
+    d = nested().assign(v=lambda t: np.sin(np.arange(len(t))), a=lambda t: t["y"], b=lambda t: t["y"])
+    options = {"weights": ["w1", "w3"], "conditional": True, "scaling": "size", "vcov": "CR2"}
+    both = pmwmix.fit("s ~ x + v + (1 | school)", d, pv={"s": ["a", "b"]}, **options)
+    close(both.wald(["x", "v"]), weighted().wald(["x", "v"]), rtol=1e-6)
+    back = pmwmix.load(weighted().save(tmp_path / "cr2"))
+    close(back.wald("x"), weighted().wald("x"))
+    with pytest.raises(NotSupportedError, match="read from a file"):
+        back.wald(["x", "v"])
+
+
+def test_wald_does_not_depend_on_units():
+    """A coefficient a billion times smaller is still a coefficient."""
+    one, other = weighted(vcov="robust"), weighted("y ~ x + small + (1 | school)", vcov="robust")
+    close(other.wald(["x", "small"]), one.wald(["x", "v"]), rtol=1e-6)
+    close(other.wald(["Intercept", "small"]), one.wald(["Intercept", "v"]), rtol=1e-6)
+
+
 def test_small_sample_variance_is_pooled_and_saved(tmp_path):
     s = survey()
     fit = pmwmix.fit("math ~ escs + (1 | SCHOOLID)", s.data, weights=s.weights, scaling="size", pv=s.pv, vcov="CR2")

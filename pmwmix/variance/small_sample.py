@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,14 +80,79 @@ def small_sample(
             f"strata in column {frame.clusters.names[1]!r}. Leave strata out, or use vcov='robust'."
         )
     rows = _rows(problem, frame, design, k, fit)
-    M = np.linalg.inv(rows.X.T @ rows.OX)
-    M = 0.5 * (M + M.T)
-    Gamma = rows.OX.T @ rows.POX
-    T = fit.transform.A_x
-    parts = _ingredients(rows, M, Gamma, T, kind)
+    M, Gamma = _sums(rows)
+    parts = _ingredients(rows, M, Gamma, fit.transform.A_x, kind)
     J = len(parts.s)
     factor = J / (J - 1.0) if kind == "CR1" else 1.0
     return fit.transform.y_scale**2 * factor * parts.s.T @ parts.s, _degrees(parts, M, Gamma)
+
+
+def hotelling_df(
+    problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate, kind: str, L: Array
+) -> float:
+    """Degrees of freedom of the Wishart distribution that the covariance of L beta is referred to.
+
+    Parameters
+    ----------
+    problem, frame, design, k, fit, kind
+        As in `small_sample`.
+    L : ndarray, shape (q, p)
+        Independent contrasts of the raw coefficients.
+
+    Returns
+    -------
+    float
+        Small-sample, eq. 22.
+
+    Notes
+    -----
+    Zhang's approximation to Hotelling's T² as Pustejovsky and Tipton (2018, section 3.2) [1]_ use it (HTZ);
+    ``Wald_test`` of R's clubSandwich. With one contrast it is Bell and McCaffrey's.
+
+    References
+    ----------
+    .. [1] Pustejovsky, J. E. & Tipton, E. (2018). J. Bus. Econ. Stat., 36(4), 672-683.
+       doi:10.1080/07350015.2016.1247004
+    """
+    rows = _rows(problem, frame, design, k, fit)
+    M, Gamma = _sums(rows)
+    parts = _ingredients(rows, M, Gamma, L @ fit.transform.A_x, kind)
+    middle, U = _middle(parts, M, Gamma)
+    expected = parts.d.sum(axis=0) + np.einsum("sju,uv,tjv->st", U, middle, U, optimize=True)
+    values, vectors = np.linalg.eigh(expected)
+    root = (vectors / np.sqrt(values)) @ vectors.T  # in these combinations the expected covariance is I
+    d, U = root @ parts.d @ root, np.einsum("st,tju->sju", root, U)
+    q, variance = len(L), 0.0
+    own, across = np.einsum("jss->sj", d), np.einsum("sju,uv,tjv->stj", U, middle, U, optimize=True)
+    for s in range(q):
+        for t in range(q):
+            first, second = middle @ (U[s].T @ U[t]), middle @ (U[t].T @ U[s])
+            variance += float(np.sum(own[s] * own[t] + own[s] * across[t, t] + own[t] * across[s, s]))
+            variance += float(np.sum(d[:, s, t] ** 2 + 2.0 * d[:, s, t] * across[s, t]))
+            variance += float(np.trace(first @ second) + np.trace(second @ second))
+    return q * (q + 1.0) / variance
+
+
+def hotelling_of(fits: Sequence[Any], L: Array) -> float:
+    """Average `hotelling_df` over the single fits inside a FitResult.
+
+    Raises
+    ------
+    NotSupportedError
+        If the fit was read from a file, which keeps no rows.
+    """
+    if not all(hasattr(fit.rows, "problem") for fit in fits):
+        raise NotSupportedError(
+            f"A test of several coefficients under vcov={fits[0].settings.vcov!r} needs the rows of the fit. This one "
+            f"was read from a file, which does not keep them. Fit again, or use wald(..., df='design')."
+        )
+    parts = ((fit.rows, fit.settings.vcov) for fit in fits)
+    return float(np.mean([hotelling_df(r.problem, r.frame, r.design, r.k, r.fit, kind, L) for r, kind in parts]))
+
+
+def _sums(rows: _Rows) -> tuple[Array, Array]:
+    M = np.linalg.inv(rows.X.T @ rows.OX)
+    return 0.5 * (M + M.T), rows.OX.T @ rows.POX
 
 
 @dataclass(frozen=True)
@@ -174,7 +239,7 @@ def _gather(rows: Array, by_unit: Array, unit: Array) -> Array:
 class _Parts:
     """What remains of each of J clusters, g_c being its weights in coefficient c (small-sample, eqs. 13 and 18).
 
-    ``s`` g_c'e (J, p); ``d`` g_c'Φg_c (J, p); ``a`` X'g_c and ``b`` (ΦΩX)'g_c, (J, p, p) with c last.
+    ``s`` g_c'e (J, p); ``d`` g_c'Φg_b (J, p, p); ``a`` X'g_c and ``b`` (ΦΩX)'g_c, (J, p, p) with c last.
     """
 
     s: Array
@@ -184,8 +249,8 @@ class _Parts:
 
 
 def _ingredients(rows: _Rows, M: Array, Gamma: Array, T: Array, kind: str) -> _Parts:
-    J, p = len(rows.edges) - 1, len(M)
-    parts = _Parts(np.empty((J, p)), np.empty((J, p)), np.empty((J, p, p)), np.empty((J, p, p)))
+    J, p, q = len(rows.edges) - 1, len(M), len(T)
+    parts = _Parts(np.empty((J, q)), np.empty((J, q, q)), np.empty((J, p, q)), np.empty((J, p, q)))
     for clusters, at in _batches(rows.edges):
         X, OX, POX, e = rows.X[at], rows.OX[at], rows.POX[at], rows.e[at]
         if kind == "CR2":
@@ -196,7 +261,7 @@ def _ingredients(rows: _Rows, M: Array, Gamma: Array, T: Array, kind: str) -> _P
             change = _jackknife(_t(X) @ OX, M) @ T.T if kind == "CR3" else M @ T.T
             g, Pg = OX @ change, POX @ change
         parts.s[clusters] = np.einsum("jnc,jn->jc", g, e)
-        parts.d[clusters] = np.einsum("jnc,jnc->jc", g, Pg)
+        parts.d[clusters] = _t(g) @ Pg
         parts.a[clusters] = _t(X) @ g
         parts.b[clusters] = _t(POX) @ g
     return parts
@@ -260,15 +325,20 @@ def _jackknife(S: Array, M: Array) -> Array:
 
 def _degrees(parts: _Parts, M: Array, Gamma: Array) -> Array:
     """Compute 2 E(V)² / Var(V) of every coefficient's variance V, a sum of J squares (small-sample, eqs. 18-20)."""
-    p = len(M)
-    middle = np.block([[M @ Gamma @ M, -M], [-M, np.zeros((p, p))]])
-    U = np.concatenate([parts.a, parts.b], axis=1).transpose(2, 0, 1)  # (p, J, 2p)
+    middle, U = _middle(parts, M, Gamma)
+    own = np.einsum("jcc->jc", parts.d)
     UM = U @ middle
     diagonal = np.einsum("cju,cju->jc", UM, U)
     inner = _t(U) @ UM
-    squares = (parts.d**2 + 2.0 * parts.d * diagonal).sum(axis=0) + np.einsum("cuv,cvu->c", inner, inner)
+    squares = (own**2 + 2.0 * own * diagonal).sum(axis=0) + np.einsum("cuv,cvu->c", inner, inner)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (parts.d + diagonal).sum(axis=0) ** 2 / squares
+        return (own + diagonal).sum(axis=0) ** 2 / squares
+
+
+def _middle(parts: _Parts, M: Array, Gamma: Array) -> tuple[Array, Array]:
+    """Give the matrix of small-sample, eq. 19, and u_j of every contrast and cluster (q, J, 2p)."""
+    middle = np.block([[M @ Gamma @ M, -M], [-M, np.zeros_like(M)]])
+    return middle, np.concatenate([parts.a, parts.b], axis=1).transpose(2, 0, 1)
 
 
 def _t(A: Array) -> Array:
