@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import close, nested
+from scipy import stats
 
 import pmwmix
 from pmwmix.errors import DesignError, OptionError
@@ -348,3 +349,30 @@ def test_replicates_need_weights_and_rows_for_every_predictor():
     d["only"] = (d["school"] == 3).astype(float)
     with pytest.raises(DesignError, match="replicate 4"):
         pmwmix.fit("y ~ x + only + (1 | school)", d, weights="t1", design=design)
+
+
+def test_functions_of_parameters_over_replicates_by_hand():
+    """ICC, R² and intervals of variances: the spread of each over fits without every school in turn, spelled out."""
+    d, formula, options = nested(), "y ~ x + (1 | school)", {"scaling": "size", "conditional": True}
+    weights = ["w1", "w3"]
+    fit = pmwmix.fit(formula, d, weights=weights, design={"zone": "school", "replicate_type": "jk1"}, **options)
+    w = d["w1"] * d["w3"]
+    moment = np.cov(d["x"], aweights=w, ddof=0) * len(d) / (len(d) - 1)  # predictors stay those of the full sample
+
+    def of(one) -> np.ndarray:
+        (tau, sigma2), f = one.varcorr["vcov"], one.coef["x"] ** 2 * moment
+        total = f + tau + sigma2
+        return np.array([tau / (tau + sigma2), f / total, (f + tau) / total, tau, sigma2])
+
+    full = of(fit)
+    away = (
+        np.array([of(pmwmix.fit(formula, d[d["school"] != u], weights=weights, **options)) for u in range(14)]) - full
+    )
+    error = np.sqrt(13 / 14 * (away**2).sum(axis=0))
+    close(pmwmix.icc_se(fit).loc["school", ["icc", "std_error"]], [full[0], error[0]], rtol=RTOL)
+    table = fit.r2().loc[["marginal", "conditional"]]
+    close(table["estimate"], full[1:3], rtol=1e-8)
+    close(table["std_error"], error[1:3], rtol=RTOL)
+    ends = fit.confint_varcorr(scale="var")
+    close(ends["se"], error[3:], rtol=RTOL)
+    close(np.log(ends["ci_high"] / ends["estimate"]) / (error[3:] / full[3:]), stats.t.ppf(0.975, 13), rtol=RTOL)
