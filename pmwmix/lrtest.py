@@ -44,7 +44,7 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
         A row per model, named by its formula: ``npar, loglik, aic, bic, chisq, df, p_value, p_boundary``.
         ``p_boundary`` is the mixture of chi-squares for variances that are zero under the smaller model (theory,
         eq. 30); it is NaN where none is. Under sampling weights ``chisq`` is the scaled statistic (theory, eqs. 29
-        and 35) and ``aic, bic`` are design-adjusted (theory, eq. 31); with plausible values ``chisq`` and the
+        and 35) and ``aic, bic`` are design-adjusted (theory, eqs. 31 and 54); with plausible values ``chisq`` and the
         p-values are pooled (theory, eq. 32).
 
     Raises
@@ -224,16 +224,17 @@ def _same_outcome(a: FitResult, b: FitResult) -> bool:
 def _describe(fit: FitResult, largest: FitResult) -> dict[str, Any]:
     """Give a row of the table; weights are standardised as in the largest model, or criteria could not be compared."""
     npar = n_parameters(fit)
-    loglik, penalty = fit.loglik, float(npar)
+    aic, bic = -2 * fit.loglik + 2 * npar, -2 * fit.loglik + np.log(fit.nobs) * npar
     if fit.settings.weighted:
-        scale = np.mean([one.rows.problem.top_scale for one in largest.fits])
-        pairs = zip(fit.fits, largest.fits, strict=True)
-        loglik, penalty = fit.loglik / scale, float(np.mean([_effective(a.rows, b.rows) for a, b in pairs]))
+        pairs = list(zip(fit.fits, largest.fits, strict=True))
+        each = [-2 * a.loglik / b.rows.problem.top_scale + 2 * _effective(a.rows, b.rows) for a, b in pairs]
+        aic = float(np.mean(each))
+        bic = float(np.mean([_design_bic(a, b, npar, n_parameters(largest) - npar) for a, b in pairs]))
     return {
         "npar": npar,
         "loglik": fit.loglik,
-        "aic": -2 * loglik + 2 * penalty,
-        "bic": -2 * loglik + np.log(fit.nobs) * penalty,
+        "aic": aic,
+        "bic": bic,
         "chisq": np.nan,
         "df": np.nan,
         "p_value": np.nan,
@@ -284,19 +285,42 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
 def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
     """2 (l1 - l0), divided by its mean scale under sampling weights (theory, eqs. 28-29 and 35)."""
     raw = 2.0 * (larger.loglik - smaller.loglik)
-    if not larger.settings.weighted:
-        return raw
-    raw /= larger.rows.problem.top_scale
-    more = [j for j, term in enumerate(larger.coef.index) if term not in smaller.coef.index]
+    return raw / larger.rows.problem.top_scale / _scale(smaller, larger, df) if larger.settings.weighted else raw
+
+
+def _scale(smaller: FitResult, larger: FitResult, df: int) -> float:
+    more = _added(smaller, larger)
     if len(more) == df:  # only fixed effects are added: Rao and Scott's scale (theory, eq. 35)
-        rows = np.ix_(more, more)
-        robust, model = (covariance(larger.rows, method, relative=True)[rows] for method in ("robust", "model"))
-        return raw / float(np.trace(robust @ np.linalg.inv(model)) / df)
+        robust, model = _covariances(larger, more)
+        return float(np.trace(robust @ np.linalg.inv(model)) / df)
     most = effective_parameters(larger.rows)
     scale = (most - _effective(smaller.rows, larger.rows)) / df
-    if scale <= 0:  # the difference of traces can fail in small samples; the larger model's own scale cannot
-        scale = most / n_parameters(larger)
-    return raw / scale
+    # the difference of traces can fail in small samples; the larger model's own scale cannot
+    return scale if scale > 0 else most / n_parameters(larger)
+
+
+def _added(smaller: FitResult, larger: FitResult) -> list[int]:
+    return [j for j, term in enumerate(larger.coef.index) if term not in smaller.coef.index]
+
+
+def _covariances(fit: FitResult, terms: list[int]) -> tuple[Array, Array]:
+    """Robust and model-based covariance of some coefficients."""
+    rows = np.ix_(terms, terms)
+    robust, model = (covariance(fit.rows, method, relative=True)[rows] for method in ("robust", "model"))
+    return robust, model
+
+
+def _design_bic(fit: FitResult, largest: FitResult, npar: int, df: int) -> float:
+    """Design-adjusted BIC against the largest model (theory, eq. 54)."""
+    out = -2 * largest.loglik / largest.rows.problem.top_scale + np.log(fit.nobs) * npar
+    if df == 0:
+        return out - 2 * (fit.loglik - largest.loglik) / largest.rows.problem.top_scale
+    more = _added(fit, largest)
+    if len(more) == df:
+        robust, model = _covariances(largest, more)
+        beta = largest.coef.to_numpy()[more]
+        return out + float(beta @ np.linalg.solve(robust, beta) + np.linalg.slogdet(np.linalg.solve(model, robust))[1])
+    return out + _statistic(fit, largest, df) + df * float(np.log(_scale(fit, largest, df)))
 
 
 def _effective(rows: Rows, larger: Rows) -> float:

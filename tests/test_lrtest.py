@@ -174,6 +174,20 @@ def test_fixed_parts_that_do_not_contain_each_other_are_refused():
         pmwmix.lrt(held, pmwmix.fit("y ~ I(x ** 2) + (1 | school)", d))
 
 
+def test_design_adjusted_bic_by_hand():
+    """R's survey::BIC(model, maximal = larger): Wald + p log n + log det(naive^-1 robust) + deviance of the larger."""
+    d = nested().assign(v=lambda t: np.sin(np.arange(len(t))))
+    options = {"weights": ["t1", "w3"], "scaling": "size"}
+    small = pmwmix.fit("y ~ 1 + (1 | school)", d, **options)
+    robust, model = (pmwmix.fit("y ~ x + v + (1 | school)", d, vcov=v, **options) for v in ("robust", "model"))
+    scale = np.mean(d.groupby("school")["w3"].first())
+    V, naive, beta = robust.vcov.iloc[1:, 1:], scale * model.vcov.iloc[1:, 1:], robust.coef.iloc[1:]
+    deviance = -2 * robust.loglik / scale
+    logdet = np.log(np.linalg.det(np.linalg.solve(naive, V)))
+    expected = beta @ np.linalg.solve(V, beta) + 3 * np.log(len(d)) + logdet + deviance
+    close(pmwmix.lrt(small, robust)["bic"], [expected, deviance + 5 * np.log(len(d))], rtol=1e-7)
+
+
 def test_a_level_that_goes_keeps_weights_and_clusters():
     """By hand as in `ranova`: the same scale of the weights and the same clusters in both rows of the table."""
     d = nested()
