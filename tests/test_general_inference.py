@@ -186,6 +186,19 @@ def test_replicate_factors_of_all_levels():
     close(np.sqrt(np.diag(fit.parameters[1]))[:-1], np.sqrt((away**2).mean(axis=0)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["brr", "jk2"])
+def test_one_step_of_few_large_units(kind):
+    """Half of 14 schools leave in every BRR replicate: more than one step is needed for 1 % of the standard error."""
+    d = outcomes().assign(zone=lambda t: t["school"] // 2, half=lambda t: t["school"] % 2)
+    design = pmwmix.Design(zone="zone", rep="half", replicate_type=kind)
+    options = WEIGHTED | {"family": "binomial", "design": design}
+    full, short = (
+        pmwmix.fit("z ~ x + (1 | school)", d, vcov=v, **options) for v in ("replicate", "replicate-one-step")
+    )  # fmt: skip
+    close(short.se, full.se, rtol=0.01)
+    close(short.varcorr["se"].to_numpy(float), full.varcorr["se"].to_numpy(float), rtol=0.01)
+
+
 def replicated(outcome="visits", **more) -> pmwmix.FitResult:
     d, _ = jackknife("school")
     design = pmwmix.Design(**{"replicate_weights": "r{}", "replicate_type": "jk1"} | more.pop("design", {}))
