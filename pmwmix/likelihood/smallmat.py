@@ -199,7 +199,7 @@ class InverseLogDet(Op):
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
         output_storage[0][0] = np.linalg.inv(inputs[0])
-        output_storage[1][0] = np.linalg.slogdet(inputs[0])[1]
+        output_storage[1][0] = np.asarray(np.linalg.slogdet(inputs[0])[1])
 
     def infer_shape(self, node: Apply, shapes: Any) -> Any:
         return [shapes[0], shapes[0][:-2]]
