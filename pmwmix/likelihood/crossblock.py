@@ -50,8 +50,8 @@ class CellIndex:
     def symbols(cls) -> CellIndex:
         """Make the symbols."""
         names = ("cell_unit", "cell_place", "pair_one", "pair_other")
-        index = [pt.tensor(name, shape=(None,), dtype="int64") for name in names]
-        return cls(*index, pt.tensor("pair_share", shape=(None,)))
+        unit, place, one, other = (pt.tensor(name, shape=(None,), dtype="int64") for name in names)
+        return cls(unit, place, one, other, pt.tensor("pair_share", shape=(None,)))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class SolveGiven(Op):
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
         S, inverse, _ = inputs
-        back, x = self(S, inverse, cotangents[0]), outputs[0]
+        back: Any = self(S, inverse, cotangents[0])
+        x = outputs[0]
         outer = back[:, None] * x[None] if x.type.ndim == 1 else back.T @ x
         return [-0.5 * (outer + outer.T), disconnected_type(), back]
 

@@ -85,9 +85,9 @@ class CrossedRows:
     def of_flat(cls, structure: CrossedStructure, symbols: list[Any]) -> CrossedRows:
         """Undo `flat`."""
         n = 3 + structure.parts[0].n_extra
-        first, rest = symbols[:3], symbols[n : n + 6]
-        cells = (symbols[n + 6], CellIndex(*symbols[n + 7 :])) if structure.sparse else ()
-        return cls(*first, tuple(symbols[3:n]), *rest, *cells)
+        first, rest = list(symbols[:3]), list(symbols[n : n + 6])
+        cells = [symbols[n + 6], CellIndex(*symbols[n + 7 :])] if structure.sparse else []
+        return cls(*[*first, tuple(symbols[3:n]), *rest, *cells])
 
     @classmethod
     def symbols(cls, structure: CrossedStructure) -> CrossedRows:
@@ -101,8 +101,8 @@ class CrossedRows:
         rest = [vector(name, "int64") for name in ("part", "units", "places", "parts")]
         place = pt.tensor("place", shape=(Q - q, None), dtype="int64")
         Z = pt.tensor("Z", shape=(Q, None))
-        cells = (place.type("cell"), CellIndex.symbols()) if structure.sparse else ()
-        return cls(Z, vector("y"), vector("w_row"), extra, vector("unit", "int64"), place, *rest, *cells)
+        cells: list[Any] = [place.type("cell"), CellIndex.symbols()] if structure.sparse else []
+        return cls(Z, vector("y"), vector("w_row"), extra, vector("unit", "int64"), place, *[*rest, *cells])
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class AtJointMode(Op):
         slope = pt.sum(model.rows.w * first * model.random_part(columns, step, step_B))
         wrt = [model.eta0, model.theta, *model.phi]
         held = [*step, step_B, *outputs]
-        found = pytensor.grad(slope, wrt, consider_constant=held, disconnected_inputs="ignore")
+        found: Any = pytensor.grad(slope, wrt, consider_constant=held, disconnected_inputs="ignore")
         left = len(inputs) - 2 - len(wrt)
         return [*(disconnected_type() for _ in range(2)), *found, *(disconnected_type() for _ in range(left))]
 
@@ -343,7 +343,7 @@ def joint_graph(structure: CrossedStructure) -> tuple[Graph, Graph]:
     used = [k for k, size in enumerate(sizes) if size]
     names = [("beta", "theta", "phi")[k] for k in used]
     parameters = [(s.beta, s.theta, s.phi)[k] for k in used]
-    scores = pytensor.grad(value, [own[k] for k in used])
+    scores: Any = pytensor.grad(value, [own[k] for k in used])
     return with_hessian(s.flat(), ("value", value), names, parameters, scores)
 
 

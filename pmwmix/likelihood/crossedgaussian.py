@@ -106,9 +106,12 @@ class CrossedInputs:
             tensor("there", m, None),
             tensor("part", None, dtype="int64"),
             tensor("dense_part", m, None, dtype="int64"),
-            *(tensor(name, None, dtype="int64") for name in ("units", "places", "parts")),
+            tensor("units", None, dtype="int64"),
+            tensor("places", None, dtype="int64"),
+            tensor("parts", None, dtype="int64"),
             tensor("n", 1),
-            *((tensor("cell_partner", m, None, dtype="int64"), CellIndex.symbols()) if structure.sparse else ()),
+            tensor("cell_partner", m, None, dtype="int64") if structure.sparse else None,
+            CellIndex.symbols() if structure.sparse else None,
         )
 
 
@@ -196,10 +199,13 @@ def crossed_objective_graph(structure: CrossedLinearStructure) -> Graph:
     high = residual.rest * found.curvature.solve_rest(residual.rest)
     lost = segment_sum(low, data.part, data.parts) + segment_sum(high, data.dense_part[0], data.parts)
     D, Q = found.curvature.logdet, -pt.sum(lost)
-    Q_score, b_score = pytensor.grad(Q, [own, own_beta])
+    both: Any = pytensor.grad(Q, [own, own_beta])
+    Q_score, b_score = both
     Q_t = Q_score.sum(axis=1)
-    known = {S_xx: matrix_inverse(S_xx)} if structure.reml else {}  # d log det S = tr(S⁻¹ dS) (theory, eq. 11)
-    F_score = pytensor.grad(D + Q / sigma2, own, known_grads=known)
+    known: dict[Any, Any] = (
+        {S_xx: matrix_inverse(S_xx)} if structure.reml else {}
+    )  # d log det S = tr(S⁻¹ dS) (theory, eq. 11)
+    F_score: Any = pytensor.grad(D + Q / sigma2, own, known_grads=known)
     F_t = F_score.sum(axis=1)
     outputs = {
         "S_xx": S_xx,

@@ -48,7 +48,7 @@ def with_hessian(
     along = pt.tensor("along", shape=(sum(sizes),))
     parts = [along[a:b] for a, b in pairwise(np.cumsum([0, *sizes]).tolist())]
     sums = [score.sum(axis=1) for score in scores]
-    rows = pytensor.grad(None, parameters, known_grads=dict(zip(sums, parts, strict=True)))
+    rows: Any = pytensor.grad(None, parameters, known_grads=dict(zip(sums, parts, strict=True)))
     merged = FunctionGraph(outputs=[value[1], *scores, *rows], clone=False)
     MergeOptimizer().rewrite(merged)
     found, scores, rows = merged.outputs[0], merged.outputs[1 : 1 + len(scores)], merged.outputs[1 + len(scores) :]
@@ -64,7 +64,8 @@ def with_hessian(
 
 def _frontier(outputs: list[Any], source: Any) -> list[Any]:
     """List what a graph reads that does not depend on ``source``."""
-    moving, known = {source}, {}
+    moving = {source}
+    known: dict[Any, None] = {}
     for node in toposort(outputs):
         if moving.intersection(node.inputs):
             moving.update(node.outputs)
