@@ -9,7 +9,7 @@ from helpers import SHARED, close, hsb, sleepstudy
 
 import pmwmix
 
-TAGS = ("lmm", "wlmm", "pv")
+TAGS = ("lmm", "wlmm", "pv", "crossed")
 CASES = SHARED / "check" / "cases.json"
 cases = json.loads(CASES.read_text())["cases"] if CASES.exists() else []
 chosen = [case for case in cases if case["tag"] in TAGS or "satterthwaite" in case["id"]]
