@@ -196,3 +196,31 @@ def test_a_subset_keeps_all_clusters_in_the_variance():
     for wrong in (np.ones(3, dtype=bool), "x"):
         with pytest.raises(DataError, match="true or false"):
             pmwmix.fit("y ~ x + (1 | school)", d, subset=wrong)
+
+
+# Standard errors of svyglm(y ~ x, svydesign(~psu, strata = ~st, weights = ~w)) with survey.lonely.psu = "certainty",
+# "adjust", "average"; then with fpc = ~N; then of subset(design, dom). R survey 4.1-1.
+SURVEY = {
+    ("certainty", "all"): (0.0944207031, 0.1456318243),
+    ("certainty", "fpc"): (0.0750934072, 0.1150782648),
+    ("certainty", "domain"): (0.1788867159, 0.2447727986),
+    ("centre", "all"): (0.1073178874, 0.1517698452),
+    ("centre", "fpc"): (0.0893347279, 0.1220078643),
+    ("centre", "domain"): (0.1789778751, 0.2454025599),
+    ("average", "all"): (0.1090276367, 0.1681611459),
+    ("average", "fpc"): (0.0867103977, 0.1328809343),
+    ("average", "domain"): (0.2065605872, 0.2826392823),
+}
+
+
+@pytest.mark.parametrize(("lonely", "part"), SURVEY)
+def test_design_based_errors_are_those_of_survey(lonely, part):
+    i = np.arange(1, 61)
+    psu = (i - 1) // 5 + 1
+    stratum = np.array([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4])[psu - 1]
+    y = 2 + 0.5 * np.sin(i) + np.cos(1.7 * i) + 0.1 * psu
+    data = pd.DataFrame({"y": y, "x": np.sin(i), "w": 1.0 + i % 4, "psu": psu, "st": stratum, "N": 10})
+    design = pmwmix.Design(strata="st", psu="psu", lonely_psu=lonely, fpc="N" if part == "fpc" else None)
+    subset = (i % 3 == 0) if part == "domain" else None
+    fit = pmwmix.fit("y ~ x", data, weights="w", design=design, subset=subset)
+    np.testing.assert_allclose(fit.se, SURVEY[lonely, part], rtol=1e-8)
