@@ -16,6 +16,8 @@ from scipy.optimize import minimize
 Array = np.ndarray
 CLOSE = 1e-6  # squared distance to the optimum in standard errors
 FLAT = 1e-8  # curvature below this share of the largest counts as none
+ROUNDING = 1e-13  # curvature below this share of the largest is not known
+LONGEST = 8.0  # change of a parameter in one step
 FAR = 1e2  # a random effect's standard deviation beyond this many sigma counts as unbounded
 
 
@@ -123,6 +125,7 @@ def minimise(
         begin = climb.escape(point, scale)
         if begin is None:
             break
+    point = climb.follow(point, scale)
     converged = decrement(point) < CLOSE
     status = Status.CONVERGED if converged else Status.MAX_STEPS
     if not converged and np.abs(point.theta).max() > FAR:
@@ -180,6 +183,28 @@ class _Climb:
             if _decrement(next_H, trial.gradient) >= _decrement(H, point.gradient):
                 return point
             point, H = trial, next_H
+        return point
+
+    def follow(self, point: Any, scale: float, steps: int = 60) -> Any:
+        """Follow a parameter that runs to infinity until nothing is left to gain.
+
+        There each Newton step shrinks gradient and curvature alike, the latter to far below what `polish` counts as
+        curved: a negative binomial's theta where there is no overdispersion.
+        """
+        for _ in range(steps):
+            now = decrement(point)
+            if not CLOSE <= now < 1.0:
+                return point
+            values, vectors = np.linalg.eigh(point.hessian)
+            if (values < -FLAT * float(values.max())).any():
+                return point
+            curved = values > ROUNDING * float(values.max())
+            step = vectors[:, curved] @ ((vectors.T @ point.gradient)[curved] / values[curved])
+            trial = self.at(point.theta - step / max(1.0, float(np.abs(step).max()) / LONGEST))
+            noise = 1e-11 * max(scale, abs(point.value))
+            if not np.isfinite(trial.value) or trial.value > point.value + noise or decrement(trial) >= now:
+                return point
+            point = trial
         return point
 
 

@@ -278,6 +278,21 @@ def test_negbinomial_without_overdispersion_is_poisson():
     close(negbinomial.se, poisson.se, rtol=1e-2)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_climb_follows_a_parameter_that_runs_to_infinity(seed):
+    """Poisson counts in thousands of rows: theta has no maximum, and curvature dies out long before the gradient."""
+    rng = np.random.default_rng(seed)
+    g, x = rng.integers(0, 200, 5000), rng.normal(size=5000)
+    d = pd.DataFrame({"school": g, "x": x, "k": rng.poisson(np.exp(0.5 + 0.3 * x + 0.4 * rng.normal(size=200)[g]))})
+    poisson = fit("k ~ x + (1 | school)", d, family="poisson", n_agq=1)
+    found = fit("k ~ x + (1 | school)", d, family="negbinomial", n_agq=1)
+    finite(found)
+    assert found.converged and found.dispersion > 1e5
+    close(found.loglik, poisson.loglik, atol=1e-4)
+    close(found.coef, poisson.coef, rtol=1e-4)
+    close(found.se, poisson.se, rtol=1e-3)
+
+
 def test_thresholds_that_split_nothing_leave_a_binomial_model():
     """A third category with next to no weight: the threshold below it goes far up, the others are a binomial model."""
     d = outcomes()
