@@ -240,6 +240,7 @@ def _subset(transform: Transform, kept: Array) -> Transform:
 def with_nodes(problem: GeneralProblem, n_agq: tuple[int, ...]) -> GeneralProblem:
     """Give the same problem with other numbers of nodes."""
     structure = replace(problem.structure, adaptive=tuple(n > 1 for n in n_agq))
+    assert isinstance(problem.objective, IntegratedObjective)
     return replace(problem, structure=structure, objective=problem.objective.with_nodes(n_agq, structure))
 
 

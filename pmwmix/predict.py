@@ -249,9 +249,7 @@ def quadratic(columns: Sequence[Array], Psi: Array) -> Array:
     return np.einsum("an,ab,bn->n", Z, Psi, Z, optimize=True)
 
 
-def blueprint_of(
-    frame: ModelFrame, design: DesignColumns, problem: Any, means: Means, number: int
-) -> Blueprint:
+def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Any, means: Means, number: int) -> Blueprint:
     """Write down how to rebuild the columns of plausible value ``number``."""
     random = [RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks]
     pv = {name: columns[number] for name, columns in frame.pv.items()}

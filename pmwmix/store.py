@@ -107,7 +107,9 @@ def _pack(fit: FitResult, arrays: Arrays, key: str) -> dict[str, Any]:
         arrays[f"{key}/phi"] = np.asarray(fit.phi)
         out["general"] = {
             "parameters": None if fit.family_parameters is None else _frame_out(fit.family_parameters),
-            "quadrature": None if fit.quadrature is None else {**fit.quadrature, "n_agq": list(fit.quadrature["n_agq"])},
+            "quadrature": None
+            if fit.quadrature is None
+            else {**fit.quadrature, "n_agq": list(fit.quadrature["n_agq"])},
             "categories": list(fit.categories),
         }
     if fit.small_df is not None:

@@ -104,9 +104,7 @@ def test_crossed(formula):
 
 
 def test_crossed_three_factors_names_the_pair():
-    found = levels(
-        "y ~ 1 + (1 | a) + (1 | b) + (1 | c)", a=range(6), b=[1, 1, 2, 2, 3, 3], c=[1, 2, 1, 2, 1, 2]
-    )
+    found = levels("y ~ 1 + (1 | a) + (1 | b) + (1 | c)", a=range(6), b=[1, 1, 2, 2, 3, 3], c=[1, 2, 1, 2, 1, 2])
     assert found.crossed == ("b", "c") and [level.name for level in found.levels] == ["a", "b", "c"]
 
 

@@ -64,7 +64,8 @@ def cross_products(columns: Columns, kept: Array, crossing: Crossing, w: Array) 
     Z = [standard(int(j)) for j in columns.z]
     own, others = Z[:q], np.array(Z[q:])
     triangle = np.array([np.bincount(unit, w * own[i] * own[j], minlength=G) for i in range(q) for j in range(i + 1)])
-    places, shape = (unit * D + place).ravel(), (G, D)
+    shape: tuple[int, ...] = (G, D)
+    places = (unit * D + place).ravel()
     if crossing.sparse:
         places, shape = crossing.cells.of.ravel(), (len(crossing.cells.unit),)
     length = int(np.prod(shape))

@@ -114,11 +114,9 @@ class IntegratedObjective:
         self.structure, self.chunks, self.rows, self.n_agq, self.engine = structure, chunks, rows, n_agq, engine
         self.padded = replace(structure, p=padded_columns(structure.p))
         self.mode_step = compiled(mode_graph, _same_modes(self.padded), engine)
-        self.first, self.second = compiled_pair(marginal_graph, self.padded, engine)
         self.n_calls = 0
         self._shared = [self._put_shared(chunk) for chunk in chunks]
         self._outcome: tuple[int, list[list[Any]]] = (-1, [])
-        self._rules = self.first.put(_rules(n_agq, structure.layout.q))
         self._modes: dict[int, list[list[Array]]] = {}
         free = structure.layout.n_theta + structure.n_phi
         self._eye = np.eye(self.padded.p + free)
@@ -126,26 +124,27 @@ class IntegratedObjective:
         self._compile()
 
     def _compile(self) -> None:
-        """Let the engine compile its three functions side by side, on the first chunk; the fit would do so in turn."""
+        """Write and compile the functions, side by side where the engine can, on the first chunk.
+
+        A fit would compile one after the other: the search for modes is compiled while the other graphs are written.
+        """
         chunk, q = self.chunks[0], self.structure.layout.q
         zero = np.zeros(self.structure.p + self.structure.layout.n_theta + self.structure.n_phi)
         beta, theta, phi = self._split(zero)
         modes = [np.zeros((n, len(w))) for n, w in zip(q, chunk.w, strict=True)]
         data = [theta, phi, *modes, *self._data(0)[0]]
-        shapes = self.first.shapes(beta, [*data, *self._rules])
-        if shapes is None:
-            return
-        known = [shape for name, shape in shapes.items() if name.startswith("known")]
-
-        def others() -> None:
-            self.mode_step(beta, data)
-            if len(self._directions) == 1:
-                self.second.prepare([self._eye, *known])
-
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(others)
-            self.first(beta, [*data, *self._rules])
-            waiting.result()
+            waiting: list[Any] = [pool.submit(self.mode_step, beta, data)] if self.engine == "jax" else []
+            self.first, self.second = compiled_pair(marginal_graph, self.padded, self.engine)
+            self._rules = self.first.put(_rules(self.n_agq, q))
+            shapes = self.first.shapes(beta, [*data, *self._rules])
+            if shapes is not None:
+                known = [shape for name, shape in shapes.items() if name.startswith("known")]
+                if len(self._directions) == 1:
+                    waiting.append(pool.submit(self.second.prepare, [self._eye, *known]))
+                self.first(beta, [*data, *self._rules])
+            for one in waiting:
+                one.result()
 
     @property
     def _directions(self) -> list[Array]:
@@ -193,14 +192,14 @@ class IntegratedObjective:
         Z = np.array([column[chunk.rows] for column in rows.Z])
         w = np.where(chunk.real, rows.w[chunk.rows], 0.0)
         tree = [*chunk.tile_to, *chunk.parents, *chunk.to_top, *chunk.w, *chunk.omega]
-        return self.first.put([X, rows.offset[chunk.rows], Z]), self.first.put([w, *tree])
+        return self.mode_step.put([X, rows.offset[chunk.rows], Z]), self.mode_step.put([w, *tree])
 
     def _data(self, k: int) -> list[list[Any]]:
         """All inputs after the modes, per chunk, for outcome ``k``."""
         if self._outcome[0] != k:
             out = []
             for chunk, (front, back) in zip(self.chunks, self._shared, strict=True):
-                y, *extra = self.first.put([v[chunk.rows] for v in (self.rows.y[k], *self.rows.extra[k])])
+                y, *extra = self.mode_step.put([v[chunk.rows] for v in (self.rows.y[k], *self.rows.extra[k])])
                 out.append([*front, y, back[0], *extra, *back[1:]])
             self._outcome = (k, out)
         return self._outcome[1]
