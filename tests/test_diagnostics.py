@@ -225,3 +225,16 @@ def test_scaled_fits_give_the_same_table(weighted):
 def test_messages(weighted, call):
     with pytest.raises(pmwmix.PmwmixError, match=THREE_SENTENCES):
         call(weighted)
+
+
+def test_dumouchel_duncan_is_the_wald_test_of_r():
+    """R: m <- lm(y ~ x + w + x:w); V <- sandwich::vcovHC(m, "HC0") * 60/59; b <- coef(m)[3:4]; b' solve(V) b / 2."""
+    i = np.arange(1, 61)
+    y = 2 + 0.5 * np.sin(i) + np.cos(1.7 * i) + 0.1 * ((i - 1) // 5 + 1)
+    data = pd.DataFrame({"y": y, "x": np.sin(i), "w": 1.0 + i % 4})
+    fit = pmwmix.fit("y ~ x", data, weights="w")
+    tested = pmwmix.informativeness(fit).loc["dumouchel-duncan"]
+    np.testing.assert_allclose(tested["statistic"], 0.010788455897, rtol=1e-9)
+    diagnosed = pmwmix.weight_diagnostics(fit)
+    assert np.isclose(diagnosed["deff"], 1.2).all()  # 60 sum(w^2) / sum(w)^2 in R
+    assert np.isclose(diagnosed["n_eff"], 50.0).all()
