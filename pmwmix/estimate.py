@@ -136,7 +136,7 @@ def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: s
     kept = independent_columns(blocks)
     dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
     if dropped:
-        blocks, transforms = _subset(blocks, kept), [_subset_transform(t, kept) for t in transforms]
+        blocks, transforms = _subset(blocks, kept), [subset_transform(t, kept) for t in transforms]
     _check_outcomes(blocks, frame)
     layout = layout_of(frame)
     objective = Objective(blocks, Structure(layout, len(kept), reml), engine)
@@ -158,7 +158,7 @@ def _flat_problem(
     kept = independent_columns(blocks)
     dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
     if dropped:
-        blocks, transforms = _subset(blocks, kept), [_subset_transform(t, kept) for t in transforms]
+        blocks, transforms = _subset(blocks, kept), [subset_transform(t, kept) for t in transforms]
     _check_outcomes(blocks, frame)
     layout = ThetaLayout(())
     objective = FlatObjective(blocks, Structure(layout, len(kept), reml), columns, kept, w)
@@ -187,7 +187,7 @@ def _crossed_problem(
     kept = independent_columns(blocks)
     dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
     if dropped:
-        blocks, transforms = _subset(blocks, kept), [_subset_transform(t, kept) for t in transforms]
+        blocks, transforms = _subset(blocks, kept), [subset_transform(t, kept) for t in transforms]
     _check_outcomes(blocks, frame)
     structure = Structure(layout, len(kept), reml)
     objective = CrossedLinearObjective(blocks, structure, crossing, columns, kept, frame.w[0], engine)
@@ -207,8 +207,12 @@ def _check_outcomes(blocks: Blocks, frame: ModelFrame) -> None:
 
 def independent_columns(blocks: Blocks) -> Array:
     """Positions of the fixed columns that are not linear combinations of the ones before them."""
-    S = blocks.xx @ blocks.w[-1]
-    size = np.sqrt(np.diag(S))
+    return independent(blocks.xx @ blocks.w[-1])
+
+
+def independent(S: Array) -> Array:
+    """Positions of columns, given by their cross-products (p, p), that are no combination of the ones before them."""
+    size = np.sqrt(np.maximum(np.diag(S), 1e-300))
     S = S / np.outer(size, size)
     kept: list[int] = []
     L = np.zeros_like(S)
@@ -221,7 +225,7 @@ def independent_columns(blocks: Blocks) -> Array:
             i = len(kept)
             L[i, :i], L[i, i] = row, np.sqrt(left)
             kept.append(j)
-    return np.array(kept)
+    return np.array(kept, dtype=int)
 
 
 def _subset(blocks: Blocks, kept: Array) -> Blocks:
@@ -230,7 +234,8 @@ def _subset(blocks: Blocks, kept: Array) -> Blocks:
     )
 
 
-def _subset_transform(transform: Transform, kept: Array) -> Transform:
+def subset_transform(transform: Transform, kept: Array) -> Transform:
+    """Keep some of the fixed columns."""
     intercept = transform.intercept
     place = None if intercept is None else int(np.flatnonzero(kept == intercept)[0])
     return replace(transform, A_x=transform.A_x[np.ix_(kept, kept)], intercept=place)
@@ -332,11 +337,16 @@ def boundary_parameters(layout: ThetaLayout, theta: Array) -> Array:
 
 def flat_directions(point: Any, boundary: Array) -> Array:
     """Orthonormal directions (n_theta, m) in which the profiled likelihood does not curve: not identified."""
+    return directions_without_curvature(point.hessian, boundary)
+
+
+def directions_without_curvature(hessian: Array, boundary: Array) -> Array:
+    """Do the same, given the Hessian of the profiled likelihood (n_theta, n_theta)."""
     free = np.flatnonzero(~boundary)
     out = np.zeros((len(boundary), 0))
     if not len(free):
         return out
-    values, vectors = np.linalg.eigh(point.hessian[np.ix_(free, free)])
+    values, vectors = np.linalg.eigh(hessian[np.ix_(free, free)])
     flat = values < FLAT_CURVATURE * max(float(values.max()), 1e-300)
     out = np.zeros((len(boundary), int(flat.sum())))
     out[free] = vectors[:, flat]

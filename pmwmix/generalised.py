@@ -17,7 +17,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.estimate import (
     Estimate,
     boundary_parameters,
-    flat_directions,
+    directions_without_curvature,
     layout_of,
 )
 from pmwmix.frame import ModelFrame
@@ -216,12 +216,7 @@ def _flat(point: Any, at_boundary: Array, p: int, t: int) -> Array:
     if others.any():
         cross = H[p : p + t][:, others]
         A = A - cross @ np.linalg.lstsq(H[np.ix_(others, others)], cross.T, rcond=None)[0]
-
-    @dataclass
-    class Profiled:
-        hessian: Array
-
-    directions = flat_directions(Profiled(A), at_boundary)
+    directions = directions_without_curvature(A, at_boundary)
     return np.abs(directions).max(axis=1, initial=0.0) > 0.01
 
 

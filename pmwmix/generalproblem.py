@@ -11,10 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
 from pmwmix.errors import NotSupportedError, OptionError
-from pmwmix.estimate import COLLINEAR_TOL, crossing_of, layout_of
+from pmwmix.estimate import crossing_of, independent, layout_of, subset_transform
 from pmwmix.families import FAMILIES, Family
 from pmwmix.frame import DesignColumns, ModelFrame
 from pmwmix.likelihood.chunkmodel import MarginalStructure
@@ -26,6 +25,7 @@ from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
 from pmwmix.likelihood.tiles import cut
 from pmwmix.links import LINKS, Link
 from pmwmix.outcome import Response
+from pmwmix.weights import total_weights
 
 Array = np.ndarray
 CELLS = 400_000  # rows x nodes x parameters that are held at once for one intermediate of the Hessian
@@ -135,16 +135,15 @@ def make_general(
     columns, transforms = standardise(design.x.columns, names, random, [np.zeros(frame.n)])
     top_scale = float(frame.w[-1].mean())
     w_levels = (*frame.w[1:-1], frame.w[-1] / top_scale)
-    total = _cumulated(frame.w[0], w_levels, hierarchy.row_parents)
+    total = total_weights((frame.w[0], *w_levels), hierarchy.row_parents)[0]
     standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
     X = [standard[int(j)] for j in columns.x]
-    given = [x if x is not None else np.ones(frame.n) for x in X]
     if family.has_intercept or "Intercept" in names:
-        kept = independent(given, total)
+        kept = independent(cross_products(X, total))
     else:  # thresholds stand in for an intercept that the formula leaves out
-        kept = independent([np.ones(frame.n), *given], total)[1:] - 1
+        kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1
     dropped = tuple(name for j, name in enumerate(names) if j not in set(kept.tolist()))
-    transform = _subset(transforms[0], kept)
+    transform = subset_transform(transforms[0], kept)
     in_model = kept if family.has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
     layout = layout_of(frame)
     response = design.responses[0]
@@ -194,7 +193,7 @@ def make_general(
 def _mean(frame: ModelFrame, response: Response) -> float:
     w = frame.cond or frame.w
     trials = response.extra[0] if frame.family == "binomial" else 1.0
-    return float(np.average(response.y / trials, weights=_cumulated(w[0], w[1:], frame.hierarchy.row_parents)))
+    return float(np.average(response.y / trials, weights=total_weights(w, frame.hierarchy.row_parents)[0]))
 
 
 def _standard(columns: Any, j: int) -> Array:
@@ -202,39 +201,13 @@ def _standard(columns: Any, j: int) -> Array:
     return np.ascontiguousarray((columns.values[j] - scaler.shift[j]) / scaler.scale[j])
 
 
-def _cumulated(w_rows: Array, w_levels: Sequence[Array], parents: Sequence[Array]) -> Array:
-    """Weight of every row in the whole likelihood: the product over the levels."""
-    out, index = np.array(w_rows, dtype=float), np.arange(len(w_rows))
-    for parent, w in zip(parents, w_levels, strict=True):
-        index = parent[index]
-        out = out * w[index]
-    return out
-
-
-def independent(X: Sequence[Array], w: Array) -> Array:
-    """Positions of the columns that are not linear combinations of the ones before them."""
-    p = len(X)
-    S = np.array([[float(np.dot(w * X[i], X[j])) if j <= i else 0.0 for j in range(p)] for i in range(p)])
-    S = S + np.tril(S, -1).T
-    size = np.sqrt(np.maximum(np.diag(S), 1e-300))
-    S = S / np.outer(size, size)
-    kept: list[int] = []
-    L = np.zeros_like(S)
-    for j in range(p):
-        row = (
-            scipy.linalg.solve_triangular(L[: len(kept), : len(kept)], S[kept, j], lower=True) if kept else np.zeros(0)
-        )
-        left = S[j, j] - row @ row
-        if left > COLLINEAR_TOL:
-            L[len(kept), : len(kept)], L[len(kept), len(kept)] = row, np.sqrt(left)
-            kept.append(j)
-    return np.array(kept, dtype=int)
-
-
-def _subset(transform: Transform, kept: Array) -> Transform:
-    intercept = transform.intercept
-    place = None if intercept is None else int(np.flatnonzero(kept == intercept)[0])
-    return replace(transform, A_x=transform.A_x[np.ix_(kept, kept)], intercept=place)
+def cross_products(X: Sequence[Array], w: Array) -> Array:
+    """Weighted cross-products (p, p) of columns (n,)."""
+    S = np.zeros((len(X), len(X)))
+    for i, left in enumerate(X):
+        weighted = w * left
+        S[i, : i + 1] = [float(weighted @ right) for right in X[: i + 1]]
+    return S + np.tril(S, -1).T
 
 
 def with_nodes(problem: GeneralProblem, n_agq: tuple[int, ...]) -> GeneralProblem:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from pmwmix.errors import NotSupportedError
+from pmwmix.estimate import independent
 from pmwmix.generalised import GeneralEstimate, _basis
-from pmwmix.generalproblem import GeneralProblem, all_parameters, independent
+from pmwmix.generalproblem import GeneralProblem, all_parameters, cross_products
 from pmwmix.likelihood.integrated import IntegratedObjective
 from pmwmix.optimise import minimise
 from pmwmix.variance import inverse_along
+from pmwmix.weights import total_weights
 
 Array = np.ndarray
 NEAR = 1e-9  # squared distance to the optimum, in standard errors, at which a warm-started refit stops
@@ -94,15 +96,12 @@ class GeneralSource:
             yield self.parameters(k, psi), reached
 
     def _check_columns(self, w: tuple[Array, ...]) -> None:
-        total, index = np.array(w[0]), np.arange(len(w[0]))
-        for parent, above in zip(self.row_parents, w[1:], strict=True):
-            index = parent[index]
-            total = total * above[index]
+        total = total_weights(w, self.row_parents)[0]
         X = self.problem.objective.rows.X
         if not self.problem.family.has_intercept:  # thresholds stand in for it
             X = [np.ones_like(total), *X]
         with np.errstate(divide="ignore", invalid="ignore"):
-            if len(independent(X, total)) < len(X):
+            if len(independent(cross_products(X, total))) < len(X):
                 raise FloatingPointError
 
     def _refit(

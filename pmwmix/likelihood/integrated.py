@@ -153,11 +153,6 @@ class IntegratedObjective:
         at_once = 8 * self.cells // (nodes * self.chunks[0].rows.size)  # chunks are planned for all of them at once
         return [self._eye] if at_once >= len(self._eye) else [row[None] for row in self._eye]
 
-    @property
-    def n_top(self) -> int:
-        """Number of top-level units."""
-        return self.chunks[-1].units[-1].stop
-
     def with_nodes(self, n_agq: tuple[int, ...], structure: MarginalStructure) -> IntegratedObjective:
         """Give the same objective with other numbers of nodes; data are shared."""
         other = object.__new__(IntegratedObjective)
