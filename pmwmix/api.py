@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pmwmix.assemble import fit_frame, pool_results
 from pmwmix.centre import Centring, read_center
@@ -22,12 +22,16 @@ from pmwmix.progress import over
 from pmwmix.replicate_types import BY_REPLICATES, check_replicates, has_replicates
 from pmwmix.replicates import read_replicates
 from pmwmix.results import FitResult
+from pmwmix.sample.request import read_request, refuse_request
 from pmwmix.scaling import resolve_scaling
 from pmwmix.settings import Settings
 from pmwmix.store import load_fields
 from pmwmix.table import Table
 from pmwmix.variance import VARIANCES
 from pmwmix.wrongweights import check_weights
+
+if TYPE_CHECKING:
+    from pmwmix.sample.result import BayesResult
 
 METHODS = ("ml", "reml", "bayes")
 
@@ -53,7 +57,13 @@ def fit(
     engine: str | None = None,
     executor: Any = None,
     chunk_size: int | None = None,
-) -> FitResult:
+    draws: int | None = None,
+    tune: int | None = None,
+    chains: int | None = None,
+    random_seed: int | None = None,
+    sampler: str | Mapping[str, Any] | None = None,
+    priors: Mapping[str, Any] | None = None,
+) -> FitResult | BayesResult:
     """Fit a multilevel model to survey data.
 
     Parameters
@@ -63,8 +73,8 @@ def fit(
         left side may be blank, and names of subjects and units (``school``) stand for the study's columns.
     data : pandas, polars or pyarrow table, or path
         One row per lowest unit. Never modified.
-    method : {"ml", "reml"}
-        Maximum or restricted maximum (pseudo-)likelihood.
+    method : {"ml", "reml", "bayes"}
+        Maximum or restricted maximum (pseudo-)likelihood, or the (pseudo-)posterior by NUTS.
     family : str
         Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
         failures)``, or a proportion with ``trials``), ``"poisson"``, ``"negbinomial"``, ``"gamma"``, ``"beta"``,
@@ -106,10 +116,21 @@ def fit(
     chunk_size : int, optional
         Rows times nodes times parameters that a generalised model evaluates at once, by default 400,000: fewer take
         less memory. Whole top-level units stay together.
+    draws, tune, chains : int, optional
+        Of ``method="bayes"``, for each plausible value: 1000 draws after 1000 of tuning in 4 chains.
+    random_seed : int, optional
+        The same number gives the same draws; default: a new one, kept in ``fit.how``.
+    sampler : {"nutpie", "pymc", "numpyro", "blackjax"} or dict, optional
+        What runs NUTS; default nutpie. A dict holds options, ``{"target_accept": 0.95}``, with ``"name"`` if wanted.
+    priors : dict, optional
+        Parameter -> PyMC distribution or text: ``{"escs": "Normal(0, 10)", "school.Intercept": "HalfNormal(30)"}``;
+        ``"fixed"``, ``"sd"``, ``"cor"`` and ``"phi"`` stand for all of their kind. Default: weakly informative, scaled to
+        the data, listed in the summary and in ``fit.priors``.
 
     Returns
     -------
-    FitResult
+    FitResult or BayesResult
+        The latter with ``method="bayes"``.
 
     Raises
     ------
@@ -124,6 +145,12 @@ def fit(
     4.0
     """
     _check_names(method, family, link, vcov)
+    sampling = {"draws": draws, "tune": tune, "chains": chains, "random_seed": random_seed, "sampler": sampler}
+    request = None
+    if method == "bayes":
+        request = read_request(**sampling, progress=progress, vcov=vcov)
+    else:
+        refuse_request(method, **sampling, priors=priors)
     n_agq, chunk_size = _read_nodes(n_agq), _read_chunk(chunk_size)
     distribution = read_distribution(family, link, trials, method)
     chosen = choose_engine(engine)
@@ -146,7 +173,8 @@ def fit(
         weighted = any(frame.weighted)
         chosen_vcov, said_of_it = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, said.psu, weighted, method)
         frame = replace(frame, notes=(*frame.notes, *said_of_it))
-    how = chosen_vcov or ("replicate" if has_replicates(said) else "robust" if any(frame.weighted) else "model")
+    default = "replicate" if has_replicates(said) and request is None else "robust" if any(frame.weighted) else "model"
+    how = chosen_vcov or default
     if how in BY_REPLICATES:
         frame = replace(frame, replicates=read_replicates(said, table, frame))
     call = _call_text(
@@ -163,10 +191,18 @@ def fit(
         n_agq=n_agq,
         trials=trials,
         center=center,
+        **(sampling if request is not None else {}),
+        priors=priors,
     )
     labels = {name: label for name, label in table.labels.items() if name in parsed.fixed_variables}
-    settings = replace(_settings(filled.formula, method, how, frame, said, call, n_agq, chunk_size), labels=labels)
-    return fit_frame(frame, settings, chosen, over("Plausible values", progress), executor)
+    climbed = "ml" if request is not None else method
+    settings = replace(_settings(filled.formula, climbed, how, frame, said, call, n_agq, chunk_size), labels=labels)
+    fitted = fit_frame(frame, settings, chosen, over("Plausible values", progress), executor)
+    if request is None:
+        return fitted
+    from pmwmix.sample.bayes import bayes
+
+    return bayes(fitted, request, priors)
 
 
 def pool(fits: Iterable[FitResult]) -> FitResult:
@@ -195,7 +231,7 @@ def pool(fits: Iterable[FitResult]) -> FitResult:
     return pool_results([part for one in listed for part in one.fits])
 
 
-def load(path: str | Path) -> FitResult:
+def load(path: str | Path) -> FitResult | BayesResult:
     """Read a fit written by ``fit.save(path)``.
 
     Parameters
@@ -216,6 +252,11 @@ def load(path: str | Path) -> FitResult:
     def build(fields: dict[str, Any]) -> FitResult:
         return FitResult(**{**fields, "each": tuple(build(one) for one in fields["each"])})
 
+    if isinstance(path, str | Path) and Path(path).suffix in (".nc", ".zarr"):
+        from pmwmix.sample.keep import load_bayes
+        from pmwmix.sample.result import BayesResult
+
+        return load_bayes(Path(path), load, BayesResult)
     if not isinstance(path, str | Path):
         raise OptionError(f"A saved fit is read from a path. Got {type(path).__name__}. Pass the file's name.")
     return build(load_fields(Path(path)))
@@ -228,9 +269,7 @@ def _check_names(method: str, family: str, link: str | None, vcov: str | None) -
                 f"The argument {name} is a text. Got {type(value).__name__} {value!r}. Write it in quotes."
             )
     if method not in METHODS:
-        raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml' or 'reml'.")
-    if method == "bayes":
-        raise NotSupportedError("Sampling is not built yet. Asked for with method='bayes'. Use method='ml' or 'reml'.")
+        raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml', 'reml' or 'bayes'.")
     if vcov is not None and vcov not in BY_REPLICATES:
         VARIANCES[vcov]
 

@@ -89,7 +89,7 @@ class RowData:
 
 @dataclass(frozen=True)
 class Model:
-    """One chunk of the model: data, and parameters of which each top-level unit has its own copy.
+    """One chunk of the model: data, and parameters, of which each top-level unit may have its own copy.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ class Model:
     tree : Tree
     eta0 : tensor (lanes, T)
         Fixed part and offset.
-    theta : tensor (n_theta, G_L)
-    phi : list of tensors (T,)
+    theta : tensor (n_theta, G_L), or (n_theta,) for all units
+    phi : list of tensors (T,), or of scalars for all units
     """
 
     structure: MarginalStructure
@@ -133,7 +133,7 @@ class Model:
         for level, q in enumerate(layout.q):
             Lambda: Matrix = [[None] * q for _ in range(q)]
             for i, j, k in layout.entries[level]:
-                Lambda[i][j] = self.tree.own(self.theta[k], level)
+                Lambda[i][j] = self.tree.own(self.theta[k], level) if self.theta.type.ndim > 1 else self.theta[k]
             out.append(Lambda)
         return out
 

@@ -14,7 +14,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix._registry import Registry
-from pmwmix.likelihood import cells, crossblock, crossed, marginal, segment, smallmat, specialops
+from pmwmix.likelihood import bynode, cells, crossblock, crossed, insidemodes, marginal, segment, smallmat, specialops
 from pmwmix.likelihood.gaussian import Graph
 
 ENGINES = Registry("engine")
@@ -24,14 +24,14 @@ _registered: set[str] = set()
 def _jax() -> Mode:
     from pytensor.link.jax import JAXLinker
 
-    parts = (segment, cells, smallmat, marginal, crossblock, crossed, specialops)
+    parts = (segment, cells, smallmat, marginal, insidemodes, bynode, crossblock, crossed, specialops)
     _once("jax", *(part.register_jax for part in parts))
     # XLA fuses and simplifies by itself; PyTensor's own rewrites would cost seconds at the first fit.
     return Mode(JAXLinker(), RewriteDatabaseQuery(include=["minimum_compile", "merge", "jax"]))
 
 
 def _numba() -> Mode:
-    parts = (segment, cells, smallmat, marginal, crossblock, crossed, specialops)
+    parts = (segment, cells, smallmat, marginal, insidemodes, bynode, crossblock, crossed, specialops)
     _once("numba", *(part.register_numba for part in parts))
     return pytensor.compile.mode.get_mode("NUMBA")
 

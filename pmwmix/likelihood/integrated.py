@@ -280,6 +280,17 @@ class IntegratedObjective:
             out.append(np.concatenate(parts, axis=1))
         return out
 
+    def steps(self, point: IntegratedPoint, psi: Array) -> list[Array]:
+        """Newton's step at parameters ``psi`` from the modes of a point, for the whole sample, per level (q_l, G_l)."""
+        beta, theta, phi = self._split(psi)
+
+        def one(number: int) -> list[Array]:
+            out = self.mode_step(beta, [theta, phi, *point.modes[number], *self._data(point.outcome)[number]])
+            units = self.chunks[number].n_units
+            return [np.asarray(out[f"step{level}"])[:, :n] for level, n in enumerate(units)]
+
+        return [np.concatenate(parts, axis=1) for parts in zip(*self._each(one), strict=True)]
+
     def curvature(self, point: IntegratedPoint) -> Array:
         """Curvature of the rows between random columns at the modes, lower triangle, (Q (Q + 1) / 2, G_1)."""
         beta, theta, phi = self._split(point.theta)

@@ -7,6 +7,7 @@ approximation. Modes are found outside (`modefinder.py`) and enter through an Op
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,9 +145,14 @@ def mode_graph(structure: MarginalStructure) -> Graph:
         curvature of the rows between random columns, lower triangle row by row.
     """
     s = Symbols.of(structure)
-    model = s.model(structure, *copies(s))
-    q, tree = structure.layout.q, s.tree
-    modes = [[u[c] for c in range(size)] for u, size in zip(s.modes, q, strict=True)]
+    return Graph(s.flat(), newton_step(s.model(structure, *copies(s)), s.modes))
+
+
+def newton_step(model: Model, start: list[Any]) -> dict[str, Any]:
+    """Write the outputs of `mode_graph` at modes ``start``, per level (q_l, G_l)."""
+    structure, tree = model.structure, model.tree
+    q = structure.layout.q
+    modes = [[u[c] for c in range(size)] for u, size in zip(start, q, strict=True)]
     Lambda = model.Lambdas()
     eta = model.eta0 + model.random_part(model.b_of(Lambda, modes))
     density = model.density(eta)
@@ -169,11 +175,17 @@ def mode_graph(structure: MarginalStructure) -> Graph:
     Q = len(structure.ones)
     zz = [curvature.rows[i][j] for i in range(Q) for j in range(i + 1)]
     outputs = {"J": inner, "rise": rise, "zz": pt.stack(zz)}
-    outputs |= {f"step{level}": pt.stack(column) for level, column in enumerate(step)}
-    return Graph(s.flat(), outputs)
+    return outputs | {f"step{level}": pt.stack(column) for level, column in enumerate(step)}
 
 
-def log_integral(model: Model, modes: list[Any], nodes: list[Any], log_weights: list[Any]) -> Any:
+def sums_at_nodes(model: Model, b: list[Column]) -> Any:
+    """Weighted sums of log-densities per tile, (K_top, ..., K_1, T), at random effects of every node."""
+    return pt.sum(model.rows.w * model.density(model.eta0 + model.random_part(b)), axis=-2)
+
+
+def log_integral(
+    model: Model, modes: list[Any], nodes: list[Any], log_weights: list[Any], sums: Callable[..., Any] = sums_at_nodes
+) -> Any:
     """Log marginal density of every top-level unit, without its own weight (G_L,) (theory, eqs. 48-50).
 
     Parameters
@@ -184,6 +196,8 @@ def log_integral(model: Model, modes: list[Any], nodes: list[Any], log_weights: 
         Standard Gauss-Hermite nodes of every level, product rule.
     log_weights : list of tensors (K_l,)
         Their log-weights plus half their squared length.
+    sums : callable
+        `sums_at_nodes` or its like.
     """
     structure, tree = model.structure, model.tree
     q, n = structure.layout.q, structure.n_levels
@@ -213,8 +227,7 @@ def log_integral(model: Model, modes: list[Any], nodes: list[Any], log_weights: 
         u_nodes[level] = u
         L = Lambda[level]
         b_nodes[level] = [total([product(L[i][j], u[j]) for j in range(q[level])]) for i in range(q[level])]
-    at_nodes = model.eta0 + model.random_part(b_nodes)
-    value = tree.from_tiles(pt.sum(model.rows.w * model.density(at_nodes), axis=-2))
+    value = tree.from_tiles(sums(model, b_nodes))
     for level in range(n):
         value = value - 0.5 * total([x * x for x in u_nodes[level]])
         if structure.adaptive[level]:

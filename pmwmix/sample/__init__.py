@@ -1,0 +1,1 @@
+"""Models sampled by NUTS, and what is drawn afterwards."""

@@ -1,0 +1,128 @@
+"""What the summary of a posterior says, in which order and words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix.report import SCALING_WORDS, _group_table, _quadrature, _rows
+from pmwmix.responses import is_linear
+from pmwmix.tables import Section, Summary, number
+
+Array = np.ndarray
+
+
+def account_of(fit: Any, ci_prob: float) -> Summary:
+    """Compose the summary of a BayesResult."""
+    kind = "Linear multilevel model" if len(fit.n_groups) else "Linear model without random effects"
+    if not is_linear(fit):
+        kind = f"Generalised multilevel model ({fit.family}, {fit.link} link)"
+    title = f"{kind}, {'pseudo-posterior' if fit.settings.weighted else 'posterior'} by NUTS"
+    fixed = "Thresholds and fixed effects" if fit.family == "cumulative" else "Fixed effects"
+    sections = [
+        Section("Groups and weights", _group_table(fit)),
+        Section("Standard deviations and correlations", _components(fit, ci_prob)),
+        Section(fixed, _coefficients(fit, ci_prob)),
+    ]
+    if fit.family_parameters is not None and len(fit.family_parameters):
+        table = fit.family_parameters
+        shown = {"Mean": [number(v, 5) for v in table["estimate"]], "SD": [number(v, 5) for v in table["se"]]}
+        sections.append(Section(f"Parameters of the {fit.family} distribution", pd.DataFrame(shown, index=table.index)))
+    sections.append(Section("Priors", _priors(fit)))
+    return Summary(title, _facts(fit), sections, _notes(fit))
+
+
+def _facts(fit: Any) -> list[tuple[str, str]]:
+    s, how = fit.settings, fit.how
+    facts = [("Call", s.call), ("Formula", s.formula)]
+    for name, columns in s.pv.items():
+        facts.append(("Plausible values", f"{len(columns)} for {name} ({columns[0]} ... {columns[-1]})"))
+    facts.append(("Rows", _rows(fit)))
+    if s.weighted:
+        given = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
+        facts.append(("Weights", f"{given}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
+        facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
+    if fit.quadrature is not None:
+        facts.append(("Integration", _quadrature(fit)))
+    per = " per plausible value" if fit.n_pv > 1 else ""
+    sampler = f"{how['sampler']}, {how['chains']} chains of {how['draws']} draws after {how['tune']}{per}"
+    facts.append(("Sampler", f"{sampler}, seed {how['random_seed']}"))
+    if s.vcov == "robust":
+        text = "corrected to the sandwich covariance (Williams & Savitsky 2021)"
+        if fit.corrected:
+            psu, strata, n_psu, n_strata = s.clusters
+            text += f"; {n_psu} clusters ({psu})" + (f" in {n_strata} strata ({strata})" if strata else "")
+        facts.append(("Spread", text if fit.corrected else "not corrected"))
+    elif s.weighted:
+        facts.append(("Spread", "not corrected (vcov='model'): the posterior of the pseudo-likelihood as it is"))
+    icc = fit.icc
+    shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
+    if len(fit.n_groups):
+        facts.append(("Intraclass correlation", shown if is_linear(fit) else f"{shown} (latent scale)"))
+    facts.append(("Status", "All diagnostics of the sampler are in order." if fit.converged else "See the notes."))
+    return facts
+
+
+def _components(fit: Any, ci_prob: float) -> pd.DataFrame:
+    table, percent = fit.confint_varcorr(ci_prob), f"{100 * ci_prob:g} %"
+    names, rows = [], []
+    for row in table.itertuples():
+        pair = f"{row.var1}, {row.var2}" if pd.notna(row.var2) else ("" if pd.isna(row.var1) else row.var1)
+        names.append(f"{row.grp} {pair}".strip() + (" (correlation)" if pd.notna(row.var2) else ""))
+        digits = [number(v, 5) for v in (row.estimate, row.std_error, row.ci_low, row.ci_high)]
+        rows.append([*digits, f"{row.r_hat:.3f}", f"{row.ess_bulk:.0f}"])
+    columns = ["Mean", "SD", f"{percent} low", "high", "R-hat", "ESS"]
+    return pd.DataFrame(rows, index=names, columns=columns)
+
+
+def _coefficients(fit: Any, ci_prob: float) -> pd.DataFrame:
+    table, percent = fit.tidy(ci_prob), f"{100 * ci_prob:g} %"
+    decimals = _decimals(table["std_error"])
+    out = {
+        "Mean": [f"{v:.{d}f}" for v, d in zip(table["estimate"], decimals, strict=True)],
+        "SD": [f"{v:.{d}f}" for v, d in zip(table["std_error"], decimals, strict=True)],
+        f"{percent} low": [f"{v:.{d}f}" for v, d in zip(table["ci_low"], decimals, strict=True)],
+        "high": [f"{v:.{d}f}" for v, d in zip(table["ci_high"], decimals, strict=True)],
+        "R-hat": [f"{v:.3f}" for v in table["r_hat"]],
+        "ESS": [f"{v:.0f}" for v in table["ess_bulk"]],
+        "MCSE": [number(v, 2) for v in table["mcse_mean"]],
+    }
+    if "fmi" in table:
+        out["Between PVs"] = [f"{100 * v:.0f} %" for v in table["fmi"]]
+    return pd.DataFrame(out, index=list(table["term"]))
+
+
+def _decimals(error: Any) -> list[int]:
+    """Two digits of the smallest standard deviation, the same for all terms where that is not too many."""
+    with np.errstate(divide="ignore"):
+        wanted = [int(np.clip(1 - np.floor(np.log10(v)), 0, 8)) if v > 0 else 2 for v in error]
+    most = max(wanted, default=2)
+    return [most if most <= 4 else d for d in wanted]
+
+
+def _priors(fit: Any) -> pd.DataFrame:
+    table = fit.priors
+    return pd.DataFrame({"Prior": table["prior"], "": np.where(table["default"], "default", "given")}, index=table.index.rename(None))
+
+
+def _notes(fit: Any) -> list[str]:
+    notes = list(fit.notes)
+    if "Intercept" in fit.priors.index:
+        notes.append("The prior of the intercept is that of the outcome where all predictors are at their means.")
+    if any(str(key) in set(fit.n_groups.index) for key in fit.priors.index):
+        notes.append(
+            "Priors of standard deviations and correlations of random effects hold where the predictors of the slopes "
+            "are at their means; the table shows them at zero."
+        )
+    if fit.n_pv > 1:
+        notes.append(
+            f"The posteriors of {fit.n_pv} plausible values are mixed; standard deviations and intervals include "
+            f"(1 + 1/{fit.n_pv}) times the variance between them (Rubin). R-hat is the largest and ESS the smallest "
+            f"within one plausible value."
+        )
+    return notes
+
+
+__all__ = ["account_of"]

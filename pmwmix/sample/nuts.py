@@ -1,0 +1,209 @@
+"""NUTS for all plausible values: one compiled log-posterior, chains side by side.
+
+The sampler is nutpie's. Small models are evaluated in lockstep (`lockstep.py`), large ones chain by chain in threads;
+either way a seed gives the same draws on one machine.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmwmix.sample.density import Density, jacobian_at, values_of
+from pmwmix.sample.lockstep import Lockstep
+from pmwmix.sample.model import Sampled, arrays_of
+from pmwmix.sample.request import Request
+from pmwmix.sample.start import away_from_boundary, unconstrained, values_at, whitening
+from pmwmix.sample.target import Target
+
+Array = np.ndarray
+SMALL = 400_000  # numbers in the data of one model times chains, up to which chains are evaluated in lockstep
+STATS = ("diverging", "energy", "n_steps", "step_size", "depth", "logp", "maxdepth_reached", "mean_tree_accept")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What NUTS returned for one plausible value.
+
+    Parameters
+    ----------
+    values : dict of ndarray (chain, draw, ...)
+        ``psi`` and the random variables by name.
+    stats : dict of ndarray (chain, draw)
+    sampler : str
+    """
+
+    values: dict[str, Array]
+    stats: dict[str, Array]
+    sampler: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The data of one plausible value with the scale on which it is sampled."""
+
+    data: list[Any]
+    mean: Array
+    scale: Array
+
+
+def lane_of(target: Target, sampled: Sampled, density: Density) -> Lane:
+    """Arrange the data and centre and scale the parameters on the ML estimate."""
+    data = density.arrange(arrays_of(target))
+    values = values_at(target, sampled, away_from_boundary(target))
+    mean = unconstrained(sampled, values)
+    jacobian = jacobian_at(density, data, mean)
+    return Lane(data, mean, whitening(target, sampled, jacobian))
+
+
+def sample_nutpie(targets: Sequence[Target], sampled: Sampled, density: Density, request: Request) -> list[Draws]:
+    """Sample all plausible values."""
+    lanes = [lane_of(target, sampled, density) for target in targets]
+    size = sum(np.size(value) for value in lanes[0].data) * request.chains
+    if targets[0].linear and size <= SMALL:
+        found = _together(lanes, density, request)
+    else:
+        found = [_alone(lane, density, request, number) for number, lane in enumerate(lanes)]
+    out = []
+    for lane, (z, stats) in zip(lanes, found, strict=True):
+        q = lane.mean + z @ lane.scale.T
+        out.append(Draws(values_of(density, lane.data, q), stats, "nutpie"))
+    return out
+
+
+def _together(lanes: Sequence[Lane], density: Density, request: Request) -> list[tuple[Array, dict[str, Array]]]:
+    """Run the chains of all plausible values at once, evaluated in lockstep."""
+    K, C = len(lanes), request.chains
+    step = Lockstep(K * C, density.dim, _stacked(lanes, density, C))
+    z, stats = _run(density.dim, K * C, K * C, request, request.seed, step.ask, step.leave)
+    parts = [slice(k * C, (k + 1) * C) for k in range(K)]
+    return [(z[part], {name: value[part] for name, value in stats.items()}) for part in parts]
+
+
+def _stacked(lanes: Sequence[Lane], density: Density, chains: int) -> Callable[[Array], Array]:
+    """Vectorise the log-posterior over chains; what differs between plausible values has a copy per chain."""
+    import jax
+    import jax.numpy as jnp
+
+    columns = list(zip(*([lane.mean, lane.scale, *lane.data] for lane in lanes), strict=True))
+    shared = [all(np.array_equal(values[0], other) for other in values[1:]) for values in columns]
+    data = [
+        jnp.asarray(values[0]) if same else jnp.asarray(np.repeat(np.stack(values), chains, axis=0))
+        for values, same in zip(columns, shared, strict=True)
+    ]
+    axes = [None if same else 0 for same in shared]
+    direct = density.value._direct
+    assert direct is not None
+    many = jax.jit(lambda points, *rest: jax.vmap(direct, in_axes=(0, *axes))(points, *rest)[0])
+
+    def evaluate(points: Array) -> Array:
+        return np.asarray(many(points, *data))
+
+    return evaluate
+
+
+def _alone(lane: Lane, density: Density, request: Request, number: int) -> tuple[Array, dict[str, Array]]:
+    """Run the chains of one plausible value, each evaluated by itself."""
+    given = [*density.value.put([lane.mean, lane.scale]), *lane.data]
+    direct = density.value._direct
+    assert direct is not None
+
+    def ask(chain: int, point: Array) -> Array:
+        return np.asarray(direct(point, *given)[0])
+
+    return _run(density.dim, request.chains, request.cores, request, request.seed + number, ask, lambda: None)
+
+
+def _run(
+    dim: int,
+    chains: int,
+    cores: int,
+    request: Request,
+    seed: int,
+    ask: Callable[[int, Array], Array],
+    leave: Callable[[], None],
+) -> tuple[Array, dict[str, Array]]:
+    """Run nutpie on a function of (chain, point); give whitened draws (chain, draw, d) and statistics."""
+    counted = dict.fromkeys(range(chains), 0)
+    total = request.draws + request.tune
+
+    def expand(chain: int, point: Array) -> Array:
+        counted[chain] += 1
+        if counted[chain] == total:
+            leave()
+        return np.array(point)
+
+    chain_of = {chain_seed: chain for chain, chain_seed in enumerate(_chain_seeds(chains, seed))}
+    how = {"draws": request.draws, "tune": request.tune, "progress_bar": request.progress, **request.options}
+    tree = _nutpie(dim, chains, cores, seed, ask, expand, lambda chain_seed: chain_of[chain_seed], how)
+    stats = {name: np.asarray(tree["sample_stats"][name]) for name in STATS if name in tree["sample_stats"]}
+    return np.asarray(tree["posterior"]["z"]), stats
+
+
+def _chain_seeds(chains: int, seed: int) -> list[int]:
+    """Give the seed of every chain's starting point: nutpie tells a function that, but not which chain it serves."""
+
+    def expand(chain: int, point: Array) -> Array:
+        return np.array([chain >> 32, chain & 0xFFFFFFFF], dtype=float)
+
+    def ask(chain: int, point: Array) -> Array:
+        return np.concatenate([[-0.5 * point @ point], -point])
+
+    how = {"draws": 1, "tune": 1, "progress_bar": False}
+    tree = _nutpie(2, chains, 1, seed, ask, expand, lambda chain_seed: chain_seed, how)
+    return [(int(high) << 32) + int(low) for high, low in np.asarray(tree["posterior"]["z"])[:, 0]]
+
+
+def _nutpie(
+    dim: int,
+    chains: int,
+    cores: int,
+    seed: int,
+    ask: Callable[[int, Array], Array],
+    expand: Callable[[int, Array], Array],
+    chain_of: Callable[[int], int],
+    how: dict[str, Any],
+) -> Any:
+    """Call nutpie with functions that know their chain: each runs in one thread from its starting point to its end."""
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    place: dict[int, int | None] = {}
+
+    def mine() -> int:
+        chain = place[threading.get_ident()]
+        assert chain is not None
+        return chain
+
+    def make_logp() -> Callable[..., tuple[float, Array]]:
+        place[threading.get_ident()] = None
+
+        def logp(point: Array, **kwargs: Any) -> tuple[float, Array]:
+            packed = ask(mine(), point)
+            return float(packed[0]), packed[1:]
+
+        return logp
+
+    def make_expand(*args: Any) -> Callable[..., dict[str, Array]]:
+        return lambda point, **kwargs: {"z": expand(mine(), point)}
+
+    def begin(chain_seed: int) -> Array:
+        me = threading.get_ident()
+        if place[me] is None:  # else a second try of the same chain
+            place[me] = chain_of(chain_seed)
+        return np.random.default_rng(chain_seed).normal(size=dim)
+
+    model = from_pyfunc(
+        dim, make_logp, make_expand, [np.dtype("float64")], [(dim,)], ["z"], make_initial_point_fn=begin
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nutpie.sample(model, chains=chains, cores=cores, seed=seed, save_warmup=False, **how)
+
+
+__all__ = ["Draws", "lane_of", "sample_nutpie"]

@@ -1,0 +1,89 @@
+"""Sampling by PyMC's own interface: its NUTS, NumPyro's or BlackJAX's, for comparison with nutpie."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pymc as pm
+
+from pmwmix.errors import OptionError
+from pmwmix.likelihood.engine import Compiled
+from pmwmix.likelihood.gaussian import Graph
+from pmwmix.sample.model import Sampled, arrays_of
+from pmwmix.sample.nuts import Draws
+from pmwmix.sample.request import Request
+from pmwmix.sample.start import away_from_boundary, values_at
+from pmwmix.sample.target import Target
+
+Array = np.ndarray
+NAMES = {"diverging": "diverging", "energy": "energy", "n_steps": "n_steps", "step_size": "step_size", "lp": "logp"}
+
+
+def check_sampler(name: str) -> None:
+    """Refuse a sampler that is not installed.
+
+    Raises
+    ------
+    OptionError
+    """
+    if name in ("numpyro", "blackjax") and importlib.util.find_spec(name) is None:
+        raise OptionError(
+            f"The sampler {name!r} is not installed. It is an optional package. Run 'pip install {name}', or leave "
+            f"sampler out to use nutpie."
+        )
+
+
+def sample_with_pymc(targets: Sequence[Target], sampled: Sampled, request: Request) -> list[Draws]:
+    """Sample one plausible value after the other by ``pymc.sample``."""
+    return [_one(target, sampled, request, number) for number, target in enumerate(targets)]
+
+
+def _one(target: Target, sampled: Sampled, request: Request, number: int) -> Draws:
+    for name, value in arrays_of(target).items():
+        sampled.data[name].set_value(np.asarray(value))
+    values = values_at(target, sampled, away_from_boundary(target))
+    begin = {name: values[name] for name in sampled.names}
+    with sampled.model, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = pm.sample(
+            draws=request.draws,
+            tune=request.tune,
+            chains=request.chains,
+            cores=1 if request.sampler == "pymc" else request.cores,
+            random_seed=request.seed + number,
+            nuts_sampler=request.sampler,
+            initvals=begin,
+            progressbar=request.progress,
+            var_names=list(sampled.names),
+            compute_convergence_checks=False,
+            **request.options,
+        )
+    found = {name: np.asarray(tree["posterior"][name]) for name in sampled.names}
+    stats = {
+        ours: np.asarray(tree["sample_stats"][theirs])
+        for theirs, ours in NAMES.items()
+        if theirs in tree["sample_stats"]
+    }
+    return Draws({"psi": _psi(sampled, found), **found}, stats, request.sampler)
+
+
+def _psi(sampled: Sampled, found: dict[str, Array]) -> Array:
+    """Evaluate psi at draws of the random variables (chain, draw, P)."""
+    import jax
+
+    variables = list(sampled.model.free_RVs)
+    data = list(sampled.data.values())
+    function = Compiled(Graph([*variables, *data], {"psi": sampled.psi}), "jax")
+    given = function.put([np.asarray(shared.get_value()) for shared in data])
+    shape = next(iter(found.values())).shape[:2]
+    points = [found[rv.name].reshape(-1, *found[rv.name].shape[2:]) for rv in variables]
+    direct = function._direct
+    assert direct is not None
+    many = jax.jit(jax.vmap(direct, in_axes=(*[0] * len(points), *[None] * len(given))))
+    return np.asarray(many(*points, *given)[0]).reshape(*shape, -1)
+
+
+__all__ = ["check_sampler", "sample_with_pymc"]

@@ -1,0 +1,169 @@
+"""From the ML fit to posteriors: targets, priors, one model, NUTS for every plausible value, correction, trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pmwmix.assemble import component_names
+from pmwmix.generalproblem import GeneralProblem
+from pmwmix.results import FitResult
+from pmwmix.sample.density import compile_density
+from pmwmix.sample.model import Sampled, arrays_of, build_model, keys_of, priors_of
+from pmwmix.sample.nuts import Draws, sample_nutpie
+from pmwmix.sample.othersamplers import check_sampler, sample_with_pymc
+from pmwmix.sample.priors import read_priors
+from pmwmix.sample.pseudo import corrected, correction_of
+from pmwmix.sample.request import Request
+from pmwmix.sample.target import Target, target_of
+from pmwmix.sample.tree import (
+    constant_dataset,
+    draw_prior,
+    observed_dataset,
+    posterior_dataset,
+    stacked,
+    stats_dataset,
+)
+
+Array = np.ndarray
+PRIOR_DRAWS = 500
+
+
+@dataclass(frozen=True)
+class Live:
+    """What later draws need of one plausible value; not kept in files.
+
+    Parameters
+    ----------
+    target : Target
+    rows : Rows
+    psi : ndarray, shape (chain, draw, P)
+        Corrected draws on the standardised scale.
+    sampled : Sampled
+    seed : int
+    """
+
+    target: Target
+    rows: Any
+    psi: Array
+    sampled: Sampled
+    seed: int
+
+    @property
+    def general(self) -> tuple[GeneralProblem, int] | None:
+        """Problem and outcome of a generalised model."""
+        return (self.rows.problem, self.rows.k) if isinstance(self.rows.problem, GeneralProblem) else None
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What `sample` gives: the pooled tree, a tree and `Live` per plausible value, the priors, notes."""
+
+    tree: Any
+    trees: tuple[Any, ...]
+    live: tuple[Live, ...]
+    priors: pd.DataFrame
+    corrected: bool
+    notes: tuple[str, ...]
+
+
+def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
+    """Sample the posterior of every plausible value.
+
+    Parameters
+    ----------
+    ml : FitResult
+        The same model by maximum likelihood.
+    request : Request
+    priors : dict or None
+        See `priors.read_priors`.
+    """
+    check_sampler(request.sampler)
+    wanted = ml.settings.vcov == "robust"
+    targets = [target_of(fit, wanted) for fit in ml.fits]
+    given = read_priors(priors, keys_of(targets[0]))
+    chosen = priors_of(targets, given)
+    sampled = build_model(targets[0], chosen)
+    draws = _draw(targets, sampled, request)
+    table = pd.DataFrame(
+        {"prior": [one.text for one in chosen], "default": [one.default for one in chosen]},
+        index=pd.Index([one.key for one in chosen], name="parameter"),
+    )
+    notes, live, trees = [], [], []
+    corrections = [correction_of(target) if wanted else None for target in targets]
+    usable = wanted and all(one is not None for one in corrections)
+    if wanted and not usable:
+        notes.append(
+            "The pseudo-posterior could not be corrected to the sandwich covariance, because the likelihood does not "
+            "curve in every direction at its maximum: standard deviations are those of the uncorrected draws."
+        )
+    elif usable and any(one is not None and one.held.any() for one in corrections):
+        notes.append(
+            "A variance is zero at the maximum of the likelihood: the correction to the sandwich covariance leaves the "
+            "draws of that random effect's covariance as they are."
+        )
+    prior_psi = draw_prior(sampled, PRIOR_DRAWS, request.seed)
+    for fit, target, drawn, correction in zip(ml.fits, targets, draws, corrections, strict=True):
+        raw = drawn.values["psi"]
+        psi = corrected(target, correction, raw) if usable and correction is not None else raw
+        one = Live(target, fit.rows, psi, sampled, request.seed)
+        live.append(one)
+        trees.append(_tree(one, raw, drawn, prior_psi, usable))
+    return Posterior(_pooled(trees, live, usable), tuple(trees), tuple(live), table, usable, tuple(notes))
+
+
+def _draw(targets: list[Target], sampled: Sampled, request: Request) -> list[Draws]:
+    if request.sampler == "nutpie":
+        return sample_nutpie(targets, sampled, compile_density(targets[0], sampled), request)
+    return sample_with_pymc(targets, sampled, request)
+
+
+def _names(live: Live) -> list[str]:
+    return [f"{g}.{a}" if b is None else f"{g}.{a}.{b}" for g, a, b in component_names(live.rows.frame)]
+
+
+def _tree(live: Live, raw: Array, drawn: Draws, prior_psi: Array, usable: bool) -> Any:
+    """Lay out one plausible value."""
+    levels = [level.name for level in live.rows.frame.hierarchy.levels]
+
+    def laid_out(psi: Array) -> Any:
+        return posterior_dataset(live.target, live.general, psi, levels, _names(live))
+
+    parts = {"posterior": laid_out(live.psi)}
+    if usable:
+        parts["posterior_uncorrected"] = laid_out(raw)
+    parts |= {
+        "sample_stats": stats_dataset(drawn),
+        "prior": laid_out(prior_psi),
+        "observed_data": observed_dataset(live.rows.frame, [live.rows.y]),
+        "constant_data": constant_dataset(live.rows.frame),
+    }
+    return xr.DataTree.from_dict(parts)
+
+
+def _pooled(trees: list[Any], live: list[Live], usable: bool) -> Any:
+    if len(trees) == 1:
+        return trees[0]
+    groups = ["posterior", *(["posterior_uncorrected"] if usable else []), "sample_stats"]
+    parts = {group: stacked(trees, group) for group in groups}
+    frame = live[0].rows.frame
+    parts |= {
+        "prior": trees[0]["prior"].to_dataset(),
+        "observed_data": observed_dataset(frame, [one.rows.y for one in live]),
+        "constant_data": constant_dataset(frame),
+    }
+    return xr.DataTree.from_dict(parts)
+
+
+def set_data(live: Live) -> Any:
+    """Give the PyMC model with the data of this plausible value."""
+    for name, value in arrays_of(live.target).items():
+        live.sampled.data[name].set_value(np.asarray(value))
+    return live.sampled.model
+
+
+__all__ = ["Live", "Posterior", "sample", "set_data"]

@@ -1,0 +1,478 @@
+"""BayesResult: the posterior in the shape of a FitResult."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix.assemble import varcorr_table
+from pmwmix.errors import OptionError, near
+from pmwmix.likelihood.layout import semidefinite_cholesky
+from pmwmix.results import FitResult, _check_prob
+from pmwmix.sample.account import account_of
+from pmwmix.sample.effects import group_table, need_live, random_effects
+from pmwmix.sample.keep import save_bayes
+from pmwmix.sample.posterior import Live, set_data
+from pmwmix.sample.responses import fitted, posterior_predictive, predict, prior_predictive, residuals
+from pmwmix.sample.words import convergence, sentences
+from pmwmix.settings import Settings
+from pmwmix.tables import Summary
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BayesResult:
+    """The pseudo-posterior of a multilevel model; tables are pandas objects, draws an ArviZ DataTree.
+
+    Parameters
+    ----------
+    ml : FitResult
+        The same model by maximum likelihood: same rows, weights, plausible values.
+    idata : xarray.DataTree
+        Groups ``posterior`` (chain, draw; with plausible values their chains one after the other, coordinate ``pv``),
+        ``posterior_uncorrected`` (where sampling weights asked for the correction), ``sample_stats``, ``prior``,
+        ``observed_data``, ``constant_data``; ``random_effects``, ``posterior_predictive`` once they were drawn.
+    priors : DataFrame
+        ``prior, default`` by parameter. Those of intercepts are at the means of the predictors.
+    corrected : bool
+        Whether the spread was corrected to the sandwich covariance (Williams & Savitsky 2021).
+    notes : tuple of str
+    how : dict
+        ``draws, tune, chains, random_seed, sampler``.
+    each : tuple of BayesResult
+        Of the single plausible values.
+    """
+
+    ml: FitResult
+    idata: Any
+    priors: pd.DataFrame
+    corrected: bool
+    own_notes: tuple[str, ...]
+    how: dict[str, Any]
+    each: tuple[BayesResult, ...] = ()
+    live: Live | None = None
+    _memo: dict[str, Any] = field(default_factory=dict)
+
+    # -- what it shares with the fit by maximum likelihood ----------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """What was asked for."""
+        from dataclasses import replace
+
+        return replace(self.ml.settings, method="bayes")
+
+    @property
+    def method(self) -> str:
+        """``"bayes"``."""
+        return "bayes"
+
+    formula = property(lambda self: self.ml.formula, doc="The model formula.")
+    family = property(lambda self: self.ml.family, doc="Name of the distribution.")
+    link = property(lambda self: self.ml.link, doc="Name of the link.")
+    nobs = property(lambda self: self.ml.nobs, doc="Rows in the likelihood.")
+    n_groups = property(lambda self: self.ml.n_groups, doc="Units per level.")
+    weight_stats = property(lambda self: self.ml.weight_stats, doc="Weights per level, total and used.")
+    index = property(lambda self: self.ml.index, doc="Labels of the rows.")
+    categories = property(lambda self: self.ml.categories, doc="Of an ordinal or two-category outcome.")
+    quadrature = property(lambda self: self.ml.quadrature, doc="How the random effects are integrated out.")
+    rows = property(lambda self: self.ml.rows, doc="Rows and groups of the fit by maximum likelihood.")
+
+    @property
+    def fits(self) -> tuple[BayesResult, ...]:
+        """The posteriors of the single plausible values; one without them contains itself."""
+        return self.each or (self,)
+
+    @property
+    def n_pv(self) -> int:
+        """Number of plausible values."""
+        return len(self.fits)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known when reading the result, diagnostics of the sampler first."""
+        return tuple(dict.fromkeys((*self.diagnostics, *self.own_notes, *self.ml.notes)))
+
+    @cached_property
+    def diagnostics(self) -> tuple[str, ...]:
+        """What is wrong with the sample, a sentence each with what to do; empty if all is well."""
+        return sentences([fit.idata for fit in self.fits])
+
+    @property
+    def converged(self) -> bool:
+        """Whether no diagnostic complains."""
+        return not self.diagnostics
+
+    # -- numbers ------------------------------------------------------------------------------------------------
+
+    def draws(self, name: str = "beta") -> Array:
+        """All draws of a variable, chains and plausible values one after the other.
+
+        Parameters
+        ----------
+        name : str
+            Variable of the group ``posterior``.
+
+        Returns
+        -------
+        ndarray, shape (S, ...)
+        """
+        group = self.idata["posterior"]
+        if name not in group:
+            raise OptionError(
+                f"There is no variable {name!r} in the posterior.{near(name, list(group.data_vars))} "
+                f"The variables are {', '.join(map(str, group.data_vars))}."
+            )
+        values = np.asarray(group[name])
+        return values.reshape(-1, *values.shape[2:])
+
+    def pooled_draws(self, name: str = "beta") -> Array:
+        """Draws whose spread is that of Rubin's rules for a finite number of plausible values (S, ...).
+
+        The mixture of K posteriors has between-variance (K - 1) / K B; each posterior's mean is moved away from the
+        overall one so that it becomes (1 + 1 / K) B (theory, eq. 23). Without plausible values the draws themselves.
+        """
+        if self.n_pv == 1:
+            return self.draws(name)
+        parts = [fit.draws(name) for fit in self.fits]
+        centre = np.mean([part.mean(axis=0) for part in parts], axis=0)
+        stretch = np.sqrt((self.n_pv + 1.0) / (self.n_pv - 1.0)) - 1.0
+        return np.concatenate([part + stretch * (part.mean(axis=0) - centre) for part in parts])
+
+    @property
+    def _terms(self) -> list[str]:
+        return [str(term) for term in np.asarray(self.idata["posterior"]["term"])]
+
+    @cached_property
+    def coef(self) -> pd.Series:
+        """Posterior means of the fixed effects by term."""
+        return pd.Series(self.draws().mean(axis=0), index=self._terms, name="coef")
+
+    @cached_property
+    def vcov(self) -> pd.DataFrame:
+        """Posterior covariance of the fixed effects; with plausible values the total one of Rubin's rules."""
+        within = np.mean([np.cov(fit.draws().T, ddof=1) for fit in self.fits], axis=0)
+        V = np.atleast_2d(within) + self._between()
+        return pd.DataFrame(V, index=self._terms, columns=self._terms)
+
+    def _between(self) -> Any:
+        if self.n_pv == 1:
+            return 0.0
+        means = np.array([fit.draws().mean(axis=0) for fit in self.fits])
+        return (1.0 + 1.0 / self.n_pv) * np.atleast_2d(np.cov(means.T, ddof=1))
+
+    @property
+    def se(self) -> pd.Series:
+        """Posterior standard deviations of the fixed effects (p,)."""
+        return pd.Series(np.sqrt(np.diag(self.vcov)), index=self._terms, name="se")
+
+    @cached_property
+    def varcorr(self) -> pd.DataFrame:
+        """``grp, var1, var2, vcov, sdcor, se`` as a FitResult's: posterior means, and deviations of (co)variances."""
+        table = self.ml.varcorr.copy()
+        names, values = self._components()
+        made = varcorr_table(names, values.mean(axis=0), values.var(axis=0, ddof=1), residual="sigma" in self._vars)
+        for name in ("vcov", "se"):
+            table[name] = made[name].to_numpy()
+        table["sdcor"] = self._sdcor(table)
+        return table
+
+    @property
+    def _vars(self) -> Any:
+        return self.idata["posterior"].data_vars
+
+    def _components(self) -> tuple[list[tuple[str, str, str | None]], Array]:
+        """Names and draws (S, n_theta + 1) of variance components, that of level 1 last."""
+        names: list[tuple[str, str, str | None]] = []
+        for label in self.ml.theta.index:
+            names.append(self._split(str(label)))
+        last = self.pooled_draws("sigma") ** 2 if "sigma" in self._vars else np.zeros(len(self.draws()))
+        values = self.pooled_draws("vcov") if "vcov" in self._vars else np.zeros((len(last), 0))
+        return names, np.column_stack([values, last])
+
+    def _split(self, label: str) -> tuple[str, str, str | None]:
+        """Undo ``group.term.other``; terms and groups may have dots themselves."""
+        for row in self.ml.varcorr.itertuples():
+            if pd.isna(row.var2) and label == f"{row.grp}.{row.var1}":
+                return str(row.grp), str(row.var1), None
+            if pd.notna(row.var2) and label == f"{row.grp}.{row.var2}.{row.var1}":
+                return str(row.grp), str(row.var2), str(row.var1)
+        raise AssertionError(label)
+
+    def _sdcor(self, table: pd.DataFrame) -> list[float]:
+        group = self.idata["posterior"]
+        out = []
+        for row in table.itertuples():
+            if row.grp == "Residual":
+                out.append(float(self.draws("sigma").mean()))
+            elif pd.isna(row.var2):
+                out.append(float(group["sd"].sel(component=f"{row.grp}.{row.var1}").mean()))
+            else:
+                out.append(float(group["cor"].sel(pair=f"{row.grp}.{row.var1}.{row.var2}").mean()))
+        return out
+
+    @property
+    def sigma(self) -> float:
+        """Posterior mean of the residual standard deviation; 1 where a family has none."""
+        return float(self.draws("sigma").mean()) if "sigma" in self._vars else self.ml.sigma
+
+    @cached_property
+    def theta(self) -> pd.Series:
+        """Cholesky factors of the mean covariance of the random effects relative to the mean variance of level 1."""
+        names, values = self._components()
+        unit = float(values[:, -1].mean()) if "sigma" in self._vars else 1.0
+        out, mean = {}, dict(zip(names, values.mean(axis=0), strict=False))
+        for group in dict.fromkeys(g for g, _, _ in names):
+            terms = [a for g, a, b in names if g == group and b is None]
+            Psi = np.array([[_entry(mean, group, a, b) for b in terms] for a in terms])
+            L = semidefinite_cholesky(Psi / unit)
+            out |= {(group, terms[i], None if i == j else terms[j]): L[i, j] for i in range(len(L)) for j in range(i + 1)}
+        return pd.Series([out[name] for name in names], index=self.ml.theta.index, name="theta")
+
+    @cached_property
+    def icc(self) -> Any:
+        """Posterior mean of the share of variance at or above each level; a number with one level."""
+        if "icc" not in self._vars:
+            return float("nan")
+        values = self.draws("icc").mean(axis=0)
+        levels = [str(level) for level in np.asarray(self.idata["posterior"]["level"])]
+        return float(values[0]) if len(levels) == 1 else pd.Series(values, index=levels, name="icc")
+
+    @cached_property
+    def family_parameters(self) -> pd.DataFrame | None:
+        """Further parameters of the family: posterior mean and standard deviation, ``estimate, se``."""
+        known = self.ml.family_parameters
+        if known is None:
+            return None
+        draws = [self.pooled_draws(str(name)) for name in known.index]
+        return pd.DataFrame(
+            {"estimate": [d.mean() for d in draws], "se": [d.std(ddof=1) for d in draws]}, index=known.index, dtype=float
+        )
+
+    @property
+    def phi(self) -> Any:
+        """Further parameters of the family on their working scale, at the fit by maximum likelihood."""
+        return self.ml.phi
+
+    @property
+    def dispersion(self) -> Any:
+        """Further parameter of the family, a Series if there are several; NaN for families without one."""
+        if self.family_parameters is None or not len(self.family_parameters):
+            return float("nan")
+        values = self.family_parameters["estimate"]
+        return float(values.iloc[0]) if len(values) == 1 else values.rename("dispersion")
+
+    def fixef(self) -> pd.Series:
+        """Give the fixed effects, as ``coef``."""
+        return self.coef.copy()
+
+    # -- tables -------------------------------------------------------------------------------------------------
+
+    def tidy(self, ci_prob: float = 0.95, exponentiate: bool = False) -> pd.DataFrame:
+        """Table of the fixed effects.
+
+        Parameters
+        ----------
+        ci_prob : float
+            Probability of the equal-tailed interval.
+        exponentiate : bool
+            Give ratios: posterior medians and intervals of exp(coefficient).
+
+        Returns
+        -------
+        DataFrame
+            ``term, estimate`` (posterior mean), ``std_error`` (posterior standard deviation), ``ci_low, ci_high,
+            p_direction`` (probability of the more likely sign), ``r_hat, ess_bulk, ess_tail, mcse_mean``; with
+            plausible values also ``fmi, within_var, between_var``. With plausible values errors and intervals include
+            (1 + 1/K) times the variance between them, R-hat is the largest and sizes the smallest within one value.
+        """
+        _check_prob(ci_prob)
+        draws = self.pooled_draws()
+        if exponentiate and self.link not in ("logit", "log", "cloglog"):
+            raise OptionError(
+                f"Exponentiated coefficients are ratios only under a log link. This fit has link={self.link!r}. "
+                f"Leave exponentiate out."
+            )
+        low, high = np.quantile(draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
+        table = pd.DataFrame(
+            {
+                "term": self._terms,
+                "estimate": self.coef.to_numpy(),
+                "std_error": self.se.to_numpy(),
+                "ci_low": low,
+                "ci_high": high,
+                "p_direction": np.maximum((draws > 0).mean(axis=0), (draws < 0).mean(axis=0)),
+                **self._convergence("beta"),
+            }
+        )
+        if exponentiate:
+            table["estimate"] = np.exp(np.median(draws, axis=0))
+            table[["ci_low", "ci_high"]] = np.exp(table[["ci_low", "ci_high"]])
+        if self.n_pv > 1:
+            between = np.diag(self._between())
+            total = np.diag(self.vcov)
+            table["fmi"] = between / total
+            table["within_var"] = total - between
+            table["between_var"] = between / (1.0 + 1.0 / self.n_pv)
+        return table
+
+    def _convergence(self, name: str) -> dict[str, Array]:
+        every = [convergence(np.asarray(fit.idata["posterior"][name])) for fit in self.fits]
+        K = len(every)
+        return {
+            "r_hat": np.max([one["r_hat"] for one in every], axis=0),
+            "ess_bulk": np.min([one["ess_bulk"] for one in every], axis=0),
+            "ess_tail": np.min([one["ess_tail"] for one in every], axis=0),
+            "mcse_mean": np.sqrt(np.sum([one["mcse_mean"] ** 2 for one in every], axis=0)) / K,
+        }
+
+    def confint(self, ci_prob: float = 0.95) -> pd.DataFrame:
+        """Equal-tailed intervals of the fixed effects by term: ``ci_low, ci_high``."""
+        return self.tidy(ci_prob).set_index("term")[["ci_low", "ci_high"]]
+
+    def confint_varcorr(self, ci_prob: float = 0.95, scale: str = "sd") -> pd.DataFrame:
+        """Equal-tailed intervals of standard deviations and correlations, or of variances and covariances.
+
+        Parameters
+        ----------
+        ci_prob : float
+        scale : {"sd", "variance"}
+
+        Returns
+        -------
+        DataFrame
+            Rows as ``varcorr``: ``grp, var1, var2, estimate, ci_low, ci_high, r_hat, ess_bulk``.
+        """
+        _check_prob(ci_prob)
+        if scale not in ("sd", "variance"):
+            raise OptionError(f"Unknown scale {scale!r}. Asked for in confint_varcorr(). Use 'sd' or 'variance'.")
+        rows = []
+        for row in self.varcorr.itertuples():
+            each = [_component_draws(fit.idata["posterior"], row, scale) for fit in self.fits]
+            flat = _spread([values.ravel() for values in each])
+            low, high = np.quantile(flat, [(1 - ci_prob) / 2, (1 + ci_prob) / 2])
+            checks = [convergence(values[..., None]) for values in each]
+            rows.append(
+                {
+                    "grp": row.grp,
+                    "var1": row.var1,
+                    "var2": row.var2,
+                    "estimate": float(np.mean([values.mean() for values in each])),
+                    "std_error": float(flat.std(ddof=1)),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "r_hat": max(float(one["r_hat"][0]) for one in checks),
+                    "ess_bulk": min(float(one["ess_bulk"][0]) for one in checks),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def wald(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: a posterior answers with probabilities (``tidy().p_direction``)."""
+        raise OptionError(
+            "A posterior has no Wald test. This result was made with method='bayes'. Use fit.ml.wald(...), or "
+            "probabilities of the draws, fit.draws()."
+        )
+
+    # -- rows and groups ----------------------------------------------------------------------------------------
+
+    def ranef(self, group: str | None = None) -> Any:
+        """Posterior means of the random effects with their standard deviations.
+
+        Parameters
+        ----------
+        group : str, optional
+            Level. None: the only one, or a dict of all.
+
+        Returns
+        -------
+        DataFrame or dict of DataFrame
+            As a FitResult's: group labels as index, a column per term and ``<term>_se``. They are drawn when first
+            asked for (`random_effects`).
+        """
+        return group_table(self, group)
+
+    random_effects = random_effects
+    fitted, residuals, predict = fitted, residuals, predict
+    posterior_predictive, prior_predictive = posterior_predictive, prior_predictive
+
+    def pymc_model(self, pv: int = 1) -> Any:
+        """Give the PyMC model, to go on in PyMC.
+
+        Parameters
+        ----------
+        pv : int
+            Plausible value whose data are put into the model; all of them share one model object.
+
+        Returns
+        -------
+        pymc.Model
+            Random variables are the coefficients of centred predictors (``beta_centred``), standard deviations of the
+            random effects, partial correlations, ``sigma`` or ``phi[j]``; the marginal log-likelihood, weights
+            included, is the potential ``loglik``.
+
+        Raises
+        ------
+        OptionError
+            If there is no such plausible value, or the result was read from a file.
+        """
+        if not (isinstance(pv, int) and 1 <= pv <= self.n_pv):
+            raise OptionError(f"There is no plausible value {pv!r}. This result has {self.n_pv}. Count from 1.")
+        return set_data(need_live(self.fits[pv - 1]))
+
+    # -- face and file ------------------------------------------------------------------------------------------
+
+    def summary(self, ci_prob: float = 0.95) -> Summary:
+        """Readable account of the posterior: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``."""
+        _check_prob(ci_prob)
+        return account_of(self, ci_prob)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to one file, netCDF (``.nc``) or zarr (``.zarr``), readable by `pmwmix.load` and ArviZ."""
+        return save_bayes(self, Path(path))
+
+
+def _entry(mean: dict[Any, float], group: str, a: str, b: str) -> float:
+    for key in ((group, a, None),) if a == b else ((group, a, b), (group, b, a)):
+        if key in mean:
+            return mean[key]
+    return 0.0
+
+
+def _spread(parts: list[Array]) -> Array:
+    """Mix draws of plausible values with the spread of Rubin's rules, as `BayesResult.pooled_draws`."""
+    K = len(parts)
+    if K == 1:
+        return parts[0]
+    means = np.array([part.mean() for part in parts])
+    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
+    return np.concatenate([part + stretch * (m - means.mean()) for part, m in zip(parts, means, strict=True)])
+
+
+def _component_draws(group: Any, row: Any, scale: str) -> Array:
+    """Draws (chain, draw) of one row of ``varcorr``."""
+    squared = scale == "variance"
+    if row.grp == "Residual":
+        values = np.asarray(group["sigma"])
+        return values**2 if squared else values
+    if pd.isna(row.var2):
+        values = np.asarray(group["sd"].sel(component=f"{row.grp}.{row.var1}"))
+        return values**2 if squared else values
+    if squared:
+        return np.asarray(group["vcov"].sel(covariance=f"{row.grp}.{row.var2}.{row.var1}"))
+    return np.asarray(group["cor"].sel(pair=f"{row.grp}.{row.var1}.{row.var2}"))
+
+
+__all__ = ["BayesResult"]
