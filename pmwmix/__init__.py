@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pmwmix import surveys
+    from pmwmix import plots, surveys
     from pmwmix.api import fit, load, pool
     from pmwmix.codebooks import codebook
+    from pmwmix.comparison import compare
     from pmwmix.design import Design
     from pmwmix.diagnostics import extreme_weights, sensitivity, weight_diagnostics
     from pmwmix.effects import design_effects, icc_se
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from pmwmix.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
     from pmwmix.lrtest import lrt, ranova
     from pmwmix.margins import predictions
+    from pmwmix.nodecheck import quadrature_check
     from pmwmix.readers import convert, read_survey
     from pmwmix.results import FitResult
     from pmwmix.scaling import SCALINGS
     from pmwmix.simulate import simulate_survey
+    from pmwmix.withingroups import group_regressions
 
 _HOME = {
     "fit": "api",
@@ -52,6 +55,9 @@ _HOME = {
     "pfeffermann_sverchkov": "informative",
     "hausman": "informative",
     "predictions": "margins",
+    "group_regressions": "withingroups",
+    "compare": "comparison",
+    "quadrature_check": "nodecheck",
 }
 
 __all__ = [
@@ -62,20 +68,24 @@ __all__ = [
     "PmwmixError",
     "PmwmixWarning",
     "codebook",
+    "compare",
     "convert",
     "design_effects",
     "dumouchel_duncan",
     "extreme_weights",
     "fit",
     "fit_groups",
+    "group_regressions",
     "hausman",
     "icc_se",
     "informativeness",
     "load",
     "lrt",
     "pfeffermann_sverchkov",
+    "plots",
     "pool",
     "predictions",
+    "quadrature_check",
     "ranova",
     "read_survey",
     "sensitivity",
@@ -90,7 +100,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"pmwmix.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name in ("simulate", "surveys"):
+    if name in ("plots", "simulate", "surveys"):
         return importlib.import_module(f"pmwmix.{name}")
     if name == "__version__":
         from importlib.metadata import version

@@ -89,7 +89,7 @@ def ame(
 
     Parameters
     ----------
-    fit : FitResult
+    fit : FitResult or BayesResult
     variables : str or list of str, optional
         Predictors. None: all of the fixed part.
     newdata : table
@@ -114,7 +114,7 @@ def ame(
     -------
     DataFrame
         ``term, contrast`` (and the ``by`` column; ``category`` of an ordinal outcome), ``estimate, std_error,
-        statistic, df, p_value, ci_low, ci_high``.
+        statistic, df, p_value, ci_low, ci_high``; of a posterior ``estimate, std_error, ci_low, ci_high, p_direction``.
 
     Notes
     -----
@@ -122,7 +122,8 @@ def ame(
     every column that holds the predictor, random slopes included (effects, eqs. 13-14, 23-26). Group means that
     centring adds stay fixed. The delta method goes through coefficients, thresholds and, of population averages,
     variance components, and treats the rows as given [1]_; degrees of freedom are the design's under a robust variance,
-    infinite otherwise, and Barnard and Rubin's with plausible values.
+    infinite otherwise, and Barnard and Rubin's with plausible values. Of a posterior the estimate is at the posterior
+    means, and all its draws go through the same derivatives: exact for linear models, of first order otherwise.
 
     References
     ----------
@@ -169,7 +170,7 @@ def predictions(
     -------
     DataFrame
         The columns of ``at`` and ``by`` (and ``category``), ``estimate, std_error, statistic, df, p_value, ci_low,
-        ci_high``.
+        ci_high``; of a posterior as in `ame`.
 
     Notes
     -----
@@ -218,8 +219,28 @@ def _sample(fit: Any, table: Table, by: str | None, weighted: bool, averaged: bo
         )
     local = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
     codes, labels = pd.factorize(local[by], sort=True) if by else (np.zeros(len(rows), dtype=np.int64), [None])
-    model = MeanModel.of(fit, blueprint, averaged, type)
+    model = MeanModel.of(fit if fit.method != "bayes" else _Means.of(fit), blueprint, averaged, type)
     return Sample(model, blueprint, local, w[rows], codes, list(labels))
+
+
+@dataclass(frozen=True)
+class _Means:
+    """A posterior as `MeanModel` reads a fit: at its means."""
+
+    family: str
+    link: str
+    coef: Any
+    parameters: tuple[Array]
+
+    @classmethod
+    def of(cls, fit: Any) -> _Means:
+        return cls(fit.family, fit.link, fit.coef, (_draws(fit).mean(axis=0),))
+
+
+def _draws(fit: Any) -> Array:
+    """Draws of coefficients and variance components (S, P) of a single posterior."""
+    names = ["beta", *(["vcov"] if "vcov" in fit.idata["posterior"] else [])]
+    return np.hstack([fit.draws(name) for name in names])
 
 
 def _weight_columns(fit: Any) -> list[str]:
@@ -321,22 +342,58 @@ def _pooled(
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     categories = list(fit.categories) if found[0][0][0].shape[1] > 1 else [None]
-    estimates = np.array([np.concatenate([values.ravel() for values, _ in one]) for one in found])
-    covariances = []
-    for one, part in zip(fit.fits, found, strict=True):
-        G = np.concatenate([gradients.reshape(-1, gradients.shape[-1]) for _, gradients in part])
-        covariances.append(G @ one.parameters[1] @ G.T)
-    pooled = rubin(estimates, np.array(covariances), complete_df(fit))
-    error, df = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0)), np.minimum(pooled.df, 1e10)
     names = [
         {**head, **({by: label} if by else {}), **({} if category is None else {"category": category})}
         for head in heads
         for label in labels
         for category in categories
     ]
+    estimates = np.array([np.concatenate([values.ravel() for values, _ in one]) for one in found])
+    gradients = [np.concatenate([G.reshape(-1, G.shape[-1]) for _, G in part]) for part in found]
+    numbers = _by_draws if fit.method == "bayes" else _by_delta
+    return pd.DataFrame(names).assign(**numbers(fit, estimates, gradients, ci_prob))
+
+
+def _by_delta(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: float) -> dict[str, Array]:
+    """Errors and intervals of estimates (K, m) by the delta method, with their gradients (m, P)."""
+    covariances = np.array([G @ one.parameters[1] @ G.T for one, G in zip(fit.fits, gradients, strict=True)])
+    pooled = rubin(estimates, covariances, complete_df(fit))
+    error, df = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0)), np.minimum(pooled.df, 1e10)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = pooled.estimate / error
     half = stdtrit(df, 0.5 + ci_prob / 2) * error
     numbers = {"estimate": pooled.estimate, "std_error": error, "statistic": statistic, "df": pooled.df}
-    ends = {"ci_low": pooled.estimate - half, "ci_high": pooled.estimate + half}
-    return pd.DataFrame(names).assign(**numbers, p_value=2 * stdtr(df, -np.abs(statistic)), **ends)
+    numbers["p_value"] = 2 * stdtr(df, -np.abs(statistic))
+    return {**numbers, "ci_low": pooled.estimate - half, "ci_high": pooled.estimate + half}
+
+
+def _by_draws(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: float) -> dict[str, Array]:
+    """Give errors and intervals of posteriors: each draw's way from the posterior mean goes through the gradients."""
+    parts = []
+    for one, estimate, G in zip(fit.fits, estimates, gradients, strict=True):
+        draws = _draws(one)
+        parts.append(estimate + (draws - draws.mean(axis=0)) @ G.T)
+    mixed = mix_draws(parts)
+    low, high = np.quantile(mixed, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
+    return {
+        "estimate": estimates.mean(axis=0),
+        "std_error": mixed.std(axis=0, ddof=1),
+        "ci_low": low,
+        "ci_high": high,
+        "p_direction": np.maximum((mixed > 0).mean(axis=0), (mixed < 0).mean(axis=0)),
+    }
+
+
+def mix_draws(parts: Sequence[Array]) -> Array:
+    """Mix draws (S, ...) of K posteriors so that they spread by Rubin's rules for a finite number of plausible values.
+
+    The variance between K posteriors is (K - 1) / K B as they stand; each one's mean moves away from the overall one so
+    that it becomes (1 + 1 / K) B (theory, eq. 23). The overall mean stays.
+    """
+    K = len(parts)
+    if K == 1:
+        return parts[0]
+    means = np.array([part.mean(axis=0) for part in parts])
+    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
+    shifts = stretch * (means - means.mean(axis=0))
+    return np.concatenate([part + shift for part, shift in zip(parts, shifts, strict=True)])

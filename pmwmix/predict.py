@@ -256,6 +256,43 @@ def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Any, means: 
     return Blueprint(frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv)
 
 
+@dataclass(frozen=True)
+class ModelColumns:
+    """The columns of the model for some rows, built once for any number of coefficients and random effects.
+
+    Parameters
+    ----------
+    index : pandas.Index, shape (n,)
+        Labels of all rows.
+    rows : ndarray of int, shape (m,)
+        Those without missing predictors, which all that follows is about.
+    x : list of ndarray, each (m,)
+        Fixed columns.
+    offset : ndarray, shape (m,), or None
+    z : list of list of ndarray
+        Random columns (m,) per level.
+    group : list of ndarray of int, each (m,)
+        Unit of each row per level; empty where no random effects are added.
+    unseen : list of list of str
+        Per level of ``group`` the units that the fit has not seen: they count from the number of its units on.
+    """
+
+    index: Any
+    rows: Array
+    x: list[Array]
+    offset: Array | None
+    z: list[list[Array]]
+    group: list[Array]
+    unseen: list[list[str]]
+
+    def fixed(self, beta: Array) -> Array:
+        """Give the fixed part and the offset (m,)."""
+        out = np.zeros(len(self.rows)) if self.offset is None else self.offset.copy()
+        for column, value in zip(self.x, beta, strict=True):
+            out += value * column
+        return out
+
+
 def predict_new(
     blueprint: Blueprint, beta: Array, modes: Sequence[LevelModes], newdata: Any, conditional: bool, new_groups: str
 ) -> tuple[pd.Series, Array]:
@@ -279,13 +316,55 @@ def predict_new(
     ndarray, shape (n,)
         Variance of the random part.
     """
-    if new_groups not in NEW_GROUPS:
+    check_new_groups(new_groups)
+    columns = new_columns(blueprint, modes, newdata, conditional, new_groups)
+    out, variance = (np.full(len(columns.index), np.nan) for _ in range(2))
+    rows = columns.rows
+    variance[rows] = sum((quadratic(z, m.Psi) for z, m in zip(columns.z, modes, strict=True)), np.zeros(len(rows)))
+    out[rows] = columns.fixed(beta)
+    for z, level, group, unseen in zip(columns.z, modes, columns.group, columns.unseen, strict=False):
+        others = np.full((len(unseen), len(z)), np.nan if new_groups == "missing" else 0.0)
+        for column, b in zip(z, np.concatenate([level.b, others]).T, strict=True):
+            out[rows] += column * b[group]
+    return pd.Series(out, name="predicted", index=columns.index), variance
+
+
+def check_new_groups(new_groups: Any, known: Sequence[str] = NEW_GROUPS) -> None:
+    """Refuse a rule for unseen groups that does not exist.
+
+    Raises
+    ------
+    OptionError
+    """
+    if new_groups not in known:
         raise OptionError(
-            f"Unknown value for new_groups. Got {new_groups!r}. Use one of {', '.join(map(repr, NEW_GROUPS))}."
+            f"Unknown value for new_groups. Got {new_groups!r}. Use one of {', '.join(map(repr, known))}."
         )
+
+
+def new_columns(
+    blueprint: Blueprint, levels: Sequence[LevelModes], newdata: Any, conditional: bool, new_groups: str
+) -> ModelColumns:
+    """Build the columns of the model for rows of new data.
+
+    Parameters
+    ----------
+    blueprint : Blueprint
+    levels : sequence of LevelModes
+        Bottom-up.
+    newdata : table
+    conditional : bool
+        Look the groups up.
+    new_groups : str
+        Under ``"error"`` unseen groups are refused, under ``"population"`` they are warned of.
+
+    Returns
+    -------
+    ModelColumns
+    """
     table = Table(newdata)
     chosen = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
-    factors = [name for level in modes for name in level.factors] if conditional else []
+    factors = [name for level in levels for name in level.factors] if conditional else []
     by = [name for plan in blueprint.centrings for name in plan.columns]
     needed = [chosen.get(name, name) for name in blueprint.predictors]
     columns = table.columns([*needed, *factors, *by] or table.names[:1], "newdata")
@@ -296,16 +375,21 @@ def predict_new(
         complete &= ~local[name].isna().to_numpy()
         _check_kind(local[name], name, blueprint)
     rows = np.flatnonzero(complete)
-    out, variance = np.full(n, np.nan), np.full(n, np.nan)
-    if len(rows):
-        part = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
-        local = _prepared(blueprint, part)
-        out[rows] = _fixed_part(blueprint, beta, local, len(rows))
-        zs = _random_columns(blueprint, local, len(modes), len(rows))
-        variance[rows] = sum((quadratic(z, level.Psi) for z, level in zip(zs, modes, strict=True)), np.zeros(len(rows)))
-        if conditional:
-            out[rows] += _random_part(modes, zs, part, new_groups)
-    return pd.Series(out, name="predicted", index=table.index), variance
+    if not len(rows):
+        nothing = [np.zeros(0) for _ in blueprint.kept]
+        return ModelColumns(table.index, rows, nothing, None, _random_columns(blueprint, None, len(levels), 0), [], [])
+    part = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
+    found = [_find_groups(level, part) for level in levels] if conditional else []
+    local = _prepared(blueprint, part)
+    x = again(blueprint.x_spec, blueprint.formula.fixed_variables, local, len(rows))
+    offset = offset_of(blueprint.formula, local, len(rows))
+    z = _random_columns(blueprint, local, len(levels), len(rows))
+    for level, (_, unseen) in zip(levels, found, strict=False):
+        _say_unseen(level, unseen, new_groups)
+    kept = [x[j] for j in blueprint.kept]
+    return ModelColumns(
+        table.index, rows, kept, offset, z, [group for group, _ in found], [names for _, names in found]
+    )
 
 
 def _prepared(blueprint: Blueprint, columns: dict[str, pd.Series]) -> dict[str, pd.Series]:
@@ -315,34 +399,15 @@ def _prepared(blueprint: Blueprint, columns: dict[str, pd.Series]) -> dict[str, 
     return {name: _recode(column, name, blueprint.categories) for name, column in local.items()}
 
 
-def _fixed_part(blueprint: Blueprint, beta: Array, local: dict[str, pd.Series], n: int) -> Array:
-    formula = blueprint.formula
-    x = again(blueprint.x_spec, formula.fixed_variables, local, n)
-    offset = offset_of(formula, local, n)
-    out = np.zeros(n) if offset is None else offset.copy()
-    for j, value in zip(blueprint.kept, beta, strict=True):
-        out += value * x[j]
-    return out
-
-
-def _random_columns(blueprint: Blueprint, local: dict[str, pd.Series], n_levels: int, n: int) -> list[list[Array]]:
+def _random_columns(
+    blueprint: Blueprint, local: dict[str, pd.Series] | None, n_levels: int, n: int
+) -> list[list[Array]]:
     out: list[list[Array]] = [[] for _ in range(n_levels)]
     for term in blueprint.random:
-        out[term.level] += [np.ones(n)] if term.spec is None else again(term.spec, term.variables, local, n)
-    return out
-
-
-def _random_part(
-    modes: Sequence[LevelModes], zs: Sequence[list[Array]], columns: dict[str, pd.Series], new_groups: str
-) -> Array:
-    out = np.zeros(len(next(iter(columns.values()))))
-    for level, z in zip(modes, zs, strict=True):
-        index = _find_groups(level, columns)
-        unseen = index < 0
-        if unseen.any():
-            _say_unseen(level, columns, unseen, new_groups)
-        for column, b in zip(z, level.b.T, strict=True):
-            out += np.where(unseen, np.nan if new_groups == "missing" else 0.0, column * b[index])
+        if local is None:
+            out[term.level] += [np.zeros(0) for _ in term.names]
+        else:
+            out[term.level] += [np.ones(n)] if term.spec is None else again(term.spec, term.variables, local, n)
     return out
 
 
@@ -375,33 +440,32 @@ def _recode(column: pd.Series, name: str, categories: Mapping[str, list[str]]) -
     return pd.Series(pd.Categorical(values, categories=known), name=name)
 
 
-def _find_groups(level: LevelModes, columns: Mapping[str, pd.Series]) -> Array:
+def _find_groups(level: LevelModes, columns: Mapping[str, pd.Series]) -> tuple[Array, list[str]]:
+    """Units of the rows, those that the fit has not seen after its own, and the names of these."""
     texts = None
     for name in level.factors:
         part = columns[name].map(label_text).astype(str)
         texts = part if texts is None else texts + ":" + part
     assert texts is not None
     place = {label_text(label): position for position, label in enumerate(level.labels)}
-    return texts.map(place).fillna(-1).to_numpy(dtype=np.int64)
+    unseen = [text for text in dict.fromkeys(texts) if text not in place]
+    place |= {text: len(level.labels) + position for position, text in enumerate(unseen)}
+    return texts.map(place).to_numpy(dtype=np.int64), unseen
 
 
-def _say_unseen(level: LevelModes, columns: Mapping[str, pd.Series], unseen: Array, new_groups: str) -> None:
-    labels = columns[level.factors[0]].map(label_text).astype(str)
-    for name in level.factors[1:]:
-        labels = labels + ":" + columns[name].map(label_text).astype(str)
-    names = list(dict.fromkeys(labels[unseen]))
-    if new_groups == "error":
+def _say_unseen(level: LevelModes, names: list[str], new_groups: str) -> None:
+    if names and new_groups == "error":
         raise DataError(
             f"New data have groups that the fit has not seen. Of {level.group!r}: {some(names)}. "
             f"Pass new_groups='population' to predict them with random effects of zero."
         )
-    if new_groups == "population":
+    if names and new_groups == "population":
         warnings.warn(
             f"{len(names)} groups of {level.group!r} are not in the fit ({some(names, 3)}): their random effects are "
             f"taken as zero. Pass new_groups='missing' or 'error' for another rule.",
             PmwmixWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-__all__ = ["Blueprint", "LevelModes", "Rows", "SavedRows", "blueprint_of", "predict_new"]
+__all__ = ["Blueprint", "LevelModes", "ModelColumns", "Rows", "SavedRows", "blueprint_of", "new_columns", "predict_new"]

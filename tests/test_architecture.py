@@ -12,7 +12,9 @@ ORDER = """
     links families simulate likelihood optimise variance rubin estimate generalproblem generalised replicates
     reweight generalrefits refits kenward profile rejudge predict responses settings tables
     effects components explained averages margins report store
-    results poolable assemble reduce lrtest diagnostics informative sample plots api codebooks groups
+    results poolable assemble reduce lrtest diagnostics informative sample comparison nodecheck
+    withingroups plots api
+    codebooks groups
     cli __main__
 """.split()
 ROOT = Path(__file__).parents[1] / "pmwmix"
@@ -21,12 +23,19 @@ FENCES = {
     "jax": {"likelihood", "sample"},
     "pymc": {"sample"},
     "arviz": {"sample", "plots"},
+    "arviz_plots": {"plots"},
+    "arviz_base": {"sample", "plots"},
+    "arviz_stats": {"sample", "plots"},
+    "xarray": {"sample", "plots"},
+    "matplotlib": {"plots"},
     "formulaic": {"guard", "formula", "matrices", "predict", "store"},
     "pandas": {
         *("design", "table", "hierarchy", "centre", "matrices", "rows", "weighing", "clusters", "frame", "simulate"),
         *("predict", "responses", "tables", "report", "store", "results", "assemble", "lrtest", "effects"),
         *("surveys", "lookup", "countries", "surveyunits", "fillin", "readers", "parts", "codebooks", "groups"),
-        *("margins", "diagnostics", "replicates", "explained", "informative", "kenward", "components"),
+        *("margins", "diagnostics", "replicates", "explained", "informative", "kenward", "components", "comparison"),
+        "nodecheck",
+        *("withingroups", "plots"),
     },
     "narwhals": {"table"},
     "rich": {"tables", "cli", "progress"},

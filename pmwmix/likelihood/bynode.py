@@ -1,8 +1,8 @@
 """Sums of log-densities over the rows of each tile at many quadrature nodes, one node after the other.
 
-`marginal.log_integral` evaluates all nodes at once, which lets Hessians follow; its arrays are as many times larger than
-the data as there are nodes. Here one node is finished before the next begins, in the value and in the gradient, so that
-arrays stay in the processor's cache. No second derivatives.
+`marginal.sums_at_nodes` evaluates all nodes at once, which lets Hessians follow; its arrays are as many times larger
+than the data as there are nodes. Here one node is finished before the next begins, in the value and in the gradient, so
+that arrays stay in the processor's cache. There are no second derivatives.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class TileSums(Op):
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
         """Differentiate in eta0, phi and b."""
-        found = TileSlopes(self.structure)(cotangents[0], *inputs, return_list=True)
+        found: Any = TileSlopes(self.structure)(cotangents[0], *inputs, return_list=True)
         return [*found, *(disconnected_type() for _ in inputs[self.n_wrt :])]
 
     def graph(self, types: Any) -> FunctionGraph:

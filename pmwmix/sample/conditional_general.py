@@ -232,7 +232,9 @@ class Given:
         list of ndarray, each (G_l,)
             Share of proposals that were accepted.
         """
-        eta, effects, accepted = self.eta0, [], []
+        eta = self.eta0
+        effects: list[Array] = []
+        accepted: list[Array] = []
         for level in range(self.data.n_levels - 1, -1, -1):
             centre = self.climb(level, eta, start[: level + 1])
             u, share = self.choose(level, eta, centre, rng, n_sweeps(level, sweeps))

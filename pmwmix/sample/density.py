@@ -65,7 +65,8 @@ def compile_density(target: Target, sampled: Sampled) -> Density:
     prior = model.logp(vars=model.free_RVs, jacobian=True)
     outputs = [prior, *model.replace_rvs_by_values([sampled.psi, *model.free_RVs])]
     # priors come with shapes that only PyTensor's rewrites work out; the likelihood is written without any
-    prior, psi, *rvs = rewrite_graph(graph_replace(outputs, swap, strict=False), include=("canonicalize",))
+    rewrites = ("canonicalize", "local_remove_check_parameter")  # JAX would drop checks of parameters, with a warning
+    prior, psi, *rvs = rewrite_graph(graph_replace(outputs, swap, strict=False), include=rewrites)
     named = {"psi": psi} | {rv.name: found for rv, found in zip(model.free_RVs, rvs, strict=True)}
     values = Compiled(Graph([q, *data], named), "jax")
 

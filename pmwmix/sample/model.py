@@ -149,13 +149,13 @@ def build_model(target: Target, priors: Sequence[Prior]) -> Sampled:
     """
     for name in ("jax", "numba"):
         ENGINES[name]()  # registers our operations with the compilers that PyMC's samplers use
-    known = {prior.key: prior for prior in priors}
+    fixed, known = priors[: target.p], {prior.key: prior for prior in priors[target.p :]}
     terms = terms_of(target)
     components = [name for term in terms for name in term.components]
     coords = {"term": list(target.terms)} | ({"component": components} if components else {})
     with pm.Model(coords=coords) as model:
         data = {name: _shared(name, value, target.static.get(name)) for name, value in arrays_of(target).items()}
-        centred = _coefficients(target, known)
+        centred = _coefficients(fixed)
         beta = (centred - data["y_shift"] * _unit(target)) / (data["y_scale"] * pt.diagonal(data["A_x"]))
         phi = _further(target, known, data)
         relative = pt.exp(-phi[0]) if target.linear else 1.0
@@ -193,9 +193,8 @@ def _unit(target: Target) -> Array:
     return out
 
 
-def _coefficients(target: Target, known: Mapping[str, Prior]) -> Any:
+def _coefficients(priors: Sequence[Prior]) -> Any:
     """Coefficients of centred predictors in units of the outcome (p,)."""
-    priors = [known[name] for name in target.terms]
     if not priors:
         return pt.zeros((0,))
     if all(prior.normal is not None for prior in priors):

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix.assemble import component_names
+from pmwmix.errors import OptionError
 from pmwmix.generalproblem import GeneralProblem
 from pmwmix.results import FitResult
 from pmwmix.sample.density import compile_density
@@ -83,6 +84,7 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
         See `priors.read_priors`.
     """
     check_sampler(request.sampler)
+    _check_groups([str(name) for name in ml.n_groups.index])
     wanted = ml.settings.vcov == "robust"
     targets = [target_of(fit, wanted) for fit in ml.fits]
     given = read_priors(priors, keys_of(targets[0]))
@@ -114,6 +116,17 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
         live.append(one)
         trees.append(_tree(one, raw, drawn, prior_psi, usable))
     return Posterior(_pooled(trees, live, usable), tuple(trees), tuple(live), table, usable, tuple(notes))
+
+
+def _check_groups(names: list[str]) -> None:
+    """Refuse names of groups that the dimensions of the draws have already."""
+    taken = {"chain", "draw", "obs", "pv", *(f"{name}_term" for name in names)}
+    wrong = [name for name in names if name in taken]
+    if wrong:
+        raise OptionError(
+            f"Draws have dimensions of their own, and each group becomes one. The group {wrong[0]!r} has the name of "
+            f"another dimension. Rename the column, for example to 'group_{wrong[0]}'."
+        )
 
 
 def _draw(targets: list[Target], sampled: Sampled, request: Request) -> list[Draws]:

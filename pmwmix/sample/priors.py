@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
 
@@ -26,6 +27,7 @@ SLOPE = 2.5  # of a default prior: standard deviations of the outcome per standa
 SD_DF = 3.0  # degrees of freedom of the half-t prior of standard deviations
 LKJ_ETA = 2.0
 PHI = 2.5
+PLAIN = Mode("py", None)  # evaluated once: compiling would take longer
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,16 @@ def read_priors(given: Any, keys: Mapping[str, Sequence[str]]) -> dict[str, Any]
                 f"There is no parameter {key!r} to give a prior to.{near(str(key), every)} "
                 f"The parameters are {some(every, 20)}; 'fixed', 'sd', 'cor' and 'phi' stand for all of their kind."
             )
+        if every.count(key) + (key in CLASSES) > 1:
+            raise OptionError(
+                f"A key of priors stands for one parameter or one kind of them. {key!r} stands for several here. "
+                f"Rename the column, or give the prior to the kind: 'fixed', 'sd', 'cor', 'phi'."
+            )
         if key == "cor" or key in keys["cor"]:
             out[key] = _read_lkj(key, value)
         else:
-            out[key] = _read_distribution(key, value, key in ("sd", "sigma") or key in keys["sd"])
+            scale = key == "sd" or key in keys["sd"] or (keys["phi"] == ("sigma",) and key in ("sigma", "phi"))
+            out[key] = _read_distribution(key, value, scale)
     return out
 
 
@@ -180,12 +188,27 @@ def _read_distribution(key: str, value: Any, positive: bool) -> Any:
         raise OptionError(
             f"A prior belongs to one number. That of {key!r} has shape {draws.shape[1:]}. Leave out shape and dims."
         )
-    if positive and (draws < 0).any():
+    if value.type.dtype.startswith(("int", "uint", "bool")):
+        raise OptionError(
+            f"The sampler needs priors with a density. That of {key!r}, {text_of(value)}, is discrete. "
+            f"Use a continuous distribution, such as Normal or Gamma."
+        )
+    if positive and ((draws < 0).any() or _allows_negative(value, draws)):
         raise OptionError(
             f"A standard deviation is positive. The prior of {key!r}, {text_of(value)}, allows negative values. "
             f"Use a distribution on the positive numbers, such as HalfNormal or Gamma."
         )
     return value
+
+
+def _allows_negative(value: Any, draws: Array) -> bool:
+    """Tell whether a distribution has density just below zero, though its draws may all be positive."""
+    at = -np.quantile(np.abs(draws), [1e-9, 0.5])
+    try:
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(pm.logp(value, at).eval(mode=PLAIN)).any())
+    except Exception:  # no density that PyMC knows: its draws must do
+        return False
 
 
 def _parse(key: str, text: str) -> tuple[str, list[Any], dict[str, Any]]:

@@ -71,9 +71,9 @@ def _gram(L: Array) -> Array:
 def _family(target: Target, general: Any, beta: Array, raw: Array, phi: Array) -> dict[str, Any]:
     problem, k = general
     family, shape = problem.family, phi.shape[:-1]
-    flat = phi.reshape(-1, phi.shape[-1])
-    reported = _each(flat, lambda row: list(family.parameters(row)[0].values())).reshape(*shape, -1)
+    flat = phi.reshape(int(np.prod(shape)), phi.shape[-1])
     names = list(family.parameters(flat[0])[0])
+    reported = _each(flat, lambda row: list(family.parameters(row)[0].values())).reshape(*shape, len(names))
     latent = _each(flat, lambda row: [family.latent_variance(problem.link, problem.means[k], row)]).reshape(shape)
     if family.has_intercept:
         values = {name: reported[..., j] for j, name in enumerate(names)}
@@ -92,7 +92,7 @@ def _each(rows: Array, function: Callable[[Array], Sequence[float]]) -> Array:
     """Apply a function of phi to every draw; once if there is none to draw."""
     if not rows.shape[1]:
         return np.tile(np.asarray(function(rows[0]), dtype=float), (len(rows), 1))
-    return np.array([function(row) for row in rows], dtype=float).reshape(len(rows), -1)
+    return np.array([function(row) for row in rows], dtype=float)
 
 
 def term_names(target: Target, general: Any) -> tuple[str, ...]:

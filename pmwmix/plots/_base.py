@@ -1,0 +1,321 @@
+"""What all plots share: checks in words, the plausible value, the groups to show, panels, colours and legends.
+
+Computes nothing about models. Draws through arviz_plots, so that a plot works with each of its backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from textwrap import fill
+from typing import Any
+
+import arviz_plots as azp
+import numpy as np
+import xarray as xr
+from arviz_base import rc_context, rcParams
+from arviz_plots import visuals
+
+from pmwmix.errors import MissingPackageError, NotSupportedError, OptionError, near, some
+from pmwmix.hierarchy import label_text
+from pmwmix.predict import Rows
+
+Array = np.ndarray
+# Okabe & Ito's colours, told apart by colour-blind readers
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, BLACK = COLOURS
+GREY, PALE = "#767676", "#C8C8C8"
+BACKENDS = ("matplotlib", "bokeh", "plotly", "none")
+MOST_POINTS = 5_000  # more rows are drawn as a random part of this size
+
+
+# -- checks ---------------------------------------------------------------------------------------------------------
+
+
+def check_ci_prob(ci_prob: Any) -> float:
+    """Refuse what is not a probability strictly between 0 and 1."""
+    number = isinstance(ci_prob, int | float | np.number) and not isinstance(ci_prob, bool)
+    if not (number and 0 < ci_prob < 1):
+        raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
+    return float(ci_prob)
+
+
+def check_count(value: Any, name: str, least: int = 1) -> int:
+    """Refuse what is not a whole number of at least ``least``."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not (whole and value >= least):
+        raise OptionError(f"{name} is a whole number from {least} on. Got {value!r}. Write for example {name}=16.")
+    return int(value)
+
+
+def check_choice(value: Any, name: str, allowed: Sequence[str]) -> str:
+    """Refuse a word that is not among those allowed."""
+    if value not in allowed:
+        raise OptionError(
+            f"Unknown value for {name}. Got {value!r}.{near(str(value), list(allowed))} "
+            f"Use one of {', '.join(map(repr, allowed))}."
+        )
+    return str(value)
+
+
+def check_fit(fit: Any, plot: str) -> Any:
+    """Refuse what is not a result of `pmwmix.fit`."""
+    if not (hasattr(fit, "tidy") and hasattr(fit, "fits") and hasattr(fit, "ranef")):
+        raise OptionError(
+            f"{plot}() draws a fitted model. Got {type(fit).__name__}. Pass what pmwmix.fit(...) returned."
+        )
+    return fit
+
+
+def check_backend(backend: str | None) -> str:
+    """Name of the backend; None is the one of ArviZ's settings, matplotlib unless they were changed."""
+    name = check_choice(rcParams["plot.backend"] if backend is None else backend, "backend", BACKENDS)
+    if name != "none" and find_spec(name) is None:
+        raise MissingPackageError(
+            f"The plot needs a package that is not installed. backend={name!r} draws with {name}. "
+            f"Install it: pip install {name}."
+        )
+    return name
+
+
+# -- what to draw ---------------------------------------------------------------------------------------------------
+
+
+def fit_of(fit: Any, pv: Any) -> Any:
+    """Give the result of plausible value ``pv``, counted from 1."""
+    if check_count(pv, "pv") > len(fit.fits):
+        raise OptionError(
+            f"There is no such plausible value. Got pv={pv} for a fit with {len(fit.fits)}. "
+            f"Use a number from 1 to {len(fit.fits)}."
+        )
+    return fit.fits[pv - 1]
+
+
+def rows_of(fit: Any, pv: Any, plot: str) -> Rows:
+    """Give the rows and columns behind plausible value ``pv`` of a fit by any method.
+
+    Raises
+    ------
+    NotSupportedError
+        If the fit was read from a file, which keeps no columns.
+    """
+    source = fit if getattr(fit, "rows", None) is not None else getattr(fit, "ml", fit)
+    rows = getattr(fit_of(source, pv), "rows", None)
+    if not isinstance(rows, Rows):
+        raise NotSupportedError(
+            f"{plot}() needs the columns of the fit. This one was read from a file, which does not keep them. "
+            f"Fit again with {fit.settings.call}."
+        )
+    return rows
+
+
+def group_name(names: Sequence[str], group: str | None, plot: str) -> str:
+    """Choose a grouping factor: the one asked for, in any order of its parts, or the lowest."""
+    if not names:
+        raise NotSupportedError(
+            f"{plot}() shows groups. The model has no random term. Fit one such as 'y ~ x + (1 | school)'."
+        )
+    if group is None:
+        return names[0]
+    for name in names:
+        if sorted(name.split(":")) == sorted(str(group).split(":")):
+            return name
+    short = [name for name in names if name.split(":")[0] == str(group)]
+    if len(short) == 1:
+        return short[0]
+    raise OptionError(
+        f"There is no such group in the model. Got group={group!r}.{near(str(group), list(names))} "
+        f"Use one of {', '.join(map(repr, names))}."
+    )
+
+
+def chosen_terms(available: Sequence[str], terms: str | Sequence[str] | None) -> list[str]:
+    """Terms asked for, in the order asked for; None is all of them."""
+    if terms is None:
+        return list(available)
+    if not isinstance(terms, str | Sequence):
+        raise OptionError(f"terms is a name or a list of names. Got {terms!r}. The terms are {some(available, 12)}.")
+    wanted = [terms] if isinstance(terms, str) else list(terms)
+    for name in wanted:
+        if name not in available:
+            raise OptionError(
+                f"There is no term {name!r}.{near(str(name), list(available))} It was asked for with terms={terms!r}. "
+                f"The terms are {some(available, 12)}."
+            )
+    if not wanted:
+        raise OptionError(f"There is nothing to draw. terms is empty. The terms are {some(available, 12)}.")
+    return list(dict.fromkeys(wanted))
+
+
+def chosen_groups(available: Sequence[Any], groups: Sequence[Any]) -> list[int]:
+    """Places of the group labels asked for; a label may be written as number or text."""
+    place = {label_text(label): i for i, label in enumerate(available)}
+    unknown = [label for label in groups if label_text(label) not in place]
+    if unknown or not len(groups):
+        got = f"Unknown: {some(unknown)}" if unknown else "groups is empty"
+        raise OptionError(
+            f"These groups are not in the fit. {got}. The labels are {some([label_text(a) for a in available])}."
+        )
+    return [place[label_text(label)] for label in groups]
+
+
+def spread(n: int, shown: int) -> Array:
+    """Places of ``shown`` of ``n`` ordered things, evenly spread, the first and the last among them."""
+    if n <= shown:
+        return np.arange(n)
+    return np.unique(np.round(np.linspace(0, n - 1, shown)).astype(int))
+
+
+def thinned(n: int, most: int = MOST_POINTS) -> Array:
+    """Places of at most ``most`` of ``n`` rows, drawn at random but the same every time."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
+
+
+def padded(parts: Sequence[Array]) -> Array:
+    """Stack arrays of different lengths (..., n_i) into one (number, ..., longest), filled up with NaN."""
+    longest = max((part.shape[-1] for part in parts), default=0)
+    head = parts[0].shape[:-1]
+    out = np.full((len(parts), *head, max(longest, 1)), np.nan)
+    for i, part in enumerate(parts):
+        out[i, ..., : part.shape[-1]] = part
+    return out
+
+
+def text_of(name: str, labels: Mapping[str, str] | None) -> str:
+    """Give what is written for a term or column: the caller's label, or its name."""
+    if labels is not None and not isinstance(labels, Mapping):
+        raise OptionError(
+            f"labels is a dict from names to texts. Got {type(labels).__name__}. Write labels={{'age': 'Age'}}."
+        )
+    return str((labels or {}).get(name, name))
+
+
+def shortened(text: Any, most: int = 24) -> str:
+    """Cut a long label in its middle, where names of groups differ least."""
+    text = label_text(text)
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+
+
+# -- drawing --------------------------------------------------------------------------------------------------------
+
+
+def xy(x: Any, y: Any, dims: Sequence[str] = ("panel", "point")) -> xr.DataArray:
+    """Lay points or lines out as arviz_plots wants them: a last dimension ``plot_axis`` of x and y."""
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    return xr.DataArray(np.stack([x, y], axis=-1), dims=(*dims, "plot_axis"), coords={"plot_axis": ["x", "y"]})
+
+
+def panels(
+    data: xr.Dataset,
+    backend: str | None,
+    figure_kwargs: Mapping[str, Any] | None,
+    *,
+    n_cols: int = 4,
+    size: tuple[float, float] = (3.2, 2.7),
+    **grid: Any,
+) -> azp.PlotCollection:
+    """Make a grid with a plot for each ``panel`` of the data, ``size`` inches each.
+
+    Parameters
+    ----------
+    data : Dataset
+        With a dimension ``panel``; kept as ``.data`` of the result.
+    backend : str, optional
+    figure_kwargs : dict, optional
+        The caller's; they win over what is chosen here.
+    n_cols : int
+    size : (float, float)
+        Of one panel.
+    **grid
+        Further arguments of the backend's grid, such as ``sharex=True``.
+    """
+    name, n = check_backend(backend), data.sizes["panel"]
+    n_cols = min(n_cols, n)
+    n_rows = -(-n // n_cols)
+    width, height = size
+    kwargs: dict[str, Any] = {"figsize": (width * n_cols + 0.5, height * n_rows + 0.6), "figsize_units": "inches"}
+    if name == "matplotlib":
+        kwargs["layout"] = "constrained"
+    stub = xr.Dataset({"number": ("panel", np.arange(n))}, coords={"panel": data["panel"]})
+    try:
+        kwargs |= {**grid, **dict(figure_kwargs or {})}
+        with rc_context(rc={"plot.max_subplots": None}):
+            pc = azp.PlotCollection.wrap(stub, cols=["panel"], col_wrap=n_cols, backend=name, figure_kwargs=kwargs)
+    except (TypeError, ValueError, AttributeError) as error:
+        if not figure_kwargs:
+            raise
+        raise OptionError(
+            f"The backend cannot use figure_kwargs. Got {figure_kwargs!r}: {str(error).rstrip('.')}. "
+            f"Pass a dict such as {{'figsize': (8, 5)}}."
+        ) from error
+    pc.data = data
+    for ax in matplotlib_axes(pc):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8)
+    return pc
+
+
+def draw(pc: azp.PlotCollection, visual: Any, name: str, data: xr.DataArray, **style: Any) -> None:
+    """Draw one thing into every panel that has it: ``visual`` is a function of ``arviz_plots.visuals`` or its name."""
+    visual = getattr(visuals, visual) if isinstance(visual, str) else visual
+    if "panel" in data.dims and "panel" not in data.coords:
+        data = data.assign_coords(panel=pc.data["panel"].to_numpy())
+    pc.map(visual, name, data=data.rename(name).to_dataset(), ignore_aes="all", **style)
+
+
+def each_panel(pc: azp.PlotCollection) -> list[Any]:
+    """List the plots of the backend in the order of the panels; those of backend "none" are lists of what was drawn."""
+    return [pc.get_viz("plot", sel={"panel": label}) for label in pc.data["panel"].to_numpy()]
+
+
+def matplotlib_axes(pc: azp.PlotCollection) -> list[Any]:
+    """Axes of every panel for what only matplotlib can do; empty with other backends."""
+    return each_panel(pc) if pc.backend == "matplotlib" else []
+
+
+def backend_of(pc: azp.PlotCollection) -> Any:
+    """Give the module of ``arviz_plots.backend`` that draws this plot."""
+    return getattr(__import__("arviz_plots.backend", fromlist=[pc.backend]), pc.backend)
+
+
+def write_axes(pc: azp.PlotCollection, x: str | Sequence[str], y: str | Sequence[str], *, outer: bool = False) -> None:
+    """Write axis labels: a text for all panels or one for each; ``outer`` writes them along the figure's edge."""
+    module, targets = backend_of(pc), each_panel(pc)
+    n_cols = int(pc.viz["col_index"].max()) + 1
+    xs = [x] * len(targets) if isinstance(x, str) else list(x)
+    ys = [y] * len(targets) if isinstance(y, str) else list(y)
+    if outer and pc.backend == "matplotlib":
+        figure = pc.viz["figure"].item()
+        figure.supxlabel(xs[0], size=9)
+        figure.supylabel(ys[0], size=9)
+        xs, ys = [""] * len(targets), [""] * len(targets)
+    for i, target in enumerate(targets):
+        if xs[i] and not (outer and i + n_cols < len(targets)):
+            module.xlabel(xs[i], target, size=9)
+        if ys[i] and not (outer and i % n_cols):
+            module.ylabel(ys[i], target, size=9)
+    for ax in matplotlib_axes(pc)[-n_cols:]:
+        ax.tick_params(axis="x", labelbottom=True)
+
+
+def write_titles(pc: azp.PlotCollection, texts: Sequence[str], size: float = 9, width: int = 40) -> None:
+    """Write a title over every panel, broken into lines of ``width`` characters."""
+    for target, text in zip(each_panel(pc), texts, strict=True):
+        lines = [fill(line, width) for line in str(text).split("\n")]
+        backend_of(pc).title("\n".join(lines), target, size=size)
+
+
+def write_legend(pc: azp.PlotCollection, entries: Sequence[tuple[str, Mapping[str, Any]]], **kwargs: Any) -> None:
+    """Put a legend beside the panels (matplotlib): a text and the style of a line or marker for each entry.
+
+    Styles are matplotlib's: ``color, linestyle, marker, linewidth, alpha``. Other backends go without.
+    """
+    if pc.backend != "matplotlib" or not entries:
+        return
+    styles = [dict(style) for _, style in entries]
+    room = max(1, int(pc.viz["figure"].item().get_size_inches()[0] / 2.1))
+    n_cols = min(len(entries), room, 4)
+    options = {"loc": "outside upper center", "ncols": n_cols, "fontsize": 8, "frameon": False, **kwargs}
+    backend_of(pc).legend(pc, styles, [text for text, _ in entries], title=None, **options)
