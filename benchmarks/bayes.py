@@ -43,7 +43,13 @@ CASES: dict[str, Record] = {
         "draws": 1000,
         "tune": 1000,
     },
-    "binomial": {"what": "56,000 rows, 2,000 groups, 7 nodes", "groups": 2000, "rows": 56_000, "draws": 500, "tune": 500},
+    "binomial": {
+        "what": "56,000 rows, 2,000 groups, 7 nodes",
+        "groups": 2000,
+        "rows": 56_000,
+        "draws": 500,
+        "tune": 500,
+    },
 }
 
 
@@ -61,19 +67,24 @@ def main() -> None:
     if unknown := set(names) - set(CASES):
         parser.error(f"unknown case {sorted(unknown)}; available: {', '.join(CASES)}")
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores\n")
-    print(f"{'case':58} {'s':>7} {'sample s':>9} {'min ESS':>8} {'R-hat':>6} {'div.':>5} {'|mean-ML|/SD':>13} {'SD/SE':>12} {'MiB':>6}")
+    print(
+        f"{'case':58} {'s':>7} {'sample s':>9} {'min ESS':>8} {'R-hat':>6} {'div.':>5} {'|mean-ML|/SD':>13} "
+        f"{'SD/SE':>12} {'MiB':>6}"
+    )
     found = {}
     for name in names:
         row = found[name] = run_child(name)
         ratio = f"{row['ratio'][0]:.3f}-{row['ratio'][1]:.3f}"
         print(
-            f"{CASES[name]['what']:58} {row['seconds']:7.1f} {row['second_fit']:9.1f} {row['ess']:8.0f} {row['r_hat']:6.3f} "
+            f"{CASES[name]['what']:58} {row['seconds']:7.1f} {row['second_fit']:9.1f} {row['ess']:8.0f} "
+            f"{row['r_hat']:6.3f} "
             f"{row['divergences']:5d} {row['shift']:13.3f} {ratio:>12} {row['peak_mib']:6.0f}",
             flush=True,
         )
     print(
-        "\ns: import, data and first fit of a fresh process; sample s: the same fit again in that process; min ESS: smallest "
-        "bulk effective sample size of any parameter within a plausible value; SD/SE: posterior standard deviations over "
+        "\ns: import, data and first fit of a fresh process; sample s: the same fit again in that process; min ESS: "
+        "smallest bulk effective sample size of any parameter within a plausible value; SD/SE: posterior standard "
+        "deviations over "
         "robust (with weights) standard errors of the coefficients, smallest and largest."
     )
     if options.json:
@@ -126,7 +137,9 @@ def make(name: str, path: Path) -> Record:
     else:
         from pmwmix.simulate import simulate_survey
 
-        survey = simulate_survey(**case["sizes"], n_covariates=10, beta=[500.0, 30.0, -10.0, *[5.0] * 8], random_seed=2022)
+        survey = simulate_survey(
+            **case["sizes"], n_covariates=10, beta=[500.0, 30.0, -10.0, *[5.0] * 8], random_seed=2022
+        )
         used = survey.data.drop(columns=["CNT", "STIDSTD"])
         columns = {column: used[column].to_numpy() for column in used}
         call = {"formula": survey.formula, "weights": survey.weights, "pv": survey.pv, "scaling": "size"}

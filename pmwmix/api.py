@@ -124,8 +124,8 @@ def fit(
         What runs NUTS; default nutpie. A dict holds options, ``{"target_accept": 0.95}``, with ``"name"`` if wanted.
     priors : dict, optional
         Parameter -> PyMC distribution or text: ``{"escs": "Normal(0, 10)", "school.Intercept": "HalfNormal(30)"}``;
-        ``"fixed"``, ``"sd"``, ``"cor"`` and ``"phi"`` stand for all of their kind. Default: weakly informative, scaled to
-        the data, listed in the summary and in ``fit.priors``.
+        ``"fixed"``, ``"sd"``, ``"cor"`` and ``"phi"`` stand for all of their kind. Default: weakly informative, scaled
+        to the data, listed in the summary and in ``fit.priors``.
 
     Returns
     -------

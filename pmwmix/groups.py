@@ -345,7 +345,7 @@ def _own_rows(subset: Any, part: TablePart, n: int) -> Any:
     return values[part.rows]
 
 
-def _one(formula: str, data: Any, options: Mapping[str, Any]) -> FitResult | Exception:
+def _one(formula: str, data: Any, options: Mapping[str, Any]) -> Any:
     """Fit one group; what goes wrong is handed back, so that the others go on."""
     try:
         return fit(formula, data, **options)

@@ -35,7 +35,7 @@ FENCES = {
         *("surveys", "lookup", "countries", "surveyunits", "fillin", "readers", "parts", "codebooks", "groups"),
         *("margins", "diagnostics", "replicates", "explained", "informative", "kenward", "components", "comparison"),
         "nodecheck",
-        *("withingroups", "plots"),
+        *("withingroups", "plots", "sample"),
     },
     "narwhals": {"table"},
     "rich": {"tables", "cli", "progress"},

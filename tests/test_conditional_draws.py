@@ -374,7 +374,7 @@ def test_a_normal_density_with_slopes_at_two_levels_agrees_with_the_closed_form(
     theta, sigma = np.array([0.8, 0.2, 0.5, 1.0, -0.3, 0.6]), 1.2
     phi = (np.log(sigma), np.log(1e6))
     formula = "y ~ x + (1 + x | classroom) + (1 + x | school)"
-    draws, truth, frame = draws_of(formula, copies(data, 60), THREE, "student", theta, phi, n_agq=1, draws=4, sweeps=3)
+    draws, truth, frame = draws_of(formula, copies(data, 40), THREE, "student", theta, phi, n_agq=1, draws=4, sweeps=3)
     beta = np.linalg.lstsq(np.array(frame.designs[0].x.columns).T, truth.eta, rcond=None)[0]
     labels = [np.array(level.labels) % 1000 for level in frame.hierarchy.levels]
     for number, (mean, V, which) in enumerate(dense(frame, beta, truth.Psi, sigma)):
@@ -396,7 +396,7 @@ def test_four_levels_agree_with_the_closed_form():
     rng = np.random.default_rng(8)
     n = 18
     one = pd.DataFrame({"a": np.arange(n) // 3, "c": np.arange(n) // 9, "d": 0, "y": rng.normal(size=n)})
-    data = pd.concat([one.assign(a=one["a"] + 6 * i, c=one["c"] + 2 * i, d=i) for i in range(100)], ignore_index=True)
+    data = pd.concat([one.assign(a=one["a"] + 6 * i, c=one["c"] + 2 * i, d=i) for i in range(60)], ignore_index=True)
     formula, phi = "y ~ 1 + (1 | a) + (1 | c) + (1 | d)", (0.0, np.log(1e6))
     draws, truth, _ = draws_of(
         formula, data, NONE, "student", [1.0, 0.7, 1.2], phi, n_agq=1, beta=[0.3], draws=4, sweeps=3
@@ -405,7 +405,7 @@ def test_four_levels_agree_with_the_closed_form():
     prior = np.repeat([P[0, 0] for P in truth.Psi], [6, 2, 1])
     V = np.linalg.inv(Z.T @ Z + np.diag(1 / prior))
     mean = V @ Z.T @ (one["y"].to_numpy() - truth.eta[:n])
-    b = np.concatenate([part.reshape(400, -1) for part in draws], axis=1)
+    b = np.concatenate([part.reshape(240, -1) for part in draws], axis=1)
     assert_normal(b, mean, V)
 
 

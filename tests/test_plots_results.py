@@ -275,10 +275,10 @@ def test_posterior_predictive_of_numbers(posterior):
 def test_posterior_predictive_of_counts(logistic):
     drawn = np.array([[0, 1, 1, 5], [0, 0, 0, 1]])
     data = bars_data(np.array([0.0, 1.0, 1.0, 2.0]), drawn.astype(float), np.array([1.0, 1.0, 1.0, 2.0]), 0.5)
-    assert data["bar"].values.tolist() == [0, 1, 2, 5]
-    close(data["observed"], [[0.2, 0.4, 0.4, 0.0]])
-    close(data["drawn"], [[0.4, 0.4, 0.0, 0.2]])
-    close(data["low"], [[0.3, 0.4, 0.0, 0.1]])
+    assert data["bar"].values.tolist() == [0, 1, 2, 3, 4, 5]
+    close(data["observed"], [[0.2, 0.4, 0.4, 0.0, 0.0, 0.0]])
+    close(data["drawn"], [[0.4, 0.4, 0.0, 0.0, 0.0, 0.2]])
+    close(data["low"], [[0.3, 0.4, 0.0, 0.0, 0.0, 0.1]])
     data = bars_data(np.arange(40.0), np.arange(40.0)[None], None, 0.9)
     assert data.attrs["more"]
     close(data["observed"].to_numpy()[0, [0, -1]], [1 / 40, 11 / 40])

@@ -170,9 +170,11 @@ def curves_data(y: Any, drawn: Any, w: Any, kind: str) -> xr.Dataset:
 def bars_data(y: Any, drawn: Any, w: Any, ci_prob: float) -> xr.Dataset:
     """Shares of rows by value: ``observed, drawn, low, high`` (panel, bar); the last bar may be open, ``more``."""
     values = np.unique(np.concatenate([y, drawn.ravel()]))
-    more = len(values) > MOST_BARS
-    top = values[MOST_BARS - 1] if more else values[-1]
-    values = values[values <= top]
+    if (values == np.round(values)).all():  # counts: every number in between, without the far tail of the draws
+        values = np.arange(values[0], max(y.max(), np.ceil(np.quantile(drawn, 0.999))) + 1.0)
+    values = values[:MOST_BARS]
+    top = values[-1]
+    more = bool(max(y.max(), drawn.max()) > top)
     share = np.full(len(y), 1.0 / len(y)) if w is None else w / w.sum()
 
     def shares(outcome: Any) -> Any:

@@ -222,7 +222,7 @@ def _limits(data: xr.Dataset) -> list[tuple[float, float]]:
 # -- against a covariate --------------------------------------------------------------------------------------------
 
 
-def _by_group(data: Any, name: str, group: str | None, index: pd.Index, kinds: bool = False) -> Array:
+def _by_group(data: Any, name: str, group: str | None, index: pd.Index, kinds: bool = False) -> Any:
     """Value of a column in every group of ``index``; the mean of a numeric one."""
     column, codes, labels = _with_groups(data, name, group, kinds)
     if isinstance(column.dtype, pd.CategoricalDtype) and not kinds:
@@ -230,7 +230,7 @@ def _by_group(data: Any, name: str, group: str | None, index: pd.Index, kinds: b
             f"A covariate is a number. Column {name!r} holds categories. Use split={name!r} beside a numeric covariate."
         )
     if kinds:
-        texts = column.astype(object).where(column.notna(), "missing").map(label_text)
+        texts = _texts(column)
         grouped = texts.groupby(codes)
         mixed = grouped.nunique()
         if (mixed > 1).any():
@@ -243,9 +243,18 @@ def _by_group(data: Any, name: str, group: str | None, index: pd.Index, kinds: b
         values = column.groupby(codes).mean()
     values.index = pd.Index([label_text(labels[g]) for g in values.index])
     out = values.reindex([label_text(label) for label in index]).to_numpy()
-    if not kinds and np.isfinite(out.astype(float)).sum() < 2:
+    if kinds:
+        return pd.Categorical(out, [name for name in texts.cat.categories if name in set(out)])
+    if np.isfinite(out.astype(float)).sum() < 2:
         raise DataError(f"The covariate is missing in all groups but one. Column {name!r}. Use another column.")
     return out
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """Labels of the values of a column, as categories in the caller's order."""
+    texts = column.astype(object).where(column.notna(), "missing").map(label_text)
+    order = [label_text(v) for v in column.cat.categories] if isinstance(column.dtype, pd.CategoricalDtype) else []
+    return texts.astype(pd.CategoricalDtype([*order, *sorted(set(texts) - set(order))]))
 
 
 def _with_groups(data: Any, name: str, group: str | None, kinds: bool) -> tuple[pd.Series, Array, list[Any]]:
@@ -283,7 +292,7 @@ def _against(
     wide: dict[str, pd.DataFrame],
     wanted: list[str],
     values: Array,
-    kinds: Array | None,
+    kinds: pd.Categorical | None,
     covariate: str,
     smooth: str,
     most: int,
@@ -292,7 +301,7 @@ def _against(
     labels: Mapping[str, str] | None,
 ) -> azp.PlotCollection:
     values = values.astype(float)
-    names = ["all groups"] if kinds is None else sorted(set(kinds))
+    names = ["all groups"] if kinds is None else list(kinds.categories)
     if len(names) > len(COLOURS):
         raise DataError(
             f"A split has few values. The column has {len(names)}: {some(names)}. Use one with {len(COLOURS)} or fewer."

@@ -71,7 +71,7 @@ def _components(fit: Any, ci_prob: float) -> pd.DataFrame:
     for row in table.itertuples():
         pair = f"{row.var1}, {row.var2}" if pd.notna(row.var2) else ("" if pd.isna(row.var1) else row.var1)
         names.append(f"{row.grp} {pair}".strip() + (" (correlation)" if pd.notna(row.var2) else ""))
-        digits = [number(v, 5) for v in (row.estimate, row.std_error, row.ci_low, row.ci_high)]
+        digits = [number(v, 5) for v in (row.estimate, row.se, row.ci_low, row.ci_high)]
         rows.append([*digits, f"{row.r_hat:.3f}", f"{row.ess_bulk:.0f}"])
     columns = ["Mean", "SD", f"{percent} low", "high", "R-hat", "ESS"]
     return pd.DataFrame(rows, index=names, columns=columns)
@@ -104,7 +104,9 @@ def _decimals(error: Any) -> list[int]:
 
 def _priors(fit: Any) -> pd.DataFrame:
     table = fit.priors
-    return pd.DataFrame({"Prior": table["prior"], "": np.where(table["default"], "default", "given")}, index=table.index.rename(None))
+    return pd.DataFrame(
+        {"Prior": table["prior"], "": np.where(table["default"], "default", "given")}, index=table.index.rename(None)
+    )
 
 
 def _notes(fit: Any) -> list[str]:

@@ -57,7 +57,7 @@ def compile_density(target: Target, sampled: Sampled) -> Density:
     ends = np.cumsum([0, *lengths])
     parts = [q[a:b].reshape(shape) for a, b, shape in zip(ends[:-1], ends[1:], sizes, strict=True)]
     stand_in = {shared: shared.type(name=name) for name, shared in sampled.data.items()}
-    swap = {**dict(zip(value_vars, parts, strict=True)), **stand_in}
+    swap: Any = {**dict(zip(value_vars, parts, strict=True)), **stand_in}
     data = list(stand_in.values())
 
     z, mean = pt.tensor("z", shape=(dim,)), pt.tensor("mean", shape=(dim,))
@@ -66,14 +66,16 @@ def compile_density(target: Target, sampled: Sampled) -> Density:
     outputs = [prior, *model.replace_rvs_by_values([sampled.psi, *model.free_RVs])]
     # priors come with shapes that only PyTensor's rewrites work out; the likelihood is written without any
     rewrites = ("canonicalize", "local_remove_check_parameter")  # JAX would drop checks of parameters, with a warning
-    prior, psi, *rvs = rewrite_graph(graph_replace(outputs, swap, strict=False), include=rewrites)
+    written: Any = rewrite_graph(graph_replace(outputs, swap, strict=False), include=rewrites)
+    prior, psi, *rvs = written
     named = {"psi": psi} | {rv.name: found for rv, found in zip(model.free_RVs, rvs, strict=True)}
     values = Compiled(Graph([q, *data], named), "jax")
 
     symbols = {name: stand_in[shared] for name, shared in sampled.data.items()}
     ends = np.cumsum([target.p, target.n_theta, target.n_phi])
     loglik = target.loglik(symbols, psi[: ends[0]], psi[ends[0] : ends[1]], psi[ends[1] : ends[2]])
-    (logp,) = graph_replace([prior + loglik], {q: mean + pt.dot(scale, z)}, strict=False)
+    whitened: Any = {q: mean + pt.dot(scale, z)}
+    logp: Any = graph_replace([prior + loglik], whitened, strict=False)[0]
     gradient: Any = pytensor.grad(logp, z)
     value = Compiled(Graph([z, mean, scale, *data], {"packed": pt.concatenate([logp[None], gradient])}), "jax")
     return Density(dim, tuple(sampled.data), value, values)

@@ -109,7 +109,8 @@ def drawn_effects(fit: Any) -> Any:
 
 
 def _laid_out(live: Any, effects: Sequence[Array]) -> Any:
-    data, coords = {}, {"chain": [0]}
+    data: dict[str, Any] = {}
+    coords: dict[str, Any] = {"chain": [0]}
     for position, (level, b) in enumerate(zip(live.rows.frame.hierarchy.levels, effects, strict=True)):
         name = level.name
         dims = ("chain", "draw", name, f"{name}_term")

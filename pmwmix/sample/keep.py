@@ -44,7 +44,9 @@ def save_bayes(fit: Any, path: Path) -> Path:
         "prior_of_means": True,
     }
     parts = {name: node.to_dataset() for name, node in fit.idata.children.items()}
-    parts[GROUP] = xr.Dataset({"ml": (("byte",), np.frombuffer(packed, dtype=np.uint8))}, attrs={"meta": json.dumps(meta)})
+    parts[GROUP] = xr.Dataset(
+        {"ml": (("byte",), np.frombuffer(packed, dtype=np.uint8))}, attrs={"meta": json.dumps(meta)}
+    )
     for number, one in enumerate(fit.each, 1):
         if "random_effects" in one.idata.children:
             parts[f"{GROUP}_effects_{number}"] = one.idata["random_effects"].to_dataset()
@@ -106,9 +108,7 @@ def load_bayes(path: Path, load_fit: Any, build: Any) -> Any:
     common = {"priors": priors, "corrected": meta["corrected"], "own_notes": tuple(meta["notes"]), "how": meta["how"]}
     each: tuple[Any, ...] = ()
     if ml.n_pv > 1:
-        each = tuple(
-            build(ml=one, idata=_of_one(parts, number), **common) for number, one in enumerate(ml.fits, 1)
-        )
+        each = tuple(build(ml=one, idata=_of_one(parts, number), **common) for number, one in enumerate(ml.fits, 1))
     return build(ml=ml, idata=xr.DataTree.from_dict(parts), each=each, **common)
 
 

@@ -37,6 +37,8 @@ class Lockstep:
     def ask(self, chain: int, point: Array) -> Array:
         """Give log-density and gradient (1 + dim,) at a point of a chain; waits for the other chains."""
         with self._guard:
+            if self._failure is not None:
+                raise RuntimeError("Sampling was stopped.") from self._failure
             self._points[chain] = point
             self._asking[chain] = True
             if sum(self._asking) >= self._running:
@@ -53,6 +55,13 @@ class Lockstep:
             self._running -= 1
             if self._running and sum(self._asking) >= self._running:
                 self._answer()
+
+    def stop(self, reason: BaseException) -> None:
+        """Let go of every chain that waits, and refuse further questions."""
+        with self._guard:
+            self._failure = reason
+            for ready in self._ready:
+                ready.release()
 
     def _answer(self) -> None:
         try:

@@ -164,7 +164,9 @@ def build_model(target: Target, priors: Sequence[Prior]) -> Sampled:
         if components:
             pm.Deterministic("sd", pt.stack([sds[name] for name in components]), dims="component")
         pm.Potential("loglik", target.loglik(data, beta, theta, phi))
-        pm.Deterministic("beta", data["y_scale"] * pt.dot(data["A_x"], beta) + data["y_shift"] * _unit(target), dims="term")
+        pm.Deterministic(
+            "beta", data["y_scale"] * pt.dot(data["A_x"], beta) + data["y_shift"] * _unit(target), dims="term"
+        )
     psi = pt.concatenate([beta, theta, phi] if target.n_phi else [beta, theta])
     return Sampled(model, psi, data, tuple(priors), terms, tuple(rv.name for rv in model.free_RVs))
 

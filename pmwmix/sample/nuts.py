@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pmwmix.errors import OptionError
 from pmwmix.sample.density import Density, jacobian_at, values_of
 from pmwmix.sample.lockstep import Lockstep
 from pmwmix.sample.model import Sampled, arrays_of
@@ -79,8 +80,10 @@ def sample_nutpie(targets: Sequence[Target], sampled: Sampled, density: Density,
 def _together(lanes: Sequence[Lane], density: Density, request: Request) -> list[tuple[Array, dict[str, Array]]]:
     """Run the chains of all plausible values at once, evaluated in lockstep."""
     K, C = len(lanes), request.chains
-    step = Lockstep(K * C, density.dim, _stacked(lanes, density, C))
-    z, stats = _run(density.dim, K * C, K * C, request, request.seed, step.ask, step.leave)
+    evaluate = _stacked(lanes, density, C)
+    _check_beginning(evaluate(np.zeros((K * C, density.dim)))[:, 0])
+    step = Lockstep(K * C, density.dim, evaluate)
+    z, stats = _run(density.dim, K * C, K * C, request, request.seed, step.ask, step.leave, step.stop)
     parts = [slice(k * C, (k + 1) * C) for k in range(K)]
     return [(z[part], {name: value[part] for name, value in stats.items()}) for part in parts]
 
@@ -116,7 +119,19 @@ def _alone(lane: Lane, density: Density, request: Request, number: int) -> tuple
     def ask(chain: int, point: Array) -> Array:
         return np.asarray(direct(point, *given)[0])
 
-    return _run(density.dim, request.chains, request.cores, request, request.seed + number, ask, lambda: None)
+    _check_beginning(ask(0, np.zeros(density.dim))[:1])
+    seed = request.seed + number
+    return _run(density.dim, request.chains, request.cores, request, seed, ask, lambda: None, lambda reason: None)
+
+
+def _check_beginning(values: Array) -> None:
+    """Refuse priors under which the fit by maximum likelihood is impossible: no chain could begin."""
+    if not np.isfinite(values).all():
+        raise OptionError(
+            f"The posterior cannot be evaluated at the fit by maximum likelihood, where the chains begin. Its "
+            f"log-density there is {float(values[~np.isfinite(values)][0])}. "
+            f"Give priors that allow those estimates."
+        )
 
 
 def _run(
@@ -127,6 +142,7 @@ def _run(
     seed: int,
     ask: Callable[[int, Array], Array],
     leave: Callable[[], None],
+    stop: Callable[[BaseException], None],
 ) -> tuple[Array, dict[str, Array]]:
     """Run nutpie on a function of (chain, point); give whitened draws (chain, draw, d) and statistics."""
     counted = dict.fromkeys(range(chains), 0)
@@ -140,7 +156,7 @@ def _run(
 
     chain_of = {chain_seed: chain for chain, chain_seed in enumerate(_chain_seeds(chains, seed))}
     how = {"draws": request.draws, "tune": request.tune, "progress_bar": request.progress, **request.options}
-    tree = _nutpie(dim, chains, cores, seed, ask, expand, lambda chain_seed: chain_of[chain_seed], how)
+    tree = _nutpie(dim, chains, cores, seed, ask, expand, lambda chain_seed: chain_of[chain_seed], how, stop)
     stats = {name: np.asarray(tree["sample_stats"][name]) for name in STATS if name in tree["sample_stats"]}
     return np.asarray(tree["posterior"]["z"]), stats
 
@@ -155,7 +171,7 @@ def _chain_seeds(chains: int, seed: int) -> list[int]:
         return np.concatenate([[-0.5 * point @ point], -point])
 
     how = {"draws": 1, "tune": 1, "progress_bar": False}
-    tree = _nutpie(2, chains, 1, seed, ask, expand, lambda chain_seed: chain_seed, how)
+    tree = _nutpie(2, chains, 1, seed, ask, expand, lambda chain_seed: chain_seed, how, lambda reason: None)
     return [(int(high) << 32) + int(low) for high, low in np.asarray(tree["posterior"]["z"])[:, 0]]
 
 
@@ -168,6 +184,7 @@ def _nutpie(
     expand: Callable[[int, Array], Array],
     chain_of: Callable[[int], int],
     how: dict[str, Any],
+    stop: Callable[[BaseException], None],
 ) -> Any:
     """Call nutpie with functions that know their chain: each runs in one thread from its starting point to its end."""
     import nutpie
@@ -203,7 +220,13 @@ def _nutpie(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return nutpie.sample(model, chains=chains, cores=cores, seed=seed, save_warmup=False, **how)
+        running = nutpie.sample(model, chains=chains, cores=cores, seed=seed, save_warmup=False, blocking=False, **how)
+        try:
+            return running.wait()
+        except BaseException as reason:  # Ctrl-C too: nutpie would return the draws so far as if they were all
+            stop(reason)
+            running.cancel()
+            raise
 
 
 __all__ = ["Draws", "lane_of", "sample_nutpie"]

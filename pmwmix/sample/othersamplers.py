@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pymc as pm
+from pytensor.graph.replace import graph_replace
 
-from pmwmix.errors import OptionError
+from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.likelihood.engine import Compiled
 from pmwmix.likelihood.gaussian import Graph
 from pmwmix.sample.model import Sampled, arrays_of
@@ -22,13 +25,18 @@ Array = np.ndarray
 NAMES = {"diverging": "diverging", "energy": "energy", "n_steps": "n_steps", "step_size": "step_size", "lp": "logp"}
 
 
-def check_sampler(name: str) -> None:
-    """Refuse a sampler that is not installed.
+def check_sampler(name: str, linear: bool) -> None:
+    """Refuse a sampler that is not installed, or cannot differentiate the model.
 
     Raises
     ------
-    OptionError
+    OptionError, NotSupportedError
     """
+    if name in ("numpyro", "blackjax") and not linear:
+        raise NotSupportedError(
+            f"Only nutpie and PyMC's own sampler take generalised models. Asked for sampler={name!r}, whose "
+            f"derivatives are JAX's, which cannot go back through the search for conditional modes. Leave sampler out."
+        )
     if name in ("numpyro", "blackjax") and importlib.util.find_spec(name) is None:
         raise OptionError(
             f"The sampler {name!r} is not installed. It is an optional package. Run 'pip install {name}', or leave "
@@ -46,7 +54,7 @@ def _one(target: Target, sampled: Sampled, request: Request, number: int) -> Dra
         sampled.data[name].set_value(np.asarray(value))
     values = values_at(target, sampled, away_from_boundary(target))
     begin = {name: values[name] for name in sampled.names}
-    with sampled.model, warnings.catch_warnings():
+    with sampled.model, warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         tree = pm.sample(
             draws=request.draws,
@@ -70,14 +78,28 @@ def _one(target: Target, sampled: Sampled, request: Request, number: int) -> Dra
     return Draws({"psi": _psi(sampled, found), **found}, stats, request.sampler)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what PyMC says of every run."""
+    logger = logging.getLogger("pymc")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _psi(sampled: Sampled, found: dict[str, Array]) -> Array:
     """Evaluate psi at draws of the random variables (chain, draw, P)."""
     import jax
 
     variables = list(sampled.model.free_RVs)
-    data = list(sampled.data.values())
-    function = Compiled(Graph([*variables, *data], {"psi": sampled.psi}), "jax")
-    given = function.put([np.asarray(shared.get_value()) for shared in data])
+    shared = list(sampled.data.values())
+    stand_in = {variable: variable.type() for variable in (*variables, *shared)}
+    (psi,) = graph_replace([sampled.psi], stand_in, strict=False)
+    function = Compiled(Graph(list(stand_in.values()), {"psi": psi}), "jax")
+    given = function.put([np.asarray(one.get_value()) for one in shared])
     shape = next(iter(found.values())).shape[:2]
     points = [found[rv.name].reshape(-1, *found[rv.name].shape[2:]) for rv in variables]
     direct = function._direct

@@ -10,8 +10,10 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix.assemble import component_names
-from pmwmix.errors import OptionError
+from pmwmix.errors import DataError, OptionError
 from pmwmix.generalproblem import GeneralProblem
+from pmwmix.optimise import Status
+from pmwmix.responses import is_linear
 from pmwmix.results import FitResult
 from pmwmix.sample.density import compile_density
 from pmwmix.sample.model import Sampled, arrays_of, build_model, keys_of, priors_of
@@ -83,8 +85,9 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
     priors : dict or None
         See `priors.read_priors`.
     """
-    check_sampler(request.sampler)
+    check_sampler(request.sampler, is_linear(ml))
     _check_groups([str(name) for name in ml.n_groups.index])
+    _check_bounded(ml)
     wanted = ml.settings.vcov == "robust"
     targets = [target_of(fit, wanted) for fit in ml.fits]
     given = read_priors(priors, keys_of(targets[0]))
@@ -126,6 +129,16 @@ def _check_groups(names: list[str]) -> None:
         raise OptionError(
             f"Draws have dimensions of their own, and each group becomes one. The group {wrong[0]!r} has the name of "
             f"another dimension. Rename the column, for example to 'group_{wrong[0]}'."
+        )
+
+
+def _check_bounded(ml: FitResult) -> None:
+    """Refuse a likelihood that grows without end as the residual variance vanishes: no prior of ours would hold it."""
+    if any(fit.status == Status.UNBOUNDED.value for fit in ml.fits):
+        raise DataError(
+            "There is no posterior to sample, because the likelihood grows without end. The random effects explain the "
+            "outcome perfectly: groups have too few rows, or level-1 weights are far above 1 in tiny groups. Use "
+            "scaling='size', or drop random effects."
         )
 
 

@@ -1,8 +1,8 @@
 """Prior distributions: defaults scaled to the data, and what the caller puts in their place.
 
 A prior belongs to a parameter by its key: a term (``"escs"``), ``"Intercept"``, a standard deviation of random effects
-(``"school.escs"``), ``"sigma"``, the correlations of a group (``"school"``), or to a class of them: ``"fixed"``, ``"sd"``,
-``"cor"``, ``"phi"``.
+(``"school.escs"``), ``"sigma"``, the correlations of a group (``"school"``), or to a class of them: ``"fixed"``,
+``"sd"``, ``"cor"``, ``"phi"``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pymc as pm
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix.errors import OptionError, near, some
 
@@ -27,7 +28,7 @@ SLOPE = 2.5  # of a default prior: standard deviations of the outcome per standa
 SD_DF = 3.0  # degrees of freedom of the half-t prior of standard deviations
 LKJ_ETA = 2.0
 PHI = 2.5
-PLAIN = Mode("py", None)  # evaluated once: compiling would take longer
+PLAIN = Mode("py", RewriteDatabaseQuery(include=["minimum_compile"]))  # evaluated once: compiling would take longer
 
 
 @dataclass(frozen=True)

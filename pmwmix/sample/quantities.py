@@ -104,7 +104,7 @@ def term_names(target: Target, general: Any) -> tuple[str, ...]:
 
 
 def deviations(target: Target, vcov: Array) -> tuple[list[str], Array, list[str], Array]:
-    """Standard deviations and correlations of random effects with their names.
+    """Give standard deviations and correlations of random effects with their names.
 
     Parameters
     ----------

@@ -97,8 +97,8 @@ def refuse_request(method: str, **given: Any) -> None:
     said = [name for name, value in given.items() if value is not None]
     if said:
         raise OptionError(
-            f"The argument {said[0]} belongs to sampling. It was given with method={method!r}. Write method='bayes', or "
-            f"leave it out."
+            f"The argument {said[0]} belongs to sampling. It was given with method={method!r}. Write method='bayes', "
+            f"or leave it out."
         )
 
 
@@ -110,13 +110,13 @@ def _read_sampler(sampler: Any) -> tuple[str, dict[str, Any]]:
     name = "nutpie" if sampler is None else sampler
     if not isinstance(name, str) or name not in SAMPLERS:
         raise OptionError(
-            f"Unknown sampler {name!r}.{near(str(name), SAMPLERS)} Use one of {', '.join(map(repr, SAMPLERS))}, or a dict of "
-            f"options such as {{'target_accept': 0.95}}."
+            f"Unknown sampler {name!r}.{near(str(name), SAMPLERS)} Use one of {', '.join(map(repr, SAMPLERS))}. "
+            f"A dict holds options such as {{'target_accept': 0.95}}."
         )
     wrong = [key for key in options if key in OWN]
     if wrong:
         raise OptionError(
-            f"Options of the sampler do not repeat arguments of fit. Got {wrong[0]!r} in sampler. Pass it to fit itself."
+            f"Options of the sampler do not repeat arguments of fit. Got {wrong[0]!r} in sampler. Pass it to fit."
         )
     if name == "nutpie":
         _check_nutpie(options)
@@ -139,7 +139,7 @@ def _check_nutpie(options: Mapping[str, Any]) -> None:
         else:
             good, what = _is_number(value) and 0 < value < float("inf"), "a positive number"
         if not good:
-            raise OptionError(f"The sampler's option {key} is {what}. Got {value!r}. Change it, or leave it out.")
+            raise OptionError(f"The option {key} of nutpie is {what}. Got {value!r}. Change it, or leave it out.")
 
 
 def _is_number(value: Any) -> bool:

@@ -42,7 +42,8 @@ class BayesResult:
         ``prior, default`` by parameter. Those of intercepts are at the means of the predictors.
     corrected : bool
         Whether the spread was corrected to the sandwich covariance (Williams & Savitsky 2021).
-    notes : tuple of str
+    own_notes : tuple of str
+        Notes of the sampling alone; ``notes`` has all.
     how : dict
         ``draws, tune, chains, random_seed, sampler``.
     each : tuple of BayesResult
@@ -198,20 +199,20 @@ class BayesResult:
 
     def _split(self, label: str) -> tuple[str, str, str | None]:
         """Undo ``group.term.other``; terms and groups may have dots themselves."""
-        for row in self.ml.varcorr.itertuples():
-            if pd.isna(row.var2) and label == f"{row.grp}.{row.var1}":
+        for row in records(self.ml.varcorr):
+            if row.var2 is None and label == f"{row.grp}.{row.var1}":
                 return str(row.grp), str(row.var1), None
-            if pd.notna(row.var2) and label == f"{row.grp}.{row.var2}.{row.var1}":
+            if row.var2 is not None and label == f"{row.grp}.{row.var2}.{row.var1}":
                 return str(row.grp), str(row.var2), str(row.var1)
         raise AssertionError(label)
 
     def _sdcor(self, table: pd.DataFrame) -> list[float]:
         group = self.idata["posterior"]
         out = []
-        for row in table.itertuples():
+        for row in records(table):
             if row.grp == "Residual":
                 out.append(float(self.draws("sigma").mean()))
-            elif pd.isna(row.var2):
+            elif row.var2 is None:
                 out.append(float(group["sd"].sel(component=f"{row.grp}.{row.var1}").mean()))
             else:
                 out.append(float(group["cor"].sel(pair=f"{row.grp}.{row.var1}.{row.var2}").mean()))
@@ -227,12 +228,15 @@ class BayesResult:
         """Cholesky factors of the mean covariance of the random effects relative to the mean variance of level 1."""
         names, values = self._components()
         unit = float(values[:, -1].mean()) if "sigma" in self._vars else 1.0
-        out, mean = {}, dict(zip(names, values.mean(axis=0), strict=False))
+        out: dict[Any, float] = {}
+        mean = dict(zip(names, values.mean(axis=0), strict=False))
         for group in dict.fromkeys(g for g, _, _ in names):
             terms = [a for g, a, b in names if g == group and b is None]
             Psi = np.array([[_entry(mean, group, a, b) for b in terms] for a in terms])
             L = semidefinite_cholesky(Psi / unit)
-            out |= {(group, terms[i], None if i == j else terms[j]): L[i, j] for i in range(len(L)) for j in range(i + 1)}
+            out |= {
+                (group, terms[i], None if i == j else terms[j]): L[i, j] for i in range(len(L)) for j in range(i + 1)
+            }
         return pd.Series([out[name] for name in names], index=self.ml.theta.index, name="theta")
 
     @cached_property
@@ -252,7 +256,9 @@ class BayesResult:
             return None
         draws = [self.pooled_draws(str(name)) for name in known.index]
         return pd.DataFrame(
-            {"estimate": [d.mean() for d in draws], "se": [d.std(ddof=1) for d in draws]}, index=known.index, dtype=float
+            {"estimate": [d.mean() for d in draws], "se": [d.std(ddof=1) for d in draws]},
+            index=known.index,
+            dtype=float,
         )
 
     @property
@@ -342,18 +348,18 @@ class BayesResult:
         Parameters
         ----------
         ci_prob : float
-        scale : {"sd", "variance"}
+        scale : {"sd", "var"}
 
         Returns
         -------
         DataFrame
-            Rows as ``varcorr``: ``grp, var1, var2, estimate, ci_low, ci_high, r_hat, ess_bulk``.
+            Rows as ``varcorr``: ``grp, var1, var2, estimate, se, ci_low, ci_high, r_hat, ess_bulk``.
         """
         _check_prob(ci_prob)
-        if scale not in ("sd", "variance"):
-            raise OptionError(f"Unknown scale {scale!r}. Asked for in confint_varcorr(). Use 'sd' or 'variance'.")
+        if scale not in ("sd", "var"):
+            raise OptionError(f"Unknown scale {scale!r}. Asked for in confint_varcorr(). Use 'sd' or 'var'.")
         rows = []
-        for row in self.varcorr.itertuples():
+        for row in records(self.varcorr):
             each = [_component_draws(fit.idata["posterior"], row, scale) for fit in self.fits]
             flat = _spread([values.ravel() for values in each])
             low, high = np.quantile(flat, [(1 - ci_prob) / 2, (1 + ci_prob) / 2])
@@ -364,7 +370,7 @@ class BayesResult:
                     "var1": row.var1,
                     "var2": row.var2,
                     "estimate": float(np.mean([values.mean() for values in each])),
-                    "std_error": float(flat.std(ddof=1)),
+                    "se": float(flat.std(ddof=1)),
                     "ci_low": low,
                     "ci_high": high,
                     "r_hat": max(float(one["r_hat"][0]) for one in checks),
@@ -444,6 +450,12 @@ class BayesResult:
         return save_bayes(self, Path(path))
 
 
+def records(table: pd.DataFrame) -> list[Any]:
+    """Give the rows of ``varcorr`` as records, with None where a name is missing."""
+    clean = table.astype(object).where(table.notna(), None)
+    return list(clean.itertuples())
+
+
 def _entry(mean: dict[Any, float], group: str, a: str, b: str) -> float:
     for key in ((group, a, None),) if a == b else ((group, a, b), (group, b, a)):
         if key in mean:
@@ -463,11 +475,11 @@ def _spread(parts: list[Array]) -> Array:
 
 def _component_draws(group: Any, row: Any, scale: str) -> Array:
     """Draws (chain, draw) of one row of ``varcorr``."""
-    squared = scale == "variance"
+    squared = scale == "var"
     if row.grp == "Residual":
         values = np.asarray(group["sigma"])
         return values**2 if squared else values
-    if pd.isna(row.var2):
+    if row.var2 is None:
         values = np.asarray(group["sd"].sel(component=f"{row.grp}.{row.var1}"))
         return values**2 if squared else values
     if squared:

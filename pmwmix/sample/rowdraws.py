@@ -19,6 +19,7 @@ Array = np.ndarray
 CELLS = 4_000_000  # draws x rows x categories worked on at once
 MOST = 1e12  # expected count beyond which numpy draws none
 EDGE = 1e-12  # from 0 and 1, of expected proportions that are drawn about
+SHAPES = (-9.2, 50.0)  # log of shapes and precisions: below 1e-4 (0 or 1, or zeros but for one in 1e4) nothing changes
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,8 @@ class Drawn:
         if self.sigma is not None:
             return eta + self.sigma[:, None] * rng.standard_normal(eta.shape)
         family, link = parts_of(self)
-        eta = _drawable(self.family, self.link, eta)
-        return np.array(
-            [family.draw(rng, link, row, phi, tuple(extra)) for row, phi in zip(eta, self.phi, strict=True)]
-        )
+        eta, phi = _drawable(self.family, self.link, eta, self.phi)
+        return np.array([family.draw(rng, link, row, part, tuple(extra)) for row, part in zip(eta, phi, strict=True)])
 
     def with_groups(self, unseen: Sequence[list[str]], rule: str, rng: np.random.Generator) -> Drawn:
         """Append the random effects of units that the fit has not seen: drawn, missing or zero."""
@@ -124,18 +123,20 @@ def normal_effects(Psi: Array, n: int, rng: np.random.Generator) -> Array:
     return np.einsum("sij,jsn->isn", root, rng.standard_normal((Psi.shape[-1], len(Psi), n)))
 
 
-def _drawable(family: str, link: str, eta: Array) -> Array:
-    """Keep linear predictors where outcomes can be drawn: vague priors put expected counts beyond all integers."""
-    way = parts_of(Distribution(family, link, np.zeros(0)))[1]
+def _drawable(family: str, link: str, eta: Array, phi: Array) -> tuple[Array, Array]:
+    """Keep parameters where outcomes can be drawn: vague priors put expected counts beyond all integers."""
+    way = parts_of(Distribution(family, link, phi))[1]
+    if family in ("negbinomial", "gamma", "beta"):
+        phi = np.clip(phi, *SHAPES)
     if family in ("poisson", "negbinomial"):
         high = float(way.eta(np.array(MOST)))
-        return np.clip(eta, -high, high)
+        return np.clip(eta, -high, high), phi
     if family == "beta":
         low, high = (float(way.eta(np.array(p))) for p in (EDGE, 1.0 - EDGE))
-        return np.clip(eta, low, high)
+        return np.clip(eta, low, high), phi
     if family == "gamma" and link == "inverse":
-        return np.where(eta > 0.0, eta, np.nan)
-    return eta
+        return np.where(eta > 0.0, eta, np.nan), phi
+    return eta, phi
 
 
 def drawn_of(live: Any, psi: Array, effects: Sequence[Array] = ()) -> Drawn:

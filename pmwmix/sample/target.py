@@ -127,9 +127,9 @@ def target_of(fit: Any, corrected: bool) -> Target:
     """
     rows = fit.rows
     if rows.frame.hierarchy.crossed:
-        names = ", ".join(repr(level.name) for level in rows.frame.hierarchy.levels)
+        factors = ", ".join(repr(level.name) for level in rows.frame.hierarchy.levels)
         raise NotSupportedError(
-            f"Models with crossed random effects are not sampled yet. The factors {names} are crossed. "
+            f"Models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
             f"Use method='ml' or 'reml'."
         )
     problem, estimate = rows.problem, rows.fit
@@ -155,7 +155,10 @@ def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], 
 
         below = max(levels - 1, 0)
         data = Inputs(
-            *(symbols.get(name) for name in ("zz", "zx", "zy", "S0")),
+            symbols.get("zz"),
+            symbols.get("zx"),
+            symbols.get("zy"),
+            symbols["S0"],
             parents=many("parent", below),
             to_top=many("to_top", below),
             w=many("w", levels),
@@ -184,9 +187,7 @@ def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], 
     )
 
 
-def _general(
-    rows: Any, problem: GeneralProblem, estimate: Any, names: tuple[Any, ...], corrected: bool
-) -> Target:
+def _general(rows: Any, problem: GeneralProblem, estimate: Any, names: tuple[Any, ...], corrected: bool) -> Target:
     structure, k, transform = problem.structure, rows.k, problem.transform
     point = problem.objective.at(estimate.point.theta, k)
     p, t = structure.p, problem.layout.n_theta
@@ -198,7 +199,9 @@ def _general(
         A_x, intercept = A_x[np.ix_(keep, keep)], None
 
     def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
-        return integrated_loglik(structure, beta, theta, phi if structure.n_phi else None, InsideData.of(structure, symbols))
+        return integrated_loglik(
+            structure, beta, theta, phi if structure.n_phi else None, InsideData.of(structure, symbols)
+        )
 
     return Target(
         linear=False,

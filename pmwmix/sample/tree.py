@@ -56,7 +56,8 @@ def posterior_dataset(target: Target, general: Any, psi: Array, levels: Sequence
         coords["pair"] = pairs
     if "sigma" in raw:
         data["sigma"] = (dims, raw["sigma"])
-    data |= {name: (dims, value) for name, value in raw["family"].items()}
+    family: Any = raw["family"]
+    data |= {name: (dims, value) for name, value in family.items()}
     if levels:
         data["icc"] = ((*dims, "level"), icc_draws(target, levels, raw["vcov"], raw["residual"]))
         coords["level"] = list(levels)

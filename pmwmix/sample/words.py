@@ -41,7 +41,11 @@ def sentences(trees: Sequence[Any]) -> tuple[str, ...]:
         One per plausible value.
     """
     out = [*_divergences(trees), *_depth(trees)]
-    r_hat, ess, chains = _worst(trees, "r_hat", max), _worst(trees, "ess_bulk", min), trees[0]["posterior"].sizes["chain"]
+    r_hat, ess, chains = (
+        _worst(trees, "r_hat", max),
+        _worst(trees, "ess_bulk", min),
+        trees[0]["posterior"].sizes["chain"],
+    )
     tail = _worst(trees, "ess_tail", min)
     if r_hat[1] > R_HAT:
         out.append(
@@ -51,8 +55,8 @@ def sentences(trees: Sequence[Any]) -> tuple[str, ...]:
     low = ess if ess[1] < tail[1] else tail
     if low[1] < ESS_PER_CHAIN * chains:
         out.append(
-            f"The effective sample size of {low[0]} is {low[1]:.0f}, below {ESS_PER_CHAIN:.0f} per chain, so that means "
-            f"and quantiles are rough. Sample more draws."
+            f"The effective sample size of {low[0]} is {low[1]:.0f}, below {ESS_PER_CHAIN:.0f} per chain, so that "
+            f"means and quantiles are rough. Sample more draws."
         )
     return (*out, *_boundary(trees))
 
@@ -64,21 +68,26 @@ def _divergences(trees: Sequence[Any]) -> list[str]:
     where = ", ".join(str(k) for k, n in enumerate(counts, 1) if n)
     of = f" (plausible value {where})" if len(trees) > 1 else ""
     return [
-        f"{sum(counts)} transitions diverged{of}: parts of the posterior, mostly near a variance of zero, may be missed. "
+        f"{sum(counts)} transitions diverged{of}: parts of the posterior, mostly near a variance of zero, may be "
+        f"missed. "
         f'Raise the acceptance rate (sampler={{"target_accept": 0.95}}), or give the standard deviation a prior that '
         f"keeps it from zero."
     ]
 
 
 def _depth(trees: Sequence[Any]) -> list[str]:
-    hit = [tree["sample_stats"]["reached_max_treedepth"] for tree in trees if "reached_max_treedepth" in tree["sample_stats"]]
+    hit = [
+        tree["sample_stats"]["reached_max_treedepth"]
+        for tree in trees
+        if "reached_max_treedepth" in tree["sample_stats"]
+    ]
     n = int(sum(float(part.sum()) for part in hit))
     total = sum(part.size for part in hit)
     if n <= 0.01 * total:
         return []
     return [
-        f"{n} of {total} transitions reached the largest tree depth, so that the chains move slowly. Sample more draws, "
-        f"or give vague priors of weakly identified parameters a smaller scale."
+        f"{n} of {total} transitions reached the largest tree depth, so that the chains move slowly. Sample more "
+        f"draws, or give vague priors of weakly identified parameters a smaller scale."
     ]
 
 
@@ -109,7 +118,7 @@ def named_draws(group: Any) -> list[tuple[str, str, Array]]:
 
 
 def _boundary(trees: Sequence[Any]) -> list[str]:
-    out = []
+    out: list[str] = []
     if "sd" not in trees[0]["posterior"]:
         return out
     for j, label in enumerate(np.asarray(trees[0]["posterior"]["component"])):
@@ -124,9 +133,9 @@ def _boundary(trees: Sequence[Any]) -> list[str]:
             draws = np.concatenate([np.asarray(tree["posterior"]["cor"])[..., j].ravel() for tree in trees])
             if float(np.mean(np.abs(draws) > 0.99)) > SMALL_SHARE:
                 out.append(
-                    f"The correlation {label} piles up at one: the covariance of the random effects is nearly singular. "
-                    f"Write the slopes without correlations, (x || group), or give cor a stronger prior such as "
-                    f'"LKJ(4)".'
+                    f"The correlation {label} piles up at one: the covariance of the random effects is nearly "
+                    f"singular. Write the slopes without correlations, (x || group), or give cor a stronger "
+                    f'prior such as "LKJ(4)".'
                 )
     return out
 
