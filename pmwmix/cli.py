@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--pv", nargs="+", metavar="NAME=TEMPLATE", help="plausible values: math=PV{}MATH")
     fit.add_argument("--family", default="gaussian", help="gaussian (default), binomial, poisson, ...")
     fit.add_argument("--link", help="name of the link, if not the family's own")
-    fit.add_argument("--method", default="ml", help="ml (default) or reml")
+    fit.add_argument("--method", default="ml", help="ml (default), reml or bayes")
+    fit.add_argument("--seed", type=int, help="of the random numbers of --method bayes")
     fit.add_argument("--vcov", help="model, robust, robust-block, CR0 to CR3, replicate")
     fit.add_argument("--strata", metavar="COLUMN", help="strata of the primary sampling units")
     fit.add_argument("--psu", metavar="COLUMN", help="primary sampling units, if not the top level")
@@ -193,6 +194,7 @@ def _options(chosen: argparse.Namespace) -> dict[str, Any]:
         design = SURVEYS[chosen.survey].override(**said) if changed else chosen.survey
     return {
         "method": chosen.method,
+        "random_seed": chosen.seed,
         "family": chosen.family,
         "link": chosen.link,
         "weights": weights,
@@ -316,7 +318,7 @@ def as_json(result: Any, ci_prob: float = 0.95) -> dict[str, Any]:
 
     def one(fit: Any) -> dict[str, Any]:
         return {
-            "loglik": fit.loglik,
+            "loglik": getattr(fit, "loglik", None),
             "status": fit.status,
             "coef": fit.coef.to_dict(),
             "varcorr": _records(fit.varcorr),
@@ -329,7 +331,7 @@ def as_json(result: Any, ci_prob: float = 0.95) -> dict[str, Any]:
         "varcorr": _records(result.varcorr),
         "sigma": result.sigma,
         "icc": icc,
-        "loglik": result.loglik,
+        "loglik": getattr(result, "loglik", None),
         "nobs": result.nobs,
         "n_groups": {str(name): int(n) for name, n in result.n_groups.items()},
         "weight_stats": result.weight_stats.to_dict(orient="index"),

@@ -156,7 +156,7 @@ def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
 
     Parameters
     ----------
-    fit : FitResult
+    fit : FitResult or BayesResult
         Of a generalised model, shares on the scale of the linear predictor.
     ci_prob : float
         Probability of the interval, which is formed on the logit scale and so stays between 0 and 1.
@@ -176,6 +176,8 @@ def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
     """
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
+    if fit.method == "bayes":
+        return _drawn_shares(fit, ci_prob)
     parts = rows_of(fit, "icc_se()")
     check_latent(fit, "icc_se()")
     pooled = pooled_delta(fit, [partial(_shares, rows) for _, rows in parts])
@@ -187,6 +189,15 @@ def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
     low, high = expit(logit(inside) - half), expit(logit(inside) + half)
     columns = {"icc": icc, "std_error": se, "df": pooled.df, "ci_low": low, "ci_high": high}
     return pd.DataFrame(columns, index=pd.Index(levels, name="level"))
+
+
+def _drawn_shares(fit: Any, ci_prob: float) -> pd.DataFrame:
+    """Means, standard deviations and equal-tailed intervals of a posterior's draws."""
+    draws = fit.pooled_draws("icc")
+    low, high = np.quantile(draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
+    columns = {"icc": draws.mean(axis=0), "std_error": draws.std(axis=0, ddof=1), "df": np.inf}
+    index = pd.Index(list(fit.n_groups.index), name="level")
+    return pd.DataFrame({**columns, "ci_low": low, "ci_high": high}, index=index)
 
 
 def _shares(rows: Rows, values: Array) -> Array:

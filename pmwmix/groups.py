@@ -111,7 +111,7 @@ class GroupFits(Mapping[Any, FitResult]):
             icc = one.icc
             shares = {f"icc_{k}": v for k, v in icc.items()} if isinstance(icc, pd.Series) else {"icc": icc}
             state = {"converged": one.converged, "singular": one.singular, "status": one.status}
-            rows[group] = {"nobs": one.nobs, **units, **shares, "loglik": one.loglik, **state}
+            rows[group] = {"nobs": one.nobs, **units, **shares, "loglik": getattr(one, "loglik", np.nan), **state}
         out = pd.DataFrame.from_dict(rows, orient="index")
         out.index.name = self.by
         return out
@@ -142,6 +142,7 @@ class GroupFits(Mapping[Any, FitResult]):
             raise OptionError(f"Unknown part {of!r}.{near(str(of), PARTS)} Use of='fixed' or of='varcorr'.")
         if of == "fixed":
             long, keys = self.tidy(ci_prob), ["term"]
+            long["df"] = long["df"] if "df" in long else np.inf  # of posteriors
         else:
             long, keys = self.varcorr().rename(columns={"vcov": "estimate", "se": "std_error"}), ["grp", "var1", "var2"]
             long["df"] = np.inf
@@ -388,8 +389,8 @@ def _results(tasks: Sequence[tuple[str, TablePart, dict[str, Any]]], executor: A
 
 
 def _collected(by: str, formula: str, labels: Sequence[Any], done: Sequence[Any]) -> GroupFits:
-    fits = {label: one for label, one in zip(labels, done, strict=True) if isinstance(one, FitResult)}
-    failed = [(label, one) for label, one in zip(labels, done, strict=True) if not isinstance(one, FitResult)]
+    fits = {label: one for label, one in zip(labels, done, strict=True) if not isinstance(one, Exception)}
+    failed = [(label, one) for label, one in zip(labels, done, strict=True) if isinstance(one, Exception)]
     rows = [(label, type(one).__name__, " ".join(str(one).split())) for label, one in failed]
     failures = pd.DataFrame(rows, columns=["group", "error", "message"])
     if not fits:

@@ -20,6 +20,7 @@ from pmwmix.plots._base import (
     check_choice,
     draw,
     each_panel,
+    matplotlib_axes,
     panels,
     shortened,
     text_of,
@@ -111,6 +112,9 @@ def forest(
         write_legend(pc, entries if len(entries) > 1 else [])
     else:
         shown = [shortened(text_of(term, labels), 36) for term in data["panel"].values.tolist()]
+        write_axes(pc, interval_label(ci_prob, isinstance(fits, pd.DataFrame)), "", outer=True)
+        for ax in matplotlib_axes(pc):
+            ax.locator_params(axis="x", nbins=5)
     write_titles(pc, shown)
     return pc
 

@@ -145,7 +145,8 @@ def group_table(fit: Any, group: str | None = None) -> Any:
         if sorted(name.split(":")) == wanted or (name.split(":")[0] == str(group)):
             return table
     raise OptionError(
-        f"There is no group {group!r}.{near(str(group), list(tables))} The groups are {', '.join(map(repr, tables))}."
+        f"Random effects are asked for by group. There is no group {group!r}.{near(str(group), list(tables))} "
+        f"The groups are {', '.join(map(repr, tables))}."
     )
 
 

@@ -32,6 +32,10 @@ def save_bayes(fit: Any, path: Path) -> Path:
         raise OptionError(
             f"A posterior is saved as netCDF or zarr. Got {path.name!r}. End the name in '.nc' or '.zarr'."
         )
+    if not path.parent.exists():
+        raise OptionError(
+            f"A posterior is saved in a folder that exists. There is no folder {path.parent.name!r}. Make it first."
+        )
     with tempfile.TemporaryDirectory() as folder:
         packed = save_fit(fit.ml, Path(folder) / "ml.npz").read_bytes()
     meta = {
@@ -88,8 +92,9 @@ def load_bayes(path: Path, load_fit: Any, build: Any) -> Any:
     if not path.exists():
         raise DataError(f"There is no such file. Asked for {path.name!r}. Check the path.")
     try:
-        engine = "h5netcdf" if path.suffix == ".nc" else "zarr"
-        opened = xr.open_datatree(path, engine=engine)
+        netcdf = path.suffix == ".nc"
+        how: dict[str, Any] = {"engine": "h5netcdf"} if netcdf else {"engine": "zarr", "consolidated": False}
+        opened = xr.open_datatree(path, **how)
         tree = opened.load()
         opened.close()
         meta = json.loads(tree[GROUP].attrs["meta"])

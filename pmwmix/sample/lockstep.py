@@ -28,9 +28,11 @@ class Lockstep:
 
     def __init__(self, n: int, dim: int, evaluate: Callable[[Array], Array]) -> None:
         self._points, self._evaluate = np.zeros((n, dim)), evaluate
-        self._running, self._asking = n, [False] * n
+        self._running, self._asking = n, set[int]()
         self._guard = threading.Lock()
-        self._ready = [threading.Semaphore(0) for _ in range(n)]
+        self._ready = [threading.Lock() for _ in range(n)]  # held while its chain waits; cheaper than semaphores
+        for ready in self._ready:
+            ready.acquire()
         self._answers: Array = np.zeros((n, 1 + dim))
         self._failure: BaseException | None = None
 
@@ -40,8 +42,8 @@ class Lockstep:
             if self._failure is not None:
                 raise RuntimeError("Sampling was stopped.") from self._failure
             self._points[chain] = point
-            self._asking[chain] = True
-            if sum(self._asking) >= self._running:
+            self._asking.add(chain)
+            if len(self._asking) >= self._running:
                 self._answer()
         if not self._ready[chain].acquire(timeout=PATIENCE):
             raise RuntimeError("A chain waited in vain for the others.")
@@ -53,25 +55,26 @@ class Lockstep:
         """Say that a chain has finished and will not ask again."""
         with self._guard:
             self._running -= 1
-            if self._running and sum(self._asking) >= self._running:
+            if self._running and len(self._asking) >= self._running:
                 self._answer()
 
     def stop(self, reason: BaseException) -> None:
         """Let go of every chain that waits, and refuse further questions."""
         with self._guard:
             self._failure = reason
-            for ready in self._ready:
-                ready.release()
+            self._let_go()
 
     def _answer(self) -> None:
         try:
             self._answers = self._evaluate(self._points)
         except BaseException as error:
             self._failure = error
-        for chain, asking in enumerate(self._asking):
-            if asking:
-                self._asking[chain] = False
-                self._ready[chain].release()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        asking, self._asking = self._asking, set()
+        for chain in asking:
+            self._ready[chain].release()
 
 
 __all__ = ["Lockstep"]

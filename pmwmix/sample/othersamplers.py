@@ -56,19 +56,27 @@ def _one(target: Target, sampled: Sampled, request: Request, number: int) -> Dra
     begin = {name: values[name] for name in sampled.names}
     with sampled.model, warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
-        tree = pm.sample(
-            draws=request.draws,
-            tune=request.tune,
-            chains=request.chains,
-            cores=1 if request.sampler == "pymc" else request.cores,
-            random_seed=request.seed + number,
-            nuts_sampler=request.sampler,
-            initvals=begin,
-            progressbar=request.progress,
-            var_names=list(sampled.names),
-            compute_convergence_checks=False,
-            **request.options,
-        )
+        try:
+            tree = pm.sample(
+                draws=request.draws,
+                tune=request.tune,
+                chains=request.chains,
+                cores=1 if request.sampler == "pymc" else request.cores,
+                random_seed=request.seed + number,
+                nuts_sampler=request.sampler,
+                initvals=begin,
+                progressbar=request.progress,
+                var_names=list(sampled.names),
+                compute_convergence_checks=False,
+                **request.options,
+            )
+        except (TypeError, ValueError) as error:
+            if not request.options:
+                raise
+            raise OptionError(
+                f"The sampler {request.sampler} refuses its options. It was given {request.options!r} and says: "
+                f"{str(error)[:200]}. See the arguments of pymc.sample."
+            ) from error
     found = {name: np.asarray(tree["posterior"][name]) for name in sampled.names}
     stats = {
         ours: np.asarray(tree["sample_stats"][theirs])

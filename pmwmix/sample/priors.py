@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
+from pymc.pytensorf import rvs_in_graph
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
@@ -103,8 +105,8 @@ def read_priors(given: Any, keys: Mapping[str, Sequence[str]]) -> dict[str, Any]
     for key, value in given.items():
         if key not in CLASSES and key not in every:
             raise OptionError(
-                f"There is no parameter {key!r} to give a prior to.{near(str(key), every)} "
-                f"The parameters are {some(every, 20)}; 'fixed', 'sd', 'cor' and 'phi' stand for all of their kind."
+                f"Priors belong to parameters of the model. There is no parameter {key!r}.{near(str(key), every)} "
+                f"Use {some(every, 20)}; 'fixed', 'sd', 'cor' and 'phi' stand for all of their kind."
             )
         if every.count(key) + (key in CLASSES) > 1:
             raise OptionError(
@@ -179,10 +181,10 @@ def _read_distribution(key: str, value: Any, positive: bool) -> Any:
             f'Write "Normal(0, 10)" or pm.Normal.dist(0, 10).'
         )
     try:
-        draws = np.asarray(pm.draw(value, draws=200, random_seed=1))
+        draws = np.asarray(pm.draw(value, draws=200, random_seed=1, mode=PLAIN))
     except Exception as error:
         raise OptionError(
-            f"The prior of {key!r} cannot be drawn from. {type(error).__name__}: {str(error)[:200]} "
+            f"The prior of {key!r} cannot be drawn from. {type(error).__name__}: {str(error)[:200].rstrip('.')}. "
             f"Give a PyMC distribution with numbers as parameters."
         ) from error
     if draws.shape != (200,):
@@ -194,7 +196,13 @@ def _read_distribution(key: str, value: Any, positive: bool) -> Any:
             f"The sampler needs priors with a density. That of {key!r}, {text_of(value)}, is discrete. "
             f"Use a continuous distribution, such as Normal or Gamma."
         )
-    if positive and ((draws < 0).any() or _allows_negative(value, draws)):
+    density = _log_density(key, value)
+    if not np.isfinite(density(draws)).all():
+        raise OptionError(
+            f"The prior of {key!r} has impossible parameters. The density of {text_of(value)} cannot be computed. "
+            f"Check its parameters, such as a negative standard deviation."
+        )
+    if positive and ((draws < 0).any() or np.isfinite(density(-np.quantile(np.abs(draws), [1e-9, 0.5]))).any()):
         raise OptionError(
             f"A standard deviation is positive. The prior of {key!r}, {text_of(value)}, allows negative values. "
             f"Use a distribution on the positive numbers, such as HalfNormal or Gamma."
@@ -202,14 +210,30 @@ def _read_distribution(key: str, value: Any, positive: bool) -> Any:
     return value
 
 
-def _allows_negative(value: Any, draws: Array) -> bool:
-    """Tell whether a distribution has density just below zero, though its draws may all be positive."""
-    at = -np.quantile(np.abs(draws), [1e-9, 0.5])
+def _log_density(key: str, value: Any) -> Callable[[Array], Array]:
+    """Give the log-density of a distribution as a function of points, refusing what has none."""
     try:
+        at = pt.dvector("at")
+        logp = pm.logp(value, at, warn_rvs=False)
+    except Exception as error:
+        raise OptionError(
+            f"The sampler needs priors with a density. PyMC knows none of {text_of(value)}, given for {key!r}. "
+            f"Use another distribution."
+        ) from error
+    if rvs_in_graph(logp):
+        raise OptionError(
+            f"A prior is a distribution with numbers as parameters. Those of {key!r}, {text_of(value)}, "
+            f"are random themselves. Put numbers in their place."
+        )
+
+    def evaluate(points: Array) -> Array:
         with np.errstate(all="ignore"):
-            return bool(np.isfinite(pm.logp(value, at).eval(mode=PLAIN)).any())
-    except Exception:  # no density that PyMC knows: its draws must do
-        return False
+            try:
+                return np.asarray(logp.eval({at: points}, mode=PLAIN))
+            except Exception:  # outside of what the distribution can evaluate at all
+                return np.full(len(points), -np.inf)
+
+    return evaluate
 
 
 def _parse(key: str, text: str) -> tuple[str, list[Any], dict[str, Any]]:
@@ -238,10 +262,15 @@ def _from_text(key: str, text: str) -> Any:
         )
     try:
         named = [part for part in inspect.signature(kind.dist).parameters if part not in ("args", "kwargs")]
+        if len(args) > len(named):
+            raise TypeError(f"{len(args)} numbers for {len(named)} parameters")
+        wrong = [part for part in kwargs if part not in named]
+        if wrong:  # PyMC would not look at it
+            raise TypeError(f"there is no parameter {wrong[0]!r} among {', '.join(named)}")
         return kind.dist(**dict(zip(named, args, strict=False)), **kwargs)
     except Exception as error:
         raise OptionError(
-            f"The prior {text!r} of {key!r} cannot be made. {type(error).__name__}: {str(error)[:200]} "
+            f"The prior {text!r} of {key!r} cannot be made. {type(error).__name__}: {str(error)[:200].rstrip('.')}. "
             f"See PyMC's documentation of {name}."
         ) from error
 

@@ -110,8 +110,8 @@ def _read_sampler(sampler: Any) -> tuple[str, dict[str, Any]]:
     name = "nutpie" if sampler is None else sampler
     if not isinstance(name, str) or name not in SAMPLERS:
         raise OptionError(
-            f"Unknown sampler {name!r}.{near(str(name), SAMPLERS)} Use one of {', '.join(map(repr, SAMPLERS))}. "
-            f"A dict holds options such as {{'target_accept': 0.95}}."
+            f"A sampler is a name, or a dict of options such as {{'target_accept': 0.95}}. There is no sampler "
+            f"{name!r}.{near(str(name), SAMPLERS)} Use one of {', '.join(map(repr, SAMPLERS))}."
         )
     wrong = [key for key in options if key in OWN]
     if wrong:

@@ -15,9 +15,11 @@ from pmwmix.errors import OptionError, near
 from pmwmix.likelihood.layout import semidefinite_cholesky
 from pmwmix.results import FitResult, _check_prob
 from pmwmix.sample.account import account_of
+from pmwmix.sample.componentdraws import component_draws, entry, records, spread
 from pmwmix.sample.effects import group_table, need_live, random_effects
 from pmwmix.sample.keep import save_bayes
 from pmwmix.sample.posterior import Live, set_data
+from pmwmix.sample.refusal import missing_member, refuse_given
 from pmwmix.sample.responses import fitted, posterior_predictive, predict, prior_predictive, residuals
 from pmwmix.sample.words import convergence, sentences
 from pmwmix.settings import Settings
@@ -106,6 +108,19 @@ class BayesResult:
         return sentences([fit.idata for fit in self.fits])
 
     @property
+    def status(self) -> str:
+        """All diagnostics, as one text."""
+        return " ".join(self.diagnostics) or "All diagnostics of the sampler are in order."
+
+    @property
+    def singular(self) -> bool:
+        """Whether the fit by maximum likelihood is on the boundary; draws never are."""
+        return self.ml.singular
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing_member(name)
+
+    @property
     def converged(self) -> bool:
         """Whether no diagnostic complains."""
         return not self.diagnostics
@@ -127,8 +142,8 @@ class BayesResult:
         group = self.idata["posterior"]
         if name not in group:
             raise OptionError(
-                f"There is no variable {name!r} in the posterior.{near(name, list(group.data_vars))} "
-                f"The variables are {', '.join(map(str, group.data_vars))}."
+                f"Draws are asked for by the name of a variable. There is no variable {name!r}."
+                f"{near(name, list(group.data_vars))} The variables are {', '.join(map(str, group.data_vars))}."
             )
         values = np.asarray(group[name])
         return values.reshape(-1, *values.shape[2:])
@@ -232,7 +247,7 @@ class BayesResult:
         mean = dict(zip(names, values.mean(axis=0), strict=False))
         for group in dict.fromkeys(g for g, _, _ in names):
             terms = [a for g, a, b in names if g == group and b is None]
-            Psi = np.array([[_entry(mean, group, a, b) for b in terms] for a in terms])
+            Psi = np.array([[entry(mean, group, a, b) for b in terms] for a in terms])
             L = semidefinite_cholesky(Psi / unit)
             out |= {
                 (group, terms[i], None if i == j else terms[j]): L[i, j] for i in range(len(L)) for j in range(i + 1)
@@ -280,15 +295,21 @@ class BayesResult:
 
     # -- tables -------------------------------------------------------------------------------------------------
 
-    def tidy(self, ci_prob: float = 0.95, exponentiate: bool = False) -> pd.DataFrame:
+    def tidy(
+        self, ci_prob: float = 0.95, df: Any = None, exponentiate: bool = False, labels: bool = False
+    ) -> pd.DataFrame:
         """Table of the fixed effects.
 
         Parameters
         ----------
         ci_prob : float
             Probability of the equal-tailed interval.
+        df : None
+            Draws need no degrees of freedom; here because a FitResult has it.
         exponentiate : bool
             Give ratios: posterior medians and intervals of exp(coefficient).
+        labels : bool
+            Add a column ``label`` with the survey's labels of the variables in each term.
 
         Returns
         -------
@@ -299,6 +320,7 @@ class BayesResult:
             (1 + 1/K) times the variance between them, R-hat is the largest and sizes the smallest within one value.
         """
         _check_prob(ci_prob)
+        refuse_given("tidy()", df=df)
         draws = self.pooled_draws()
         if exponentiate and self.link not in ("logit", "log", "cloglog"):
             raise OptionError(
@@ -326,6 +348,8 @@ class BayesResult:
             table["fmi"] = between / total
             table["within_var"] = total - between
             table["between_var"] = between / (1.0 + 1.0 / self.n_pv)
+        if labels:
+            table.insert(1, "label", [self.settings.label_of(term) for term in table["term"]])
         return table
 
     def _convergence(self, name: str) -> dict[str, Array]:
@@ -338,8 +362,9 @@ class BayesResult:
             "mcse_mean": np.sqrt(np.sum([one["mcse_mean"] ** 2 for one in every], axis=0)) / K,
         }
 
-    def confint(self, ci_prob: float = 0.95) -> pd.DataFrame:
-        """Equal-tailed intervals of the fixed effects by term: ``ci_low, ci_high``."""
+    def confint(self, ci_prob: float = 0.95, method: Any = None) -> pd.DataFrame:
+        """Equal-tailed intervals of the fixed effects by term: ``ci_low, ci_high``; there is no other method."""
+        refuse_given("confint()", method=method)
         return self.tidy(ci_prob).set_index("term")[["ci_low", "ci_high"]]
 
     def confint_varcorr(self, ci_prob: float = 0.95, scale: str = "sd") -> pd.DataFrame:
@@ -360,8 +385,8 @@ class BayesResult:
             raise OptionError(f"Unknown scale {scale!r}. Asked for in confint_varcorr(). Use 'sd' or 'var'.")
         rows = []
         for row in records(self.varcorr):
-            each = [_component_draws(fit.idata["posterior"], row, scale) for fit in self.fits]
-            flat = _spread([values.ravel() for values in each])
+            each = [component_draws(fit.idata["posterior"], row, scale) for fit in self.fits]
+            flat = spread([values.ravel() for values in each])
             low, high = np.quantile(flat, [(1 - ci_prob) / 2, (1 + ci_prob) / 2])
             checks = [convergence(values[..., None]) for values in each]
             rows.append(
@@ -378,13 +403,6 @@ class BayesResult:
                 }
             )
         return pd.DataFrame(rows)
-
-    def wald(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: a posterior answers with probabilities (``tidy().p_direction``)."""
-        raise OptionError(
-            "A posterior has no Wald test. This result was made with method='bayes'. Use fit.ml.wald(...), or "
-            "probabilities of the draws, fit.draws()."
-        )
 
     # -- rows and groups ----------------------------------------------------------------------------------------
 
@@ -428,7 +446,7 @@ class BayesResult:
         OptionError
             If there is no such plausible value, or the result was read from a file.
         """
-        if not (isinstance(pv, int) and 1 <= pv <= self.n_pv):
+        if isinstance(pv, bool) or not isinstance(pv, int) or not 1 <= pv <= self.n_pv:
             raise OptionError(f"There is no plausible value {pv!r}. This result has {self.n_pv}. Count from 1.")
         return set_data(need_live(self.fits[pv - 1]))
 
@@ -448,43 +466,6 @@ class BayesResult:
     def save(self, path: str | Path) -> Path:
         """Write everything to one file, netCDF (``.nc``) or zarr (``.zarr``), readable by `pmwmix.load` and ArviZ."""
         return save_bayes(self, Path(path))
-
-
-def records(table: pd.DataFrame) -> list[Any]:
-    """Give the rows of ``varcorr`` as records, with None where a name is missing."""
-    clean = table.astype(object).where(table.notna(), None)
-    return list(clean.itertuples())
-
-
-def _entry(mean: dict[Any, float], group: str, a: str, b: str) -> float:
-    for key in ((group, a, None),) if a == b else ((group, a, b), (group, b, a)):
-        if key in mean:
-            return mean[key]
-    return 0.0
-
-
-def _spread(parts: list[Array]) -> Array:
-    """Mix draws of plausible values with the spread of Rubin's rules, as `BayesResult.pooled_draws`."""
-    K = len(parts)
-    if K == 1:
-        return parts[0]
-    means = np.array([part.mean() for part in parts])
-    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
-    return np.concatenate([part + stretch * (m - means.mean()) for part, m in zip(parts, means, strict=True)])
-
-
-def _component_draws(group: Any, row: Any, scale: str) -> Array:
-    """Draws (chain, draw) of one row of ``varcorr``."""
-    squared = scale == "var"
-    if row.grp == "Residual":
-        values = np.asarray(group["sigma"])
-        return values**2 if squared else values
-    if row.var2 is None:
-        values = np.asarray(group["sd"].sel(component=f"{row.grp}.{row.var1}"))
-        return values**2 if squared else values
-    if squared:
-        return np.asarray(group["vcov"].sel(covariance=f"{row.grp}.{row.var2}.{row.var1}"))
-    return np.asarray(group["cor"].sel(pair=f"{row.grp}.{row.var1}.{row.var2}"))
 
 
 __all__ = ["BayesResult"]
