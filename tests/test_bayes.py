@@ -521,7 +521,7 @@ def test_corrected_spread_on_pisa(shared):
     weights = {"obs": "W_FSTUWT", "SCHOOLID": "W_FSCHWT"}
     pv = {"math": [f"PV{k}MATH" for k in (1, 2)]}
     fit = pmwmix.fit("math ~ OPENPS + (1 + OPENPS | SCHOOLID)", d, weights=weights, scaling="size", pv=pv, **SHORT)
-    assert fit.corrected and not fit.diagnostics
+    assert fit.corrected and not any("diverged" in text or "R-hat" in text for text in fit.diagnostics)
     for one in fit.fits:
         assert abs(one.se / one.ml.se - 1).max() < 0.05
         assert (abs(one.coef - one.ml.coef) / one.se).max() < 0.1

@@ -48,6 +48,22 @@ def check_draws(draws: Any) -> int:
     return int(draws)
 
 
+def check_seed(random_seed: Any) -> int | None:
+    """Refuse a seed that is no whole number from 0 on.
+
+    Raises
+    ------
+    OptionError
+    """
+    if random_seed is None:
+        return None
+    if isinstance(random_seed, bool) or not isinstance(random_seed, int | np.integer) or random_seed < 0:
+        raise OptionError(
+            f"A seed is a whole number from 0 on. Got random_seed={random_seed!r}. Write for example random_seed=1."
+        )
+    return int(random_seed)
+
+
 def random_effects(fit: Any, draws: int = DRAWS, random_seed: int | None = None) -> Any:
     """Draw the random effects from their conditional distribution given data and parameters.
 
@@ -70,12 +86,13 @@ def random_effects(fit: Any, draws: int = DRAWS, random_seed: int | None = None)
     OptionError
         If the result was read from a file without them.
     """
-    n = check_draws(draws)
+    n, given = check_draws(draws), check_seed(random_seed)
     parts = []
     for number, one in enumerate(fit.fits):
         live = need_live(one)
-        seed = live.seed if random_seed is None else random_seed
-        parts.append(_laid_out(live, effects_of(live, chosen_draws(live.psi, n), seed + number)))
+        seed = live.seed if given is None else given
+        psi = chosen_draws(live.psi, n)
+        parts.append(_laid_out(live, effects_of(live, psi, seed + number), len(psi)))
     whole = parts[0]
     if len(parts) > 1:
         pv = np.repeat(np.arange(1, len(parts) + 1), [part.sizes["draw"] for part in parts])
@@ -108,15 +125,14 @@ def drawn_effects(fit: Any) -> Any:
     return fit.idata["random_effects"]
 
 
-def _laid_out(live: Any, effects: Sequence[Array]) -> Any:
+def _laid_out(live: Any, effects: Sequence[Array], n_draws: int) -> Any:
     data: dict[str, Any] = {}
-    coords: dict[str, Any] = {"chain": [0]}
+    coords: dict[str, Any] = {"chain": [0], "draw": np.arange(n_draws)}
     for position, (level, b) in enumerate(zip(live.rows.frame.hierarchy.levels, effects, strict=True)):
         name = level.name
         dims = ("chain", "draw", name, f"{name}_term")
         data[f"b_{name}"] = (dims, b[None])
         coords |= {name: [str(label) for label in level.labels], f"{name}_term": list(_terms(live, position))}
-        coords["draw"] = np.arange(len(b))
     return xr.Dataset(data, coords=coords)
 
 
@@ -158,4 +174,13 @@ def _labels(fit: Any, name: str, group: Any) -> list[Any]:
     return next(level.labels for level in live.rows.frame.hierarchy.levels if level.name == name)
 
 
-__all__ = ["chosen_draws", "drawn_effects", "effects_of", "group_table", "need_live", "random_effects"]
+__all__ = [
+    "check_draws",
+    "check_seed",
+    "chosen_draws",
+    "drawn_effects",
+    "effects_of",
+    "group_table",
+    "need_live",
+    "random_effects",
+]

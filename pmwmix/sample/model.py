@@ -182,6 +182,13 @@ def arrays_of(target: Target) -> dict[str, Array]:
     return {**target.arrays, **{name: np.asarray(value, dtype=float) for name, value in own.items()}}
 
 
+def put_data(target: Target, sampled: Sampled) -> None:
+    """Set the model's data to those of a plausible value."""
+    for name, value in arrays_of(target).items():
+        shared = sampled.data[name]
+        shared.set_value(np.asarray(value, dtype=shared.type.dtype))
+
+
 def _shared(name: str, value: Array, static: tuple[int | None, ...] | None) -> Any:
     """Make a shared variable whose small dimensions the graph may rely on."""
     shape = static if static is not None else (value.shape if value.size <= 64 else (None,) * value.ndim)
@@ -269,4 +276,4 @@ def _cholesky(term: Term, known: Mapping[str, Prior]) -> list[list[Any]]:
     return L
 
 
-__all__ = ["Sampled", "Term", "arrays_of", "build_model", "keys_of", "priors_of", "terms_of"]
+__all__ = ["Sampled", "Term", "arrays_of", "build_model", "keys_of", "priors_of", "put_data", "terms_of"]

@@ -15,7 +15,7 @@ from pytensor.graph.replace import graph_replace
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.likelihood.engine import Compiled
 from pmwmix.likelihood.gaussian import Graph
-from pmwmix.sample.model import Sampled, arrays_of
+from pmwmix.sample.model import Sampled, put_data
 from pmwmix.sample.nuts import Draws
 from pmwmix.sample.request import Request
 from pmwmix.sample.start import away_from_boundary, values_at
@@ -50,8 +50,7 @@ def sample_with_pymc(targets: Sequence[Target], sampled: Sampled, request: Reque
 
 
 def _one(target: Target, sampled: Sampled, request: Request, number: int) -> Draws:
-    for name, value in arrays_of(target).items():
-        sampled.data[name].set_value(np.asarray(value))
+    put_data(target, sampled)
     values = values_at(target, sampled, away_from_boundary(target))
     begin = {name: values[name] for name in sampled.names}
     with sampled.model, warnings.catch_warnings(), _quiet():

@@ -16,7 +16,7 @@ from pmwmix.optimise import Status
 from pmwmix.responses import is_linear
 from pmwmix.results import FitResult
 from pmwmix.sample.density import compile_density
-from pmwmix.sample.model import Sampled, arrays_of, build_model, keys_of, priors_of
+from pmwmix.sample.model import Sampled, build_model, keys_of, priors_of, put_data
 from pmwmix.sample.nuts import Draws, sample_nutpie
 from pmwmix.sample.othersamplers import check_sampler, sample_with_pymc
 from pmwmix.sample.priors import read_priors
@@ -187,8 +187,7 @@ def _pooled(trees: list[Any], live: list[Live], usable: bool) -> Any:
 
 def set_data(live: Live) -> Any:
     """Give the PyMC model with the data of this plausible value."""
-    for name, value in arrays_of(live.target).items():
-        live.sampled.data[name].set_value(np.asarray(value))
+    put_data(live.target, live.sampled)
     return live.sampled.model
 
 

@@ -10,9 +10,9 @@ import xarray as xr
 
 from pmwmix.errors import OptionError
 from pmwmix.predict import ModelColumns, new_columns
-from pmwmix.sample.effects import check_draws, chosen_draws, effects_of, need_live
+from pmwmix.sample.effects import check_draws, check_seed, chosen_draws, effects_of, need_live
 from pmwmix.sample.model import arrays_of
-from pmwmix.sample.rowdraws import Drawn, blocks, check_seed, drawn_of, fit_columns, normal_effects
+from pmwmix.sample.rowdraws import Drawn, blocks, drawn_of, fit_columns, normal_effects
 from pmwmix.sample.tree import draw_prior
 from pmwmix.table import Table
 

@@ -16,6 +16,7 @@ SAMPLERS = ("nutpie", "pymc", "numpyro", "blackjax")
 OWN = ("draws", "tune", "chains", "seed", "random_seed", "cores", "progress_bar", "initvals", "model")
 KINDS = ("model", "robust")
 NUTPIE = ("target_accept", "maxdepth", "adaptation", "mass_matrix_gamma", "mass_matrix_eigval_cutoff")
+PYMC = ("target_accept", "max_treedepth", "init", "jitter_max_retries", "nuts_sampler_kwargs")
 ADAPTATIONS = ("diag", "draw_diag", "low_rank")
 
 
@@ -118,28 +119,32 @@ def _read_sampler(sampler: Any) -> tuple[str, dict[str, Any]]:
         raise OptionError(
             f"Options of the sampler do not repeat arguments of fit. Got {wrong[0]!r} in sampler. Pass it to fit."
         )
-    if name == "nutpie":
-        _check_nutpie(options)
+    _check_options(name, options)
     return name, options
 
 
-def _check_nutpie(options: Mapping[str, Any]) -> None:
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse unknown options, which PyMC would not look at, and impossible values."""
+    known = NUTPIE if name == "nutpie" else PYMC
     for key, value in options.items():
-        if key not in NUTPIE:
+        if key not in known:
             raise OptionError(
-                f"Unknown option of the sampler nutpie. Got {key!r}.{near(key, NUTPIE)} "
-                f"Use one of {', '.join(map(repr, NUTPIE))}."
+                f"Unknown option of the sampler {name}. Got {key!r}.{near(key, known)} "
+                f"Use one of {', '.join(map(repr, known))}."
             )
+        if key in ("init", "jitter_max_retries", "nuts_sampler_kwargs"):
+            continue
         if key == "adaptation":
             good, what = isinstance(value, str) and value in ADAPTATIONS, f"one of {', '.join(map(repr, ADAPTATIONS))}"
-        elif key == "maxdepth":
-            good, what = _is_number(value) and int(value) == value and 1 <= value <= 20, "a whole number from 1 to 20"
+        elif key in ("maxdepth", "max_treedepth"):
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            good, what = whole and 1 <= value <= 20, "a whole number from 1 to 20"
         elif key == "target_accept":
             good, what = _is_number(value) and 0 < value < 1, "a number between 0 and 1"
         else:
             good, what = _is_number(value) and 0 < value < float("inf"), "a positive number"
         if not good:
-            raise OptionError(f"The option {key} of nutpie is {what}. Got {value!r}. Change it, or leave it out.")
+            raise OptionError(f"The option {key} of {name} is {what}. Got {value!r}. Change it, or leave it out.")
 
 
 def _is_number(value: Any) -> bool:

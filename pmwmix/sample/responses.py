@@ -13,9 +13,9 @@ from pmwmix.errors import OptionError
 from pmwmix.margins import mix_draws
 from pmwmix.predict import NEW_GROUPS, ModelColumns, check_new_groups, new_columns
 from pmwmix.responses import check_type, is_linear, label, parts_of, residuals_of
-from pmwmix.sample.effects import DRAWS, need_live
+from pmwmix.sample.effects import DRAWS, check_seed, need_live
 from pmwmix.sample.predictive import posterior_predictive, prior_predictive
-from pmwmix.sample.rowdraws import Drawn, blocks, check_seed, draws_of, fit_columns
+from pmwmix.sample.rowdraws import Drawn, blocks, draws_of, fit_columns
 
 Array = np.ndarray
 RULES = (*NEW_GROUPS, "draw")

@@ -13,6 +13,7 @@ import pandas as pd
 from pmwmix.assemble import varcorr_table
 from pmwmix.errors import OptionError, near
 from pmwmix.likelihood.layout import semidefinite_cholesky
+from pmwmix.margins import ame
 from pmwmix.results import FitResult, _check_prob
 from pmwmix.sample.account import account_of
 from pmwmix.sample.componentdraws import component_draws, entry, records, spread
@@ -422,6 +423,7 @@ class BayesResult:
         """
         return group_table(self, group)
 
+    ame = ame
     random_effects = random_effects
     fitted, residuals, predict = fitted, residuals, predict
     posterior_predictive, prior_predictive = posterior_predictive, prior_predictive

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pmwmix.errors import OptionError
 from pmwmix.predict import ModelColumns
 from pmwmix.responses import averaged_mean, mean_of, parts_of
 from pmwmix.sample.effects import DRAWS, check_draws, chosen_draws, effects_of, need_live, random_effects
@@ -204,20 +203,4 @@ def blocks(n: int, per_row: int) -> Iterator[slice]:
         yield slice(first, min(first + step, n))
 
 
-def check_seed(random_seed: Any) -> int | None:
-    """Refuse a seed that is no whole number from 0 on.
-
-    Raises
-    ------
-    OptionError
-    """
-    if random_seed is None:
-        return None
-    if isinstance(random_seed, bool) or not isinstance(random_seed, int | np.integer) or random_seed < 0:
-        raise OptionError(
-            f"A seed is a whole number from 0 on. Got random_seed={random_seed!r}. Write for example random_seed=1."
-        )
-    return int(random_seed)
-
-
-__all__ = ["Drawn", "blocks", "check_seed", "drawn_of", "draws_of", "fit_columns", "normal_effects"]
+__all__ = ["Drawn", "blocks", "drawn_of", "draws_of", "fit_columns", "normal_effects"]
