@@ -526,6 +526,10 @@ def test_corrected_spread_on_pisa(shared):
         assert abs(one.se / one.ml.se - 1).max() < 0.05
         assert (abs(one.coef - one.ml.coef) / one.se).max() < 0.1
         assert one.tidy()["ess_bulk"].min() > 1000
+        # the correlation is 0.92 and more at the maximum, where its curvature is no measure: its draws stay as they are
+        cor = [np.asarray(one.idata[group]["cor"]).std() for group in ("posterior", "posterior_uncorrected")]
+        assert abs(cor[0] / cor[1] - 1) < 0.2
+    assert any("correlation near one" in note for note in fit.notes)
 
 
 # -- generalised models ------------------------------------------------------------------------------------------------

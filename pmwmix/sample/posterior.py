@@ -108,8 +108,8 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
         )
     elif usable and any(one is not None and one.held.any() for one in corrections):
         notes.append(
-            "A variance is zero at the maximum of the likelihood: the correction to the sandwich covariance leaves the "
-            "draws of that random effect's covariance as they are."
+            "A variance is near zero, or a correlation near one, at the maximum of the likelihood: the correction to "
+            "the sandwich covariance leaves the draws of that variance or correlation as they are."
         )
     prior_psi = draw_prior(sampled, PRIOR_DRAWS, request.seed)
     for fit, target, drawn, correction in zip(ml.fits, targets, draws, corrections, strict=True):

@@ -17,6 +17,7 @@ from pmwmix.sample.coordinates import from_free, jacobian, limits, to_free
 from pmwmix.sample.target import Target
 
 Array = np.ndarray
+LOOSE = 1.0  # on the scale of log standard deviations and Fisher's z of partial correlations
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Correction:
     matrix : ndarray, shape (P, P)
         Maps deviations from the mean; on the coordinates of `coordinates.to_free`.
     held : ndarray of bool, shape (P,)
-        Coordinates that stay as they are: variances whose ML estimate is on the boundary.
+        Coordinates that stay as they are: of variances and correlations whose ML estimate is on the boundary, or so
+        close that the curvature there gives them a standard error above `LOOSE`.
     """
 
     matrix: Array
@@ -57,9 +59,10 @@ def correction_of(target: Target) -> Correction | None:
     theta = target.ml[part]
     held = np.zeros(P, dtype=bool)
     held[part] = limits(target.layout, theta, SINGULAR_TOL)
-    free = ~held
     slope = np.eye(P)  # d parameter / d coordinate
     slope[part, part] = jacobian(target.layout, np.clip(to_free(target.layout, theta), -300.0, 300.0))
+    held[part] |= _loose(slope.T @ target.information @ slope, ~held)[part]
+    free = ~held
     H = (slope.T @ target.information @ slope)[np.ix_(free, free)]
     inverse_slope = np.linalg.pinv(slope[:, free])
     V = inverse_slope @ target.robust @ inverse_slope.T
@@ -72,6 +75,20 @@ def correction_of(target: Target) -> Correction | None:
     matrix = np.eye(P)
     matrix[np.ix_(free, free)] = np.linalg.solve(np.linalg.cholesky(inverse).T, lower.T)
     return Correction(matrix, held)
+
+
+def _loose(H: Array, free: Array) -> Array:
+    """Mark coordinates whose standard error by the curvature exceeds `LOOSE` (P,).
+
+    Near a correlation of one or a variance of zero the curvature at the maximum says nothing about the draws.
+    """
+    out = np.zeros(len(H), dtype=bool)
+    try:
+        variance = np.diag(np.linalg.inv(H[np.ix_(free, free)]))
+    except np.linalg.LinAlgError:
+        return out
+    out[free] = (variance > LOOSE**2) | (variance < 0.0)
+    return out
 
 
 def corrected(target: Target, correction: Correction, psi: Array) -> Array:
