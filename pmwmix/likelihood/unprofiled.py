@@ -25,6 +25,7 @@ def joint_loglik(structure: Structure, data: Inputs, n: Any, beta: Any, theta: A
     structure : Structure
         Without levels (``layout.q == ()``) the model is a regression.
     data : Inputs
+        Only ``zx`` is laid out otherwise: (p, Q G_1), so that all random columns take one product.
     n : scalar
         Weighted number of rows.
     beta, theta : tensors (p,), (n_theta,)
@@ -40,9 +41,9 @@ def joint_loglik(structure: Structure, data: Inputs, n: Any, beta: Any, theta: A
     Q = S0[p, p] - 2.0 * pt.dot(S0[p, :p], beta) + pt.dot(beta, pt.dot(S0[:p, :p], beta))
     D: Any = 0.0
     if structure.layout.q:
-        columns = range(sum(structure.layout.q))
-        zr = [data.zy[a] - pt.dot(beta, data.zx[a]) for a in columns]
-        reduction = reduce_levels(structure, data, lambda level, k: theta[k], zr)
+        zr = data.zy - pt.dot(beta, data.zx).reshape((sum(structure.layout.q), -1))
+        columns = [zr[a] for a in range(sum(structure.layout.q))]
+        reduction = reduce_levels(structure, data, lambda level, k: theta[k], columns)
         D = pt.sum(per_top_unit(data, reduction.logdets))
         for level, (left, right) in enumerate(reduction.pairs):
             for a, b in zip(left, right, strict=True):
@@ -55,7 +56,8 @@ def joint_arrays(blocks: Blocks, k: int) -> dict[str, Array]:
     """List the data of outcome ``k`` by the names of `gaussian.Inputs`' symbols, and ``n_total``."""
     levels = range(len(blocks.w)) if blocks.zz.size else range(0)
     paths = blocks.paths()
-    out = {"zz": blocks.zz, "zx": blocks.zx, "zy": blocks.zy[k], "S0": blocks.S0(k)} if levels else {"S0": blocks.S0(k)}
+    zx = np.ascontiguousarray(blocks.zx.transpose(1, 0, 2)).reshape(blocks.zx.shape[1], -1)
+    out = {"zz": blocks.zz, "zx": zx, "zy": blocks.zy[k], "S0": blocks.S0(k)} if levels else {"S0": blocks.S0(k)}
     out |= {f"parent{level}": blocks.parents[level] for level in levels[:-1]}
     out |= {f"to_top{level}": paths[level][0] for level in levels[:-1]}
     out |= {f"w{level}": blocks.w[level] for level in levels}

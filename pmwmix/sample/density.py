@@ -41,9 +41,9 @@ class Density:
     value: Compiled
     values: Compiled
 
-    def arrange(self, arrays: Mapping[str, Array]) -> list[Any]:
-        """Put data in order, where the engine reads them."""
-        return self.value.put([np.asarray(arrays[name]) for name in self.data])
+    def put(self, array: Array) -> Any:
+        """Put an array where the engine reads it."""
+        return self.value.put([np.asarray(array)])[0]
 
 
 def compile_density(target: Target, sampled: Sampled) -> Density:

@@ -51,20 +51,28 @@ class Lane:
     data: list[Any]
     mean: Array
     scale: Array
+    arrays: dict[str, Array]
 
 
-def lane_of(target: Target, sampled: Sampled, density: Density) -> Lane:
-    """Arrange the data and centre and scale the parameters on the ML estimate."""
-    data = density.arrange(arrays_of(target))
+def lane_of(target: Target, sampled: Sampled, density: Density, others: Sequence[Lane] = ()) -> Lane:
+    """Arrange the data and centre and scale the parameters on the ML estimate; data shared with others stay one."""
+    arrays = arrays_of(target)
+    known = {name: (one.arrays[name], put) for one in others for name, put in zip(density.data, one.data, strict=True)}
+    data = [
+        known[name][1] if name in known and known[name][0] is arrays[name] else density.put(arrays[name])
+        for name in density.data
+    ]
     values = values_at(target, sampled, away_from_boundary(target))
     mean = unconstrained(sampled, values)
     jacobian = jacobian_at(density, data, mean)
-    return Lane(data, mean, whitening(target, sampled, jacobian))
+    return Lane(data, mean, whitening(target, sampled, jacobian), arrays)
 
 
 def sample_nutpie(targets: Sequence[Target], sampled: Sampled, density: Density, request: Request) -> list[Draws]:
     """Sample all plausible values."""
-    lanes = [lane_of(target, sampled, density) for target in targets]
+    lanes: list[Lane] = []
+    for target in targets:
+        lanes.append(lane_of(target, sampled, density, lanes[:1]))
     size = sum(np.size(value) for value in lanes[0].data) * request.chains
     if targets[0].linear and size <= SMALL:
         found = _together(lanes, density, request)

@@ -22,7 +22,7 @@ from pmwmix.sample.othersamplers import check_sampler, sample_with_pymc
 from pmwmix.sample.priors import read_priors
 from pmwmix.sample.pseudo import corrected, correction_of
 from pmwmix.sample.request import Request
-from pmwmix.sample.target import Target, target_of
+from pmwmix.sample.target import Target, sharing, target_of
 from pmwmix.sample.tree import (
     constant_dataset,
     draw_prior,
@@ -89,7 +89,9 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
     _check_groups([str(name) for name in ml.n_groups.index])
     _check_bounded(ml)
     wanted = ml.settings.vcov == "robust"
-    targets = [target_of(fit, wanted) for fit in ml.fits]
+    targets: list[Target] = []
+    for fit in ml.fits:
+        targets.append(sharing(target_of(fit, wanted), targets[:1]))
     given = read_priors(priors, keys_of(targets[0]))
     chosen = priors_of(targets, given)
     sampled = build_model(targets[0], chosen)

@@ -5,7 +5,7 @@ The bridge from the ML path: the same problem, blocks, weights and scales, for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,6 +138,16 @@ def target_of(fit: Any, corrected: bool) -> Target:
     return build(rows, problem, estimate, names, corrected)
 
 
+def sharing(target: Target, others: Sequence[Target]) -> Target:
+    """Let equal data of two plausible values be one array."""
+    arrays = dict(target.arrays)
+    for other in others:
+        for name, value in other.arrays.items():
+            if np.array_equal(value, arrays[name]):
+                arrays[name] = value
+    return replace(target, arrays=arrays)
+
+
 def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], corrected: bool) -> Target:
     layout, k, transform = problem.layout, rows.k, problem.transforms[rows.k]
     p, Q = len(problem.kept), sum(layout.q)
@@ -177,7 +187,7 @@ def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], 
         A_x=transform.A_x,
         z_scale=tuple(np.diag(A).copy() for A in transform.A_z),
         arrays=joint_arrays(problem.blocks, k),
-        static={"zz": (Q * (Q + 1) // 2, None), "zx": (Q, p, None), "zy": (Q, None), "S0": (p + 1, p + 1)},
+        static={"zz": (Q * (Q + 1) // 2, None), "zx": (p, None), "zy": (Q, None), "S0": (p + 1, p + 1)},
         loglik=loglik,
         ml=ml,
         information=given.information / problem.top_scale,
@@ -238,4 +248,4 @@ def _sandwich(given: Any, boundary: Array, p: int) -> Array:
     return VARIANCES["robust"](replace(given, p=len(free), basis=np.eye(len(free))[:, free]))
 
 
-__all__ = ["Target", "target_of"]
+__all__ = ["Target", "sharing", "target_of"]
