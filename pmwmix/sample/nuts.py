@@ -1,6 +1,6 @@
 """NUTS for all plausible values: one compiled log-posterior, chains side by side.
 
-The sampler is nutpie's. Small models are evaluated in lockstep (`lockstep.py`), large ones chain by chain in threads;
+The sampler is nutpie's. Linear models are evaluated for all chains at once (`meeting.py`), others chain by chain;
 either way a seed gives the same draws on one machine.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 
 from pmwmix.errors import OptionError
 from pmwmix.sample.density import Density, jacobian_at, values_of
-from pmwmix.sample.lockstep import Lockstep
+from pmwmix.sample.meeting import Meeting, is_possible
 from pmwmix.sample.model import Sampled, arrays_of
 from pmwmix.sample.request import Request
 from pmwmix.sample.start import away_from_boundary, unconstrained, values_at, whitening
 from pmwmix.sample.target import Target
 
 Array = np.ndarray
-SMALL = 400_000  # numbers in the data of one model times chains, up to which chains are evaluated in lockstep
+SMALL = 400_000  # numbers in the data of one model times chains, up to which plausible values are sampled at once
 STATS = ("diverging", "energy", "n_steps", "step_size", "depth", "logp", "maxdepth_reached", "mean_tree_accept")
 
 
@@ -74,8 +74,13 @@ def sample_nutpie(targets: Sequence[Target], sampled: Sampled, density: Density,
     for target in targets:
         lanes.append(lane_of(target, sampled, density, lanes[:1]))
     size = sum(np.size(value) for value in lanes[0].data) * request.chains
-    if targets[0].linear and size <= SMALL:
-        found = _together(lanes, density, request)
+    if targets[0].linear and is_possible():
+        at_once = len(lanes) if size <= SMALL else 1
+        found = [
+            one
+            for first in range(0, len(lanes), at_once)
+            for one in _together(lanes[first : first + at_once], density, request, first)
+        ]
     else:
         found = [_alone(lane, density, request, number) for number, lane in enumerate(lanes)]
     out = []
@@ -85,13 +90,23 @@ def sample_nutpie(targets: Sequence[Target], sampled: Sampled, density: Density,
     return out
 
 
-def _together(lanes: Sequence[Lane], density: Density, request: Request) -> list[tuple[Array, dict[str, Array]]]:
-    """Run the chains of all plausible values at once, evaluated in lockstep."""
+def _together(
+    lanes: Sequence[Lane], density: Density, request: Request, number: int
+) -> list[tuple[Array, dict[str, Array]]]:
+    """Run the chains of some plausible values at once, each step evaluated for all of them."""
     K, C = len(lanes), request.chains
     evaluate = _stacked(lanes, density, C)
     _check_beginning(evaluate(np.zeros((K * C, density.dim)))[:, 0])
-    step = Lockstep(K * C, density.dim, evaluate)
-    z, stats = _run(density.dim, K * C, K * C, request, request.seed, step.ask, step.leave, step.stop)
+    meeting = Meeting(K * C, density.dim, request.draws + request.tune, evaluate)
+    seed = request.seed + number
+    chain_of = _chain_numbers(K * C, seed)
+
+    def begin(chain_seed: int) -> Array:
+        if chain_seed in chain_of:  # else a second try of the same chain
+            meeting.take(chain_of[chain_seed], threading.get_ident())
+        return starting_point(chain_seed, density.dim)
+
+    z, stats = _read(_sampled(meeting.model(begin), K * C, K * C, seed, how_of(request), serve=meeting.serve))
     parts = [slice(k * C, (k + 1) * C) for k in range(K)]
     return [(z[part], {name: value[part] for name, value in stats.items()}) for part in parts]
 
@@ -129,7 +144,19 @@ def _alone(lane: Lane, density: Density, request: Request, number: int) -> tuple
 
     _check_beginning(ask(0, np.zeros(density.dim))[:1])
     seed = request.seed + number
-    return _run(density.dim, request.chains, request.cores, request, seed, ask, lambda: None, lambda reason: None)
+    place: dict[int, int | None] = {}
+    model = _python_model(density.dim, place, ask, lambda chain, point: np.array(point))
+    return _read(_sampled(model, request.chains, request.cores, seed, how_of(request)))
+
+
+def how_of(request: Request) -> dict[str, Any]:
+    """Give nutpie's arguments."""
+    return {"draws": request.draws, "tune": request.tune, "progress_bar": request.progress, **request.options}
+
+
+def starting_point(chain_seed: int, dim: int) -> Array:
+    """Draw where a chain begins, on the scale on which the posterior is nearly standard normal."""
+    return np.random.default_rng(chain_seed).normal(size=dim)
 
 
 def _check_beginning(values: Array) -> None:
@@ -142,63 +169,30 @@ def _check_beginning(values: Array) -> None:
         )
 
 
-def _run(
-    dim: int,
-    chains: int,
-    cores: int,
-    request: Request,
-    seed: int,
-    ask: Callable[[int, Array], Array],
-    leave: Callable[[], None],
-    stop: Callable[[BaseException], None],
-) -> tuple[Array, dict[str, Array]]:
-    """Run nutpie on a function of (chain, point); give whitened draws (chain, draw, d) and statistics."""
-    counted = dict.fromkeys(range(chains), 0)
-    total = request.draws + request.tune
-
-    def expand(chain: int, point: Array) -> Array:
-        counted[chain] += 1
-        if counted[chain] == total:
-            leave()
-        return np.array(point)
-
-    chain_of = {chain_seed: chain for chain, chain_seed in enumerate(_chain_seeds(chains, seed))}
-    how = {"draws": request.draws, "tune": request.tune, "progress_bar": request.progress, **request.options}
-    tree = _nutpie(dim, chains, cores, seed, ask, expand, lambda chain_seed: chain_of[chain_seed], how, stop)
-    stats = {name: np.asarray(tree["sample_stats"][name]) for name in STATS if name in tree["sample_stats"]}
-    return np.asarray(tree["posterior"]["z"]), stats
-
-
-def _chain_seeds(chains: int, seed: int) -> list[int]:
-    """Give the seed of every chain's starting point: nutpie tells a function that, but not which chain it serves."""
-
-    def expand(chain: int, point: Array) -> Array:
-        return np.array([chain >> 32, chain & 0xFFFFFFFF], dtype=float)
+def _chain_numbers(chains: int, seed: int) -> dict[int, int]:
+    """Map the seed of every chain's starting point to its number: nutpie tells a function the one, not the other."""
+    place: dict[int, int | None] = {}
 
     def ask(chain: int, point: Array) -> Array:
         return np.concatenate([[-0.5 * point @ point], -point])
 
-    how = {"draws": 1, "tune": 1, "progress_bar": False}
-    tree = _nutpie(2, chains, 1, seed, ask, expand, lambda chain_seed: chain_seed, how, lambda reason: None)
-    return [(int(high) << 32) + int(low) for high, low in np.asarray(tree["posterior"]["z"])[:, 0]]
+    def expand(chain: int, point: Array) -> Array:
+        return np.array([chain >> 32, chain & 0xFFFFFFFF], dtype=float)
+
+    model = _python_model(2, place, ask, expand)
+    tree = _sampled(model, chains, 1, seed, {"draws": 1, "tune": 1, "progress_bar": False})
+    halves = np.asarray(tree["posterior"]["z"])[:, 0]
+    return {(int(high) << 32) + int(low): chain for chain, (high, low) in enumerate(halves)}
 
 
-def _nutpie(
+def _python_model(
     dim: int,
-    chains: int,
-    cores: int,
-    seed: int,
+    place: dict[int, int | None],
     ask: Callable[[int, Array], Array],
     expand: Callable[[int, Array], Array],
-    chain_of: Callable[[int], int],
-    how: dict[str, Any],
-    stop: Callable[[BaseException], None],
 ) -> Any:
-    """Call nutpie with functions that know their chain: each runs in one thread from its starting point to its end."""
-    import nutpie
+    """Make a model of Python functions that know the seed of their chain, which runs in one thread."""
     from nutpie.compiled_pyfunc import from_pyfunc
-
-    place: dict[int, int | None] = {}
 
     def mine() -> int:
         chain = place[threading.get_ident()]
@@ -220,21 +214,39 @@ def _nutpie(
     def begin(chain_seed: int) -> Array:
         me = threading.get_ident()
         if place[me] is None:  # else a second try of the same chain
-            place[me] = chain_of(chain_seed)
-        return np.random.default_rng(chain_seed).normal(size=dim)
+            place[me] = chain_seed
+        return starting_point(chain_seed, dim)
 
-    model = from_pyfunc(
-        dim, make_logp, make_expand, [np.dtype("float64")], [(dim,)], ["z"], make_initial_point_fn=begin
-    )
+    return from_pyfunc(dim, make_logp, make_expand, [np.dtype("float64")], [(dim,)], ["z"], make_initial_point_fn=begin)
+
+
+def _sampled(
+    model: Any,
+    chains: int,
+    cores: int,
+    seed: int,
+    how: dict[str, Any],
+    serve: Callable[[Callable[[], bool]], None] | None = None,
+) -> Any:
+    """Run nutpie; give its tree."""
+    import nutpie
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         running = nutpie.sample(model, chains=chains, cores=cores, seed=seed, save_warmup=False, blocking=False, **how)
         try:
+            if serve is not None:
+                serve(lambda: bool(running.is_finished))
             return running.wait()
-        except BaseException as reason:  # Ctrl-C too: nutpie would return the draws so far as if they were all
-            stop(reason)
+        except BaseException:  # Ctrl-C too: nutpie would return the draws so far as if they were all
             running.cancel()
             raise
+
+
+def _read(tree: Any) -> tuple[Array, dict[str, Array]]:
+    """Give whitened draws (chain, draw, d) and statistics (chain, draw)."""
+    stats = {name: np.asarray(tree["sample_stats"][name]) for name in STATS if name in tree["sample_stats"]}
+    return np.asarray(tree["posterior"]["z"]), stats
 
 
 __all__ = ["Draws", "lane_of", "sample_nutpie"]

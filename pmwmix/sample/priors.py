@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import rvs_in_graph
 from pytensor.compile.mode import Mode
@@ -181,7 +182,8 @@ def _read_distribution(key: str, value: Any, positive: bool) -> Any:
             f'Write "Normal(0, 10)" or pm.Normal.dist(0, 10).'
         )
     try:
-        draws = np.asarray(pm.draw(value, draws=200, random_seed=1, mode=PLAIN))
+        with pytensor.config.change_flags(linker="py"):
+            draws = np.asarray(pm.draw(value, draws=200, random_seed=1, mode=PLAIN))
     except Exception as error:
         raise OptionError(
             f"The prior of {key!r} cannot be drawn from. {type(error).__name__}: {str(error)[:200].rstrip('.')}. "

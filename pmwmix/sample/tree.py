@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import xarray as xr
 from pytensor.compile.mode import Mode
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
@@ -75,7 +76,7 @@ def stats_dataset(draws: Draws) -> Any:
 def draw_prior(sampled: Sampled, draws: int, seed: int) -> Array:
     """Draw psi from the prior (1, draws, P)."""
     plain = Mode("py", RewriteDatabaseQuery(include=["minimum_compile", "merge"]))
-    with sampled.model:
+    with sampled.model, pytensor.config.change_flags(linker="py"):  # also inside composed distributions
         found = pm.draw(sampled.psi, draws=draws, random_seed=seed, mode=plain)
     return np.asarray(found).reshape(1, draws, -1)
 
