@@ -81,27 +81,33 @@ def factor(M: Matrix) -> tuple[Any, Callable[[Column], Pair]]:
 
 
 def _unrolled(M: Matrix) -> tuple[Any, Callable[[Column], Pair]]:
-    """M = RR' entry by entry; left and right are both R⁻¹c."""
+    """M = LDL' entry by entry, L with a unit diagonal; left is L⁻¹c, right D⁻¹L⁻¹c.
+
+    Unlike a Cholesky factor this needs no square root, one division per column and one logarithm.
+    """
     q = len(M)
-    R: Matrix = [[None] * q for _ in range(q)]
+    L: Matrix = [[None] * q for _ in range(q)]
+    T: Matrix = [[None] * q for _ in range(q)]  # LD
+    inverse: Column = []
+    volume: Any = None
     for j in range(q):
-        squares = total([product(R[j][k], R[j][k]) for k in range(j)])
-        R[j][j] = pt.sqrt(M[j][j] if squares is None else M[j][j] - squares)
+        squares = total([product(L[j][k], T[j][k]) for k in range(j)])
+        pivot = M[j][j] if squares is None else M[j][j] - squares
+        inverse.append(1.0 / pivot)
+        volume = pivot if volume is None else volume * pivot
         for i in range(j + 1, q):
-            cross = total([product(R[i][k], R[j][k]) for k in range(j)])
-            entry = total([M[i][j], None if cross is None else -cross])
-            R[i][j] = None if entry is None else entry / R[j][j]
-    logdet = total([2.0 * pt.log(R[j][j]) for j in range(q)])
+            cross = total([product(L[i][k], T[j][k]) for k in range(j)])
+            T[i][j] = total([M[i][j], None if cross is None else -cross])
+            L[i][j] = product(T[i][j], inverse[j])
 
     def split(column: Column) -> Pair:
-        out: Column = []
+        left: Column = []
         for i in range(q):
-            known = total([product(R[i][k], out[k]) for k in range(i)])
-            entry = total([column[i], None if known is None else -known])
-            out.append(None if entry is None else entry / R[i][i])
-        return out, out
+            known = total([product(L[i][k], left[k]) for k in range(i)])
+            left.append(total([column[i], None if known is None else -known]))
+        return left, [product(z, r) for z, r in zip(left, inverse, strict=True)]
 
-    return logdet, split
+    return pt.log(volume), split
 
 
 def _batched(M: Matrix) -> tuple[Any, Callable[[Column], Pair]]:
