@@ -26,8 +26,11 @@ PATIENCE = 2_000  # looks of the main thread before it sees to interruptions
 
 
 def is_possible() -> bool:
-    """Whether this system has the functions that chains need."""
-    return sys.platform != "win32"
+    """Whether this system and this nutpie have what chains need; otherwise they are evaluated one by one."""
+    from nutpie import _lib  # type: ignore[attr-defined]
+
+    needed = all(hasattr(_lib, name) for name in ("LogpFunc", "ExpandFunc", "PyMcModel", "PyVariable"))
+    return sys.platform != "win32" and needed and hasattr(getattr(_lib, "PySampler", None), "from_pymc")
 
 
 class Meeting:

@@ -97,18 +97,24 @@ def _together(
     K, C = len(lanes), request.chains
     evaluate = _stacked(lanes, density, C)
     _check_beginning(evaluate(np.zeros((K * C, density.dim)))[:, 0])
-    meeting = Meeting(K * C, density.dim, request.draws + request.tune, evaluate)
-    seed = request.seed + number
-    chain_of = _chain_numbers(K * C, seed)
+    z, stats = met(K * C, density.dim, request, request.seed + number, evaluate)
+    parts = [slice(k * C, (k + 1) * C) for k in range(K)]
+    return [(z[part], {name: value[part] for name, value in stats.items()}) for part in parts]
+
+
+def met(
+    chains: int, dim: int, request: Request, seed: int, evaluate: Callable[[Array], Array]
+) -> tuple[Array, dict[str, Array]]:
+    """Sample chains that are evaluated together: (chains, dim) -> (chains, 1 + dim), each row its own density."""
+    meeting = Meeting(chains, dim, request.draws + request.tune, evaluate)
+    chain_of = _chain_numbers(chains, seed)
 
     def begin(chain_seed: int) -> Array:
         if chain_seed in chain_of:  # else a second try of the same chain
             meeting.take(chain_of[chain_seed], threading.get_ident())
-        return starting_point(chain_seed, density.dim)
+        return starting_point(chain_seed, dim)
 
-    z, stats = _read(_sampled(meeting.model(begin), K * C, K * C, seed, how_of(request), serve=meeting.serve))
-    parts = [slice(k * C, (k + 1) * C) for k in range(K)]
-    return [(z[part], {name: value[part] for name, value in stats.items()}) for part in parts]
+    return _read(_sampled(meeting.model(begin), chains, chains, seed, how_of(request), serve=meeting.serve))
 
 
 def _stacked(lanes: Sequence[Lane], density: Density, chains: int) -> Callable[[Array], Array]:
@@ -249,4 +255,4 @@ def _read(tree: Any) -> tuple[Array, dict[str, Array]]:
     return np.asarray(tree["posterior"]["z"]), stats
 
 
-__all__ = ["Draws", "lane_of", "sample_nutpie"]
+__all__ = ["Draws", "lane_of", "met", "sample_nutpie"]
