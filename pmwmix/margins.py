@@ -21,7 +21,7 @@ from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.matrices import again, offset_of
 from pmwmix.predict import Blueprint, _check_kind, _prepared, _random_columns
 from pmwmix.responses import check_type
-from pmwmix.rubin import rubin
+from pmwmix.rubin import mix_draws, rubin
 from pmwmix.table import Table
 
 Array = np.ndarray
@@ -382,18 +382,3 @@ def _by_draws(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: f
         "ci_high": high,
         "p_direction": np.maximum((mixed > 0).mean(axis=0), (mixed < 0).mean(axis=0)),
     }
-
-
-def mix_draws(parts: Sequence[Array]) -> Array:
-    """Mix draws (S, ...) of K posteriors so that they spread by Rubin's rules for a finite number of plausible values.
-
-    The variance between K posteriors is (K - 1) / K B as they stand; each one's mean moves away from the overall one so
-    that it becomes (1 + 1 / K) B (theory, eq. 23). The overall mean stays.
-    """
-    K = len(parts)
-    if K == 1:
-        return parts[0]
-    means = np.array([part.mean(axis=0) for part in parts])
-    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
-    shifts = stretch * (means - means.mean(axis=0))
-    return np.concatenate([part + shift for part, shift in zip(parts, shifts, strict=True)])

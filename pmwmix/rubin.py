@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,3 +124,18 @@ def independent(L: Array, scale: Array) -> Array:
     unit = np.where(scale > 0, scale, 1.0)
     _, s, Vt = np.linalg.svd(L * unit, full_matrices=False)
     return Vt[s > 1e-10 * s[0]] / unit
+
+
+def mix_draws(parts: Sequence[Array]) -> Array:
+    """Mix draws (S, ...) of K posteriors so that they spread by Rubin's rules for a finite number of plausible values.
+
+    The variance between K posteriors is (K - 1) / K B as they stand; each one's mean moves away from the overall one so
+    that it becomes (1 + 1 / K) B (theory, eq. 23). The overall mean stays.
+    """
+    K = len(parts)
+    if K == 1:
+        return parts[0]
+    means = np.array([part.mean(axis=0) for part in parts])
+    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
+    shifts = stretch * (means - means.mean(axis=0))
+    return np.concatenate([part + shift for part, shift in zip(parts, shifts, strict=True)])

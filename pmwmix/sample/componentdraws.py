@@ -24,16 +24,6 @@ def entry(mean: dict[Any, float], group: str, a: str, b: str) -> float:
     return 0.0
 
 
-def spread(parts: list[Array]) -> Array:
-    """Mix draws of plausible values with the spread of Rubin's rules, as `BayesResult.pooled_draws`."""
-    K = len(parts)
-    if K == 1:
-        return parts[0]
-    means = np.array([part.mean() for part in parts])
-    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
-    return np.concatenate([part + stretch * (m - means.mean()) for part, m in zip(parts, means, strict=True)])
-
-
 def component_draws(group: Any, row: Any, scale: str) -> Array:
     """Draws (chain, draw) of one row of ``varcorr``."""
     squared = scale == "var"
@@ -48,4 +38,4 @@ def component_draws(group: Any, row: Any, scale: str) -> Array:
     return np.asarray(group["cor"].sel(pair=f"{row.grp}.{row.var1}.{row.var2}"))
 
 
-__all__ = ["component_draws", "entry", "records", "spread"]
+__all__ = ["component_draws", "entry", "records"]

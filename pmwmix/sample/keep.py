@@ -45,15 +45,11 @@ def save_bayes(fit: Any, path: Path) -> Path:
         "how": fit.how,
         "priors": {name: list(column) for name, column in fit.priors.items()},
         "parameters": list(fit.priors.index),
-        "prior_of_means": True,
     }
     parts = {name: node.to_dataset() for name, node in fit.idata.children.items()}
     parts[GROUP] = xr.Dataset(
         {"ml": (("byte",), np.frombuffer(packed, dtype=np.uint8))}, attrs={"meta": json.dumps(meta)}
     )
-    for number, one in enumerate(fit.each, 1):
-        if "random_effects" in one.idata.children:
-            parts[f"{GROUP}_effects_{number}"] = one.idata["random_effects"].to_dataset()
     tree = xr.DataTree.from_dict({name: _plain(part) for name, part in parts.items()})
     if path.suffix == ".nc":
         tree.to_netcdf(path, engine="h5netcdf")

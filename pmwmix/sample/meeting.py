@@ -11,6 +11,7 @@ answered. Naps are system calls, behind which memory is read anew.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -60,8 +61,6 @@ class Meeting:
 
     def serve(self, is_over: Callable[[], bool]) -> None:
         """Answer until all chains have made their draws, or the sampler says that it is over."""
-        import time
-
         wait = _functions()["wait"]
         try:
             while (found := wait(self.cells, self.total)) != 0:

@@ -16,7 +16,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from pmwmix.likelihood.engine import ENGINES
-from pmwmix.sample.priors import PHI, SLOPE, Prior, half_t, lkj, normal, replaced
+from pmwmix.sample.priors import LKJ_ETA, PHI, SLOPE, Prior, half_t, lkj, normal, replaced
 from pmwmix.sample.target import Target
 
 Array = np.ndarray
@@ -128,7 +128,7 @@ def priors_of(targets: Sequence[Target], given: Mapping[str, Any]) -> tuple[Prio
             width = spread * scale * (1.0 if target.linear else SLOPE)
             out.append(replaced(name, "sd", given, half_t(name, width)))
         if term.q > 1:
-            out.append(replaced(term.group, "cor", given, lkj(term.group, 2.0)))
+            out.append(replaced(term.group, "cor", given, lkj(term.group, LKJ_ETA)))
     if target.linear:
         out.append(replaced("sigma", "phi", given, half_t("sigma", spread)))
     else:

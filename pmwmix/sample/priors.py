@@ -18,12 +18,11 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import rvs_in_graph
-from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix.errors import OptionError, near, some
+from pmwmix.likelihood.engine import ENGINES
 
 Array = np.ndarray
 CLASSES = ("fixed", "sd", "cor", "phi")
@@ -31,7 +30,7 @@ SLOPE = 2.5  # of a default prior: standard deviations of the outcome per standa
 SD_DF = 3.0  # degrees of freedom of the half-t prior of standard deviations
 LKJ_ETA = 2.0
 PHI = 2.5
-PLAIN = Mode("py", RewriteDatabaseQuery(include=["minimum_compile"]))  # evaluated once: compiling would take longer
+PLAIN = ENGINES["python"]()  # evaluated once: compiling would take longer
 
 
 @dataclass(frozen=True)

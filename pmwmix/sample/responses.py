@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.errors import OptionError
-from pmwmix.margins import mix_draws
 from pmwmix.predict import NEW_GROUPS, ModelColumns, check_new_groups, new_columns
 from pmwmix.responses import check_type, is_linear, label, parts_of, residuals_of
+from pmwmix.rubin import mix_draws
 from pmwmix.sample.effects import DRAWS, check_seed, need_live
 from pmwmix.sample.predictive import posterior_predictive, prior_predictive
 from pmwmix.sample.rowdraws import Drawn, blocks, draws_of, fit_columns

@@ -15,8 +15,9 @@ from pmwmix.errors import OptionError, near
 from pmwmix.likelihood.layout import semidefinite_cholesky
 from pmwmix.margins import ame
 from pmwmix.results import FitResult, _check_prob
+from pmwmix.rubin import mix_draws
 from pmwmix.sample.account import account_of
-from pmwmix.sample.componentdraws import component_draws, entry, records, spread
+from pmwmix.sample.componentdraws import component_draws, entry, records
 from pmwmix.sample.effects import group_table, need_live, random_effects
 from pmwmix.sample.keep import save_bayes
 from pmwmix.sample.posterior import Live, set_data
@@ -155,12 +156,7 @@ class BayesResult:
         The mixture of K posteriors has between-variance (K - 1) / K B; each posterior's mean is moved away from the
         overall one so that it becomes (1 + 1 / K) B (theory, eq. 23). Without plausible values the draws themselves.
         """
-        if self.n_pv == 1:
-            return self.draws(name)
-        parts = [fit.draws(name) for fit in self.fits]
-        centre = np.mean([part.mean(axis=0) for part in parts], axis=0)
-        stretch = np.sqrt((self.n_pv + 1.0) / (self.n_pv - 1.0)) - 1.0
-        return np.concatenate([part + stretch * (part.mean(axis=0) - centre) for part in parts])
+        return mix_draws([fit.draws(name) for fit in self.fits])
 
     @property
     def _terms(self) -> list[str]:
@@ -387,7 +383,7 @@ class BayesResult:
         rows = []
         for row in records(self.varcorr):
             each = [component_draws(fit.idata["posterior"], row, scale) for fit in self.fits]
-            flat = spread([values.ravel() for values in each])
+            flat = mix_draws([values.ravel() for values in each])
             low, high = np.quantile(flat, [(1 - ci_prob) / 2, (1 + ci_prob) / 2])
             checks = [convergence(values[..., None]) for values in each]
             rows.append(

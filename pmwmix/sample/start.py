@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pytensor.compile.mode import Mode
-from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
+from pmwmix.likelihood.engine import ENGINES
 from pmwmix.sample.model import Sampled
 from pmwmix.sample.target import Target
 
 Array = np.ndarray
-PLAIN = Mode("py", RewriteDatabaseQuery(include=["minimum_compile"]))  # evaluated once: compiling would take longer
+PLAIN = ENGINES["python"]()  # evaluated once: compiling would take longer
 FLOOR = 0.1  # of a standard deviation relative to sigma, where the ML estimate is on the boundary
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pymc as pm
 import pytensor
 import xarray as xr
-from pytensor.compile.mode import Mode
-from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix.frame import ModelFrame
+from pmwmix.likelihood.engine import ENGINES
 from pmwmix.sample.model import Sampled
 from pmwmix.sample.nuts import Draws
 from pmwmix.sample.quantities import deviations, icc_draws, raw_draws, term_names
@@ -75,7 +74,7 @@ def stats_dataset(draws: Draws) -> Any:
 
 def draw_prior(sampled: Sampled, draws: int, seed: int) -> Array:
     """Draw psi from the prior (1, draws, P)."""
-    plain = Mode("py", RewriteDatabaseQuery(include=["minimum_compile", "merge"]))
+    plain = ENGINES["python"]()
     with sampled.model, pytensor.config.change_flags(linker="py"):  # also inside composed distributions
         found = pm.draw(sampled.psi, draws=draws, random_seed=seed, mode=plain)
     return np.asarray(found).reshape(1, draws, -1)
