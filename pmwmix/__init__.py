@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmwmix import plots, surveys
     from pmwmix.api import fit, load, pool
-    from pmwmix.codebooks import codebook
-    from pmwmix.comparison import compare
-    from pmwmix.design import Design
-    from pmwmix.diagnostics import extreme_weights, sensitivity, weight_diagnostics
-    from pmwmix.effects import design_effects, icc_se
+    from pmwmix.data.codebook import codebook
     from pmwmix.errors import PmwmixError, PmwmixWarning
     from pmwmix.groups import GroupFits, fit_groups
-    from pmwmix.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
-    from pmwmix.lrtest import lrt, ranova
-    from pmwmix.margins import predictions
-    from pmwmix.nodecheck import quadrature_check
+    from pmwmix.inference.icc import design_effects, icc_se
+    from pmwmix.inference.margins import predictions
     from pmwmix.readers import convert, read_survey
-    from pmwmix.results import FitResult
-    from pmwmix.scaling import SCALINGS
+    from pmwmix.results.result import FitResult
     from pmwmix.simulate import simulate_survey
-    from pmwmix.withingroups import group_regressions
+    from pmwmix.spec.design import Design
+    from pmwmix.studies.comparison import compare
+    from pmwmix.studies.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
+    from pmwmix.studies.lrtest import lrt, ranova
+    from pmwmix.studies.nodecheck import quadrature_check
+    from pmwmix.studies.sensitivity import extreme_weights, sensitivity, weight_diagnostics
+    from pmwmix.studies.withingroups import group_regressions
+    from pmwmix.weights.scaling import SCALINGS
 
 _HOME = {
     "fit": "api",
@@ -34,30 +34,30 @@ _HOME = {
     "GroupFits": "groups",
     "read_survey": "readers",
     "convert": "readers",
-    "codebook": "codebooks",
+    "codebook": "data.codebook",
     "load": "api",
     "pool": "api",
-    "lrt": "lrtest",
-    "ranova": "lrtest",
-    "Design": "design",
+    "lrt": "studies.lrtest",
+    "ranova": "studies.lrtest",
+    "Design": "spec.design",
     "PmwmixError": "errors",
     "PmwmixWarning": "errors",
-    "FitResult": "results",
-    "SCALINGS": "scaling",
+    "FitResult": "results.result",
+    "SCALINGS": "weights.scaling",
     "simulate_survey": "simulate",
-    "extreme_weights": "diagnostics",
-    "sensitivity": "diagnostics",
-    "weight_diagnostics": "diagnostics",
-    "design_effects": "effects",
-    "icc_se": "effects",
-    "informativeness": "informative",
-    "dumouchel_duncan": "informative",
-    "pfeffermann_sverchkov": "informative",
-    "hausman": "informative",
-    "predictions": "margins",
-    "group_regressions": "withingroups",
-    "compare": "comparison",
-    "quadrature_check": "nodecheck",
+    "extreme_weights": "studies.sensitivity",
+    "sensitivity": "studies.sensitivity",
+    "weight_diagnostics": "studies.sensitivity",
+    "design_effects": "inference.icc",
+    "icc_se": "inference.icc",
+    "informativeness": "studies.informative",
+    "dumouchel_duncan": "studies.informative",
+    "pfeffermann_sverchkov": "studies.informative",
+    "hausman": "studies.informative",
+    "predictions": "inference.margins",
+    "group_regressions": "studies.withingroups",
+    "compare": "studies.comparison",
+    "quadrature_check": "studies.nodecheck",
 }
 
 __all__ = [

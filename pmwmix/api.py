@@ -8,27 +8,29 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmwmix.assemble import fit_frame, pool_results
-from pmwmix.centre import Centring, read_center
-from pmwmix.crossing import PARTS, vcov_of_crossed
-from pmwmix.design import Design, resolve_design
+from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.executors import check_executor
-from pmwmix.fillin import fill_in
-from pmwmix.formula import ModelFormula, parse
-from pmwmix.frame import Distribution, ModelFrame, build_frame
+from pmwmix.frame.build import build_frame
+from pmwmix.frame.crossing import PARTS, vcov_of_crossed
+from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.frame.replicates import read_replicates
+from pmwmix.frame.suspects import check_weights
 from pmwmix.likelihood.engine import choose_engine
-from pmwmix.progress import over
-from pmwmix.replicate_types import BY_REPLICATES, check_replicates, has_replicates
-from pmwmix.replicates import read_replicates
-from pmwmix.results import FitResult
+from pmwmix.resolve.fill import fill_in
+from pmwmix.results.build import fit_frame
+from pmwmix.results.pooled import pool_results
+from pmwmix.results.result import FitResult
+from pmwmix.results.store import load_fields
+from pmwmix.running import check_executor, over
 from pmwmix.sample.request import read_request, refuse_request
-from pmwmix.scaling import resolve_scaling
-from pmwmix.settings import Settings
-from pmwmix.store import load_fields
-from pmwmix.table import Table
+from pmwmix.spec.centring import Centring, read_center
+from pmwmix.spec.design import Design, resolve_design
+from pmwmix.spec.formula import ModelFormula, parse
+from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.settings import Settings
 from pmwmix.variance import VARIANCES
-from pmwmix.wrongweights import check_weights
+from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
+from pmwmix.weights.scaling import resolve_scaling
 
 if TYPE_CHECKING:
     from pmwmix.sample.result import BayesResult

@@ -177,7 +177,7 @@ def _fit(chosen: argparse.Namespace) -> None:
 
 def _options(chosen: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `fit` beside formula and data."""
-    from pmwmix.design import Design
+    from pmwmix.spec.design import Design
     from pmwmix.surveys import SURVEYS
 
     weights = None if chosen.weights is None else [None if name == "-" else name for name in chosen.weights]
@@ -212,9 +212,9 @@ def _options(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _data(chosen: argparse.Namespace) -> Any:
     """Path of a single file, or the table that was read, merged and filtered, with its report on stderr."""
-    from pmwmix.formula import parse
     from pmwmix.readers.report import report_of
     from pmwmix.readers.survey import read_named
+    from pmwmix.spec.formula import parse
 
     files = {"school": chosen.school, "teacher": chosen.teacher, "home": chosen.home}
     if not (any(files.values()) or chosen.countries or chosen.survey or Path(chosen.data).is_dir()):
@@ -253,7 +253,7 @@ def _surveys(chosen: argparse.Namespace) -> None:
 
 
 def _codebook(chosen: argparse.Namespace) -> None:
-    from pmwmix.codebooks import codebook
+    from pmwmix.data.codebook import codebook
     from pmwmix.errors import OptionError
 
     if chosen.output is not None and not chosen.output.parent.exists():
@@ -400,7 +400,5 @@ def _estimates(result: Any, what: str = "estimate") -> dict[str, float]:
 
 
 VERBS = {"fit": _fit, "surveys": _surveys, "codebook": _codebook, "convert": _convert, "demo": _demo}
-
-
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,8 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from pmwmix.api import fit
-from pmwmix.design import resolve_design
+from pmwmix.data.bygroup import TablePart, sorted_parts
+from pmwmix.data.table import Table
 from pmwmix.errors import (
     DataError,
     MissingColumnsError,
@@ -23,16 +24,13 @@ from pmwmix.errors import (
     near,
     some,
 )
-from pmwmix.executors import check_executor
 from pmwmix.likelihood.engine import choose_engine
-from pmwmix.parts import TablePart, sorted_parts
-from pmwmix.progress import bar
 from pmwmix.readers.columns import find, id_names
-from pmwmix.results import FitResult
-from pmwmix.table import Table
-from pmwmix.tables import Section, Summary, coefficient_table, decimals_for, fixed
+from pmwmix.results.result import FitResult
+from pmwmix.results.summary import Section, Summary, coefficient_table, decimals_for, fixed
+from pmwmix.running import bar, check_executor
+from pmwmix.spec.design import resolve_design
 
-Array = np.ndarray
 OF_THE_CALL = (OptionError, MissingColumnsError, NotSupportedError)  # the same in every group: raised at once
 PARTS = ("fixed", "varcorr")
 

@@ -18,7 +18,6 @@ from pmwmix.errors import OptionError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
 GROUP = "SCHOOLID"
 SCHOOL_SIZE = 10  # students in the population for each student that a school of that size is expected to give
 SCHOOL_TILT = 0.5  # log sampling rate of schools falls by this for one SD of the random intercept, within +-2 SD

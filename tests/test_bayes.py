@@ -17,14 +17,14 @@ from pytensor.compile.mode import Mode
 from scipy import stats
 
 import pmwmix
-from pmwmix.generalproblem import all_parameters, raw_map
+from pmwmix.fitting.rawscale import all_parameters, raw_map
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.sample import coordinates
-from pmwmix.sample.model import arrays_of
-from pmwmix.sample.pseudo import corrected, correction_of
-from pmwmix.sample.quantities import deviations, icc_draws, raw_draws, term_names
-from pmwmix.sample.target import target_of
-from pmwmix.sample.words import convergence
+from pmwmix.sample.draws.correction import corrected, correction_of
+from pmwmix.sample.draws.quantities import deviations, icc_draws, raw_draws, term_names
+from pmwmix.sample.model import coordinates
+from pmwmix.sample.model.model import arrays_of
+from pmwmix.sample.model.target import target_of
+from pmwmix.sample.nuts.words import convergence
 from pmwmix.variance import VARIANCES
 
 PLAIN = Mode("py", None)

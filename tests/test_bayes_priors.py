@@ -14,11 +14,11 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.errors import OptionError
-from pmwmix.sample.model import build_model, keys_of, priors_of
-from pmwmix.sample.priors import read_priors
+from pmwmix.sample.draws.datatree import draw_prior, posterior_dataset
+from pmwmix.sample.model.model import build_model, keys_of, priors_of
+from pmwmix.sample.model.priors import read_priors
+from pmwmix.sample.model.target import target_of
 from pmwmix.sample.request import SAMPLERS, read_request
-from pmwmix.sample.target import target_of
-from pmwmix.sample.tree import draw_prior, posterior_dataset
 
 ML = {"engine": "python"}
 HOW = {"method": "bayes", "engine": "python", "random_seed": 3, "progress": False}

@@ -12,10 +12,11 @@ from scipy import special, stats
 
 import pmwmix
 from pmwmix.errors import DataError, NotSupportedError, OptionError, PmwmixWarning
-from pmwmix.margins import ame, mix_draws, predictions
+from pmwmix.inference.margins import ame, predictions
+from pmwmix.pooling.rubin import mix_draws
 from pmwmix.sample import posterior
-from pmwmix.sample.nuts import Draws
-from pmwmix.sample.rowdraws import Drawn
+from pmwmix.sample.draws.rowdraws import Drawn
+from pmwmix.sample.nuts.nuts import Draws
 
 CHAINS, DRAWS = 2, 100  # fewer than the 400 for which random effects are drawn: every draw is used, in order
 S = CHAINS * DRAWS
@@ -547,7 +548,7 @@ def test_columns_that_were_changed_are_refused():
 
 
 def test_blocks_change_nothing(linear, monkeypatch):
-    from pmwmix.sample import rowdraws
+    from pmwmix.sample.draws import rowdraws
 
     whole = linear.predict(nested(), ci_prob=0.9)
     monkeypatch.setattr(rowdraws, "CELLS", 3 * S)

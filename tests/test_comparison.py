@@ -8,7 +8,7 @@ import pytest
 from helpers import close, nested, outcomes, survey
 
 import pmwmix
-from pmwmix.comparison import compared, default_names
+from pmwmix.studies.comparison import compared, default_names
 
 THREE_SENTENCES = r"(?s)^.+?[.?:] .+?[.?] .+\.$"
 NUMBERS = ["estimate", "std_error", "ci_low", "ci_high"]

@@ -6,7 +6,7 @@ import pytest
 from helpers import close, hsb, nested, sleepstudy, survey
 
 import pmwmix
-from pmwmix.components import confint_varcorr
+from pmwmix.inference.components import confint_varcorr
 
 THREE_SENTENCES = r"(?s)^.+?[.?] .+?[.?] .+\.$"
 COLUMNS = ["grp", "var1", "var2", "estimate", "se", "ci_low", "ci_high"]

@@ -12,17 +12,18 @@ from scipy import special, stats
 
 import pmwmix
 from pmwmix.api import read_distribution
-from pmwmix.design import Design
+from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, PmwmixWarning
-from pmwmix.estimate import make_problem
-from pmwmix.formula import parse
-from pmwmix.frame import build_frame
-from pmwmix.generalproblem import make_general, raw_map
-from pmwmix.likelihood.modes import conditional_modes
-from pmwmix.sample import conditional_general
-from pmwmix.sample.conditional_general import draw_general
-from pmwmix.sample.conditional_linear import draw_linear, linear_predictors
-from pmwmix.table import Table
+from pmwmix.fitting.general import make_general
+from pmwmix.fitting.linear import make_problem
+from pmwmix.fitting.rawscale import raw_map
+from pmwmix.frame.build import build_frame
+from pmwmix.likelihood.linear.modes import conditional_modes
+from pmwmix.sample.draws import conditional_general
+from pmwmix.sample.draws.conditional_general import draw_general
+from pmwmix.sample.draws.conditional_linear import draw_linear, linear_predictors
+from pmwmix.spec.design import Design
+from pmwmix.spec.formula import parse
 
 NONE = Design()
 TWO = Design(weights=["w1", "w3"], conditional=True, scaling="none")
@@ -181,7 +182,7 @@ def test_row_order_does_not_matter(kind):
 
 def test_linear_predictors_are_those_of_the_fit(monkeypatch):
     """With the modes as effects they are the fitted values; blocks of draws and rows cover everything once."""
-    from pmwmix.sample import conditional_linear
+    from pmwmix.sample.draws import conditional_linear
 
     data = nested()
     data["o"] = 0.1 * data["x"] ** 2

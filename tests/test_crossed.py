@@ -12,18 +12,19 @@ from helpers import close
 from scipy.optimize import minimize
 
 import pmwmix
-from pmwmix.assemble import fit_frame
-from pmwmix.crossing import independent_parts
 from pmwmix.errors import NotSupportedError
-from pmwmix.likelihood import crossedmodes
-from pmwmix.likelihood.chunkmodel import MarginalStructure
-from pmwmix.likelihood.crossedlinear import CrossedLinearObjective
-from pmwmix.likelihood.crossedmodes import Crossing
-from pmwmix.likelihood.crossedobjective import CrossedObjective
-from pmwmix.likelihood.crossproducts import Columns, Scaler, build
-from pmwmix.likelihood.gaussian import Structure
-from pmwmix.likelihood.integrated import RowArrays
+from pmwmix.frame.crossing import independent_parts
+from pmwmix.likelihood.contract import RowArrays
+from pmwmix.likelihood.crossed import units
+from pmwmix.likelihood.crossed.general import CrossedObjective
+from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
+from pmwmix.likelihood.crossed.units import Crossing
+from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.linear.crossproducts import build
+from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.standardise import Columns, Scaler
+from pmwmix.results.build import fit_frame
 
 BINARY = "z ~ x + (1 | a) + (1 | b)"
 
@@ -126,7 +127,7 @@ def differences(function, at: np.ndarray, h: float = 1e-5) -> np.ndarray:
 
 def layout_of_cross(monkeypatch, sparse: bool) -> None:
     """Keep the block between eliminated and other effects cell by cell, or whole."""
-    monkeypatch.setattr(crossedmodes, "PAIR_COST", 0 if sparse else 1e9)
+    monkeypatch.setattr(units, "PAIR_COST", 0 if sparse else 1e9)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -158,14 +159,14 @@ def test_laplace_equals_dense_matrices_with_exact_derivatives(monkeypatch, spars
 
 
 def in_pieces(objective: CrossedObjective, point) -> np.ndarray:
-    from pmwmix.likelihood import crossedobjective
+    from pmwmix.likelihood.crossed import general
 
-    was = crossedobjective.CELLS_AT_ONCE
-    crossedobjective.CELLS_AT_ONCE = 1
+    was = general.CELLS_AT_ONCE
+    general.CELLS_AT_ONCE = 1
     try:
         return objective.hessian(point)
     finally:
-        crossedobjective.CELLS_AT_ONCE = was
+        general.CELLS_AT_ONCE = was
 
 
 @pytest.mark.parametrize(("reml", "sparse"), [(False, True), (True, False)])
@@ -441,14 +442,14 @@ def test_more_messages():
 
 
 def test_size_limits(monkeypatch):
-    monkeypatch.setattr(crossedmodes, "MAX_DENSE", 7)
+    monkeypatch.setattr(units, "MAX_DENSE", 7)
     with pytest.raises(
         NotSupportedError, match=r"'a' 25, 'b' 8: .* 8 of them would meet in one dense matrix, 7 at most"
     ):
         fitted(BINARY, made(), family="binomial")
-    monkeypatch.setattr(crossedmodes, "MAX_DENSE", 100)
-    monkeypatch.setattr(crossedmodes, "MAX_CROSS", 399)
-    monkeypatch.setattr(crossedmodes, "MAX_PAIRS", 500)
+    monkeypatch.setattr(units, "MAX_DENSE", 100)
+    monkeypatch.setattr(units, "MAX_CROSS", 399)
+    monkeypatch.setattr(units, "MAX_PAIRS", 500)
     with pytest.raises(
         NotSupportedError, match=r"'a' 25 x 2, 'b' 8: .* \d+ pairs of them meet in a group, 500 at most"
     ):

@@ -7,8 +7,9 @@ from helpers import close, nested, survey
 from scipy.special import fdtrc
 
 import pmwmix
-from pmwmix.diagnostics import extreme_weights, sensitivity, weight_diagnostics
-from pmwmix.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov, pooled_f
+from pmwmix.pooling.rubin import pooled_f
+from pmwmix.studies.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
+from pmwmix.studies.sensitivity import extreme_weights, sensitivity, weight_diagnostics
 
 THREE_SENTENCES = r"(?s)^.+?[.?] .+?[.?] .+\.$"
 

@@ -6,9 +6,10 @@ import pytest
 from helpers import close, hsb, nested, sleepstudy, survey
 
 import pmwmix
-from pmwmix.effects import covariance, design_effects, icc_se
-from pmwmix.explained import r2
-from pmwmix.margins import ame, predictions
+from pmwmix.inference.again import covariance
+from pmwmix.inference.icc import design_effects, icc_se
+from pmwmix.inference.margins import ame, predictions
+from pmwmix.inference.r2 import r2
 
 SCHOOLS = "mathach ~ cses + meanses + (1 | school)"
 THREE_SENTENCES = r"(?s)^.+?[.?] .+?[.?] .+\.$"
@@ -73,7 +74,7 @@ def test_r2_of_iris_matches_r():
 
 def test_standard_error_of_r2_is_the_gradient_by_hand(schools):
     """With one predictor's variance s and fixed tau, sigma²: dR²/db = 2 b s (tau + sigma²) / total²."""
-    from pmwmix.effects import delta
+    from pmwmix.inference.delta import delta
 
     b, tau, sigma2, s = 2.0, 8.0, 36.0, 0.5
     V = np.diag([0.01, 0.0, 0.0])

@@ -6,7 +6,7 @@ import pytest
 from helpers import close, nested
 
 import pmwmix
-from pmwmix.optimise import Status, minimise
+from pmwmix.fitting.optimise import Status, minimise
 
 
 def groups(seed, n_groups=30, size=8):

@@ -16,8 +16,8 @@ from scipy import special, stats
 
 from pmwmix.errors import DataError
 from pmwmix.families import FAMILIES, Outcome
-from pmwmix.likelihood import specialops
 from pmwmix.likelihood.engine import ENGINES
+from pmwmix.likelihood.ops import special as specialops
 from pmwmix.links import LINKS, ProbabilityLink
 from pmwmix.links._curves import Curve
 

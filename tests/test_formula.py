@@ -6,8 +6,8 @@ import pytest
 from formulaic import Formula
 
 from pmwmix.errors import FormulaError
-from pmwmix.formula import parse
-from pmwmix.guard import context
+from pmwmix.spec.formula import parse
+from pmwmix.spec.whitelist import context
 
 FIXED = [
     ("y ~ 1", "1", ()),

@@ -13,11 +13,11 @@ from helpers import close, outcomes
 from scipy import stats
 
 import pmwmix
-from pmwmix.effects import delta
 from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
-from pmwmix.informative import pfeffermann_sverchkov
-from pmwmix.margins import ame, predictions
-from pmwmix.rejudge import covariance
+from pmwmix.inference.again import covariance
+from pmwmix.inference.delta import delta
+from pmwmix.inference.margins import ame, predictions
+from pmwmix.studies.informative import pfeffermann_sverchkov
 
 THREE_SENTENCES = r"\w[.?] .+\. .+\.$"
 WEIGHTED = {"weights": ["w1", "w3"], "conditional": True, "scaling": "size", "n_agq": 3, "engine": "python"}

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
 from pmwmix.api import read_distribution
-from pmwmix.design import Design
-from pmwmix.formula import parse
-from pmwmix.frame import build_frame
-from pmwmix.generalised import make_general, node_numbers, raw_map
-from pmwmix.likelihood.nodes import product_rule
-from pmwmix.likelihood.tiles import cut
-from pmwmix.table import Table
+from pmwmix.data.table import Table
+from pmwmix.fitting.general import make_general, node_numbers
+from pmwmix.fitting.rawscale import raw_map
+from pmwmix.frame.build import build_frame
+from pmwmix.likelihood.general.nodes import product_rule
+from pmwmix.likelihood.general.tiles import cut
+from pmwmix.spec.design import Design
+from pmwmix.spec.formula import parse
 
 TWO = Design(weights=["w1", "w3"], conditional=True)
 THREE = Design(weights=["w1", "w2", "w3"], conditional=True)

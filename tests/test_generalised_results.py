@@ -384,7 +384,7 @@ def test_robust_covariance_is_the_sandwich_of_numerical_derivatives(name):
     """A⁻¹ B A⁻¹ J / (J - 1) with A and B from differences of the log-likelihood of every school."""
     fit = fitted(name)
     problem, point = fit.rows.problem, fit.rows.fit.point
-    from pmwmix.generalproblem import all_parameters
+    from pmwmix.fitting.rawscale import all_parameters
 
     objective, psi, h, w = problem.objective, point.theta, 1e-4, problem.tree[1][-1]
     steps = h * np.eye(len(psi))

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 import pmwmix
-from pmwmix.formula import parse
-from pmwmix.hierarchy import code, find_levels
-from pmwmix.table import plain
+from pmwmix.data.codes import code
+from pmwmix.data.table import plain
+from pmwmix.frame.hierarchy import find_levels
+from pmwmix.spec.formula import parse
 
 RTOL = 1e-9  # rows in another order: sums differ in rounding, the climb may take other steps
 

@@ -12,10 +12,10 @@ from scipy import optimize
 from test_generalised import DERIVATIVES, FOUR, RI3, RS_TOP, problem_of, somewhere
 
 from pmwmix.likelihood.engine import Compiled
-from pmwmix.likelihood.gaussian import Graph
-from pmwmix.likelihood.insidedata import inside_data, joined
-from pmwmix.likelihood.insidemodes import InsideData, integrated_loglik
-from pmwmix.likelihood.tiles import cut
+from pmwmix.likelihood.general.inside import InsideData, integrated_loglik
+from pmwmix.likelihood.general.insidedata import inside_data, joined
+from pmwmix.likelihood.general.tiles import cut
+from pmwmix.likelihood.graph import Graph
 
 CASES = {
     **{

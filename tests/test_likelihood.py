@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from helpers import close, nested
 
-from pmwmix.design import Design
-from pmwmix.estimate import estimate, make_problem
-from pmwmix.formula import parse
-from pmwmix.frame import build_frame
-from pmwmix.likelihood.crossproducts import Columns, Scaler, build
-from pmwmix.likelihood.gaussian import Structure
+from pmwmix.data.table import Table
+from pmwmix.fitting.climb import estimate
+from pmwmix.fitting.linear import make_problem
+from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.objective import Objective
-from pmwmix.table import Table
+from pmwmix.likelihood.linear.crossproducts import build
+from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.linear.objective import Objective
+from pmwmix.likelihood.standardise import Columns, Scaler
+from pmwmix.spec.design import Design
+from pmwmix.spec.formula import parse
 
 THREE = Design(weights=["w1", "w2", "w3"], conditional=True)
 

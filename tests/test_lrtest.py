@@ -8,7 +8,7 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.errors import OptionError, PmwmixWarning
-from pmwmix.lrtest import pooled_statistic
+from pmwmix.pooling.rubin import pooled_statistic
 
 SMALL, LARGE = "y ~ x + (1 | school)", "y ~ x + (1 + x | school)"
 

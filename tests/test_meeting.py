@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pmwmix.sample.nuts import met
+from pmwmix.sample.nuts.nuts import met
 from pmwmix.sample.request import Request
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="chains do not meet on Windows")

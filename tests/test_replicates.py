@@ -16,10 +16,10 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.errors import DesignError, OptionError
-from pmwmix.likelihood.objective import Objective
-from pmwmix.refits import refit, replicate_covariance, replicate_estimates
-from pmwmix.replicate_types import REPLICATES
-from pmwmix.reweight import source_of
+from pmwmix.fitting.refits import refit, replicate_covariance, replicate_estimates
+from pmwmix.fitting.reweighted import source_of
+from pmwmix.likelihood.linear.objective import Objective
+from pmwmix.weights.replicate_types import REPLICATES
 
 RTOL = 1e-5
 PARTS = ["PV1MATH", "PV2MATH"]

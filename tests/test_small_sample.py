@@ -12,9 +12,9 @@ from helpers import SHARED, close, nested
 
 import pmwmix
 from pmwmix.errors import NotSupportedError, OptionError
-from pmwmix.kenward import kenward_roger
-from pmwmix.variance import small_sample as module
-from pmwmix.variance.small_sample import KINDS, small_sample, weigh_by_model
+from pmwmix.fitting import fewclusters as module
+from pmwmix.fitting.fewclusters import KINDS, small_sample, weigh_by_model
+from pmwmix.inference.kenward import kenward_roger
 
 R_RTOL = 1e-5  # both optimisers stop with about six digits of theta; degrees of freedom lose the last one
 

@@ -15,7 +15,7 @@ from conftest import SHARED
 
 import pmwmix
 from pmwmix.errors import OptionError, PmwmixError, PmwmixWarning
-from pmwmix.lookup import Names, rename_groups
+from pmwmix.resolve.names import Names, rename_groups
 from pmwmix.surveys import SURVEYS, markdown
 
 pyreadstat = pytest.importorskip("pyreadstat")

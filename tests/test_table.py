@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 import pmwmix
-from pmwmix.table import Table, expand_pv
+from pmwmix.data.pvsets import expand_pv
+from pmwmix.data.table import Table
 
 FORMULA = "y ~ x + sex + (1 | g)"
 RTOL = 1e-12  # the same float64 columns; ids may be coded in another order, which changes the order of sums

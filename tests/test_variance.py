@@ -7,7 +7,7 @@ from helpers import close, nested, survey
 
 import pmwmix
 from pmwmix.errors import DataError, DesignError
-from pmwmix.rubin import barnard_rubin, pooled_wald, rubin
+from pmwmix.pooling.rubin import barnard_rubin, pooled_wald, rubin
 from pmwmix.variance import meat
 
 

@@ -1,7 +1,7 @@
 """Lists of the reference that the package itself holds: plots, and methods that live in files of their own.
 
 ``<!-- plots -->`` stands for a directive per public file of pmwmix/plots;
-``<!-- methods: pmwmix.results.FitResult -->`` for one per method that the class takes from another module, as in
+``<!-- methods: pmwmix.results.result.FitResult -->`` for one per method that the class takes from another module, as in
 ``predict = predict``.
 """
 

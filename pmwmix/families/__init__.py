@@ -3,7 +3,8 @@
 import sys
 
 from pmwmix._registry import discover
-from pmwmix.families._base import FAMILIES, Family, Outcome, Response
+from pmwmix.families._base import FAMILIES, Family
+from pmwmix.spec.outcome import Outcome, Response
 
 discover(sys.modules[__name__])
 

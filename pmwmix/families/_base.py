@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pmwmix._registry import Registry
+from pmwmix._types import Array
 from pmwmix.links import Link
-from pmwmix.outcome import Outcome, Response
+from pmwmix.spec.outcome import Outcome, Response
 
-Array = np.ndarray
 FAMILIES = Registry("family")
 
 

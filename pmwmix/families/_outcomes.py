@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pmwmix._types import Array
 from pmwmix.errors import DataError, some
-from pmwmix.families._base import Array, Outcome
+from pmwmix.spec.outcome import Outcome
 
 WHOLE = 1e-6  # how far from a whole number a count may be
 

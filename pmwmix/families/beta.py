@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix._types import Array
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import log_gamma
 from pmwmix.families._outcomes import need_numbers, need_variation, refuse, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
+from pmwmix.spec.outcome import Outcome, Response
 
 SQUEEZE = "(y * (n - 1) + 0.5) / n with n the number of rows (Smithson & Verkuilen 2006)"
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from pmwmix._types import Array
 from pmwmix.errors import DataError, some
-from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._outcomes import WHOLE, need_numbers, plain, refuse
 from pmwmix.links import Link
+from pmwmix.spec.outcome import Outcome, Response
 
 
 class Binomial(Family):

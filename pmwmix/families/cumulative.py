@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 
+from pmwmix._types import Array
 from pmwmix.errors import DataError, some
-from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._outcomes import WHOLE, need_numbers, plain, refuse
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
+from pmwmix.spec.outcome import Outcome, Response
 
 MOST = 20  # distinct whole numbers that still pass for categories
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix._types import Array
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import stirling_error
 from pmwmix.families._outcomes import need_numbers, need_variation, refuse, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
+from pmwmix.spec.outcome import Outcome, Response
 
 
 class Gamma(Family):

@@ -8,11 +8,13 @@ import numpy as np
 import pytensor.tensor as pt
 from scipy import special
 
-from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix._types import Array
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import log_rising
 from pmwmix.families._outcomes import need_counts, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import LARGE
+from pmwmix.spec.outcome import Outcome, Response
 
 
 class NegativeBinomial(Family):

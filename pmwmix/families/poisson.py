@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix._types import Array
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._outcomes import need_counts
 from pmwmix.links import Link
+from pmwmix.spec.outcome import Outcome, Response
 
 
 class Poisson(Family):

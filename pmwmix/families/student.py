@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 
-from pmwmix.families._base import FAMILIES, Array, Family, Outcome, Response
+from pmwmix._types import Array
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import log_rising
 from pmwmix.families._outcomes import need_numbers, need_variation, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
+from pmwmix.spec.outcome import Outcome, Response
 
 
 class Student(Family):

@@ -14,8 +14,10 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix._registry import Registry
-from pmwmix.likelihood import bynode, cells, crossblock, crossed, insidemodes, marginal, segment, smallmat, specialops
-from pmwmix.likelihood.gaussian import Graph
+from pmwmix.likelihood.crossed import generalgraph, jointblock
+from pmwmix.likelihood.general import bynode, inside, marginal
+from pmwmix.likelihood.graph import Graph
+from pmwmix.likelihood.ops import cells, segment, smallmat, special
 
 ENGINES = Registry("engine")
 _registered: set[str] = set()
@@ -24,14 +26,14 @@ _registered: set[str] = set()
 def _jax() -> Mode:
     from pytensor.link.jax import JAXLinker
 
-    parts = (segment, cells, smallmat, marginal, insidemodes, bynode, crossblock, crossed, specialops)
+    parts = (segment, cells, smallmat, marginal, inside, bynode, jointblock, generalgraph, special)
     _once("jax", *(part.register_jax for part in parts))
     # XLA fuses and simplifies by itself; PyTensor's own rewrites would cost seconds at the first fit.
     return Mode(JAXLinker(), RewriteDatabaseQuery(include=["minimum_compile", "merge", "jax"]))
 
 
 def _numba() -> Mode:
-    parts = (segment, cells, smallmat, marginal, insidemodes, bynode, crossblock, crossed, specialops)
+    parts = (segment, cells, smallmat, marginal, inside, bynode, jointblock, generalgraph, special)
     _once("numba", *(part.register_numba for part in parts))
     return pytensor.compile.mode.get_mode("NUMBA")
 
@@ -130,7 +132,7 @@ _compiling = threading.RLock()
 
 def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Compiled:
     """Compile ``write(structure)``, once per process."""
-    key = (write.__qualname__, structure, engine)
+    key = (write.__module__, write.__qualname__, structure, engine)
     with _compiling:
         if key not in _cache:
             _cache[key] = Compiled(write(structure), engine)
@@ -141,7 +143,8 @@ def compiled_pair(
     write: Callable[[Any], tuple[Graph, Graph]], structure: Any, engine: str
 ) -> tuple[Compiled, Compiled]:
     """Compile the two graphs of ``write(structure)``, once per process."""
-    first, second = (write.__qualname__, structure, engine, 1), (write.__qualname__, structure, engine, 2)
+    key = (write.__module__, write.__qualname__, structure, engine)
+    first, second = (*key, 1), (*key, 2)
     with _compiling:
         if second not in _cache:
             one, other = write(structure)
@@ -174,3 +177,15 @@ def bucket(n: int) -> int:
     octave = int(np.log2(n))
     step = 2 ** (octave - 1 if n < 4096 else octave - 3)
     return -(-n // step) * step
+
+
+def padded_columns(p: int) -> int:
+    """Round a number of fixed columns up, so that a model with one predictor more shares compiled code.
+
+    Examples
+    --------
+    >>> [padded_columns(p) for p in (0, 1, 5, 9, 21)]
+    [0, 2, 6, 12, 24]
+    """
+    step = 2 if p <= 8 else 4 if p <= 32 else 8
+    return -(-p // step) * step

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-Array = np.ndarray
+from pmwmix._types import Array
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,59 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmwmix.likelihood.crossproducts import Array, Columns, Scaler
+from pmwmix._types import Array
 from pmwmix.likelihood.layout import ThetaLayout, semidefinite_cholesky
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """How columns were standardised: ``standard = (raw - shift) / scale``.
+
+    Parameters
+    ----------
+    shift, scale : ndarray, shape (m,)
+        In the raw unit of each column.
+    """
+
+    shift: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, columns: list[Array], centre: list[bool]) -> Scaler:
+        """Take mean and standard deviation of each column; the mean only where ``centre`` says so.
+
+        A column that may not be centred is scaled by its root mean square, a constant one by its size.
+        """
+        shift, scale = np.zeros(len(columns)), np.ones(len(columns))
+        for j, (column, centred) in enumerate(zip(columns, centre, strict=True)):
+            mean = float(column.mean())
+            spread = float(column.std())
+            if centred and spread > 1e-13 * abs(mean):
+                shift[j], scale[j] = mean, spread
+            else:
+                size = float(np.sqrt(mean**2 + spread**2))
+                scale[j] = size if size > 0 else 1.0
+        return cls(shift, scale)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Raw columns and which of them are random, fixed and outcomes.
+
+    Parameters
+    ----------
+    values : list of ndarray, each (n,)
+        Distinct columns; a predictor that is random too stands once.
+    z, x, y : ndarray of int
+        Positions in ``values``: random columns of all levels bottom-up, fixed columns, outcomes.
+    scaler : Scaler
+    """
+
+    values: list[Array]
+    z: Array
+    x: Array
+    y: Array
+    scaler: Scaler
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytensor.tensor as pt
 
 from pmwmix._registry import Registry
+from pmwmix._types import Array
 from pmwmix.links._curves import bounded_exp
 
-Array = np.ndarray
 LINKS = Registry("link")
 FAR = 1e6  # a linear predictor beyond all others
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 
-from pmwmix.links._base import LINKS, Array, ProbabilityLink
+from pmwmix._types import Array
+from pmwmix.links._base import LINKS, ProbabilityLink
 from pmwmix.links._curves import NARROW, log_cauchy_cdf
 
 LOG_PI = float(np.log(np.pi))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from pmwmix.links._base import LINKS, Array, ProbabilityLink
+from pmwmix._types import Array
+from pmwmix.links._base import LINKS, ProbabilityLink
 from pmwmix.links._curves import log_one_minus_exp, logistic, softplus
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pmwmix.links._base import LINKS, Array, Link
+from pmwmix._types import Array
+from pmwmix.links._base import LINKS, Link
 from pmwmix.links._curves import LARGE, bounded_exp, bounded_log, bounded_reciprocal, softplus
 
 

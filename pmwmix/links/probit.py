@@ -8,7 +8,8 @@ import numpy as np
 import pytensor.tensor as pt
 from scipy import special
 
-from pmwmix.links._base import LINKS, Array, ProbabilityLink
+from pmwmix._types import Array
+from pmwmix.links._base import LINKS, ProbabilityLink
 from pmwmix.links._curves import log_normal_cdf, log_one_minus_exp
 
 

@@ -16,20 +16,17 @@ import xarray as xr
 from arviz_base import rc_context, rcParams
 from arviz_plots import visuals
 
+from pmwmix._types import Array
+from pmwmix.data.codes import label_text
 from pmwmix.errors import MissingPackageError, NotSupportedError, OptionError, near, some
-from pmwmix.hierarchy import label_text
-from pmwmix.predict import Rows
+from pmwmix.prediction.rows import Rows
 
-Array = np.ndarray
 # Okabe & Ito's colours, told apart by colour-blind readers
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, BLACK = COLOURS
 GREY, PALE = "#767676", "#C8C8C8"
 BACKENDS = ("matplotlib", "bokeh", "plotly", "none")
 MOST_POINTS = 5_000  # more rows are drawn as a random part of this size
-
-
-# -- checks ---------------------------------------------------------------------------------------------------------
 
 
 def check_ci_prob(ci_prob: Any) -> float:
@@ -76,9 +73,6 @@ def check_backend(backend: str | None) -> str:
             f"Install it: pip install {name}."
         )
     return name
-
-
-# -- what to draw ---------------------------------------------------------------------------------------------------
 
 
 def fit_of(fit: Any, pv: Any) -> Any:
@@ -196,9 +190,6 @@ def shortened(text: Any, most: int = 24) -> str:
     """Cut a long label in its middle, where names of groups differ least."""
     text = label_text(text)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
-
-
-# -- drawing --------------------------------------------------------------------------------------------------------
 
 
 def xy(x: Any, y: Any, dims: Sequence[str] = ("panel", "point")) -> xr.DataArray:

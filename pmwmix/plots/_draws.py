@@ -10,11 +10,11 @@ import xarray as xr
 from arviz_base import rc_context
 from arviz_plots import PlotCollection
 
-from pmwmix.comparison import component_name
+from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.plots._base import check_backend, check_count, check_fit, chosen_terms, shortened, text_of
+from pmwmix.studies.comparison import component_name
 
-Array = np.ndarray
 N_GRID = 256
 
 

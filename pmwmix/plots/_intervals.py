@@ -6,9 +6,9 @@ import arviz_plots as azp
 import numpy as np
 import xarray as xr
 
+from pmwmix._types import Array
 from pmwmix.plots._base import BLUE, GREY, backend_of, draw, each_panel, xy
 
-Array = np.ndarray
 MOST_NAMES = 60  # groups that are still named on the axis
 
 

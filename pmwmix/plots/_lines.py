@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.matrices import Matrix, again
-from pmwmix.predict import Rows
-
-Array = np.ndarray
+from pmwmix._types import Array
+from pmwmix.frame.matrices import Matrix, again
+from pmwmix.prediction.rows import Rows
 
 
 @dataclass(frozen=True)

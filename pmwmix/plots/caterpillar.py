@@ -33,8 +33,6 @@ from pmwmix.plots._base import (
 )
 from pmwmix.plots._intervals import MOST_NAMES, draw_intervals
 
-Array = np.ndarray
-
 
 def caterpillar(
     fit: Any,

@@ -12,8 +12,9 @@ import pandas as pd
 import xarray as xr
 from arviz_plots import PlotCollection
 
+from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
-from pmwmix.margins import predictions
+from pmwmix.inference.margins import predictions
 from pmwmix.plots._base import (
     COLOURS,
     backend_of,
@@ -31,7 +32,6 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
-from pmwmix.table import Table
 
 SINGLE = ""  # the series or panel where nothing splits
 FEW = 5  # a numeric `by` with up to so many values has a line for each
@@ -123,9 +123,6 @@ def effects(
     if by is not None:
         _write_series(pc, data, text_of(str(by), labels))
     return pc
-
-
-# -- what to predict --------------------------------------------------------------------------------------------------
 
 
 def _blueprint(fit: Any) -> Any:
@@ -281,9 +278,6 @@ def _outcome(fit: Any, type: str, labels: Mapping[str, str] | None) -> str:
         category = f" = {fit.categories[1]}" if fit.family == "binomial" and len(fit.categories) == 2 else ""
         return f"Probability of {name}{category}"
     return f"Mean of {name}"
-
-
-# -- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def _draw_lines(pc: PlotCollection, data: xr.Dataset) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 import xarray as xr
 from arviz_plots import PlotCollection
 
-from pmwmix.comparison import NUMBERS, check_prob, chosen, compared, named_fits
 from pmwmix.errors import OptionError
 from pmwmix.plots._base import (
     BLACK,
@@ -29,6 +28,8 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
+from pmwmix.spec.checks import check_prob
+from pmwmix.studies.comparison import NUMBERS, chosen, compared, named_fits
 
 TABLE = {"term", *NUMBERS}
 MOST_COLOURS = len(COLOURS)

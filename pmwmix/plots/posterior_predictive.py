@@ -29,7 +29,7 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots._draws import N_GRID, check_posterior, density
-from pmwmix.weights import total_weights
+from pmwmix.weights.conditional import total_weights
 
 KINDS = ("density", "ecdf", "bars")
 MOST_BARS = 30  # values of a discrete outcome with a bar each; the rest share the last one
@@ -111,9 +111,6 @@ def posterior_predictive(
     return pc
 
 
-# -- numbers ----------------------------------------------------------------------------------------------------------
-
-
 def predictive_draws(fit: Any, pv: int, draws: int) -> tuple[Any, Any]:
     """Give observed (n,) and drawn outcomes (draws, n) of one plausible value."""
     one = fit_of(fit, pv)
@@ -185,9 +182,6 @@ def bars_data(y: Any, drawn: Any, w: Any, ci_prob: float) -> xr.Dataset:
     numbers = {"observed": shares(y), "drawn": each.mean(axis=0), "low": low, "high": high}
     arrays = {name: (("panel", "bar"), x[None]) for name, x in numbers.items()}
     return xr.Dataset(arrays, coords={"panel": ["y"], "bar": values}, attrs={"more": more})
-
-
-# -- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def _draw_curves(pc: PlotCollection, data: xr.Dataset) -> list[tuple[str, dict[str, Any]]]:

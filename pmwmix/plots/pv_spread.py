@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 from arviz_plots import PlotCollection
 
-from pmwmix.comparison import compared
 from pmwmix.errors import NotSupportedError
 from pmwmix.plots._base import (
     BLUE,
@@ -27,6 +26,7 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots.forest import interval_label, laid_out, write_rows
+from pmwmix.studies.comparison import compared
 
 POOLED = "pooled"
 

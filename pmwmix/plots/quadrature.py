@@ -10,10 +10,8 @@ import pandas as pd
 import xarray as xr
 from arviz_plots import PlotCollection
 
-from pmwmix.comparison import chosen
 from pmwmix.errors import OptionError
-from pmwmix.generalised import STILL
-from pmwmix.nodecheck import NODES, quadrature_check
+from pmwmix.fitting.climb import STILL
 from pmwmix.plots._base import (
     BLUE,
     COLOURS,
@@ -32,6 +30,8 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
+from pmwmix.studies.comparison import chosen
+from pmwmix.studies.nodecheck import NODES, quadrature_check
 
 NEEDED = {"n_agq", "term", "shift", "loglik"}
 

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import betaincinv, ndtri
 
+from pmwmix._types import Array
 from pmwmix.plots._base import (
     BLACK,
     BLUE,
@@ -35,9 +36,8 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots.residuals_by_group import LETTERS
-from pmwmix.responses import RESIDUALS
+from pmwmix.prediction.responses import RESIDUALS
 
-Array = np.ndarray
 BINS = 20
 DENSE = 1000  # points from which on they are drawn small and pale
 QUARTILE = float(ndtri(0.75))
@@ -150,9 +150,6 @@ def residuals(
     return pc
 
 
-# -- numbers --------------------------------------------------------------------------------------------------------
-
-
 def _two_valued(one: Any) -> bool:
     read = getattr(getattr(one, "rows", None), "response", None)
     return read is not None and len(np.unique(read.y)) <= 2
@@ -208,9 +205,6 @@ def _dataset(found: list[Panel]) -> xr.Dataset:
         },
         coords={"panel": [panel.name for panel in found]},
     )
-
-
-# -- picture --------------------------------------------------------------------------------------------------------
 
 
 def _draw(pc: azp.PlotCollection, data: xr.Dataset, trends: list[bool]) -> None:

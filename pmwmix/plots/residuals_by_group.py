@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pmwmix.hierarchy import label_text
+from pmwmix._types import Array
+from pmwmix.data.codes import label_text
 from pmwmix.plots._base import (
     BLACK,
     BLUE,
@@ -33,9 +34,8 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots._intervals import MOST_NAMES
-from pmwmix.responses import RESIDUALS
+from pmwmix.prediction.responses import RESIDUALS
 
-Array = np.ndarray
 LETTERS = {"response": "residual", "pearson": "Pearson residual", "deviance": "deviance residual"}
 
 

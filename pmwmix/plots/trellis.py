@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pmwmix._types import Array
+from pmwmix.data.codes import label_text
+from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, OptionError, near, some
-from pmwmix.hierarchy import label_text
 from pmwmix.plots._base import (
     BLACK,
     BLUE,
@@ -38,13 +40,11 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots._lines import make_grid, missing_parts, model_lines
-from pmwmix.predict import Rows
-from pmwmix.responses import is_linear, mean_of
-from pmwmix.table import Table
-from pmwmix.weights import total_weights
-from pmwmix.withingroups import design_columns, least_squares
+from pmwmix.prediction.responses import is_linear, mean_of
+from pmwmix.prediction.rows import Rows
+from pmwmix.studies.withingroups import design_columns, least_squares
+from pmwmix.weights.conditional import total_weights
 
-Array = np.ndarray
 MOST_PANELS = 200
 SHOWN = 300  # points per panel
 PARTS = 5
@@ -156,9 +156,6 @@ def trellis(
     return _draw(fit, found, titles, (text, y), backend, figure_kwargs)
 
 
-# -- what to show ---------------------------------------------------------------------------------------------------
-
-
 def _predictor(rows: Rows, x: str, data: Any) -> Array:
     """Values of ``x`` of every row (n,)."""
     known = design_columns(rows)
@@ -252,9 +249,6 @@ def _title(label: Any, kind: str | None) -> str:
     return shortened(label) if kind is None else f"{shortened(label, 16)} · {shortened(kind, 14)}"
 
 
-# -- numbers --------------------------------------------------------------------------------------------------------
-
-
 def _compute(one: Any, rows: Rows, level: int, shown: list[int], x: str, values: Array) -> xr.Dataset:
     """Points and lines of every panel."""
     unit, y = rows.frame.hierarchy.levels[level], _outcome(rows)
@@ -297,9 +291,6 @@ def _means(x: Array, y: Array) -> Array:
         return np.full((2, 2), np.nan)
     parts = np.array_split(np.argsort(x, kind="stable"), number)
     return np.array([[values[part].mean() for part in parts] for values in (x, y)])
-
-
-# -- picture --------------------------------------------------------------------------------------------------------
 
 
 def _draw(

@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 from arviz_plots import PlotCollection
 
-from pmwmix.diagnostics import weight_diagnostics
-from pmwmix.effects import unscaled_weights
 from pmwmix.errors import OptionError
+from pmwmix.inference.delta import unscaled_weights
 from pmwmix.plots._base import (
     BLUE,
     GREEN,
@@ -30,7 +29,8 @@ from pmwmix.plots._base import (
     write_legend,
     write_titles,
 )
-from pmwmix.weights import total_weights
+from pmwmix.studies.sensitivity import weight_diagnostics
+from pmwmix.weights.conditional import total_weights
 
 KINDS = {"total": "total weights", "used": "weights used"}
 SKEWED = 10.0  # largest weight over the median from which on the axis is logarithmic

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pmwmix._types import Array
+from pmwmix.data.codes import code, label_text
+from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
-from pmwmix.hierarchy import code, label_text
 from pmwmix.plots._base import (
     BLACK,
     BLUE,
@@ -35,10 +37,8 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots._intervals import MOST_NAMES, draw_intervals
-from pmwmix.table import Table
-from pmwmix.withingroups import design_columns, group_regressions
+from pmwmix.studies.withingroups import design_columns, group_regressions
 
-Array = np.ndarray
 DEGREES = {"linear": 1, "quadratic": 2, "none": 0}
 
 
@@ -150,9 +150,6 @@ def within_groups(
     return pc
 
 
-# -- side by side ---------------------------------------------------------------------------------------------------
-
-
 def _order(estimate: pd.DataFrame, found: list[str], wanted: list[str], order_by: str | None) -> dict[str, Array]:
     """Order of the groups in every panel."""
     if order_by not in (None, "estimate", "label", *found):
@@ -217,9 +214,6 @@ def _limits(data: xr.Dataset) -> list[tuple[float, float]]:
     right = np.minimum(np.nanmax(high, axis=1), np.nanmax(b, axis=1) + room)
     margin = np.where(right > left, 0.04 * (right - left), 1.0)
     return [(float(a), float(c)) for a, c in zip(left - margin, right + margin, strict=True)]
-
-
-# -- against a covariate --------------------------------------------------------------------------------------------
 
 
 def _by_group(data: Any, name: str, group: str | None, index: pd.Index, kinds: bool = False) -> Any:

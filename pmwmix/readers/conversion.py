@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from pmwmix.errors import FileError
-from pmwmix.progress import bar
 from pmwmix.readers.columnar import ATTRS
 from pmwmix.readers.plan import Reading, plan_reading
 from pmwmix.readers.report import KEY, Report, report_of
 from pmwmix.readers.survey import assemble
+from pmwmix.running import bar
 
 CELLS_AT_ONCE = 50_000_000
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmwmix._types import Array
 from pmwmix.errors import DataError, FileError, near, some
 from pmwmix.readers.columns import find
 from pmwmix.readers.formats import contents, format_of
@@ -17,7 +18,6 @@ from pmwmix.readers.missing import Count, Rules, labels_of, without_codes
 from pmwmix.readers.report import code_text
 from pmwmix.readers.source import Contents, Tick
 
-Array = np.ndarray
 Columns = dict[str, pd.Series]
 
 

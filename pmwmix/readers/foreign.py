@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from pmwmix._types import Array
 from pmwmix.errors import MissingPackageError
 from pmwmix.readers.source import Contents, Tick, opened, row_pieces, unreadable
 
-Array = np.ndarray
 Reader = Callable[..., tuple[pd.DataFrame, Any]]
 
 

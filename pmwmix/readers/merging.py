@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmwmix._types import Array
 from pmwmix.errors import MergeError, some
 from pmwmix.readers.columns import find
 from pmwmix.readers.report import code_text
 
-Array = np.ndarray
 Columns = dict[str, pd.Series]
 KEYS = {
     "school": ("country", "school"),

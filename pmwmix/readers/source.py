@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmwmix._types import Array
 from pmwmix.errors import FileError
 
-Array = np.ndarray
 Tick = Callable[[int], None]
 PIECES = 8  # row ranges that a file is read in at most; each costs a walk to its first row
 BUFFER = 1 << 20

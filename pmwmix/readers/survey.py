@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from pmwmix.errors import DataError, PmwmixWarning, some
-from pmwmix.progress import bar
 from pmwmix.readers.columns import expand, lacking, pv_sets
 from pmwmix.readers.files import Columns, Outcome, read_stack
 from pmwmix.readers.labels import categorise
@@ -19,6 +18,7 @@ from pmwmix.readers.merging import common_keys, join
 from pmwmix.readers.plan import Reading, plan_reading
 from pmwmix.readers.report import KEY, Report
 from pmwmix.readers.source import Tick
+from pmwmix.running import bar
 
 
 def read_survey(

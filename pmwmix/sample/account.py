@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.report import SCALING_WORDS, _group_table, _quadrature, _rows
-from pmwmix.responses import is_linear
-from pmwmix.tables import Section, Summary, number
-
-Array = np.ndarray
+from pmwmix.prediction.responses import is_linear
+from pmwmix.results.summary import Section, Summary, number
+from pmwmix.results.words import SCALING_WORDS, groups_table, quadrature_words, row_words
 
 
 def account_of(fit: Any, ci_prob: float) -> Summary:
@@ -22,7 +20,7 @@ def account_of(fit: Any, ci_prob: float) -> Summary:
     title = f"{kind}, {'pseudo-posterior' if fit.settings.weighted else 'posterior'} by NUTS"
     fixed = "Thresholds and fixed effects" if fit.family == "cumulative" else "Fixed effects"
     sections = [
-        Section("Groups and weights", _group_table(fit)),
+        Section("Groups and weights", groups_table(fit)),
         Section("Standard deviations and correlations", _components(fit, ci_prob)),
         Section(fixed, _coefficients(fit, ci_prob)),
     ]
@@ -39,13 +37,13 @@ def _facts(fit: Any) -> list[tuple[str, str]]:
     facts = [("Call", s.call), ("Formula", s.formula)]
     for name, columns in s.pv.items():
         facts.append(("Plausible values", f"{len(columns)} for {name} ({columns[0]} ... {columns[-1]})"))
-    facts.append(("Rows", _rows(fit)))
+    facts.append(("Rows", row_words(fit)))
     if s.weighted:
         given = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
         facts.append(("Weights", f"{given}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
         facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
     if fit.quadrature is not None:
-        facts.append(("Integration", _quadrature(fit)))
+        facts.append(("Integration", quadrature_words(fit)))
     per = " per plausible value" if fit.n_pv > 1 else ""
     sampler = f"{how['sampler']}, {how['chains']} chains of {how['draws']} draws after {how['tune']}{per}"
     facts.append(("Sampler", f"{sampler}, seed {how['random_seed']}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pmwmix.results import FitResult
+from pmwmix.results.result import FitResult
 from pmwmix.sample.posterior import sample
 from pmwmix.sample.request import Request
 from pmwmix.sample.result import BayesResult

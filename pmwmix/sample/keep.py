@@ -12,9 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix.errors import DataError, OptionError
-from pmwmix.store import save_fit
+from pmwmix.results.store import save_fit
 
-Array = np.ndarray
 FORMAT = "pmwmix posterior 1"
 GROUP = "pmwmix"
 SUFFIXES = (".nc", ".zarr")

@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pmwmix.assemble import component_names
+from pmwmix._types import Array
 from pmwmix.errors import DataError, OptionError
-from pmwmix.generalproblem import GeneralProblem
-from pmwmix.optimise import Status
-from pmwmix.responses import is_linear
-from pmwmix.results import FitResult
-from pmwmix.sample.density import compile_density
-from pmwmix.sample.model import Sampled, build_model, keys_of, priors_of, put_data
-from pmwmix.sample.nuts import Draws, sample_nutpie
-from pmwmix.sample.othersamplers import check_sampler, sample_with_pymc
-from pmwmix.sample.priors import read_priors
-from pmwmix.sample.pseudo import corrected, correction_of
-from pmwmix.sample.request import Request
-from pmwmix.sample.target import Target, sharing, target_of
-from pmwmix.sample.tree import (
+from pmwmix.fitting.optimise import Status
+from pmwmix.fitting.problem import GeneralProblem
+from pmwmix.prediction.responses import is_linear
+from pmwmix.results.result import FitResult
+from pmwmix.results.varcorr import component_names
+from pmwmix.sample.draws.correction import corrected, correction_of
+from pmwmix.sample.draws.datatree import (
     constant_dataset,
     draw_prior,
     observed_dataset,
@@ -31,8 +24,14 @@ from pmwmix.sample.tree import (
     stacked,
     stats_dataset,
 )
+from pmwmix.sample.model.density import compile_density
+from pmwmix.sample.model.model import Sampled, build_model, keys_of, priors_of, put_data
+from pmwmix.sample.model.priors import read_priors
+from pmwmix.sample.model.target import Target, sharing, target_of
+from pmwmix.sample.nuts.nuts import Draws, sample_nutpie
+from pmwmix.sample.nuts.othersamplers import check_sampler, sample_with_pymc
+from pmwmix.sample.request import Request
 
-Array = np.ndarray
 PRIOR_DRAWS = 500
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pmwmix.errors import OptionError, near
-from pmwmix.results import FitResult
+from pmwmix.results.result import FitResult
 
 INSTEAD = {
     "wald": "probabilities of the draws, fit.draws()",

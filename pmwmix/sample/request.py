@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.progress import is_wanted
+from pmwmix.running import is_wanted
 
 SAMPLERS = ("nutpie", "pymc", "numpyro", "blackjax")
 OWN = ("draws", "tune", "chains", "seed", "random_seed", "cores", "progress_bar", "initvals", "model")

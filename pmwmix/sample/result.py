@@ -10,24 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.assemble import varcorr_table
+from pmwmix._types import Array
 from pmwmix.errors import OptionError, near
+from pmwmix.inference.margins import ame
 from pmwmix.likelihood.layout import semidefinite_cholesky
-from pmwmix.margins import ame
-from pmwmix.results import FitResult, _check_prob
-from pmwmix.rubin import mix_draws
+from pmwmix.pooling.rubin import mix_draws
+from pmwmix.results.result import FitResult
+from pmwmix.results.summary import Summary
+from pmwmix.results.varcorr import varcorr_table
 from pmwmix.sample.account import account_of
-from pmwmix.sample.componentdraws import component_draws, entry, records
-from pmwmix.sample.effects import group_table, need_live, random_effects
+from pmwmix.sample.draws.predictive import posterior_predictive, prior_predictive
+from pmwmix.sample.draws.quantities import component_draws, entry, records
+from pmwmix.sample.draws.randomeffects import group_table, need_live, random_effects
+from pmwmix.sample.draws.responses import fitted, predict, residuals
 from pmwmix.sample.keep import save_bayes
+from pmwmix.sample.nuts.words import convergence, sentences
 from pmwmix.sample.posterior import Live, set_data
 from pmwmix.sample.refusal import missing_member, refuse_given
-from pmwmix.sample.responses import fitted, posterior_predictive, predict, prior_predictive, residuals
-from pmwmix.sample.words import convergence, sentences
-from pmwmix.settings import Settings
-from pmwmix.tables import Summary
-
-Array = np.ndarray
+from pmwmix.spec.checks import check_prob
+from pmwmix.spec.settings import Settings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -316,7 +317,7 @@ class BayesResult:
             plausible values also ``fmi, within_var, between_var``. With plausible values errors and intervals include
             (1 + 1/K) times the variance between them, R-hat is the largest and sizes the smallest within one value.
         """
-        _check_prob(ci_prob)
+        check_prob(ci_prob)
         refuse_given("tidy()", df=df)
         draws = self.pooled_draws()
         if exponentiate and self.link not in ("logit", "log", "cloglog"):
@@ -377,7 +378,7 @@ class BayesResult:
         DataFrame
             Rows as ``varcorr``: ``grp, var1, var2, estimate, se, ci_low, ci_high, r_hat, ess_bulk``.
         """
-        _check_prob(ci_prob)
+        check_prob(ci_prob)
         if scale not in ("sd", "var"):
             raise OptionError(f"Unknown scale {scale!r}. Asked for in confint_varcorr(). Use 'sd' or 'var'.")
         rows = []
@@ -452,7 +453,7 @@ class BayesResult:
 
     def summary(self, ci_prob: float = 0.95) -> Summary:
         """Readable account of the posterior: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``."""
-        _check_prob(ci_prob)
+        check_prob(ci_prob)
         return account_of(self, ci_prob)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from pmwmix._registry import discover
-from pmwmix.design import SURVEYS
+from pmwmix.spec.design import SURVEYS
 from pmwmix.surveys._base import Preset
 from pmwmix.surveys._table import markdown, table
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
-from pmwmix.design import SURVEYS, Design
+from pmwmix.spec.design import SURVEYS, Design
 
 NAMES = (
     "Names, variance rules and labels of missing answers as in EdSurvey 4.1, RALSA 1.6, ILSAstats 0.4 and Rrepest 1.6 "

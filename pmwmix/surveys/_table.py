@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pmwmix.design import SURVEYS
+from pmwmix.spec.design import SURVEYS
 from pmwmix.surveys._base import Preset
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ NO_ANSWER = (
     *("Data suppressed, insufficient practice due to programming error", "Data suppressed for administration error"),
     "Abbreviated survey (item not fielded)",
 )
-
 register(
     name="eclsk-2011",
     title="ECLS-K:2011",

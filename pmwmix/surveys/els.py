@@ -18,7 +18,6 @@ STEMS = {
     "F2BYWT": "F2BYP", "F2F1WT": "F2F1P", "F3QWT": "F3Q", "F3BYPNLWT": "F3BYP", "F3F1PNLWT": "F3F1P",
     "F3QTSCWT": "F3TRS", "F3BYTSCWT": "F3BYT", "F3F1TSCWT": "F3F1T", "BYSCHWT": "BYSCH",
 }  # fmt: skip
-
 register(
     name="els-2002",
     title="ELS:2002",

@@ -20,7 +20,6 @@ NO_ANSWER = (
     *("Not admin", "Not administered", "Not administered/missing by design", "Not reached", "Not stated"),
     "Presented but not answered/invalid",
 )
-
 for _year in (2009, 2016, 2022):
     register(
         name=f"iccs-{_year}",

@@ -22,7 +22,6 @@ NO_ANSWER = (
     *("Not stated", "Not administered/missing by design", "Not administered or missing by design"),
     *("Presented but not answered/invalid", "Presented but not answered or invalid"),
 )
-
 GUIDE = "Jung & Carstens (2015). ICILS 2013 user guide for the international database. IEA."
 
 

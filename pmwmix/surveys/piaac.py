@@ -17,7 +17,6 @@ NO_ANSWER = (
     *("Don't know", "Not stated or inferred", "Valid skip", "Refused", "Don't know/refused", "No response"),
     *("Not reached/not attempted", "All zero response"),
 )
-
 for _cycle, _third in ((1, {"psl": "PVPSL{}"}), (2, {"aps": "PVAPS{}"})):
     register(
         name=f"piaac-{_cycle}",

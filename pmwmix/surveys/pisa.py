@@ -20,7 +20,6 @@ from pmwmix.surveys._base import KORETZ, NAMES, SCHEMES, register
 NO_ANSWER = (
     *("Valid Skip", "Not Reached", "Not Applicable", "N/A", "Invalid", "No Response", "Missing", "Miss", "Mis", "M/R"),
 )
-
 OECD = "OECD, PISA technical reports and codebooks of the cycle."
 SCH_SUM = "W_FSTUWT_SCH_SUM sums the weights of a school's students: it is no school weight."
 UNITS = "EdSurvey takes {} inside WVARSTRR as PSU; here it is the school, the first sampling stage."

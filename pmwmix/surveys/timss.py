@@ -26,7 +26,6 @@ NO_ANSWER = (
     *("Two or more responses, uninterpretable", "Two or more responses, not interpretable", "Uninterpretable"),
     "Crossed out, not interpretable",
 )
-
 SCHOOL = "SCHWGT|WGTFAC1*WGTADJ1"
 WEIGHTS = {"obs": "TOTWGT", "class": times(SCHOOL, "WGTFAC2*WGTADJ2|WGTFAC2"), "school": SCHOOL}
 IDS = {"country": "IDCNTRY", "school": "IDSCHOOL", "class": "IDCLASS", "student": "IDSTUD"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pmwmix._registry import Registry
+from pmwmix._types import Array
 
-Array = np.ndarray
 VARIANCES = Registry("variance method")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pmwmix.variance._base import VARIANCES, Array, VarianceInput, between_psu, inverse_along
+from pmwmix._types import Array
+from pmwmix.variance._base import VARIANCES, VarianceInput, between_psu, inverse_along
 
 
 def robust(given: VarianceInput) -> Array:

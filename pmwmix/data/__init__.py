@@ -1,0 +1,1 @@
+"""The table as it came: columns by name, codes of ids, sets of plausible values, codebooks."""

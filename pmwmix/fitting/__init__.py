@@ -1,0 +1,1 @@
+"""The climb: one problem, one estimate, one judge, replicates; numbers only."""

@@ -1,0 +1,358 @@
+"""Cluster-robust variance of the coefficients for few clusters: CR0 to CR3 with Bell-McCaffrey degrees of freedom.
+
+Numbers only, from rows; the variance components are taken as known. Equations are those of docs/small-sample.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.problem import Problem
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.variance._base import VARIANCES
+from pmwmix.variance.robust import robust_block
+
+KINDS = ("CR0", "CR1", "CR2", "CR3")
+ZERO = 1e-12  # eigenvalues below this share of the largest possible one count as zero
+BATCH = 2_000_000  # numbers in the cluster matrices that are worked on at a time
+
+
+def small_sample(
+    problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate, kind: str = "CR2"
+) -> tuple[Array, Array]:
+    """Cluster-robust covariance of the coefficients and Bell-McCaffrey degrees of freedom of each.
+
+    Parameters
+    ----------
+    problem : Problem
+    frame : ModelFrame
+        Clusters are its PSUs, by default the top-level units; rows in a model without random terms.
+    design : DesignColumns
+        The columns that ``problem`` was made from.
+    k : int
+        Outcome.
+    fit : Estimate
+        Of that outcome.
+    kind : {"CR0", "CR1", "CR2", "CR3"}
+        No correction, J / (J - 1), bias-reduced, or approximate jackknife (small-sample, eqs. 14-17).
+
+    Returns
+    -------
+    vcov : ndarray, shape (p, p)
+        On the raw scale.
+    df : ndarray, shape (p,)
+        Small-sample, eq. 20.
+
+    Raises
+    ------
+    NotSupportedError
+        If the design has strata.
+
+    Notes
+    -----
+    The cluster's estimating function is X_j'Ω_j(y_j - X_jβ), Ω_j being V_j⁻¹σ² with the sampling weights in it (theory,
+    eqs. 6-9). Working covariance: the fitted model's, σ²Φ_j, without weights. Bell and McCaffrey (2002) [1]_,
+    Pustejovsky and Tipton (2018) [2]_; unweighted it is R's clubSandwich for lmer.
+
+    References
+    ----------
+    .. [1] Bell, R. M. & McCaffrey, D. F. (2002). Bias reduction in standard errors for linear regression with
+       multi-stage samples. Survey Methodology, 28(2), 169-181.
+    .. [2] Pustejovsky, J. E. & Tipton, E. (2018). Small-sample methods for cluster-robust variance estimation and
+       hypothesis testing in fixed effects models. J. Bus. Econ. Stat., 36(4), 672-683.
+       doi:10.1080/07350015.2016.1247004
+    """
+    if kind not in KINDS:
+        raise OptionError(
+            f"Unknown small-sample variance {kind!r}.{near(str(kind), KINDS)} Use one of {', '.join(map(repr, KINDS))}."
+        )
+    if frame.clusters is not None and frame.clusters.n_strata > 1:
+        raise NotSupportedError(
+            f"Small-sample variances are defined for clusters without strata. The design has {frame.clusters.n_strata} "
+            f"strata in column {frame.clusters.names[1]!r}. Leave strata out, or use vcov='robust'."
+        )
+    rows = _rows(problem, frame, design, k, fit)
+    M, Gamma = _sums(rows)
+    parts = _ingredients(rows, M, Gamma, fit.transform.A_x, kind)
+    J = len(parts.s)
+    factor = J / (J - 1.0) if kind == "CR1" else 1.0
+    return fit.transform.y_scale**2 * factor * parts.s.T @ parts.s, _degrees(parts, M, Gamma)
+
+
+def hotelling_df(
+    problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate, kind: str, L: Array
+) -> float:
+    """Degrees of freedom of the Wishart distribution that the covariance of L beta is referred to.
+
+    Parameters
+    ----------
+    problem, frame, design, k, fit, kind
+        As in `small_sample`.
+    L : ndarray, shape (q, p)
+        Independent contrasts of the raw coefficients.
+
+    Returns
+    -------
+    float
+        Small-sample, eq. 22.
+
+    Notes
+    -----
+    Zhang's approximation to Hotelling's T² as Pustejovsky and Tipton (2018, section 3.2) [1]_ use it (HTZ);
+    ``Wald_test`` of R's clubSandwich. With one contrast it is Bell and McCaffrey's.
+
+    References
+    ----------
+    .. [1] Pustejovsky, J. E. & Tipton, E. (2018). J. Bus. Econ. Stat., 36(4), 672-683.
+       doi:10.1080/07350015.2016.1247004
+    """
+    rows = _rows(problem, frame, design, k, fit)
+    M, Gamma = _sums(rows)
+    parts = _ingredients(rows, M, Gamma, L @ fit.transform.A_x, kind)
+    middle, U = _middle(parts, M, Gamma)
+    expected = parts.d.sum(axis=0) + np.einsum("sju,uv,tjv->st", U, middle, U, optimize=True)
+    values, vectors = np.linalg.eigh(expected)
+    root = (vectors / np.sqrt(values)) @ vectors.T  # in these combinations the expected covariance is I
+    d, U = root @ parts.d @ root, np.einsum("st,tju->sju", root, U)
+    q, variance = len(L), 0.0
+    own, across = np.einsum("jss->sj", d), np.einsum("sju,uv,tjv->stj", U, middle, U, optimize=True)
+    for s in range(q):
+        for t in range(q):
+            first, second = middle @ (U[s].T @ U[t]), middle @ (U[t].T @ U[s])
+            variance += float(np.sum(own[s] * own[t] + own[s] * across[t, t] + own[t] * across[s, s]))
+            variance += float(np.sum(d[:, s, t] ** 2 + 2.0 * d[:, s, t] * across[s, t]))
+            variance += float(np.trace(first @ second) + np.trace(second @ second))
+    return q * (q + 1.0) / variance
+
+
+def hotelling_of(fits: Sequence[Any], L: Array) -> float:
+    """Average `hotelling_df` over the single fits inside a FitResult.
+
+    Raises
+    ------
+    NotSupportedError
+        If the fit was read from a file, which keeps no rows.
+    """
+    if not all(hasattr(fit.rows, "problem") for fit in fits):
+        raise NotSupportedError(
+            f"A test of several coefficients under vcov={fits[0].settings.vcov!r} needs the rows of the fit. This one "
+            f"was read from a file, which does not keep them. Fit again, or use wald(..., df='design')."
+        )
+    parts = ((fit.rows, fit.settings.vcov) for fit in fits)
+    return float(np.mean([hotelling_df(r.problem, r.frame, r.design, r.k, r.fit, kind, L) for r, kind in parts]))
+
+
+def _sums(rows: _Rows) -> tuple[Array, Array]:
+    M = np.linalg.inv(rows.X.T @ rows.OX)
+    return 0.5 * (M + M.T), rows.OX.T @ rows.POX
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Standardised rows, sorted by cluster.
+
+    ``X`` (n, p); ``OX`` and ``POX`` ΩX and ΦΩX (n, p); ``e`` residuals (n,); ``ZL`` Z_lΛ_l of every level (n, q_l);
+    ``units`` the unit of every row (n,) per level; ``edges`` first row of every cluster, and n; ``whole`` whether every
+    cluster is one unit of the only level.
+    """
+
+    X: Array
+    OX: Array
+    POX: Array
+    e: Array
+    ZL: list[Array]
+    units: list[Array]
+    edges: Array
+    whole: bool
+
+
+def _rows(problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate) -> _Rows:
+    levels, transform = frame.hierarchy.levels, fit.transform
+    top = levels[-1].index if levels else np.arange(frame.n)
+    cluster = top if frame.clusters is None else frame.clusters.psu[top]
+    order = np.argsort(cluster, kind="stable")
+    raw = np.column_stack([design.x.columns[j] for j in problem.kept])[order]
+    X = raw @ transform.A_x
+    e = (design.y[k][order] - raw @ fit.beta) / transform.y_scale
+    ZL = []
+    for level, Lambda in enumerate(problem.layout.unpack(fit.point.theta)):
+        Z = np.column_stack([c for b in design.blocks if b.level == level for c in b.matrix.columns])[order]
+        ZL.append(Z @ transform.A_z[level] @ Lambda)
+    units = [level.index[order] for level in levels]
+    w = (frame.w[0][order], *frame.w[1:-1], frame.w[-1] / frame.w[-1].mean()) if levels else (frame.w[0][order],)
+    OX = weigh_by_model(X, ZL, units, w)
+    POX = OX + sum(_gather(z, _sum_by(z[:, :, None] * OX[:, None], u), u) for z, u in zip(ZL, units, strict=True))
+    edges = np.concatenate([[0], np.cumsum(np.bincount(cluster))])
+    whole = not levels or (len(levels) == 1 and len(edges) - 1 == levels[0].n)
+    return _Rows(X, OX, POX, e, ZL, units, edges, whole)
+
+
+def weigh_by_model(X: Array, ZL: Sequence[Array], units: Sequence[Array], w: Sequence[Array]) -> Array:
+    """Compute ΩX: rows weighted by the inverse of V, with the sampling weights in it (small-sample, eqs. 11-12).
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+    ZL : sequence of ndarray, each (n, q_l)
+        Z_lΛ_l, bottom-up.
+    units : sequence of ndarray of int, each (n,)
+        Unit of every row, bottom-up.
+    w : sequence of ndarray
+        Conditional weights of the rows and of the units of every level.
+
+    Returns
+    -------
+    ndarray, shape (n, p)
+    """
+    p = X.shape[1]
+    V = np.concatenate([X, *ZL], axis=1) * w[0][:, None]  # Ω applied to X and to the random columns of all levels
+    offset = p
+    for Z, unit, weight in zip(ZL, units, w[1:], strict=True):
+        q = Z.shape[1]
+        ZV = _sum_by(Z[:, :, None] * V[:, None], unit)
+        inner = np.linalg.solve(np.eye(q) + ZV[:, :, offset : offset + q], ZV)
+        V = (V - _gather(V[:, offset : offset + q], inner, unit)) * weight[unit][:, None]
+        offset += q
+    return V[:, :p]
+
+
+def _sum_by(values: Array, unit: Array) -> Array:
+    """Sum (n, a, b) over the rows of every unit."""
+    flat = values.reshape(len(values), -1)
+    return np.array([np.bincount(unit, column) for column in flat.T]).T.reshape(-1, *values.shape[1:])
+
+
+def _gather(rows: Array, by_unit: Array, unit: Array) -> Array:
+    """Multiply every row (n, q) by its unit's matrix (q, m)."""
+    return np.einsum("nq,nqm->nm", rows, by_unit[unit])
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What remains of each of J clusters, g_c being its weights in coefficient c (small-sample, eqs. 13 and 18).
+
+    ``s`` g_c'e (J, p); ``d`` g_c'Φg_b (J, p, p); ``a`` X'g_c and ``b`` (ΦΩX)'g_c, (J, p, p) with c last.
+    """
+
+    s: Array
+    d: Array
+    a: Array
+    b: Array
+
+
+def _ingredients(rows: _Rows, M: Array, Gamma: Array, T: Array, kind: str) -> _Parts:
+    J, p, q = len(rows.edges) - 1, len(M), len(T)
+    parts = _Parts(np.empty((J, q)), np.empty((J, q, q)), np.empty((J, p, q)), np.empty((J, p, q)))
+    for clusters, at in _batches(rows.edges):
+        X, OX, POX, e = rows.X[at], rows.OX[at], rows.POX[at], rows.e[at]
+        if kind == "CR2":
+            X, OX, POX, e, Phi = _compressed(rows, at, X, OX, POX, e)
+            g = _bias_reduced(X, OX, POX, Phi, M, M @ Gamma @ M) @ (M @ T.T)
+            Pg = Phi @ g
+        else:
+            change = _jackknife(_t(X) @ OX, M) @ T.T if kind == "CR3" else M @ T.T
+            g, Pg = OX @ change, POX @ change
+        parts.s[clusters] = np.einsum("jnc,jn->jc", g, e)
+        parts.d[clusters] = _t(g) @ Pg
+        parts.a[clusters] = _t(X) @ g
+        parts.b[clusters] = _t(POX) @ g
+    return parts
+
+
+def _batches(edges: Array) -> Iterator[tuple[Array, Array]]:
+    """Clusters of equal size (b,) and their rows (b, n), as many at a time as memory should hold."""
+    sizes = np.diff(edges)
+    for n in np.unique(sizes):
+        same = np.flatnonzero(sizes == n)
+        step = max(1, BATCH // int(n) ** 2)
+        for first in range(0, len(same), step):
+            clusters = same[first : first + step]
+            yield clusters, edges[clusters, None] + np.arange(n)
+
+
+def _compressed(
+    rows: _Rows, at: Array, X: Array, OX: Array, POX: Array, e: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Give X, ΩX, ΦΩX, e and the working covariance Φ of some clusters, in as few dimensions as will do.
+
+    Where a cluster is one unit of the only level, Φ and I - H differ from the identity in the span of Z, X and ΦΩX
+    alone, which holds ΩX too: coordinates in an orthonormal basis of it are enough.
+    """
+    ZL = [z[at] for z in rows.ZL]
+    units = [unit[at] for unit in rows.units]
+    span = np.concatenate([*ZL, X, POX], axis=2)
+    if rows.whole and span.shape[2] < at.shape[1]:
+        Qt = _t(np.linalg.qr(span)[0])
+        X, OX, POX, e = Qt @ X, Qt @ OX, Qt @ POX, (Qt @ e[:, :, None])[:, :, 0]
+        ZL = [Qt @ z for z in ZL]
+        units = [np.zeros(X.shape[:2]) for _ in units]
+    Phi = np.eye(X.shape[1]) + np.zeros((len(at), 1, 1))
+    for z, unit in zip(ZL, units, strict=True):
+        Phi += (z @ _t(z)) * (unit[:, :, None] == unit[:, None, :])
+    return X, OX, POX, e, Phi
+
+
+def _bias_reduced(X: Array, OX: Array, POX: Array, Phi: Array, M: Array, MGM: Array) -> Array:
+    """Give AΩX, A = D'(DRD')^(-1/2) D with Φ = D'D and R the residuals' covariance (small-sample, eq. 16)."""
+    cross = X @ M @ _t(POX)
+    R = Phi - cross - _t(cross) + X @ MGM @ _t(X)
+    half = np.linalg.cholesky(Phi)
+    values, vectors = np.linalg.eigh(_t(half) @ R @ half)
+    largest = np.abs(Phi).sum(axis=2).max(axis=1)[:, None] ** 2
+    kept = values > ZERO * largest
+    root = np.where(kept, 1.0 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+    to_left = half @ vectors
+    return to_left @ (root[:, :, None] * (_t(to_left) @ OX))
+
+
+def _jackknife(S: Array, M: Array) -> Array:
+    """Give (I - M S_j)⁺ M of every cluster's S_j = X_j'Ω_jX_j (J, p, p) (small-sample, eq. 17)."""
+    half = np.linalg.cholesky(M)
+    values, vectors = np.linalg.eigh(np.eye(len(M)) - half.T @ S @ half)
+    kept = values > ZERO
+    inverse = np.where(kept, 1.0 / np.where(kept, values, 1.0), 0.0)
+    to_left = half @ vectors
+    return to_left @ (inverse[:, :, None] * _t(to_left))
+
+
+def _degrees(parts: _Parts, M: Array, Gamma: Array) -> Array:
+    """Compute 2 E(V)² / Var(V) of every coefficient's variance V, a sum of J squares (small-sample, eqs. 18-20)."""
+    middle, U = _middle(parts, M, Gamma)
+    own = np.einsum("jcc->jc", parts.d)
+    UM = U @ middle
+    diagonal = np.einsum("cju,cju->jc", UM, U)
+    inner = _t(U) @ UM
+    squares = (own**2 + 2.0 * own * diagonal).sum(axis=0) + np.einsum("cuv,cvu->c", inner, inner)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (own + diagonal).sum(axis=0) ** 2 / squares
+
+
+def _middle(parts: _Parts, M: Array, Gamma: Array) -> tuple[Array, Array]:
+    """Give the matrix of small-sample, eq. 19, and u_j of every contrast and cluster (q, J, 2p)."""
+    middle = np.block([[M @ Gamma @ M, -M], [-M, np.zeros_like(M)]])
+    return middle, np.concatenate([parts.a, parts.b], axis=1).transpose(2, 0, 1)
+
+
+def _t(A: Array) -> Array:
+    return np.swapaxes(A, -1, -2)
+
+
+for _kind in KINDS:  # of the variance parameters; `estimate.fit_all` puts the coefficients' block in its place
+    VARIANCES.add(_kind, robust_block)
+
+
+def with_few_clusters(
+    problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate, kind: str
+) -> Estimate:
+    """Put the small-sample covariance of the coefficients, apart from the variance parameters, in its place."""
+    small, df = small_sample(problem, frame, design, k, fit, kind)
+    p = len(fit.beta)
+    return replace(fit, vcov=scipy.linalg.block_diag(small, fit.vcov[p:, p:]), small_df=df)

@@ -1,0 +1,168 @@
+"""A generalised model ready to be fitted: standardised columns in chunks, the objective, and the way back.
+
+The counterpart of `estimate.Problem` for likelihoods without a closed form; numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.families import FAMILIES
+from pmwmix.fitting.collinear import cross_products, independent, subset_transform
+from pmwmix.fitting.problem import GeneralProblem, crossing_of, layout_of
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.likelihood.contract import RowArrays
+from pmwmix.likelihood.crossed.general import CrossedObjective
+from pmwmix.likelihood.engine import padded_columns
+from pmwmix.likelihood.general.model import MarginalStructure
+from pmwmix.likelihood.general.objective import IntegratedObjective
+from pmwmix.likelihood.general.tiles import cut
+from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.ops.smallmat import UNROLL
+from pmwmix.likelihood.standardise import RandomColumns, standardise
+from pmwmix.spec.outcome import Response
+from pmwmix.weights.conditional import total_weights
+
+CELLS = 400_000  # rows x nodes x parameters that are held at once for one intermediate of the Hessian
+MIN_ROWS, MAX_ROWS = 512, 16_384  # per chunk
+
+
+def node_numbers(
+    n_agq: Any, layout: ThetaLayout, names: Sequence[str], crossed: bool = False
+) -> tuple[int, ...] | None:
+    """Check the numbers of nodes against the levels; None asks for the automatic choice.
+
+    Crossed factors have one node, Laplace's approximation, whether it is asked for or not.
+
+    Raises
+    ------
+    OptionError, NotSupportedError
+    """
+    if n_agq is None:
+        return (1,) * len(layout.q) if crossed else None
+    many = tuple(n_agq) if isinstance(n_agq, tuple | list) else (n_agq,) * len(layout.q)
+    if len(many) != len(layout.q):
+        raise OptionError(
+            f"There is one number of nodes per level. Got n_agq={n_agq!r} for {len(layout.q)} levels "
+            f"({', '.join(names)}). Give as many numbers, lowest level first, or a single one."
+        )
+    if crossed and max(many) > 1:
+        raise NotSupportedError(
+            f"Crossed random effects cannot be integrated out with several nodes: the integral does not fall apart. "
+            f"Got n_agq={n_agq!r} for crossed {', '.join(map(repr, names))}. Use n_agq=1 (Laplace), or leave n_agq out."
+        )
+    for n, q, name in zip(many, layout.q, names, strict=True):
+        if n > 1 and q > UNROLL:
+            raise NotSupportedError(
+                f"Several nodes per dimension work up to {UNROLL} random effects per group. Level {name!r} has "
+                f"{q}, which would take {n}^{q} nodes. Use n_agq=1 (Laplace) there."
+            )
+        if n**q > 100_000:
+            raise OptionError(
+                f"So many nodes do not fit into memory. Level {name!r} with {q} random effects has {n}^{q} of them. "
+                f"Use fewer."
+            )
+    return many
+
+
+def make_general(
+    frame: ModelFrame, design: DesignColumns, engine: str, n_agq: tuple[int, ...], chunk_cells: int | None = None
+) -> GeneralProblem:
+    """Standardise, drop collinear columns, cut the rows into chunks and set up the objective."""
+    hierarchy = frame.hierarchy
+    family = FAMILIES[frame.family]
+    random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
+    names = list(design.x.names)
+    columns, transforms = standardise(design.x.columns, names, random, [np.zeros(frame.n)])
+    top_scale = float(frame.w[-1].mean())
+    w_levels = (*frame.w[1:-1], frame.w[-1] / top_scale)
+    total = total_weights((frame.w[0], *w_levels), hierarchy.row_parents)[0]
+    standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
+    X = [standard[int(j)] for j in columns.x]
+    if family.has_intercept or "Intercept" in names:
+        kept = independent(cross_products(X, total))
+    else:  # thresholds stand in for an intercept that the formula leaves out
+        kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1
+    dropped = tuple(name for j, name in enumerate(names) if j not in set(kept.tolist()))
+    transform = subset_transform(transforms[0], kept)
+    in_model = kept if family.has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
+    layout = layout_of(frame)
+    response = design.responses[0]
+    structure = MarginalStructure(
+        layout=layout,
+        p=len(in_model),
+        family=frame.family,
+        link=frame.link,
+        n_phi=family.n_phi(response),
+        ones=tuple(name == "Intercept" for term in random for name in term.names),
+        adaptive=tuple(n > 1 for n in n_agq),
+    )
+    rows = RowArrays(
+        [X[j] for j in in_model],
+        [standard[int(j)] for j in columns.z],
+        np.zeros(frame.n) if design.offset is None else design.offset,
+        frame.w[0],
+        design.y,
+        [one.extra for one in design.responses],
+    )
+    size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
+    nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
+    per_chunk = int(np.clip((chunk_cells or CELLS) // (nodes * size), MIN_ROWS, MAX_ROWS))
+    objective: IntegratedObjective | CrossedObjective
+    if hierarchy.crossed:
+        objective = CrossedObjective(structure, crossing_of(frame, layout), rows, engine)
+    else:
+        chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, w_levels, per_chunk)
+        objective = IntegratedObjective(structure, chunks, rows, n_agq, engine, chunk_cells or CELLS)
+    return GeneralProblem(
+        layout=layout,
+        structure=structure,
+        objective=objective,
+        transform=transform,
+        kept=in_model,
+        dropped=dropped,
+        top_scale=top_scale,
+        responses=design.responses,
+        constants=[float(total @ one.constant) for one in design.responses],
+        means=[_mean(frame, one) for one in design.responses],
+        names=tuple(names[j] for j in in_model),
+        n_total=float(total.sum()),
+        tree=(hierarchy.parents, w_levels),
+    )
+
+
+def _mean(frame: ModelFrame, response: Response) -> float:
+    w = frame.cond or frame.w
+    trials = response.extra[0] if frame.family == "binomial" else 1.0
+    return float(np.average(response.y / trials, weights=total_weights(w, frame.hierarchy.row_parents)[0]))
+
+
+def _standard(columns: Any, j: int) -> Array:
+    scaler = columns.scaler
+    return np.ascontiguousarray((columns.values[j] - scaler.shift[j]) / scaler.scale[j])
+
+
+def with_nodes(problem: GeneralProblem, n_agq: tuple[int, ...]) -> GeneralProblem:
+    """Give the same problem with other numbers of nodes."""
+    structure = replace(problem.structure, adaptive=tuple(n > 1 for n in n_agq))
+    assert isinstance(problem.objective, IntegratedObjective)
+    return replace(problem, structure=structure, objective=problem.objective.with_nodes(n_agq, structure))
+
+
+def starting_point(problem: GeneralProblem, k: int) -> Array:
+    """Least squares of the family's starting linear predictor on the fixed columns; random effects of moderate size."""
+    rows, response = problem.objective.rows, problem.responses[k]
+    eta, phi = problem.family.start(problem.link, response, rows.w)
+    beta = np.zeros(problem.structure.p)
+    if problem.structure.p:
+        X = np.array(rows.X)
+        left = eta - rows.offset
+        G = (X * rows.w) @ X.T
+        beta = np.linalg.solve(G + 1e-9 * np.trace(G) / len(G) * np.eye(len(G)), (X * rows.w) @ left)
+    return np.concatenate([beta, problem.layout.start(0.5), phi])

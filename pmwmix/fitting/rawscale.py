@@ -1,0 +1,94 @@
+"""Parameters and their Jacobian on the raw scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.fitting.problem import GeneralProblem
+
+
+@dataclass(frozen=True)
+class RawMap:
+    """Parameters on the raw scale, and the Jacobian of (coef, variance components, reported) in (beta, theta, phi).
+
+    ``phi`` belongs to the raw predictors: thresholds are those of ``coef``.
+    """
+
+    terms: tuple[str, ...]
+    coef: Array
+    eta_beta: Array
+    Psi: list[Array]
+    theta: Array
+    reported: dict[str, float]
+    sigma: float
+    jacobian: Array
+    phi: Array
+
+
+def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
+    """Undo the standardisation (theory, eq. 39, with the Jacobian of eq. 15)."""
+    layout, transform, family = problem.layout, problem.transform, problem.family
+    p, t = problem.structure.p, layout.n_theta
+    beta, theta, phi = psi[:p], psi[p : p + t], psi[p + t :]
+    reported, J_phi = family.parameters(phi)
+    A_x, shift = transform.A_x, np.zeros(p)
+    if not family.has_intercept and transform.intercept is not None:
+        others = np.arange(len(A_x)) != transform.intercept
+        shift, A_x = A_x[transform.intercept, others], A_x[np.ix_(others, others)]
+    raw, raw_phi = A_x @ beta, np.array(phi)
+    base = replace(transform, A_x=np.zeros((0, 0)), intercept=None)
+    J_theta = base.jacobian(layout, theta, 1.0)[:-1, :-1]
+    if family.has_intercept:
+        terms, coef = problem.names, raw
+        J_coef = np.hstack([A_x, np.zeros((p, t + len(phi)))])
+    else:
+        labels = problem.responses[k].categories
+        cuts = np.array(list(reported.values())) - shift @ beta
+        terms = (*(f"{a}|{b}" for a, b in pairwise(labels)), *problem.names)
+        coef = np.concatenate([cuts, raw])
+        raw_phi[0] = cuts[0]  # the others are gaps, which a shift leaves as they are
+        top = np.hstack([np.tile(-shift, (len(cuts), 1)), np.zeros((len(cuts), t)), J_phi])
+        J_coef = np.vstack([top, np.hstack([A_x, np.zeros((p, t + len(phi)))])])
+        reported, J_phi = {}, np.zeros((0, len(phi)))
+    J = np.vstack(
+        [
+            J_coef,
+            np.hstack([np.zeros((t, p)), J_theta, np.zeros((t, len(phi)))]),
+            np.hstack([np.zeros((len(reported), p + t)), J_phi]),
+        ]
+    )
+    sigma = reported.get("sigma", np.sqrt(reported["dispersion"]) if "dispersion" in reported else 1.0)
+    Psi = transform.Psi(layout, theta, 1.0)
+    return RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, float(sigma), J, raw_phi)
+
+
+def level_one_variance(problem: GeneralProblem, k: int, phi: Array) -> tuple[float, Array]:
+    """Variance of level 1 on the scale of the linear predictor (theory, eq. 53), and its derivatives in phi.
+
+    NaN, with derivatives of zero, where the distribution has none.
+    """
+    family, h = problem.family, 1e-5
+
+    def at(phi: Array) -> float:
+        return family.latent_variance(problem.link, problem.means[k], phi)
+
+    value, slope = at(phi), np.zeros(len(phi))
+    if family.has_intercept and np.isfinite(value):
+        slope = np.array([(at(phi + h * e) - at(phi - h * e)) / (2.0 * h) for e in np.eye(len(phi))])
+    return value, slope
+
+
+def all_parameters(problem: GeneralProblem, k: int, psi: Array, map_: RawMap | None = None) -> tuple[Array, Array]:
+    """Give coefficients, variance components, level-1 variance and reported parameters (m,), and d / d psi (m, P)."""
+    map_ = raw_map(problem, k, psi) if map_ is None else map_
+    t, n_phi = problem.layout.n_theta, problem.structure.n_phi
+    components = [map_.Psi[level][i, j] for level, entries in enumerate(problem.layout.entries) for i, j, _ in entries]
+    latent, slope = level_one_variance(problem, k, map_.phi)
+    n = len(map_.coef) + t
+    row = np.concatenate([np.zeros(len(psi) - n_phi), slope])
+    values = np.array([*map_.coef, *components, latent, *map_.reported.values()])
+    return values, np.vstack([map_.jacobian[:n], row, map_.jacobian[n:]])

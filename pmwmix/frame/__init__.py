@@ -1,0 +1,1 @@
+"""From table, formula and design to outcome, columns, groups and weights."""

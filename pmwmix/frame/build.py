@@ -1,0 +1,147 @@
+"""Table + formula + design -> ModelFrame: complete rows, levels, weights and design columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.data.pvsets import number_of_pv, pv_notes
+from pmwmix.data.table import Table
+from pmwmix.errors import DataError, some
+from pmwmix.frame.centring import Means, apply_center
+from pmwmix.frame.checks import check_frame_size, check_same_categories
+from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
+from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
+from pmwmix.frame.complete import complete_rows, positive_rows, subset_rows, take_rows
+from pmwmix.frame.crossing import check_weights_of_crossed, crossed_clusters, crossing_notes
+from pmwmix.frame.evaluate import evaluate_columns
+from pmwmix.frame.hierarchy import Hierarchy, find_levels
+from pmwmix.frame.levelweights import weigh, weight_notes, weight_statistics
+from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.spec.centring import Centring, find_groups
+from pmwmix.spec.design import Design
+from pmwmix.spec.formula import ModelFormula
+from pmwmix.spec.outcome import Distribution
+from pmwmix.weights.conditional import order_weights, total_weights, weight_columns
+from pmwmix.weights.scaling import resolve_scaling
+
+
+def build_frame(
+    formula: ModelFormula,
+    table: Table,
+    design: Design,
+    centrings: Sequence[Centring],
+    subset: Any = None,
+    distribution: Distribution | None = None,
+) -> ModelFrame:
+    """Walk from the table to the frame: resolve, drop, code, weigh, evaluate.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+    table : Table
+    design : Design
+    centrings : sequence of Centring
+    subset : str or array of bool, shape (n,), optional
+        Rows to fit; the others stay in the design.
+    distribution : Distribution, optional
+        None is a linear model.
+
+    Returns
+    -------
+    ModelFrame
+
+    Raises
+    ------
+    PmwmixError
+        Every problem with columns, weights, levels or design, in words.
+    """
+    distribution = distribution or Distribution()
+    centrings = find_groups(centrings, formula)
+    pv = pv_columns(design.pv, formula, table.names)
+    n_pv = number_of_pv(pv)
+    columns = resolve_columns(formula, table, design, centrings, pv, distribution.trials)
+    trials = [distribution.trials] if distribution.trials is not None else []
+    model = [name for name in [*model_columns(formula, centrings, pv), *trials] if name in columns]
+    n_read = len(next(iter(columns.values())))
+    keep, dropped = complete_rows(columns, model, n_read)
+    weight_names = weight_columns(design.weights, formula)
+    if subset is not None:
+        keep &= subset_rows(subset, table, n_read)
+    keep, zero, lost = positive_rows(columns, weight_names, formula, keep)
+    if not keep.any():
+        reason = some([f"{name} ({count})" for name, count in {**dropped, **zero}.items()])
+        raise DataError(f"No row is left. Rows were lost to {reason}. Check those columns and the join of the files.")
+    kept, everything = None if keep.all() else np.flatnonzero(keep), columns
+    if kept is not None:
+        columns = {name: take_rows(column, kept) for name, column in columns.items()}
+    hierarchy = find_levels(formula.random, columns)
+    by_level = order_weights(weight_names, hierarchy)
+    scaling, scale = resolve_scaling(design.scaling)
+    if hierarchy.crossed:
+        check_weights_of_crossed(by_level, hierarchy, scaling)
+    cond, w = weigh(by_level, columns, hierarchy, bool(design.conditional), scale)
+    totals = total_weights(cond, hierarchy.row_parents)
+    weighted = any(name is not None for name in by_level)
+    parts = []
+    means = []
+    for k in range(n_pv if varies_with_pv(formula, pv) else 1):
+        chosen = {name: columns[cols[k]].rename(name) for name, cols in pv.items()}
+        mean = Means()
+        local = apply_center(list(centrings), {**columns, **chosen}, totals[0] if weighted else None, mean)
+        parts.append(evaluate_columns(formula, hierarchy, local, columns, pv, distribution, kept))
+        means.append(mean)
+    notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
+    if hierarchy.crossed:
+        notes = crossing_notes(by_level, hierarchy, w[0], distribution.read is None)
+    if subset is not None:
+        notes += (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
+    notes += lost + pv_notes(design.pv, formula.variables, table.names)
+    notes += tuple(dict.fromkeys(note for part in parts for read in part.responses for note in read.notes))
+    frame = ModelFrame(
+        formula=formula,
+        hierarchy=hierarchy,
+        designs=parts,
+        w=w,
+        weighted=tuple(name is not None for name in by_level),
+        weight_columns=by_level,
+        weight_stats=weight_statistics(hierarchy, totals, w, weighted),
+        scaling=scaling,
+        n_read=n_read,
+        kept=kept,
+        dropped=dropped,
+        zero_weight=zero,
+        clusters=_clusters(design, columns, everything, hierarchy, None if subset is None else np.flatnonzero(keep)),
+        means=means,
+        centrings=list(centrings),
+        pv=pv,
+        categories=categories_of(formula, columns),
+        index=table.index if kept is None else table.index[kept],
+        notes=notes,
+        cond=cond,
+        family=distribution.family,
+        link=distribution.link,
+    )
+    check_frame_size(frame, distribution)
+    check_same_categories(frame)
+    return frame
+
+
+def _clusters(
+    design: Design,
+    columns: Mapping[str, pd.Series],
+    everything: Mapping[str, pd.Series],
+    hierarchy: Hierarchy,
+    rows: Array | None,
+) -> Clusters | None:
+    """Find the units of the robust variance; ``rows`` are those of a subset of ``everything``."""
+    if hierarchy.crossed:
+        whole = rows is None or design.psu is None  # PSUs without rows of a subset would be missing
+        return crossed_clusters(design, columns, hierarchy) if whole else None
+    if rows is None:
+        return find_clusters(design, columns, hierarchy)
+    return subset_clusters(design, everything, hierarchy, rows)

@@ -1,0 +1,74 @@
+"""Group- and grand-mean centring, weighted where there are weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.data.codes import code, label_text
+from pmwmix.errors import DataError
+from pmwmix.spec.centring import Centring
+
+
+@dataclass
+class Means:
+    """Means used in centring, kept for `predict`: per column, a number or a Series by group."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def apply_center(
+    plans: list[Centring], columns: dict[str, pd.Series], w_total: Array | None, means: Means, known: bool = False
+) -> dict[str, pd.Series]:
+    """Centre columns and add group means; returns a new dict.
+
+    Parameters
+    ----------
+    plans : list of Centring
+    columns : dict of Series
+    w_total : ndarray, shape (n,), or None
+        Total weight of each row.
+    means : Means
+        Filled, or with ``known`` used: groups it does not know are centred at their own mean.
+    known : bool
+
+    Returns
+    -------
+    dict of Series
+
+    Raises
+    ------
+    DataError
+        If a column is not numeric.
+    """
+    out = dict(columns)
+    for plan in plans:
+        values = columns[plan.column]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            raise DataError(
+                f"Only numbers can be centred. Column {plan.column!r} holds categories. Leave it out of center=."
+            )
+        x = values.to_numpy()
+        weight = np.ones(len(x)) if w_total is None else w_total
+        if plan.by == "grand":
+            mean: Any = means.values[plan.column] if known else float(np.average(x, weights=weight))
+            if not known:
+                means.values[plan.column] = mean
+            out[plan.column] = pd.Series(x - mean, name=plan.column)
+            continue
+        codes, labels = code([columns[name] for name in plan.columns])
+        average = np.bincount(codes, x * weight) / np.bincount(codes, weight)
+        by_group = pd.Series(average, index=[label_text(label) for label in labels])
+        if known:
+            by_group = means.values[plan.column].reindex(by_group.index).fillna(by_group)
+        else:
+            means.values[plan.column] = by_group
+        row_mean = by_group.to_numpy(dtype=float)[codes]
+        out[plan.column] = pd.Series(x - row_mean, name=plan.column)
+        if plan.add_mean:
+            out[plan.mean_name] = pd.Series(row_mean, name=plan.mean_name)
+    return out

@@ -1,0 +1,65 @@
+"""Refusals of frames that no likelihood can take."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pmwmix.errors import DataError, some
+from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.spec.outcome import Distribution
+
+
+def check_same_categories(frame: ModelFrame) -> None:
+    """Refuse plausible values with categories of their own: what is pooled would not mean the same."""
+    every = [read.categories for part in frame.designs for read in part.responses]
+    for number, found in enumerate(every, start=1):
+        if found != every[0]:
+            raise DataError(
+                f"All plausible values of an outcome need the same categories. Number {number} of "
+                f"{frame.formula.response!r} has {some(found)}, the first {some(every[0])}. "
+                f"Merge categories that some of them lack with their neighbours."
+            )
+
+
+def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
+    """Refuse a model with as many fixed coefficients as rows, or none."""
+    p = len(frame.designs[0].x.names)
+    if p == 0:
+        raise DataError(
+            f"The model has no fixed column. The fixed part is {frame.formula.fixed!r}. "
+            f"Keep the intercept or a predictor."
+        )
+    if frame.n <= p:
+        raise DataError(
+            f"There are not enough rows. {frame.n} rows are left for {p} fixed columns. "
+            f"Drop predictors, or check what the rows were lost to: {some([*frame.dropped]) or 'nothing'}."
+        )
+    for name, y in ((frame.formula.response, y) for part in frame.designs for y in part.y):
+        if frame.linear and float(np.ptp(y)) == 0.0:
+            raise DataError(
+                f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. "
+                f"Check the column and the filter."
+            )
+    right = [
+        *frame.formula.fixed_variables,
+        *frame.formula.offset_variables,
+        *(v for term in frame.formula.random for v in term.variables),
+    ]
+    if frame.formula.response in right:
+        raise DataError(
+            f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."
+        )
+    for block in frame.designs[0].blocks:
+        level = frame.hierarchy.levels[block.level]
+        if distribution.has_scale and level.n == frame.n and "Intercept" in block.matrix.names:
+            raise DataError(
+                f"Every row is its own group, so that the groups' variance cannot be told from the residual one. "
+                f"{level.name!r} has {level.n} groups in {frame.n} rows. Drop {block.term.text} or group by a column "
+                f"whose values repeat."
+            )
+    for level in frame.hierarchy.levels:
+        if level.n < 2:
+            raise DataError(
+                f"A grouping factor needs two groups. {level.name!r} has only {some(level.labels)}. "
+                f"Drop its random term, or check the filter."
+            )

@@ -1,0 +1,73 @@
+"""Names in the formula resolved to columns of the table, all missing ones in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pmwmix.data.pvsets import expand_pv
+from pmwmix.data.table import Table
+from pmwmix.errors import OptionError, some
+from pmwmix.spec.centring import Centring
+from pmwmix.spec.design import Design
+from pmwmix.spec.formula import ModelFormula
+from pmwmix.weights.conditional import weight_columns
+
+
+def categories_of(formula: ModelFormula, columns: Mapping[str, pd.Series]) -> dict[str, list[str]]:
+    """Categories of every factor among the predictors, as text."""
+    slopes = [name for term in formula.random for name in term.variables]
+    used = dict.fromkeys([*formula.fixed_variables, *slopes])
+    return {
+        name: [str(c) for c in columns[name].cat.categories]
+        for name in used
+        if name in columns and isinstance(columns[name].dtype, pd.CategoricalDtype)
+    }
+
+
+def pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of the sets in the formula; sets that it does not use (a preset declares many) do no harm."""
+    if sets is None or not isinstance(sets, Mapping):
+        return expand_pv(sets, names)
+    for term in formula.random:
+        for factor in term.factors:
+            if factor in sets and factor not in names:
+                raise OptionError(
+                    f"Plausible values cannot name groups. {factor!r} in {term.text!r} is a set of them. "
+                    f"Use a column of ids as the group."
+                )
+    return expand_pv({name: spec for name, spec in sets.items() if name in formula.variables}, names)
+
+
+def varies_with_pv(formula: ModelFormula, pv: Mapping[str, Sequence[str]]) -> bool:
+    """Whether predictors or the offset change with the plausible value."""
+    slopes = [v for term in formula.random for v in term.variables]
+    return any(v in pv for v in [*formula.fixed_variables, *formula.offset_variables, *slopes])
+
+
+def model_columns(formula: ModelFormula, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns that the model itself uses: formula, centring, plausible values."""
+    added = {plan.mean_name for plan in centrings if plan.add_mean}
+    names = [name for name in formula.variables if name not in added]
+    names += [name for plan in centrings for name in (*plan.columns, plan.column)]
+    wide = [[name] if name not in pv else list(pv[name]) for name in names]
+    return list(dict.fromkeys(name for group in wide for name in group))
+
+
+def resolve_columns(
+    formula: ModelFormula,
+    table: Table,
+    design: Design,
+    centrings: Sequence[Centring],
+    pv: Mapping[str, Sequence[str]],
+    trials: str | None = None,
+) -> dict[str, pd.Series]:
+    """Read every column of the call, all missing ones in one error."""
+    weights = [name for name in weight_columns(design.weights, formula).values() if name is not None]
+    extra = [name for name in (design.strata, design.psu, design.fpc, trials) if name is not None]
+    role = "formula, weights, design, center"
+    if isinstance(design.pv, Mapping) and len(pv) < len(design.pv):
+        role += f"; plausible-value sets not in the formula: {some([n for n in design.pv if n not in pv])}"
+    return table.columns([*model_columns(formula, centrings, pv), *weights, *extra], role)

@@ -1,0 +1,127 @@
+"""Which columns a call needs, which rows are complete and have positive weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.data.codes import code
+from pmwmix.data.table import Table
+from pmwmix.errors import DataError, WeightError, some
+from pmwmix.frame.hierarchy import find_levels
+from pmwmix.spec.formula import ModelFormula
+from pmwmix.weights.conditional import LARGEST, check_values, order_weights, unit_weights
+
+
+def subset_rows(subset: Any, table: Table, n: int) -> Array:
+    """Read which rows to fit: a column of true and false (or 1 and 0), or an array of them.
+
+    Raises
+    ------
+    DataError
+    """
+    name = subset if isinstance(subset, str) else "subset"
+    values = table.columns([subset], "subset")[subset] if isinstance(subset, str) else pd.Series(subset)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    if len(numbers) != n or not np.isin(numbers[~np.isnan(numbers)], (0.0, 1.0)).all() or np.isnan(numbers).all():
+        raise DataError(
+            f"A subset is true or false for every row of the table. {name!r} has {len(numbers)} values for {n} rows, "
+            f"or others than true and false. Pass for example subset=(data['sex'] == 'F')."
+        )
+    return numbers == 1.0
+
+
+def take_rows(column: pd.Series, rows: Array) -> pd.Series:
+    """Take rows of a column; categories that are left unused are forgotten."""
+    taken = column.take(rows).reset_index(drop=True)
+    if isinstance(taken.dtype, pd.CategoricalDtype):
+        taken = taken.cat.remove_unused_categories()
+    return taken
+
+
+def complete_rows(columns: Mapping[str, pd.Series], model: Sequence[str], n: int) -> tuple[Array, dict[str, int]]:
+    """Mask of complete rows and, per column, how many rows it alone or first excludes; infinite values are errors."""
+    keep, dropped = np.ones(n, dtype=bool), {}
+    for name in model:
+        column = columns[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            missing = column.cat.codes.to_numpy() < 0
+        else:
+            values = column.to_numpy()
+            missing = np.isnan(values)
+            if np.isinf(values).any():
+                raise DataError(
+                    f"Values must be finite. Column {name!r} has {int(np.isinf(values).sum())} infinite ones. "
+                    f"Replace them or mark them as missing."
+                )
+        lost = int(missing.sum())
+        if lost:
+            dropped[name] = lost
+            keep &= ~missing
+    return keep, dropped
+
+
+def positive_rows(
+    columns: Mapping[str, pd.Series], weights: Mapping[str, str | None], formula: ModelFormula, keep: Array
+) -> tuple[Array, dict[str, int], tuple[str, ...]]:
+    """Check weight values on the kept rows and take out those of weight 0.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Rows that stay.
+    dict
+        Rows lost, by column.
+    tuple of str
+        Remarks on groups that are lost as a whole.
+
+    Raises
+    ------
+    WeightError
+        Also if a unit's weight is zero in some of its rows only.
+    """
+    zero: dict[str, int] = {}
+    factors = formula.random[0].factors if formula.random else ()
+    rows = np.flatnonzero(keep)
+    for name in dict.fromkeys(w for w in weights.values() if w is not None):
+        column = columns[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            raise WeightError(
+                f"Weights must be numbers. Column {name!r} holds categories such as "
+                f"{some([str(c) for c in column.cat.categories], 2)}. Convert it first."
+            )
+        values = column.to_numpy()[rows]
+        if len(values) and (not np.all(values > 0) or (values > LARGEST).any()):
+            check_values(values, name, _row_labels(columns, factors, rows))
+            gone = rows[values == 0]
+            zero[name] = int(keep[gone].sum())
+            keep = keep.copy()
+            keep[gone] = False
+    return keep, zero, _lost_groups(columns, weights, formula, rows, keep) if any(zero.values()) else ()
+
+
+def _lost_groups(
+    columns: Mapping[str, pd.Series], weights: Mapping[str, str | None], formula: ModelFormula, rows: Array, keep: Array
+) -> tuple[str, ...]:
+    """Check that zero weights of a level hit whole units, and count the units that are lost."""
+    before = {name: take_rows(column, rows) for name, column in columns.items()}
+    hierarchy = find_levels(formula.random, before)
+    notes = []
+    for level, name in zip(hierarchy.levels, order_weights(weights, hierarchy)[1:], strict=True):
+        if name is not None:
+            unit_weights(before[name].to_numpy(), level.index, level.n, name, level.name, level.labels)
+        left = np.bincount(level.index, keep[rows], minlength=level.n)
+        if (left == 0).any():
+            notes.append(f"{int((left == 0).sum())} of {level.n} groups of {level.name!r} left with weights of zero.")
+    return tuple(notes)
+
+
+def _row_labels(columns: Mapping[str, pd.Series], factors: Sequence[str], rows: Array) -> list[object]:
+    if not factors:
+        return [f"row {row}" for row in rows]
+    codes, labels = code([columns[factor].take(rows) for factor in factors])
+    return [f"{':'.join(factors)} {labels[c]}" for c in codes]

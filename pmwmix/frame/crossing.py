@@ -1,0 +1,160 @@
+"""Crossed grouping factors: independent parts of the sample, weights, clusters of the robust variance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from pmwmix._types import Array
+from pmwmix.errors import DesignError, NotSupportedError, some
+from pmwmix.frame.clusters import Clusters, find_clusters
+from pmwmix.frame.hierarchy import Hierarchy, Level
+from pmwmix.spec.design import Design
+
+PARTS = "independent parts"
+
+
+def independent_parts(index: Sequence[Array]) -> Array:
+    """Find the parts of the sample that share no unit of any factor with each other: a number per row (n,).
+
+    Examples
+    --------
+    >>> independent_parts([np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])])
+    array([0, 0, 0, 1])
+    """
+    first = index[0]
+    starts = np.cumsum([0, *(int(one.max()) + 1 for one in index)])
+    others = [start + one for start, one in zip(starts, index, strict=False)]
+    rows, columns = np.tile(first, len(index)), np.concatenate(others)
+    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(starts[-1], starts[-1]))
+    found = connected_components(graph, directed=False)[1][first]
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+
+
+def parts_of(hierarchy: Hierarchy) -> Array:
+    """Independent part of every row (n,) of a sample with crossed factors."""
+    return independent_parts([level.index for level in hierarchy.levels])
+
+
+def check_weights_of_crossed(by_level: Sequence[str | None], hierarchy: Hierarchy, scaling: str) -> None:
+    """Refuse weights of crossed groups, and scaling inside them; only rows can be weighted.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    names = some([level.name for level in hierarchy.levels])
+    for level, column in zip(hierarchy.levels, by_level[1:], strict=True):
+        if column is not None:
+            raise NotSupportedError(
+                f"Crossed groups cannot have sampling weights of their own: the likelihood is no product over them. "
+                f"Column {column!r} weights {level.name!r}, and {names} are crossed. Weight the rows alone, "
+                f'weights={{"obs": ...}}, with the product of the weights; {_if_nested(hierarchy)}.'
+            )
+    if by_level[0] is not None and scaling != "none":
+        raise NotSupportedError(
+            f"Scaling rescales weights inside the groups of one level, and crossed groups have no such level. Got "
+            f"scaling={scaling!r} with column {by_level[0]!r} and crossed {names}. Divide the column by its mean and "
+            f"pass scaling='none'."
+        )
+
+
+def crossing_notes(by_level: Sequence[str | None], hierarchy: Hierarchy, w: Array, linear: bool) -> tuple[str, ...]:
+    """Say what a reader should know: that factors cross, how they are integrated out, what weights do."""
+    low, up = hierarchy.crossed
+    notes = [
+        f"Grouping factors {low!r} and {up!r} are crossed: a unit of one stands in several of the other. "
+        f"{_if_nested(hierarchy).capitalize()}."
+    ]
+    if not linear:
+        notes.append(
+            "Crossed random effects are integrated out by the joint Laplace approximation (n_agq=1), as in lme4 and "
+            "glmmTMB; with few rows per group and binary outcomes it makes variances too small."
+        )
+    if by_level[0] is not None:
+        mean = float(w.mean())
+        if not 2 / 3 < mean < 1.5:
+            notes.append(
+                f"Weights of the rows average {mean:.3g}, far from 1: the fit then counts {mean:.3g} times the rows, "
+                f"which biases variances and makes model-based standard errors meaningless. Divide the column "
+                f"{by_level[0]!r} by its mean."
+            )
+    return tuple(notes)
+
+
+def _if_nested(hierarchy: Hierarchy) -> str:
+    low, up = hierarchy.crossed
+    inside = [_slashed(low, up), _slashed(up, low)]
+    return (
+        f"if the ids of {up!r} start again in every {low!r}, write (1 | {inside[0]}), if it is the other way round "
+        f"(1 | {inside[1]})"
+    )
+
+
+def _slashed(outer: str, inner: str) -> str:
+    names = dict.fromkeys((*outer.split(":")[::-1], *inner.split(":")[::-1]))
+    return "/".join(name if name.isidentifier() else f"`{name}`" for name in names)
+
+
+def crossed_clusters(design: Design, columns: Mapping[str, Any], hierarchy: Hierarchy) -> Clusters | None:
+    """Find the units of a robust variance: PSUs that contain whole independent parts, or the parts themselves.
+
+    None if there are none: one part, or a PSU or stratum that cuts a part.
+    """
+    part = parts_of(hierarchy)
+    n = int(part.max()) + 1
+    if n < 2:
+        return None
+    whole = Hierarchy((Level(PARTS, (), list(range(1, n + 1)), part),), None, np.zeros(1, dtype=np.int64), (), ())
+    try:
+        found = find_clusters(design, columns, whole)
+    except DesignError:
+        return None
+    return found or Clusters(np.arange(n), np.zeros(n, dtype=np.int64), n, 1, (PARTS, None))
+
+
+def vcov_of_crossed(
+    vcov: str | None, clusters: Clusters | None, hierarchy: Hierarchy, psu: str | None, weighted: bool, method: str
+) -> tuple[str, tuple[str, ...]]:
+    """Choose or check the variance, and say what a reader should know of it.
+
+    By default it is model-based, and robust in a weighted sample whose PSUs contain whole independent parts.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    names = some([level.name for level in hierarchy.levels])
+    if vcov is None and weighted and clusters is not None and psu is not None and method == "ml":
+        return "robust", ()
+    if vcov is None and weighted:
+        return "model", (
+            f"Standard errors are model-based, as if a weight were a number of rows: crossed {names} leave no "
+            f"independent clusters for a robust variance.",
+        )
+    if vcov in (None, "model"):
+        return "model", ()
+    if vcov not in ("robust", "robust-block"):
+        raise NotSupportedError(
+            f"This variance is not there for crossed random effects. Got vcov={vcov!r} with crossed {names}. "
+            f"Use vcov='model', or 'robust' where groups fall into independent parts."
+        )
+    if method == "reml":
+        raise NotSupportedError(
+            f"A robust variance of crossed random effects is there for maximum likelihood. Got vcov={vcov!r} with "
+            f"method='reml' and crossed {names}. Use method='ml' or vcov='model'."
+        )
+    if clusters is not None:
+        return vcov, ()
+    n = int(parts_of(hierarchy).max()) + 1
+    cut = psu is not None and n > 1
+    held = f"which column {psu!r} does not keep whole" if cut else "so that there is nothing to compare"
+    raise NotSupportedError(
+        f"A robust variance needs clusters that share no group with each other. The groups of {names} hang together in "
+        f"{n} {'part' if n == 1 else 'parts'}, {held}. Use vcov='model', or a PSU column that contains whole groups of "
+        f"every factor."
+    )

@@ -1,0 +1,62 @@
+"""Columns of the formula evaluated on the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.errors import DataError
+from pmwmix.frame.columns import varies_with_pv
+from pmwmix.frame.hierarchy import Hierarchy
+from pmwmix.frame.matrices import Matrix, evaluate, offset_of, outcome, response
+from pmwmix.frame.modelframe import DesignColumns, RandomBlock
+from pmwmix.spec.formula import ModelFormula, RandomTerm
+from pmwmix.spec.outcome import Distribution
+
+
+def evaluate_columns(
+    formula: ModelFormula,
+    hierarchy: Hierarchy,
+    local: dict[str, pd.Series],
+    columns: Mapping[str, pd.Series],
+    pv: Mapping[str, Sequence[str]],
+    distribution: Distribution,
+    kept: Array | None,
+) -> DesignColumns:
+    """Evaluate both sides and the random terms for one set of plausible values."""
+    n = len(next(iter(local.values())))
+    x = evaluate(formula.fixed, formula.fixed_variables, local, n)
+    blocks = []
+    for level, unit in enumerate(hierarchy.levels):
+        for term in formula.random:
+            if sorted(term.factors) == sorted(unit.factors):
+                blocks.append(RandomBlock(level, term, _random_matrix(term, local, n)))
+    offset = offset_of(formula, local, n)
+    sets = [name for name in formula.response_variables if name in pv]
+    outcomes = [local]
+    if sets and not varies_with_pv(formula, pv):  # one set of predictors serves all plausible values
+        outcomes = [{**local, **{name: columns[pv[name][k]] for name in sets}} for k in range(len(pv[sets[0]]))]
+    if distribution.read is None:
+        y = [response(formula, values, n) for values in outcomes]
+        return DesignColumns(x, tuple(blocks), y if offset is None else [v - offset for v in y], [], offset)
+    trials = None if distribution.trials is None else _trials(distribution.trials, columns)
+    places = np.arange(n) if kept is None else kept
+    found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
+    responses = [distribution.read(one) for one in found]
+    return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset)
+
+
+def _trials(name: str, columns: Mapping[str, pd.Series]) -> Array:
+    if isinstance(columns[name].dtype, pd.CategoricalDtype):
+        raise DataError(f"Numbers of trials must be numbers. Column {name!r} holds categories. Convert it.")
+    return columns[name].to_numpy()
+
+
+def _random_matrix(term: RandomTerm, local: Mapping[str, pd.Series], n: int) -> Matrix:
+    if term.expr == "1":
+        return Matrix(("Intercept",), [np.ones(n)], None)
+    return evaluate(term.expr, term.variables, local, n)

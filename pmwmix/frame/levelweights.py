@@ -1,0 +1,86 @@
+"""From weight columns to scaled conditional weights of every level, their statistics and remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.frame.hierarchy import Hierarchy
+from pmwmix.weights.conditional import WeightStats, conditional_weights, unit_weights
+
+
+def weigh(
+    by_level: Sequence[str | None],
+    columns: Mapping[str, pd.Series],
+    hierarchy: Hierarchy,
+    conditional: bool,
+    scale: Any,
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Turn weight columns into conditional weights, before and after scaling; rows first."""
+    totals: list[Array | None] = [None if by_level[0] is None else columns[by_level[0]].to_numpy()]
+    for level, name in zip(hierarchy.levels, by_level[1:], strict=True):
+        values = None
+        if name is not None:
+            values = unit_weights(columns[name].to_numpy(), level.index, level.n, name, level.name, level.labels)
+        totals.append(values)
+    if not hierarchy.levels:
+        rows = totals[0] if totals[0] is not None else np.ones(len(next(iter(columns.values()))))
+        return (rows.astype(float),), (rows.astype(float),)
+    parents = hierarchy.row_parents
+    cond = tuple(conditional_weights(totals, parents, conditional))
+    if all(name is None for name in by_level):
+        return cond, cond
+    return cond, tuple(scale(cond, tuple(parents)))
+
+
+def weight_statistics(
+    hierarchy: Hierarchy, totals: Sequence[Array], w: Sequence[Array], weighted: bool
+) -> dict[tuple[str, str], WeightStats]:
+    """Statistics of the total weights and of the weights used, per level."""
+    if not weighted:
+        return {}
+    names = ["obs", *(level.name for level in hierarchy.levels)]
+    out = {}
+    for name, total, used in zip(names, totals, w, strict=True):
+        out[name, "total"] = WeightStats.of(total)
+        out[name, "used"] = WeightStats.of(used)
+    return out
+
+
+def weight_notes(
+    by_level: Sequence[str | None],
+    hierarchy: Hierarchy,
+    cond: Sequence[Array],
+    w: Sequence[Array],
+    scaling: str,
+    conditional: bool,
+) -> tuple[str, ...]:
+    """Say what a reader should know of the weights: levels without one, missing scaling, double conversion."""
+    if all(name is None for name in by_level):
+        return () if scaling == "none" else (f"Scaling {scaling!r} has no effect: there are no weights.",)
+    names = ["obs", *(level.name for level in hierarchy.levels)]
+    notes = [
+        f"Level {name!r} has no weight column: its conditional weight is 1."
+        for name, column in zip(names, by_level, strict=True)
+        if column is None
+    ]
+    if by_level[0] is not None and hierarchy.levels:
+        index, n = hierarchy.levels[0].index, hierarchy.levels[0].n
+        ratio = np.bincount(index, w[0], minlength=n) / np.bincount(index, minlength=n)
+        typical = float(np.median(ratio))
+        if scaling == "none" and not 2 / 3 < typical < 1.5:
+            notes.append(
+                f"Level-1 weights are unscaled and average {typical:.3g} in the median {names[1]}, far from 1: each "
+                f"{names[1]} then counts as if it had that many times its members, which biases the variances when "
+                f"groups are small (Rabe-Hesketh & Skrondal 2006). Consider scaling='size'."
+            )
+        if not conditional and by_level[1] is not None and float(np.mean(cond[0] < 0.999)) > 0.5:
+            notes.append(
+                f"Most rows have a total weight below that of their {names[1]}: column {by_level[0]!r} looks "
+                f"conditional already. If it is, pass conditional=True."
+            )
+    return tuple(notes)

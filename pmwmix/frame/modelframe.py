@@ -1,0 +1,136 @@
+"""Record of all that a likelihood needs: outcome, columns, groups, weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pmwmix._types import Array
+from pmwmix.frame.centring import Means
+from pmwmix.frame.clusters import Clusters
+from pmwmix.frame.hierarchy import Hierarchy
+from pmwmix.frame.matrices import Matrix
+from pmwmix.spec.centring import Centring
+from pmwmix.spec.formula import ModelFormula, RandomTerm
+from pmwmix.spec.outcome import Response
+from pmwmix.weights.conditional import WeightStats
+
+
+@dataclass(frozen=True)
+class RandomBlock:
+    """Design columns of one random term.
+
+    Parameters
+    ----------
+    level : int
+        Position in ``Hierarchy.levels``.
+    term : RandomTerm
+    matrix : Matrix
+    """
+
+    level: int
+    term: RandomTerm
+    matrix: Matrix
+
+
+@dataclass(frozen=True)
+class DesignColumns:
+    """Predictors of one data set, and the outcomes that share them.
+
+    Parameters
+    ----------
+    x : Matrix
+    blocks : tuple of RandomBlock
+        Bottom-up by level, in formula order inside a level.
+    y : list of ndarray, each (n,)
+        One per plausible value when only the outcome has them, else one. Of a gaussian model without the offset.
+    responses : list of Response
+        The outcomes as their family read them; empty for a gaussian model.
+    offset : ndarray, shape (n,), or None
+    """
+
+    x: Matrix
+    blocks: tuple[RandomBlock, ...]
+    y: list[Array]
+    responses: list[Response] = field(default_factory=list)
+    offset: Array | None = None
+
+
+@dataclass(frozen=True)
+class ModelFrame:
+    """Everything numeric that a fit needs, frozen.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+    hierarchy : Hierarchy
+    designs : list of DesignColumns
+        One, or one per plausible value when predictors have them.
+    w : tuple of ndarray
+        Scaled conditional weights, rows first.
+    weighted : tuple of bool
+        Which levels have a weight column.
+    weight_columns : tuple of str or None
+    weight_stats : dict
+        ``(level name, "total" | "used")`` to WeightStats.
+    scaling : str
+    n_read : int
+    kept : ndarray of int, shape (n,), or None
+        Positions of the used rows in the table; None if all are used.
+    dropped : dict
+        Column to number of rows left out because it is missing (first column that is).
+    zero_weight : dict
+        Weight column to number of rows that leave the likelihood with weight 0.
+    clusters : Clusters or None
+    means : list of Means
+    centrings : list of Centring
+    pv : dict
+        Columns of every plausible-value set in the formula.
+    categories : dict
+        Categories of every factor among the predictors.
+    index : pandas.Index, shape (n,)
+        Labels of the used rows in the caller's table.
+    notes : tuple of str
+    cond : tuple of ndarray
+        Conditional weights before scaling, rows first.
+    family, link : str
+    """
+
+    formula: ModelFormula
+    hierarchy: Hierarchy
+    designs: list[DesignColumns]
+    w: tuple[Array, ...]
+    weighted: tuple[bool, ...]
+    weight_columns: tuple[str | None, ...]
+    weight_stats: dict[tuple[str, str], WeightStats]
+    scaling: str
+    n_read: int
+    kept: Array | None
+    dropped: dict[str, int]
+    zero_weight: dict[str, int]
+    clusters: Clusters | None
+    means: list[Means] = field(default_factory=list)
+    centrings: list[Centring] = field(default_factory=list)
+    pv: dict[str, list[str]] = field(default_factory=dict)
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    index: Any = None
+    notes: tuple[str, ...] = ()
+    replicates: Any = None  # ReplicateScheme
+    cond: tuple[Array, ...] = ()
+    family: str = "gaussian"
+    link: str = "identity"
+
+    @property
+    def linear(self) -> bool:
+        """Whether the likelihood has a closed form."""
+        return self.family == "gaussian" and self.link == "identity"
+
+    @property
+    def n(self) -> int:
+        """Number of rows in the likelihood."""
+        return len(self.designs[0].y[0])
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Names of the levels, ``"obs"`` first."""
+        return ("obs", *(level.name for level in self.hierarchy.levels))

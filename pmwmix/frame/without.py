@@ -1,0 +1,135 @@
+"""The same frame with a random term, or a column of one, taken out; a level without terms goes with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.frame.clusters import Clusters
+from pmwmix.frame.crossing import parts_of
+from pmwmix.frame.hierarchy import Hierarchy, arrange
+from pmwmix.frame.modelframe import ModelFrame, RandomBlock
+
+
+def deletions(frame: ModelFrame) -> list[tuple[str, int, tuple[str, ...]]]:
+    """List what can be dropped: (text, position of the term, column names that stay).
+
+    A term with slopes loses one of them at a time (its intercept stays), any other term goes as a whole, as in
+    lmerTest's ``ranova``.
+    """
+    out: list[tuple[str, int, tuple[str, ...]]] = []
+    for position, block in enumerate(frame.designs[0].blocks):
+        slopes = _slopes(block)
+        if "Intercept" in block.matrix.names and slopes:
+            for name, columns in slopes.items():
+                stay = tuple(c for c in block.matrix.names if c not in columns)
+                out.append((f"{name} in {block.term.text}", position, stay))
+        else:
+            out.append((block.term.text, position, ()))
+    return out
+
+
+def _slopes(block: RandomBlock) -> dict[str, tuple[str, ...]]:
+    """Columns of each variable of a random term, the intercept left out."""
+    if block.matrix.spec is None:
+        return {}
+    structure = block.matrix.spec.structure
+    return {str(s.term): tuple(s.columns) for s in structure if tuple(s.columns) != ("Intercept",)}
+
+
+def without(frame: ModelFrame, position: int, stay: tuple[str, ...] = ()) -> ModelFrame:
+    """Take a random term out of a frame, except for the columns in ``stay``."""
+    designs = []
+    for design in frame.designs:
+        blocks = list(design.blocks)
+        if stay:
+            matrix = blocks[position].matrix
+            keep = [j for j, name in enumerate(matrix.names) if name in stay]
+            columns = [matrix.columns[j] for j in keep]
+            spec = None if stay == ("Intercept",) else matrix.spec
+            blocks[position] = replace(blocks[position], matrix=replace(matrix, names=stay, columns=columns, spec=spec))
+        else:
+            del blocks[position]
+        designs.append(replace(design, blocks=tuple(blocks)))
+    out = replace(frame, designs=designs)
+    used = {block.level for block in designs[0].blocks}
+    for level in reversed(range(len(frame.hierarchy.levels))):
+        if level not in used:
+            out = _without_level(out, level)
+    return out
+
+
+def _without_level(frame: ModelFrame, gone: int) -> ModelFrame:
+    """Take a level out; its conditional weights are handed down to its members."""
+    if frame.hierarchy.crossed:
+        return _without_factor(frame, gone)
+    h, w = frame.hierarchy, list(frame.w)
+    top_of_rows = h.levels[-1].index
+    parents = [h.levels[0].index, *h.parents]
+    w[gone] = w[gone] * w[gone + 1][parents[gone]]
+    del w[gone + 1]
+    levels = tuple(level for i, level in enumerate(h.levels) if i != gone)
+    if gone < len(h.parents):
+        parents[gone] = parents[gone + 1][parents[gone]] if gone else levels[0].index
+        del parents[gone + 1]
+    else:
+        del parents[gone]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(levels[0].index))]) if levels else np.zeros(1, dtype=np.int64)
+    single = tuple(up.name for low, up in pairwise(levels) if up.n == low.n)
+    hierarchy = Hierarchy(levels, h.order if levels else None, starts, tuple(parents[1:]), single)
+    designs = [
+        replace(d, blocks=tuple(replace(b, level=b.level - (b.level > gone)) for b in d.blocks)) for d in frame.designs
+    ]
+    pick = [i for i in range(len(frame.weighted)) if i != gone + 1]
+    weighted = [frame.weighted[i] or (i == gone and frame.weighted[gone + 1]) for i in pick]
+    clusters = (
+        frame.clusters if gone < len(h.parents) else _same_clusters(frame, h.parents[-1] if gone else top_of_rows)
+    )
+    return replace(
+        frame,
+        hierarchy=hierarchy,
+        designs=designs,
+        w=tuple(w),
+        weighted=tuple(weighted),
+        weight_columns=tuple(frame.weight_columns[i] for i in pick),
+        weight_stats={},
+        cond=(),
+        clusters=clusters,
+    )
+
+
+def _without_factor(frame: ModelFrame, gone: int) -> ModelFrame:
+    """Take a crossed factor out; what is left may be nested. Only rows have weights."""
+    h, old = frame.hierarchy, frame.clusters
+    hierarchy = arrange([level for i, level in enumerate(h.levels) if i != gone])
+    top = parts_of(hierarchy) if hierarchy.crossed else hierarchy.levels[-1].index
+    clusters = old
+    if old is not None:
+        psu = np.zeros(int(top.max()) + 1, dtype=np.int64)
+        psu[top] = old.psu[parts_of(h)]
+        clusters = replace(old, psu=psu)
+    designs = [
+        replace(d, blocks=tuple(replace(b, level=b.level - (b.level > gone)) for b in d.blocks)) for d in frame.designs
+    ]
+    return replace(
+        frame,
+        hierarchy=hierarchy,
+        designs=designs,
+        w=(frame.w[0], *(np.ones(level.n) for level in hierarchy.levels)),
+        weighted=(frame.weighted[0], *(False for _ in hierarchy.levels)),
+        weight_columns=(frame.weight_columns[0], *(None for _ in hierarchy.levels)),
+        weight_stats={},
+        cond=(),
+        clusters=clusters,
+    )
+
+
+def _same_clusters(frame: ModelFrame, parent: Array) -> Clusters:
+    """Keep the units of the robust variance when the top level goes: ``parent`` is the old top unit of each new one."""
+    old, top = frame.clusters, frame.hierarchy.levels[-1]
+    if old is None:
+        return Clusters(parent, np.zeros(top.n, dtype=np.int64), top.n, 1, (top.name, None))
+    return replace(old, psu=old.psu[parent])

@@ -1,0 +1,185 @@
+"""Means of the outcome and their derivatives, row by row, averaged over the random effects and over rows.
+
+Equations are those of docs/effects.md. Numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.likelihood.general.nodes import product_rule
+from pmwmix.prediction.modes import quadratic
+from pmwmix.prediction.newdata import Blueprint
+from pmwmix.prediction.responses import NODES, is_linear, parts_of
+
+ROWS = 50_000  # worked on at a time
+
+
+@dataclass(frozen=True)
+class RowColumns:
+    """Columns of the model for some rows.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+    offset : ndarray, shape (n,)
+    Z : list of list of ndarray
+        Random columns (n,) per level.
+    """
+
+    X: Array
+    offset: Array
+    Z: list[list[Array]]
+
+    def part(self, rows: slice) -> RowColumns:
+        """Give some of the rows."""
+        return RowColumns(self.X[rows], self.offset[rows], [[z[rows] for z in level] for level in self.Z])
+
+
+@dataclass(frozen=True)
+class MeanModel:
+    """What the mean of the outcome of one fit depends on, and in which order its parameters come.
+
+    Parameters
+    ----------
+    link : Link or None
+        None where the mean is the linear predictor.
+    thresholds : ndarray, shape (T,)
+        Of an ordinal model on the scale of the outcome, else empty.
+    beta : ndarray, shape (p,)
+    Psi : list of ndarray
+        Per level; empty if random effects are taken as zero or do not change the mean.
+    entries : list of (int, int, int)
+        Level, row and column of every variance component.
+    n_parameters : int
+    n_thresholds : int
+        Coefficients that come before those of the linear predictor.
+    """
+
+    link: Any
+    thresholds: Array
+    beta: Array
+    Psi: list[Array]
+    entries: list[tuple[int, int, int]]
+    n_parameters: int
+    n_thresholds: int
+
+    @classmethod
+    def of(cls, fit: Any, blueprint: Blueprint, averaged: bool, type: str) -> MeanModel:
+        """Read the parameters of a single fit."""
+        values = fit.parameters[0]
+        entries: list[tuple[int, int, int]] = []
+        sizes = [0] * (1 + max((term.level for term in blueprint.random), default=-1))
+        for term in blueprint.random:
+            start, q = sizes[term.level], len(term.names)
+            entries += [(term.level, start + i, start + j) for j in range(q) for i in range(j, q)]
+            sizes[term.level] += q
+        p = len(fit.coef)
+        Psi = [np.zeros((q, q)) for q in sizes]
+        for (level, i, j), value in zip(entries, values[p:], strict=False):
+            Psi[level][i, j] = Psi[level][j, i] = value
+        linear = type == "link" or is_linear(fit)
+        n = p - len(blueprint.kept)
+        cuts = np.zeros(0) if linear else values[:n]
+        random = [] if linear or not averaged else Psi
+        return cls(None if linear else parts_of(fit)[1], cuts, values[n:p], random, entries, len(values), n)
+
+    def rows(self, columns: RowColumns) -> tuple[Array, Array]:
+        """Mean of every row (n, c) and its derivatives in the parameters (n, c, P) (effects, eqs. 23-25).
+
+        Of an ordinal model the probabilities of a category or a lower one, for all but the highest.
+        """
+        n = len(columns.X)
+        eta = columns.X @ self.beta + columns.offset
+        variance = sum((quadratic(z, P) for z, P in zip(columns.Z, self.Psi, strict=False)), np.zeros(n))
+        mean, by_eta, by_variance = self._means(eta, variance)
+        G = np.zeros((*mean.shape, self.n_parameters))
+        k = np.arange(len(self.thresholds))
+        G[:, k, k] = -by_eta[:, k]
+        first, last = self.n_thresholds, self.n_thresholds + len(self.beta)
+        G[:, :, first:last] = by_eta[:, :, None] * columns.X[:, None, :]
+        for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=last):
+            twice = columns.Z[level][i] * columns.Z[level][j] * (1.0 if i == j else 2.0)
+            G[:, :, place] = by_variance * twice[:, None]
+        return mean, G
+
+    def _means(self, eta: Array, variance: Array) -> tuple[Array, Array, Array]:
+        """Means (n, c), and their derivatives in the linear predictor and in the variance of the random part."""
+        if self.link is None:
+            return eta[:, None], np.ones((len(eta), 1)), np.zeros((len(eta), 1))
+        ordinal = bool(len(self.thresholds))
+        centre = self.thresholds - eta[:, None] if ordinal else eta[:, None]
+        sign = -1.0 if ordinal else 1.0
+        if not self.Psi:
+            return self.link.mean(centre), sign * self.link.slope(centre), np.zeros_like(centre)
+        nodes, logs = product_rule(NODES, 1)
+        spread = np.sqrt(variance)[:, None]
+        mean, slope, tilt = (np.zeros_like(centre) for _ in range(3))
+        for a, w in zip(nodes[0], np.exp(logs - 0.5 * nodes[0] ** 2), strict=True):
+            at = centre + a * spread
+            steep = self.link.slope(at)
+            mean += w * self.link.mean(at)
+            slope += w * steep
+            tilt += (w * a) * steep
+        by_variance = np.divide(tilt, 2.0 * spread, out=np.zeros_like(tilt), where=spread > 0)
+        return mean, sign * slope, by_variance
+
+    def outcomes(self, values: Array, gradients: Array, total: float) -> tuple[Array, Array]:
+        """Turn cumulated probabilities (g, T) into those of categories (g, T + 1); other means stay.
+
+        ``total`` is the sum of the probabilities: 1, or 0 of differences.
+        """
+        if not len(self.thresholds):
+            return values, gradients
+        values = np.diff(values, axis=1, prepend=0.0, append=total)
+        return values, np.diff(gradients, axis=1, prepend=0.0, append=0.0)
+
+
+def combined(
+    model: MeanModel,
+    pieces: Sequence[tuple[RowColumns, Any]],
+    w: Array,
+    group: Array,
+    n_groups: int,
+) -> tuple[Array, Array]:
+    """Weighted averages per group of a sum of means, each piece times its factor (effects, eq. 26).
+
+    Parameters
+    ----------
+    model : MeanModel
+    pieces : sequence of (RowColumns, float or ndarray (n,))
+        The same rows with other values, and the factor of each.
+    w, group : ndarray, shape (n,)
+    n_groups : int
+
+    Returns
+    -------
+    ndarray, shape (g, c)
+    ndarray, shape (g, c, P)
+        Derivatives in the parameters.
+    """
+    parts = None
+    for first in range(0, len(w), ROWS):
+        rows = slice(first, first + ROWS)
+        whole: list[Array] = []
+        for columns, factor in pieces:
+            f = np.broadcast_to(factor, len(w))[rows]
+            found = model.rows(columns.part(rows))
+            added = [part * f.reshape(-1, *[1] * (part.ndim - 1)) for part in found]
+            whole = added if not whole else [a + b for a, b in zip(whole, added, strict=True)]
+        sums = [_sums(part, w[rows], group[rows], n_groups) for part in whole]
+        parts = sums if parts is None else [a + b for a, b in zip(parts, sums, strict=True)]
+    assert parts is not None
+    size = np.bincount(group, w, minlength=n_groups)
+    return parts[0] / size[:, None], parts[1] / size[:, None, None]
+
+
+def _sums(values: Array, w: Array, group: Array, n_groups: int) -> Array:
+    flat = values.reshape(len(values), -1)
+    sums = [np.bincount(group, w * column, minlength=n_groups) for column in flat.T]
+    return np.array(sums).T.reshape(n_groups, *values.shape[1:])

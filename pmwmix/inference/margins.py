@@ -1,0 +1,384 @@
+"""Average marginal effects and adjusted predictions: averages of the mean outcome over the rows of a table.
+
+Equations are those of docs/effects.md. A fit does not keep the caller's columns, so the table is given again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtr, stdtrit
+
+from pmwmix._types import Array
+from pmwmix.data.table import Table
+from pmwmix.errors import DataError, OptionError, near, some
+from pmwmix.frame.matrices import again, offset_of
+from pmwmix.inference.averages import MeanModel, RowColumns, combined
+from pmwmix.inference.delta import complete_df
+from pmwmix.pooling.rubin import mix_draws, rubin
+from pmwmix.prediction.newdata import Blueprint, check_kind, prepared_table, random_columns
+from pmwmix.prediction.responses import check_type
+
+Columns = dict[str, pd.Series]
+STEP = 1e-4  # of a standard deviation, for derivatives by central differences
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows over which effects are averaged, as one plausible value sees them.
+
+    Predictors before centring, total weights ``w`` and ``group``, the place of the ``by`` value among ``labels``.
+    """
+
+    model: MeanModel
+    blueprint: Blueprint
+    columns: Columns
+    w: Array
+    group: Array
+    labels: list[Any]
+
+    def design(self, **changed: Any) -> RowColumns:
+        """Rebuild the columns of the model, with some predictors at other values."""
+        n = len(self.w)
+        columns = dict(self.columns)
+        for name, value in changed.items():
+            columns[name] = self._column(name, value, n)
+        local = prepared_table(self.blueprint, columns)
+        x = again(self.blueprint.x_spec, self.blueprint.formula.fixed_variables, local, n)
+        X = np.array([x[j] for j in self.blueprint.kept]).reshape(-1, n).T
+        offset = offset_of(self.blueprint.formula, local, n)
+        n_levels = len(self.model.Psi)
+        Z = random_columns(self.blueprint, local, n_levels, n) if n_levels else []
+        return RowColumns(X, np.zeros(n) if offset is None else offset, Z)
+
+    def average(self, pieces: Sequence[tuple[Mapping[str, Any], Any]], total: float = 0.0) -> tuple[Array, Array]:
+        """Average a sum of means, each with some predictors changed and times a factor: (g, c) and (g, c, P)."""
+        rows = [(self.design(**changed), factor) for changed, factor in pieces]
+        return self.model.outcomes(*combined(self.model, rows, self.w, self.group, len(self.labels)), total)
+
+    def _column(self, name: str, value: Any, n: int) -> pd.Series:
+        known = self.blueprint.categories.get(name)
+        if known is None:
+            return pd.Series(np.broadcast_to(np.asarray(value, dtype=float), n).copy(), name=name)
+        if str(value) not in known:
+            raise OptionError(
+                f"There is no category {value!r} of {name!r}.{near(str(value), known)} The fit knows {some(known)}."
+            )
+        return pd.Series(pd.Categorical([str(value)] * n, categories=known), name=name)
+
+
+def ame(
+    fit: Any,
+    variables: str | Sequence[str] | None = None,
+    newdata: Any = None,
+    *,
+    contrasts: Mapping[str, Any] | None = None,
+    by: str | None = None,
+    weighted: bool = True,
+    averaged: bool = True,
+    type: str = "response",
+    ci_prob: float = 0.95,
+) -> pd.DataFrame:
+    """Average marginal effects of the predictors, weighted to the population.
+
+    Parameters
+    ----------
+    fit : FitResult or BayesResult
+    variables : str or list of str, optional
+        Predictors. None: all of the fixed part.
+    newdata : table
+        Rows to average over, with the columns of the formula; to use those of the fit, the table of the fit. Rows with
+        missing predictors or without positive weight do not count.
+    contrasts : dict, optional
+        Per predictor. Numbers: ``"slope"`` (default; a column of 0 and 1 gets 1 against 0), a step such as ``1.0``, or
+        a pair ``(low, high)``. Factors: ``"reference"`` (default: each category against the first), ``"sequential"``
+        or ``"pairwise"``.
+    by : str, optional
+        Column; averages are formed for each of its values.
+    weighted : bool
+        Weight rows by their total weight, from the fit's weight columns in ``newdata``.
+    averaged : bool
+        Average the outcome over the distribution of the random effects (population-averaged); otherwise take random
+        effects of zero, a typical group. The same for linear models, whose random effects average to zero.
+    type : {"response", "link"}
+        Scale of the outcome (probabilities, of an ordinal outcome one per category), or of the linear predictor.
+    ci_prob : float
+
+    Returns
+    -------
+    DataFrame
+        ``term, contrast`` (and the ``by`` column; ``category`` of an ordinal outcome), ``estimate, std_error,
+        statistic, df, p_value, ci_low, ci_high``; of a posterior ``estimate, std_error, ci_low, ci_high, p_direction``.
+
+    Notes
+    -----
+    Derivatives are differences inside the column's range; with a polynomial, interaction or spline they go through
+    every column that holds the predictor, random slopes included (effects, eqs. 13-14, 23-26). Group means that
+    centring adds stay fixed. The delta method goes through coefficients, thresholds and, of population averages,
+    variance components, and treats the rows as given [1]_; degrees of freedom are the design's under a robust variance,
+    infinite otherwise, and Barnard and Rubin's with plausible values. Of a posterior the estimate is at the posterior
+    means, and all its draws go through the same derivatives: exact for linear models, of first order otherwise.
+
+    References
+    ----------
+    .. [1] Arel-Bundock, Greifer & Heiss (2024). J. Stat. Software, 111(9), 1-32. doi:10.18637/jss.v111.i09
+    """
+    table = _table(newdata, "ame()")
+    check_type(type)
+    samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
+    wanted = _variables(samples[0].blueprint, variables)
+    if not wanted:
+        raise OptionError(
+            f"Marginal effects are those of predictors. The fixed part of {fit.formula!r} has none. "
+            f"Use predictions() for the mean of the outcome."
+        )
+    rules = dict(contrasts or {})
+    for name in rules:
+        _known(name, wanted)
+    parts = [[e for name in wanted for e in _effects(sample, name, rules.get(name))] for sample in samples]
+    heads = [{"term": name, "contrast": label} for name, label, _ in parts[0]]
+    return _pooled(fit, heads, [[found for _, _, found in part] for part in parts], samples[0].labels, by, ci_prob)
+
+
+def predictions(
+    fit: Any,
+    at: Mapping[str, Any] | None = None,
+    newdata: Any = None,
+    *,
+    by: str | None = None,
+    weighted: bool = True,
+    averaged: bool = True,
+    type: str = "response",
+    ci_prob: float = 0.95,
+) -> pd.DataFrame:
+    """Average the mean outcome with some predictors set to given values: adjusted predictions.
+
+    Parameters
+    ----------
+    fit, newdata, by, weighted, averaged, type, ci_prob
+        As in `ame`.
+    at : dict, optional
+        ``{"escs": [-1, 0, 1], "sex": ["F", "M"]}``: every combination. None: the predictors as they are.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``at`` and ``by`` (and ``category``), ``estimate, std_error, statistic, df, p_value, ci_low,
+        ci_high``; of a posterior as in `ame`.
+
+    Notes
+    -----
+    Every row gets the values in turn and keeps its other predictors (effects, eqs. 15 and 23): no average row is made
+    up.
+    """
+    table = _table(newdata, "predictions()")
+    check_type(type)
+    samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
+    grid = {name: [v] if np.ndim(v) == 0 else list(v) for name, v in (at or {}).items()}
+    for name in grid:
+        _known(name, _variables(samples[0].blueprint, None))
+    heads = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    parts = [[sample.average([(head, 1.0)], total=1.0) for head in heads] for sample in samples]
+    return _pooled(fit, heads, parts, samples[0].labels, by, ci_prob)
+
+
+def _table(newdata: Any, verb: str) -> Table:
+    if newdata is None:
+        raise OptionError(
+            f"{verb} needs the table: a fit does not keep the columns of the data. newdata is missing. "
+            f"Pass newdata=data, the table of the fit, or other rows with the same columns."
+        )
+    return Table(newdata)
+
+
+def _sample(fit: Any, table: Table, by: str | None, weighted: bool, averaged: bool, type: str) -> Sample:
+    blueprint = fit.rows.blueprint
+    pv = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
+    factors = [name for plan in blueprint.centrings for name in plan.columns]
+    weights = _weight_columns(fit) if weighted else []
+    needed = [pv.get(name, name) for name in blueprint.predictors]
+    columns = table.columns([*needed, *factors, *weights, *([by] if by else [])] or table.names[:1], "newdata")
+    local = {**columns, **{name: columns[column] for name, column in pv.items()}}
+    n = len(next(iter(columns.values())))
+    w = np.prod([columns[name].to_numpy(dtype=float) for name in weights], axis=0) if weights else np.ones(n)
+    keep = np.nan_to_num(w) > 0
+    for name in dict.fromkeys([*blueprint.predictors, *factors, *([by] if by else [])]):
+        check_kind(local[name], name, blueprint)
+        keep &= ~local[name].isna().to_numpy()
+    rows = np.flatnonzero(keep)
+    if not len(rows):
+        raise DataError(
+            f"No row is left to average over. All {n} rows of newdata have a missing predictor or no positive weight. "
+            f"Check the columns {some([*needed, *weights], 12)}."
+        )
+    local = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
+    codes, labels = pd.factorize(local[by], sort=True) if by else (np.zeros(len(rows), dtype=np.int64), [None])
+    model = MeanModel.of(fit if fit.method != "bayes" else _Means.of(fit), blueprint, averaged, type)
+    return Sample(model, blueprint, local, w[rows], codes, list(labels))
+
+
+@dataclass(frozen=True)
+class _Means:
+    """A posterior as `MeanModel` reads a fit: at its means."""
+
+    family: str
+    link: str
+    coef: Any
+    parameters: tuple[Array]
+
+    @classmethod
+    def of(cls, fit: Any) -> _Means:
+        return cls(fit.family, fit.link, fit.coef, (_draws(fit).mean(axis=0),))
+
+
+def _draws(fit: Any) -> Array:
+    """Draws of coefficients and variance components (S, P) of a single posterior."""
+    names = ["beta", *(["vcov"] if "vcov" in fit.idata["posterior"] else [])]
+    return np.hstack([fit.draws(name) for name in names])
+
+
+def _weight_columns(fit: Any) -> list[str]:
+    """Columns whose product is the total weight of a row."""
+    named = [column for _, column in fit.settings.weights if column is not None]
+    return named if fit.settings.conditional else named[:1]
+
+
+def _variables(blueprint: Blueprint, asked: str | Sequence[str] | None) -> list[str]:
+    fixed = [name for name in blueprint.predictors if name in blueprint.formula.fixed_variables]
+    wanted = fixed if asked is None else [asked] if isinstance(asked, str) else list(asked)
+    for name in wanted:
+        _known(name, fixed)
+    return wanted
+
+
+def _known(name: str, available: Sequence[str]) -> None:
+    if name not in available:
+        raise OptionError(
+            f"There is no such predictor to vary. Got {name!r}.{near(str(name), available)} "
+            f"The predictors are {some(available, 12)}."
+        )
+
+
+def _effects(sample: Sample, name: str, rule: Any) -> list[tuple[str, str, tuple[Array, Array]]]:
+    """Name, label, values (g, c) and gradients (g, c, P) of every effect of one predictor."""
+
+    def step(high: Any, low: Any) -> tuple[Array, Array]:
+        return sample.average([({name: high}, 1.0), ({name: low}, -1.0)])
+
+    categories = _categories(sample, name)
+    if categories is not None:
+        return [(name, f"{b} - {a}", step(b, a)) for a, b in _pairs(categories, name, rule)]
+    x = sample.columns[name].to_numpy(dtype=float)
+    if rule is None and set(np.unique(x)) <= {0.0, 1.0}:
+        rule = (0.0, 1.0)
+    if rule is None or rule == "slope":
+        return [(name, "slope", _slope(sample, name, x))]
+    if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
+        return [(name, f"+{rule:g}", step(x + float(rule), x))]
+    if isinstance(rule, tuple | list) and len(rule) == 2:
+        low, high = (float(v) for v in rule)
+        return [(name, f"{high:g} - {low:g}", step(high, low))]
+    raise OptionError(
+        f"Unknown contrast of a number. That of {name!r} is {rule!r}. Use 'slope', a step or a pair (low, high)."
+    )
+
+
+def _slope(sample: Sample, name: str, x: Array) -> tuple[Array, Array]:
+    """Give the derivative of the parabola through three points; the middle one is x, but at the ends of the range.
+
+    Splines end at the range of the data, logarithms often do.
+    """
+    h = STEP * float(x.std())
+    if h == 0.0:
+        raise DataError(
+            f"A slope needs a column that varies. {name!r} is {x[0]:g} in all {len(x)} rows of newdata. "
+            f"Leave it out of variables=, or give contrasts={{{name!r}: 1.0}}."
+        )
+    middle = np.clip(x, x.min() + h, x.max() - h)
+    low, high = middle - h, middle + h
+    at = 2.0 * (x - middle) / (high - low)  # -1, 0 or 1 and between
+    pieces = [({name: high}, (1.0 + 2.0 * at) / (high - low)), ({name: low}, (2.0 * at - 1.0) / (high - low))]
+    if at.any():
+        pieces.append(({name: middle}, -4.0 * at / (high - low)))
+    return sample.average(pieces)
+
+
+def _categories(sample: Sample, name: str) -> list[Any] | None:
+    if name in sample.blueprint.categories:
+        return list(sample.blueprint.categories[name])
+    text = sample.blueprint.formula.fixed
+    if re.search(rf"\b(?:C|factor|as_factor)\(\s*`?{re.escape(name)}`?\s*[,)]", text):
+        return [float(v) for v in np.unique(sample.columns[name])]
+    return None
+
+
+def _pairs(categories: list[Any], name: str, rule: Any) -> list[tuple[Any, Any]]:
+    first, *others = categories
+    pairs = {
+        "reference": [(first, other) for other in others],
+        "sequential": list(pairwise(categories)),
+        "pairwise": list(combinations(categories, 2)),
+    }
+    if rule is not None and rule not in pairs:
+        raise OptionError(f"Unknown contrast of a factor. That of {name!r} is {rule!r}. Use one of {some(pairs)}.")
+    return pairs[rule or "reference"]
+
+
+def _pooled(
+    fit: Any,
+    heads: list[dict],
+    found: list[list[tuple[Array, Array]]],
+    labels: list[Any],
+    by: str | None,
+    ci_prob: float,
+) -> pd.DataFrame:
+    """Turn values and gradients per fit, effect and group into a table, pooled by Rubin's rules."""
+    if not 0 < ci_prob < 1:
+        raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
+    categories = list(fit.categories) if found[0][0][0].shape[1] > 1 else [None]
+    names = [
+        {**head, **({by: label} if by else {}), **({} if category is None else {"category": category})}
+        for head in heads
+        for label in labels
+        for category in categories
+    ]
+    estimates = np.array([np.concatenate([values.ravel() for values, _ in one]) for one in found])
+    gradients = [np.concatenate([G.reshape(-1, G.shape[-1]) for _, G in part]) for part in found]
+    numbers = _by_draws if fit.method == "bayes" else _by_delta
+    return pd.DataFrame(names).assign(**numbers(fit, estimates, gradients, ci_prob))
+
+
+def _by_delta(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: float) -> dict[str, Array]:
+    """Errors and intervals of estimates (K, m) by the delta method, with their gradients (m, P)."""
+    covariances = np.array([G @ one.parameters[1] @ G.T for one, G in zip(fit.fits, gradients, strict=True)])
+    pooled = rubin(estimates, covariances, complete_df(fit))
+    error, df = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0)), np.minimum(pooled.df, 1e10)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = pooled.estimate / error
+    half = stdtrit(df, 0.5 + ci_prob / 2) * error
+    numbers = {"estimate": pooled.estimate, "std_error": error, "statistic": statistic, "df": pooled.df}
+    numbers["p_value"] = 2 * stdtr(df, -np.abs(statistic))
+    return {**numbers, "ci_low": pooled.estimate - half, "ci_high": pooled.estimate + half}
+
+
+def _by_draws(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: float) -> dict[str, Array]:
+    """Give errors and intervals of posteriors: each draw's way from the posterior mean goes through the gradients."""
+    parts = []
+    for one, estimate, G in zip(fit.fits, estimates, gradients, strict=True):
+        draws = _draws(one)
+        parts.append(estimate + (draws - draws.mean(axis=0)) @ G.T)
+    mixed = mix_draws(parts)
+    low, high = np.quantile(mixed, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
+    return {
+        "estimate": estimates.mean(axis=0),
+        "std_error": mixed.std(axis=0, ddof=1),
+        "ci_low": low,
+        "ci_high": high,
+        "p_direction": np.maximum((mixed > 0).mean(axis=0), (mixed < 0).mean(axis=0)),
+    }

@@ -1,0 +1,34 @@
+"""Degrees of freedom after Satterthwaite."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.judge import flat_directions, moving_basis
+from pmwmix.fitting.problem import Problem
+from pmwmix.variance import inverse_along
+
+
+def satterthwaite(problem: Problem, fit: Estimate) -> Array:
+    """Satterthwaite degrees of freedom of every coefficient, 2 V² / Var(V) (Kuznetsova et al. 2017; theory, eq. 26).
+
+    Parameters
+    ----------
+    problem : Problem
+    fit : Estimate
+
+    Returns
+    -------
+    ndarray, shape (p,)
+    """
+    point, p = fit.point, len(fit.beta)
+    S = np.asarray(problem.objective.at(point.theta).raw["S_xx"])
+    basis = moving_basis(p, fit.boundary, flat_directions(point, fit.boundary))
+    A = inverse_along(point.information * problem.top_scale, basis)[p:, p:]
+    U = np.linalg.solve(S, fit.transform.A_x.T)  # S⁻¹ A_x' e_c for every raw coefficient c
+    V = point.sigma**2 * np.einsum("cb,bc->c", fit.transform.A_x, U)
+    by_theta = -(point.sigma**2) * problem.objective.contrast_derivative(point.theta, U).T
+    gradient = np.concatenate([by_theta, 2.0 * V[:, None]], axis=1)
+    return 2.0 * V**2 / np.einsum("ck,kl,cl->c", gradient, A, gradient)

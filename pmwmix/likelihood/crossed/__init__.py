@@ -1,0 +1,1 @@
+"""Random effects of crossed factors: one joint block per connected part."""

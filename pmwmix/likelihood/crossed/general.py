@@ -1,0 +1,164 @@
+"""The objective of a generalised model with crossed random effects: minus the Laplace approximation at a point.
+
+Numbers in, numbers out; the graphs are written in `crossed.py`. All quantities are those of standardised columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.likelihood.contract import IntegratedPoint, RowArrays
+from pmwmix.likelihood.crossed.generalgraph import CrossedStructure, joint_graph, joint_mode_graph
+from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
+from pmwmix.likelihood.engine import bucket, compiled, compiled_pair, padded_columns
+from pmwmix.likelihood.general.modefinder import find_modes
+from pmwmix.likelihood.general.model import MarginalStructure
+
+NO_FLOOR = -1e300  # of the curvature of a row: Newton's own step
+CELLS_AT_ONCE = 4_000_000  # of all directions of a Hessian, in one intermediate
+
+
+class CrossedObjective:
+    """Minus the Laplace approximation of the pseudo-log-likelihood (crossed, eqs. 1-6).
+
+    Parameters
+    ----------
+    structure : MarginalStructure
+    crossing : Crossing
+    rows : RowArrays
+    engine : str
+
+    Notes
+    -----
+    Rows are padded with rows of weight zero, units and fixed columns with empty ones up to a few sizes, so that models
+    of like size share compiled code.
+    """
+
+    def __init__(self, structure: MarginalStructure, crossing: Crossing, rows: RowArrays, engine: str = "jax") -> None:
+        self.structure, self.crossing, self.rows, self.engine = structure, crossing, rows, engine
+        self.n_agq = (1,) * structure.n_levels
+        plan = {field.name: getattr(structure, field.name) for field in fields(MarginalStructure)}
+        self.padded = CrossedStructure(**{**plan, "p": padded_columns(structure.p)}, sparse=crossing.sparse)
+        self.mode_step = compiled(joint_mode_graph, self.padded, engine)
+        self.first, self.second = compiled_pair(joint_graph, self.padded, engine)
+        self.n_calls = 0
+        self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
+        free = structure.layout.n_theta + structure.n_phi
+        self._eye = np.eye(self.padded.p + free)
+        self._real = np.r_[: structure.p, self.padded.p : self.padded.p + free]
+        self._shared = self._put_shared()
+        self._outcome: tuple[int, list[Any]] = (-1, [])
+        self._modes: dict[int, list[Array]] = {}
+
+    @property
+    def n_top(self) -> int:
+        """Number of independent parts of the sample."""
+        return int(self.crossing.part.max()) + 1
+
+    def _padded_rows(self, values: Array) -> Array:
+        """Repeat the first row at the end; its weight is zero there."""
+        n = bucket(len(self.rows.w)) - len(self.rows.w)
+        return np.concatenate([values, np.repeat(values[:1], n, axis=0)])
+
+    def _put_shared(self) -> tuple[list[Any], list[Any]]:
+        """Put fixed and random columns and offset; and apart, as they come after the outcome, weights and units."""
+        rows, crossing, pad = self.rows, self.crossing, self._padded_rows
+        n = bucket(len(rows.w))
+        X, w = np.zeros((self.padded.p, n)), np.zeros(n)
+        for j, column in enumerate(rows.X):
+            X[j] = pad(column)
+        w[: len(rows.w)] = rows.w
+        G, D = self._lengths
+        place = np.array([pad(one) for one in crossing.place])
+        index = [pad(crossing.index[0]), place, pad(crossing.part), np.arange(G), np.arange(D), np.arange(self.n_top)]
+        if crossing.sparse:
+            index += [np.array([pad(one) for one in crossing.cells.of]), *padded_cells(crossing)]
+        Z = np.array([pad(column) for column in rows.Z])
+        return self.first.put([X, pad(rows.offset), Z]), self.first.put([w, *index])
+
+    def _data(self, k: int) -> list[Any]:
+        """All inputs after the modes for outcome ``k``."""
+        if self._outcome[0] != k:
+            front, back = self._shared
+            y, *extra = self.first.put([self._padded_rows(v) for v in (self.rows.y[k], *self.rows.extra[k])])
+            self._outcome = (k, [*front, y, back[0], *extra, *back[1:]])
+        return self._outcome[1]
+
+    def _split(self, psi: Array) -> tuple[Array, Array, Array]:
+        p, t = self.structure.p, self.structure.layout.n_theta
+        return np.pad(psi[:p], (0, self.padded.p - p)), psi[p : p + t], psi[p + t :]
+
+    def _start(self, k: int) -> list[Array]:
+        if k not in self._modes:
+            G, D = self._lengths
+            known = self._modes[max(self._modes)] if self._modes else None
+            self._modes[k] = known or [np.zeros((self.structure.layout.q[0], G)), np.zeros(D)]
+        return self._modes[k]
+
+    def _find(self, psi: Array, k: int) -> list[Array]:
+        beta, theta, phi = self._split(psi)
+        data = self._data(k)
+
+        def step(u: list[Array]) -> dict[str, Any]:
+            out = self.mode_step(beta, [theta, phi, *u, *data, np.array(NO_FLOOR)])
+            if (
+                not float(out["rise"][0]) >= 0.0
+            ):  # the rows do not curve downwards everywhere: leave out those that do not
+                out = self.mode_step(beta, [theta, phi, *u, *data, np.array(0.0)])
+            return out
+
+        return find_modes(step, self._start(k), [np.zeros(n, dtype=np.int64) for n in self._lengths])
+
+    def _first(self, psi: Array, k: int, modes: list[Array]) -> dict[str, Any]:
+        beta, theta, phi = self._split(psi)
+        return self.first(beta, [theta, phi, *modes, *self._data(k)])
+
+    def at(self, psi: Array, k: int = 0) -> IntegratedPoint:
+        """Evaluate outcome ``k`` at parameters (P,)."""
+        psi = np.array(psi, dtype=float)
+        self.n_calls += 1
+        modes = self._find(psi, k)
+        out = self._first(psi, k, modes)
+        scores = np.concatenate([np.asarray(out[name]) for name in out if name.startswith("score_")])[self._real].T
+        value = -float(out["value"])
+        if np.isfinite(value):
+            self._modes[k] = modes
+        return IntegratedPoint(psi, value, -scores.sum(axis=0), scores, [modes], self, k)
+
+    def hessian(self, point: IntegratedPoint) -> Array:
+        """Second derivatives of minus the pseudo-log-likelihood (P, P); a few directions at a time."""
+        out = self._first(point.theta, point.outcome, point.modes[0])
+        known = [value for name, value in out.items() if name.startswith("known")]
+        names = [f"H_{name[6:]}" for name in out if name.startswith("score_")]
+        crossing, size = self.crossing, len(self._eye)
+        cells = max(crossing.n_pairs if crossing.sparse else crossing.n_cross, crossing.n_dense**2)
+        at_once = size if cells * size <= CELLS_AT_ONCE else max(CELLS_AT_ONCE // cells, 1)
+        H = np.zeros((size, size))
+        for start in range(0, size, at_once):
+            along = np.zeros((at_once, size))
+            stop = min(start + at_once, size)
+            along[: stop - start] = self._eye[start:stop]
+            rows = self.second(along, known)
+            H[start:stop] = np.concatenate([np.asarray(rows[name]) for name in names], axis=1)[: stop - start]
+        H = -H[np.ix_(self._real, self._real)]
+        return 0.5 * (H + H.T)
+
+    def modes(self, point: IntegratedPoint) -> list[Array]:
+        """Whitened conditional modes per factor (q_f, G_f)."""
+        u, u_B = point.modes[0]
+        return [u[:, : self.crossing.n_units[0]], *self.crossing.by_factor(u_B)]
+
+    def covariances(self, point: IntegratedPoint) -> list[Array]:
+        """Conditional covariance of the random effects of every unit, per factor (G_f, q_f, q_f)."""
+        beta, theta, phi = self._split(point.theta)
+        out = self.mode_step(beta, [theta, phi, *point.modes[0], *self._data(point.outcome), np.array(NO_FLOOR)])
+        kappa = np.asarray(out["kappa"])[: len(self.rows.w)]
+        return JointFactor(self.crossing, self.structure.layout, theta, self.rows.Z, kappa).covariances()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the data; compiled code is made again where it is needed."""
+        return CrossedObjective, (self.structure, self.crossing, self.rows, self.engine)

@@ -1,0 +1,209 @@
+"""The profiled objective of a linear model with crossed random effects at a point theta; see `objective.Objective`.
+
+Numbers in, numbers out; the graph is written in `crossedgaussian.py`. All quantities are those of the standardised
+data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information, schur_onto
+from pmwmix.likelihood.crossed.lineargraph import (
+    CrossedLinearStructure,
+    crossed_contrast_graph,
+    crossed_objective_graph,
+)
+from pmwmix.likelihood.crossed.products import cross_products
+from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
+from pmwmix.likelihood.engine import bucket, bucket_columns, compiled
+from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.standardise import Columns
+
+
+class CrossedLinearObjective:
+    """Minus the profiled pseudo-log-likelihood of a model with crossed factors (crossed, eqs. 8-11).
+
+    Parameters
+    ----------
+    blocks : Blocks
+        Cross-products of fixed columns and outcomes per independent part of the sample.
+    structure : Structure
+    crossing : Crossing
+    columns : Columns
+        Raw columns.
+    kept : ndarray of int
+        Fixed columns in the model.
+    w : ndarray, shape (n,)
+        Weights of the rows.
+    engine : str
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        structure: Structure,
+        crossing: Crossing,
+        columns: Columns,
+        kept: Array,
+        w: Array,
+        engine: str = "jax",
+    ) -> None:
+        self.blocks, self.structure, self.crossing, self.engine = blocks, structure, crossing, engine
+        self._columns, self._kept, self._w = columns, kept, w
+        self.products = cross_products(columns, kept, crossing, w)
+        self.padded = CrossedLinearStructure(
+            structure.layout, bucket_columns(structure.p), structure.reml, sparse=crossing.sparse
+        )
+        self.function = compiled(crossed_objective_graph, self.padded, engine)
+        self.n_calls = 0
+        self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
+        self._front, self._back = self._put_shared()
+        self._outcomes: dict[int, list[Any]] = {}
+
+    @cached_property
+    def n_free(self) -> float:
+        """N of the profiled deviance: weighted rows, minus p under REML."""
+        return self.blocks.n_total - (self.structure.p if self.structure.reml else 0)
+
+    def _put_shared(self) -> tuple[list[Any], list[Any]]:
+        """Put what all outcomes share, before and after what they do not."""
+        G, D = self._lengths
+        blocks, p, crossing = self.products, self.padded.p, self.crossing
+        partner, entry, there = dense_map(crossing, self.structure.layout.entries[1:], D)
+        part_of_unit, part_of_place = self._parts()
+        parts = [part_of_unit, np.broadcast_to(part_of_place, partner.shape)]
+        back = [partner, entry, there, *parts, np.arange(G), np.arange(D), np.arange(len(self.blocks.n_w))]
+        back.append(np.array([float(self.n_free)]))
+        cross = (bucket(len(crossing.cells.unit)),) if crossing.sparse else (G, D)
+        if crossing.sparse:
+            back += [cell_map(crossing, partner, cross[0]), *padded_cells(crossing)]
+        front = [
+            _grow(blocks.own, (len(blocks.own), G)),
+            _grow(blocks.cross, (len(blocks.cross), *cross)),
+            _grow(blocks.dense, (D, D)),
+            _grow(blocks.own_x, (len(blocks.own_x), p, G)),
+            _grow(blocks.dense_x, (p, D)),
+        ]
+        return self.function.put(front), self.function.put(back)
+
+    def _parts(self) -> tuple[Array, Array]:
+        """Independent part of every unit of the eliminated factor and of every place of the dense block, padded."""
+        G, D = self._lengths
+        unit, place = np.zeros(G, dtype=np.int64), np.zeros(D, dtype=np.int64)
+        unit[self.crossing.index[0]] = self.crossing.part
+        place[self.crossing.place] = self.crossing.part
+        return unit, place
+
+    def _data(self, k: int) -> list[Any]:
+        if k not in self._outcomes:
+            G, D = self._lengths
+            own_y, dense_y = self.products.own_y[k], self.products.dense_y[k]
+            S0, p, P = self.blocks.S0(k), self.structure.p, self.padded.p
+            padded = np.eye(P + 1)  # keeps the zero columns positive definite and changes nothing else
+            at = np.append(np.arange(p), P)
+            padded[np.ix_(at, at)] = S0
+            self._outcomes = {k: self.function.put([_grow(own_y, (len(own_y), G)), _grow(dense_y, (D,)), padded])}
+        return [*self._front, *self._outcomes[k], *self._back]
+
+    def at(self, theta: Array, k: int = 0) -> Point:
+        """Evaluate outcome ``k`` at theta (n_theta,)."""
+        self.n_calls += 1
+        raw = self.function(np.asarray(theta, dtype=float), self._data(k))
+        p, n, sigma2 = self.structure.p, self.n_free, float(raw["sigma2"])
+        S_xx, beta, Q_t = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["beta"])[:p], np.asarray(raw["Q_t"])
+        value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
+        second = 0.5 * np.asarray(raw["F_tt"])
+        information = joint_information(S_xx, np.asarray(raw["Q_tb"])[:, :p], second, Q_t, sigma2, n)
+        hessian = schur_onto(information, slice(p, p + len(theta)))
+        gradient, sigma = 0.5 * np.asarray(raw["F_t"]), float(np.sqrt(sigma2))
+        raw = {**raw, "S_xx": S_xx}
+        return Point(np.array(theta, float), beta, sigma, value, gradient, hessian, information, raw)
+
+    def scores(self, point: Point, k: int = 0) -> Array:
+        """Gradient of each independent part's log-likelihood (C, P); not of the restricted one."""
+        blocks, raw, beta, sigma2 = self.blocks, point.raw, point.beta, point.sigma**2
+        by_theta = np.asarray(raw["F_score"])
+        xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
+        rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
+        by_beta = (xr - 0.5 * np.asarray(raw["b_score"])[: self.structure.p]) / sigma2
+        by_sigma = (rr - np.asarray(raw["lost"])) / sigma2 - blocks.n_w
+        return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
+
+    def contrast_derivative(self, theta: Array, U: Array) -> Array:
+        """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
+        function = compiled(crossed_contrast_graph, replace(self.padded, reml=False), self.engine)
+        padded = np.pad(U, [(0, self.padded.p - len(U)), (0, 0)])
+        columns = [np.ascontiguousarray(u) for u in padded.T]
+        return np.array(
+            [np.asarray(function(np.asarray(theta, float), [u, *self._data(0)])["uSu_t"]) for u in columns]
+        ).T
+
+    def random_effects(self, point: Point, k: int) -> list[tuple[Array, Array]]:
+        """Conditional modes (G_f, q_f) and their covariances (G_f, q_f, q_f) per factor, standardised."""
+        crossing, products, layout = self.crossing, self.products, self.structure.layout
+        Z = [self._standard(int(j)) for j in self._columns.z]
+        found = JointFactor(crossing, layout, point.theta, Z, self._w)
+        own = products.own_y[k] - np.einsum("apg,p->ag", products.own_x, point.beta)
+        dense = products.dense_y[k] - point.beta @ products.dense_x
+        Lambdas = layout.unpack(point.theta)
+        high = [L.T @ part for L, part in zip(Lambdas[1:], crossing.by_factor(dense), strict=True)]
+        u, u_B = found.solve(Lambdas[0].T @ own, np.concatenate([part.ravel() for part in high]))
+        modes = [u, *crossing.by_factor(u_B)]
+        return [
+            ((L @ values).T, point.sigma**2 * V)
+            for L, values, V in zip(Lambdas, modes, found.covariances(), strict=True)
+        ]
+
+    def _standard(self, j: int) -> Array:
+        scaler = self._columns.scaler
+        return (self._columns.values[j] - scaler.shift[j]) / scaler.scale[j]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the data; compiled code is made again where it is needed."""
+        given = (self.blocks, self.structure, self.crossing, self._columns, self._kept, self._w, self.engine)
+        return CrossedLinearObjective, given
+
+
+def dense_map(crossing: Crossing, entries: Any, length: int) -> tuple[Array, Array, Array]:
+    """Lay the columns of Lambda out over the dense block: raw partner, entry of theta, whether there is one, (m, D).
+
+    Parameters
+    ----------
+    crossing : Crossing
+    entries : sequence of sequence of (int, int, int)
+        Per factor of the dense block, as in `ThetaLayout.entries`.
+    length : int
+        D, padded.
+    """
+    m = max(crossing.q[1:])
+    partner = np.tile(np.arange(length), (m, 1))
+    entry, there = np.zeros((m, length), dtype=np.int64), np.zeros((m, length))
+    for q_entries, G, start in zip(entries, crossing.n_units[1:], crossing.starts, strict=False):
+        units = np.arange(G)
+        for i, j, k in q_entries:
+            at = start + j * G + units
+            partner[i - j, at] = start + i * G + units
+            entry[i - j, at], there[i - j, at] = k, 1.0
+    return partner, entry, there
+
+
+def cell_map(crossing: Crossing, partner: Array, length: int) -> Array:
+    """Find, for every cell and d, the cell of the same unit whose raw effect stands d terms further on, (m, N)."""
+    cells, D = crossing.cells, crossing.n_dense
+    keys = cells.unit * D + cells.place
+    wanted = cells.unit * D + partner[:, cells.place]
+    out = np.tile(np.arange(length), (len(partner), 1))  # padding refers to itself, which is zero
+    out[:, : len(keys)] = np.searchsorted(keys, wanted)
+    return out
+
+
+def _grow(values: Array, shape: tuple[int, ...]) -> Array:
+    """Pad with zeros at the end of every axis."""
+    return np.pad(values, [(0, n - old) for n, old in zip(shape, values.shape, strict=True)])

@@ -1,0 +1,1 @@
+"""Quadrature around conditional modes, for every other outcome."""

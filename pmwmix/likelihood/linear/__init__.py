@@ -1,0 +1,1 @@
+"""The closed form of the Gaussian model: cross-products, recursion, modes."""

@@ -1,0 +1,161 @@
+"""Read the data once: weighted cross-products per unit of standardised columns. Numpy only.
+
+After this nothing depends on the number of rows (theory, eq. 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.likelihood.paths import climb, inner_weight
+from pmwmix.likelihood.standardise import Columns
+
+ROWS_PER_CHUNK = 32_768
+CELLS_PER_CHUNK = 4_000_000  # of the cross-products held at once
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What the likelihood needs to know of the data, for one set of predictors and K outcomes.
+
+    Parameters
+    ----------
+    zz : ndarray, shape (Q (Q + 1) / 2, G_1)
+        Lower triangle, row by row, of Z'WZ per lowest unit; Z holds the random columns of all levels, bottom-up.
+    zx : ndarray, shape (Q, p, G_1)
+    zy : ndarray, shape (K, Q, G_1)
+    xx : ndarray, shape (p, p, G_L)
+        X'WX per top-level unit; W includes the conditional weights of all levels below the top.
+    xy : ndarray, shape (K, p, G_L)
+    yy : ndarray, shape (K, G_L)
+    n_w : ndarray, shape (G_L,)
+        Weighted number of rows per top-level unit.
+    parents : tuple of ndarray of int
+        ``parents[l]`` (G_l,) is the parent unit of each unit, for every level but the top one.
+    w : tuple of ndarray
+        Conditional weights of the units, ``w[l]`` (G_l,), bottom-up; the last one is the top level's own weight.
+    """
+
+    zz: Array
+    zx: Array
+    zy: Array
+    xx: Array
+    xy: Array
+    yy: Array
+    n_w: Array
+    parents: tuple[Array, ...]
+    w: tuple[Array, ...]
+
+    @property
+    def n_units(self) -> tuple[int, ...]:
+        """Number of units at each level, bottom-up."""
+        return tuple(len(w) for w in self.w)
+
+    def paths(self) -> list[tuple[Array, Array]]:
+        """Give, per level bottom-up, each unit's top-level unit and its weight cumulated to the top, (G_l,) each."""
+        out = [(np.arange(len(self.w[-1])), self.w[-1])]
+        for parent, w in zip(reversed(self.parents), reversed(self.w[:-1]), strict=True):
+            to_top, w_total = out[0]
+            out.insert(0, (to_top[parent], w * w_total[parent]))
+        return out
+
+    def S0(self, k: int) -> Array:
+        """[X, y_k]'W[X, y_k] over the whole sample, shape (p + 1, p + 1)."""
+        w = self.w[-1]
+        p = self.xx.shape[0]
+        S0 = np.empty((p + 1, p + 1))
+        S0[:p, :p] = self.xx @ w
+        S0[:p, p] = S0[p, :p] = self.xy[k] @ w
+        S0[p, p] = self.yy[k] @ w
+        return S0
+
+    @property
+    def n_total(self) -> float:
+        """Weighted number of rows."""
+        return float(self.n_w @ self.w[-1])
+
+
+def build(
+    columns: Columns,
+    order: Array | None,
+    starts: Array,
+    w_obs: Array | None,
+    parents: tuple[Array, ...],
+    w: tuple[Array, ...],
+) -> Blocks:
+    """Form the cross-products of all lowest units.
+
+    Parameters
+    ----------
+    columns : Columns
+    order : ndarray of int, shape (n,), or None
+        Row order that makes lowest units contiguous; None if they already are.
+    starts : ndarray of int, shape (G_1 + 1,)
+        First row of each lowest unit in that order, and n.
+    w_obs : ndarray, shape (n,), or None
+        Conditional level-1 weights in the original row order.
+    parents, w
+        As in `Blocks`.
+
+    Returns
+    -------
+    Blocks
+    """
+    z, x, y = columns.z, columns.x, columns.y
+    G1, GL, p, K = len(starts) - 1, len(w[-1]), len(x), len(y)
+    rows, cols = np.tril_indices(len(z))
+    zz, zx, zy = np.empty((len(rows), G1)), np.empty((len(z), p, G1)), np.empty((K, len(z), G1))
+    xx, xy, yy, n_w = np.zeros((p, p, GL)), np.zeros((K, p, GL)), np.zeros((K, GL)), np.zeros(GL)
+    top, inner = climb(parents, G1), inner_weight(parents, w)
+    most = max(CELLS_PER_CHUNK // len(columns.values) ** 2, 1)
+    for first, last in _chunks(starts, most):
+        C, N = _chunk_products(columns, order, starts[first : last + 1], w_obs)
+        units = slice(first, last)
+        zz[:, units] = C[:, z[rows], z[cols]].T
+        zx[:, :, units] = C[:, z[:, None], x].transpose(1, 2, 0)
+        zy[:, :, units] = C[:, y[:, None], z].transpose(1, 2, 0)
+        C *= inner[units, None, None]
+        t, at = np.unique(top[units], return_inverse=True)
+        if len(t) < last - first:
+            folded = np.zeros((len(t), *C.shape[1:]))
+            np.add.at(folded, at, C)
+            C = folded
+        xx[:, :, t] += C[:, x[:, None], x].transpose(1, 2, 0)
+        xy[:, :, t] += C[:, y[:, None], x].transpose(1, 2, 0)
+        yy[:, t] += C[:, y, y].T
+        n_w += np.bincount(top[units], N * inner[units], minlength=GL)
+    return Blocks(zz, zx, zy, xx, xy, yy, n_w, parents, w)
+
+
+def _chunks(starts: Array, most: int) -> list[tuple[int, int]]:
+    """Cut the lowest units into runs of about `ROWS_PER_CHUNK` rows and at most ``most`` units."""
+    edges = [0]
+    while edges[-1] < len(starts) - 1:
+        last = int(np.searchsorted(starts, starts[edges[-1]] + ROWS_PER_CHUNK, side="right")) - 1
+        edges.append(min(max(last, edges[-1] + 1), edges[-1] + most, len(starts) - 1))
+    return list(pairwise(edges))
+
+
+def _chunk_products(columns: Columns, order: Array | None, starts: Array, w_obs: Array | None) -> tuple[Array, Array]:
+    """Cross-products (g, m, m) and weighted counts (g,) of the units between ``starts``."""
+    rows = slice(starts[0], starts[-1]) if order is None else order[starts[0] : starts[-1]]
+    A = np.empty((starts[-1] - starts[0], len(columns.values)))
+    for j, values in enumerate(columns.values):
+        np.subtract(values[rows], columns.scaler.shift[j], out=A[:, j])
+    A /= columns.scaler.scale
+    w = None if w_obs is None else w_obs[rows]
+    sizes = np.diff(starts)
+    N = sizes.astype(float) if w is None else np.add.reduceat(w, starts[:-1] - starts[0])
+    C = np.empty((len(sizes), A.shape[1], A.shape[1]))
+    offset = starts[:-1] - starts[0]
+    for size in np.unique(sizes):
+        units = np.flatnonzero(sizes == size)
+        index = offset[units, None] + np.arange(size)
+        part = A[index]
+        weighted = part if w is None else part * w[index][:, :, None]
+        C[units] = np.matmul(weighted.transpose(0, 2, 1), part)
+    return C, N

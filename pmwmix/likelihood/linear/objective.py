@@ -1,0 +1,171 @@
+"""The profiled objective of a Gaussian model at a point theta, with everything that inference needs from it.
+
+Numbers in, numbers out; the graph is written in `gaussian.py` and compiled in `engine.py`. All quantities are those
+of the standardised data; `standardise.py` undoes that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information, schur_onto
+from pmwmix.likelihood.engine import bucket, bucket_columns, compiled
+from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.linear.nested import Structure, contrast_graph, objective_graph, reml_score_graph
+
+
+class Objective:
+    """Minus the profiled pseudo-log-likelihood of one outcome (theory, eqs. 10-12).
+
+    Parameters
+    ----------
+    blocks : Blocks
+        Cross-products of standardised columns.
+    structure : Structure
+    engine : str
+        Name in `ENGINES`.
+
+    Notes
+    -----
+    Units are padded with empty ones, fixed columns with zero columns whose coefficients are zero, up to a few sizes
+    (`engine.bucket`, `engine.bucket_columns`): they add exactly nothing, and models of like size share compiled code.
+    """
+
+    def __init__(self, blocks: Blocks, structure: Structure, engine: str = "jax") -> None:
+        self.blocks, self.structure, self.engine = blocks, structure, engine
+        self.padded = replace(structure, p=bucket_columns(structure.p))
+        self.function = compiled(objective_graph, self.padded, engine)
+        self.n_calls = 0
+        self._shared = self.function.put(self._padded())
+        self._outcomes: dict[int, list[Any]] = {}
+
+    def _padded(self) -> list[Array]:
+        """List the data of all outcomes in the order of `gaussian.Inputs.flat`, without zy and S0."""
+        blocks = self.blocks
+        sizes = [bucket(n) for n in blocks.n_units]
+        levels = range(len(sizes))
+        paths = blocks.paths()
+        return [
+            _pad(blocks.zz, sizes[0]),
+            _pad(np.pad(blocks.zx, [(0, 0), (0, self.padded.p - self.structure.p), (0, 0)]), sizes[0]),
+            *(_pad(blocks.parents[level], sizes[level]) for level in levels[:-1]),
+            *(_pad(paths[level][0], sizes[level]) for level in levels[:-1]),
+            *(_pad(blocks.w[level], sizes[level]) for level in levels),
+            *(_pad(paths[level][1], sizes[level]) for level in levels),
+        ]
+
+    def _data(self, k: int) -> list[Any]:
+        if k not in self._outcomes:
+            zy = _pad(self.blocks.zy[k], bucket(self.blocks.n_units[0]))
+            self._outcomes = {k: self.function.put([zy, self._padded_total(k)])}
+        zy, S0 = self._outcomes[k]
+        return [self._shared[0], self._shared[1], zy, S0, *self._shared[2:]]
+
+    def _padded_total(self, k: int) -> Array:
+        """S0 with an identity for the zero columns, which keeps it positive definite and changes nothing else."""
+        S0, p, P = self.blocks.S0(k), self.structure.p, self.padded.p
+        out = np.eye(P + 1)
+        at = np.append(np.arange(p), P)
+        out[np.ix_(at, at)] = S0
+        return out
+
+    @cached_property
+    def n_free(self) -> float:
+        """N of the profiled deviance: weighted rows, minus p under REML."""
+        return self.blocks.n_total - (self.structure.p if self.structure.reml else 0)
+
+    def at(self, theta: Array, k: int = 0) -> Point:
+        """Evaluate outcome ``k`` at theta (n_theta,)."""
+        self.n_calls += 1
+        raw = self.function(np.asarray(theta, dtype=float), self._data(k))
+        p, n = self.structure.p, self.n_free
+        S_xx, S_xy, beta = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["S_xy"])[:p], np.asarray(raw["beta"])[:p]
+        raw |= {"S_xx": S_xx, "S_xy": S_xy}
+        Q = max(float(raw["S_yy"] - S_xy @ beta), 1e-300)
+        sigma2 = Q / n
+        D_t, Q_t, Q_tb = np.asarray(raw["D_t"]), np.asarray(raw["Q_t"]), np.asarray(raw["Q_tb"])[:, :p]
+        value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
+        gradient = 0.5 * (D_t + Q_t / sigma2)
+        second = 0.5 * (np.asarray(raw["D_tt"]) + np.asarray(raw["Q_tt"]) / sigma2)
+        if self.structure.reml:
+            value += 0.5 * float(raw["R"])
+            gradient = gradient + 0.5 * np.asarray(raw["R_t"])
+            second = second + 0.5 * np.asarray(raw["R_tt"])
+        information = joint_information(S_xx, Q_tb, second, Q_t, sigma2, n)
+        hessian = schur_onto(information, slice(p, p + len(theta)))
+        return Point(np.array(theta, float), beta, float(np.sqrt(sigma2)), value, gradient, hessian, information, raw)
+
+    def scores(self, point: Point, k: int = 0) -> Array:
+        """Gradient of the log-likelihood share of each top-level unit, shape (G_L, P); they sum to zero at the optimum.
+
+        Notes
+        -----
+        Weights included. Under REML the share of log det X'V⁻¹X of each unit is included too.
+        """
+        blocks, raw, beta = self.blocks, point.raw, point.beta
+        G, sigma2, w = blocks.n_units[-1], point.sigma**2, blocks.w[-1]
+        by_theta = np.asarray(raw["D_score"])[:, :G] + np.asarray(raw["Q_score"])[:, :G] / sigma2
+        if self.structure.reml:
+            by_theta = by_theta + self._reml_scores(point.theta)[:, :G]
+        xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
+        rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
+        zr_grad = np.asarray(raw["zr_grad"])[:, : blocks.n_units[0]]
+        lowest = np.einsum("apg,ag->pg", blocks.zx, zr_grad)
+        through_z = lowest if len(blocks.w) == 1 else _sum_by(lowest, blocks.paths()[0][0], G)
+        by_beta = (w * xr + 0.5 * through_z) / sigma2
+        Q_unit = w * rr - np.asarray(raw["lost_unit"])[:G]
+        n_unit = w * blocks.n_w
+        by_sigma = -n_unit + Q_unit / sigma2
+        if self.structure.reml:  # REML spreads the p lost rows in proportion to each unit's share of X'V⁻¹X
+            by_sigma = by_sigma + self.leverage(point)
+        return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
+
+    def _reml_scores(self, theta: Array) -> Array:
+        function = compiled(reml_score_graph, replace(self.padded, reml=False), self.engine)
+        copies = np.repeat(theta[:, None], bucket(self.blocks.n_units[-1]), axis=1)
+        return np.asarray(function(copies, self._data(0))["R_score"])
+
+    def leverage(self, point: Point) -> Array:
+        """Share of each top-level unit in p = tr(X'V⁻¹X)⁻¹(X'V⁻¹X), shape (G_L,)."""
+        inverse = np.linalg.inv(np.asarray(point.raw["S_xx"]))
+        unit = unit_schur(self.blocks, self.structure, point.theta)
+        return np.einsum("ab,bag->g", inverse, unit)
+
+    def contrast_derivative(self, theta: Array, U: Array) -> Array:
+        """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
+        function = compiled(contrast_graph, replace(self.padded, reml=False), self.engine)
+        copies = np.repeat(np.asarray(theta, dtype=float)[:, None], U.shape[1], axis=1)
+        padded = np.pad(U, [(0, self.padded.p - len(U)), (0, 0)])
+        return np.asarray(function(copies, [padded, *self._data(0)])["uSu_t"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the data; compiled code is made again where it is needed."""
+        return Objective, (self.blocks, self.structure, self.engine)
+
+
+def unit_schur(blocks: Blocks, structure: Structure, theta: Array) -> Array:
+    """X_j'V_j⁻¹X_j of every top-level unit, weights included, shape (p, p, G_L); numpy, for one point only."""
+    from pmwmix.likelihood.linear.modes import whiten_units
+
+    G = blocks.n_units[-1]
+    out = blocks.xx * blocks.w[-1]
+    for level in whiten_units(blocks, structure.layout, theta, blocks.zx):
+        lost = np.einsum("qpg,qrg,g->prg", level.B, level.B, level.w_total)
+        out = out - _sum_by(lost, level.to_top, G)
+    return out
+
+
+def _sum_by(values: Array, index: Array, n: int) -> Array:
+    flat = values.reshape(-1, values.shape[-1])
+    out = np.array([np.bincount(index, row, minlength=n) for row in flat])
+    return out.reshape((*values.shape[:-1], n))
+
+
+def _pad(values: Array, n: int) -> Array:
+    widths = [(0, 0)] * (values.ndim - 1) + [(0, n - values.shape[-1])]
+    return np.pad(values, widths)

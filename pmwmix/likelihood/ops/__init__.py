@@ -1,0 +1,1 @@
+"""PyTensor operations of our own, with their forms in JAX and numba."""

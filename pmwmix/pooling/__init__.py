@@ -1,0 +1,1 @@
+"""Results of several plausible values or imputations combined: Rubin's rules and their tests; numpy only."""

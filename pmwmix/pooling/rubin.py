@@ -1,0 +1,210 @@
+"""Rubin's rules with design degrees of freedom. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtrc, fdtrc
+
+from pmwmix._types import Array
+
+RANK_TOL = 1e-8
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pooled estimates of P parameters over K fits (EdSurvey methods, eqs. 6-8; theory, eqs. 22-25).
+
+    Parameters
+    ----------
+    estimate : ndarray, shape (P,)
+    vcov : ndarray, shape (P, P)
+        Total covariance, V̄ + (1 + 1/K) B.
+    within, between : ndarray, shape (P, P)
+        Mean of the covariances, and covariance of the estimates between fits (without 1 + 1/K).
+    fmi : ndarray, shape (P,)
+        Fraction of missing information, (r + 2/(df + 3)) / (r + 1).
+    df : ndarray, shape (P,)
+        Barnard-Rubin degrees of freedom.
+    """
+
+    estimate: Array
+    vcov: Array
+    within: Array
+    between: Array
+    fmi: Array
+    df: Array
+
+
+def rubin(estimates: Array, vcovs: Array, df_complete: float = np.inf) -> Pooled:
+    """Pool K fits of the same model.
+
+    Parameters
+    ----------
+    estimates : ndarray, shape (K, P)
+    vcovs : ndarray, shape (K, P, P)
+    df_complete : float
+        Degrees of freedom of one fit: clusters minus strata under a robust variance.
+
+    Returns
+    -------
+    Pooled
+
+    Notes
+    -----
+    Barnard, J. & Rubin, D. B. (1999). Small-sample degrees of freedom with multiple imputation. Biometrika, 86(4),
+    948-955. Identical fits give back the single fit with its own degrees of freedom.
+    """
+    K, P = estimates.shape
+    estimate = estimates.mean(axis=0)
+    within = vcovs.mean(axis=0)
+    centred = estimates - estimate
+    between = centred.T @ centred / (K - 1) if K > 1 else np.zeros((P, P))
+    vcov = within + (1.0 + 1.0 / K) * between
+    added = (1.0 + 1.0 / K) * np.diag(between)
+    total = np.diag(vcov)
+    share = np.divide(added, total, out=np.zeros(P), where=total > 0)
+    df = barnard_rubin(share, K, df_complete)
+    fmi = np.where(share > 0, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)
+    return Pooled(estimate, vcov, within, between, np.where(np.isfinite(fmi), fmi, 1.0), df)
+
+
+def barnard_rubin(share: Array, K: int, df_complete: float | Array) -> Array:
+    """Degrees of freedom from the between-share of the variance, lambda = (1 + 1/K) B / T (theory, eq. 24)."""
+    share = np.asarray(share, dtype=float)
+    complete = np.broadcast_to(np.asarray(df_complete, dtype=float), share.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        old = np.where(share > 1e-12, (K - 1) / share**2, np.inf) if K > 1 else np.full(share.shape, np.inf)
+        observed = np.where(np.isinf(complete), np.inf, (complete + 1) / (complete + 3) * complete * (1 - share))
+        pooled = 1.0 / (1.0 / old + 1.0 / observed)
+    return np.where(share > 1e-12, pooled, complete)
+
+
+def pooled_wald(
+    value: Array, within: Array, between: Array, K: int, df_complete: float = np.inf
+) -> tuple[float, float]:
+    """Test that k combinations are zero, pooled over K fits: D1 (theory, eq. 34).
+
+    Parameters
+    ----------
+    value : ndarray, shape (k,)
+        Pooled estimates of the combinations.
+    within, between : ndarray, shape (k, k)
+        Mean covariance, and covariance between fits.
+    K : int
+    df_complete : float
+        Degrees of freedom of one fit.
+
+    Returns
+    -------
+    float, float
+        F statistic and its denominator degrees of freedom.
+
+    Notes
+    -----
+    Li, K. H., Raghunathan, T. E. & Rubin, D. B. (1991). Large-sample significance levels from multiply imputed data
+    using moment-based statistics and an F reference distribution. J. Am. Stat. Assoc., 86, 1065-1073. The complete-data
+    degrees of freedom bound the result as in Barnard & Rubin (1999).
+    """
+    k = int(np.linalg.matrix_rank(within))
+    inverse = np.linalg.pinv(within, hermitian=True)
+    r = (1.0 + 1.0 / K) * float(np.trace(between @ inverse)) / k
+    F = float(value @ inverse @ value) / (k * (1.0 + r))
+    t = k * (K - 1)
+    if r < 1e-12:
+        return F, df_complete
+    old = 4 + (t - 4) * (1 + (1 - 2 / t) / r) ** 2 if t > 4 else 0.5 * t * (1 + 1 / k) * (1 + 1 / r) ** 2
+    if np.isinf(df_complete):
+        return F, old
+    observed = (df_complete + 1) / (df_complete + 3) * df_complete / (1 + r)
+    return F, 1.0 / (1.0 / old + 1.0 / observed)
+
+
+def independent(L: Array, scale: Array) -> Array:
+    """Turn contrasts (r, p) into independent ones of the same hypothesis, ``scale`` (p,) the parameters' units."""
+    unit = np.where(scale > 0, scale, 1.0)
+    _, s, Vt = np.linalg.svd(L * unit, full_matrices=False)
+    return Vt[s > 1e-10 * s[0]] / unit
+
+
+def mix_draws(parts: Sequence[Array]) -> Array:
+    """Mix draws (S, ...) of K posteriors so that they spread by Rubin's rules for a finite number of plausible values.
+
+    The variance between K posteriors is (K - 1) / K B as they stand; each one's mean moves away from the overall one so
+    that it becomes (1 + 1 / K) B (theory, eq. 23). The overall mean stays.
+    """
+    K = len(parts)
+    if K == 1:
+        return parts[0]
+    means = np.array([part.mean(axis=0) for part in parts])
+    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
+    shifts = stretch * (means - means.mean(axis=0))
+    return np.concatenate([part + shift for part, shift in zip(parts, shifts, strict=True)])
+
+
+def pooled_statistic(each: Array, df: int) -> tuple[float, float, float]:
+    """Pool K chi-square statistics: D2 of Li, Meng, Raghunathan & Rubin (1991) (theory, eq. 32).
+
+    Parameters
+    ----------
+    each : ndarray, shape (K,)
+    df : int
+
+    Returns
+    -------
+    float, float, float
+        The pooled statistic on the chi-square scale, its denominator degrees of freedom, and its p-value from the F
+        distribution.
+    """
+    K = len(each)
+    d = np.maximum(each, 0.0)
+    r = (1 + 1 / K) * float(np.var(np.sqrt(d), ddof=1))
+    F = max((d.mean() / df - (K + 1) / (K - 1) * r) / (1 + r), 0.0)
+    if r < 1e-12:
+        return df * F, np.inf, float(chdtrc(df, df * F))
+    df2 = df ** (-3 / K) * (K - 1) * (1 + 1 / r) ** 2
+    return df * F, df2, float(fdtrc(df, df2, F))
+
+
+def pooled_f(estimates: Array, vcovs: Array, df: float) -> pd.Series:
+    """Wald test that all of m parameters are zero, pooled over K fits (Li, Raghunathan & Rubin; effects, eqs. 21-22).
+
+    Parameters
+    ----------
+    estimates : ndarray, shape (K, m)
+    vcovs : ndarray, shape (K, m, m)
+    df : float
+        Degrees of freedom of one fit; the smaller of them and Li, Raghunathan and Rubin's is used.
+
+    Returns
+    -------
+    Series
+        ``statistic``, ``df1``, ``df2``, ``p_value``.
+
+    References
+    ----------
+    .. [1] Li, Raghunathan & Rubin (1991). J. American Statistical Association, 86(416), 1065-1073.
+       doi:10.1080/01621459.1991.10475152
+    """
+    K = len(estimates)
+    mean, within = estimates.mean(axis=0), vcovs.mean(axis=0)
+    scale = np.sqrt(np.diag(within))
+    free = scale > 0
+    mean, within = mean[free] / scale[free], within[np.ix_(free, free)] / np.outer(scale[free], scale[free])
+    inverse = np.linalg.pinv(within, rcond=RANK_TOL, hermitian=True)
+    m = int(np.linalg.matrix_rank(within, tol=RANK_TOL * len(within), hermitian=True)) if free.any() else 0
+    if m == 0:
+        return pd.Series({"statistic": np.nan, "df1": 0.0, "df2": df, "p_value": np.nan})
+    r = 0.0
+    if K > 1:
+        between = np.cov((estimates[:, free] / scale[free]).T, ddof=1).reshape(within.shape)
+        r = (1 + 1 / K) * float(np.sum(between * inverse)) / m
+    F = float(mean @ inverse @ mean) / (m * (1 + r))
+    df2, t = float(df), m * (K - 1)
+    if r > 0:
+        many = 4 + (t - 4) * (1 + (1 - 2 / t) / r) ** 2
+        df2 = min(df2, many if t > 4 else t * (1 + 1 / m) * (1 + 1 / r) ** 2 / 2)
+    return pd.Series({"statistic": F, "df1": float(m), "df2": df2, "p_value": float(fdtrc(m, min(df2, 1e10), F))})

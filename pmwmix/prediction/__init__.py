@@ -1,0 +1,1 @@
+"""What a fit says of rows, old and new: modes, predictions, residuals."""

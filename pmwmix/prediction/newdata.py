@@ -1,0 +1,292 @@
+"""Rows of a new table for a fitted model: its columns, its groups, what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from formulaic import ModelSpec
+
+from pmwmix._types import Array
+from pmwmix.data.codes import label_text
+from pmwmix.data.table import Table
+from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
+from pmwmix.frame.centring import Means, apply_center
+from pmwmix.frame.matrices import again, offset_of
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.prediction.modes import LevelModes, quadratic
+from pmwmix.spec.centring import Centring
+from pmwmix.spec.formula import ModelFormula
+
+NEW_GROUPS = ("population", "missing", "error")
+
+
+@dataclass(frozen=True)
+class RandomSpec:
+    """How the random columns of one term are rebuilt from new data."""
+
+    level: int
+    variables: tuple[str, ...]
+    names: tuple[str, ...]
+    spec: ModelSpec | None
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How the columns of the model are rebuilt from new data.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+    x_spec : formulaic.ModelSpec
+    kept : ndarray of int
+        Fixed columns in the model.
+    random : list of RandomSpec
+    categories : dict
+        Categories of every factor column.
+    centrings, means
+        Of `centre`.
+    pv : dict
+        Column that stands for each plausible-value set in this fit.
+    """
+
+    formula: ModelFormula
+    x_spec: ModelSpec
+    kept: Array
+    random: list[RandomSpec]
+    categories: dict[str, list[str]]
+    centrings: list[Centring]
+    means: Means
+    pv: dict[str, str]
+
+    @property
+    def predictors(self) -> list[str]:
+        """Columns of the right-hand side, group factors not counted."""
+        added = {plan.mean_name for plan in self.centrings if plan.add_mean}
+        slopes = [name for term in self.formula.random for name in term.variables]
+        names = dict.fromkeys([*self.formula.fixed_variables, *self.formula.offset_variables, *slopes])
+        return [name for name in names if name not in added]
+
+
+@dataclass(frozen=True)
+class ModelColumns:
+    """The columns of the model for some rows, built once for any number of coefficients and random effects.
+
+    Parameters
+    ----------
+    index : pandas.Index, shape (n,)
+        Labels of all rows.
+    rows : ndarray of int, shape (m,)
+        Those without missing predictors, which all that follows is about.
+    x : list of ndarray, each (m,)
+        Fixed columns.
+    offset : ndarray, shape (m,), or None
+    z : list of list of ndarray
+        Random columns (m,) per level.
+    group : list of ndarray of int, each (m,)
+        Unit of each row per level; empty where no random effects are added.
+    unseen : list of list of str
+        Per level of ``group`` the units that the fit has not seen: they count from the number of its units on.
+    """
+
+    index: Any
+    rows: Array
+    x: list[Array]
+    offset: Array | None
+    z: list[list[Array]]
+    group: list[Array]
+    unseen: list[list[str]]
+
+    def fixed(self, beta: Array) -> Array:
+        """Give the fixed part and the offset (m,)."""
+        out = np.zeros(len(self.rows)) if self.offset is None else self.offset.copy()
+        for column, value in zip(self.x, beta, strict=True):
+            out += value * column
+        return out
+
+
+def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Any, means: Means, number: int) -> Blueprint:
+    """Write down how to rebuild the columns of plausible value ``number``."""
+    random = [RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks]
+    pv = {name: columns[number] for name, columns in frame.pv.items()}
+    return Blueprint(frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv)
+
+
+def predict_new(
+    blueprint: Blueprint, beta: Array, modes: Sequence[LevelModes], newdata: Any, conditional: bool, new_groups: str
+) -> tuple[pd.Series, Array]:
+    """Predict rows of new data.
+
+    Parameters
+    ----------
+    blueprint : Blueprint
+    beta : ndarray, shape (p,)
+    modes : sequence of LevelModes
+    newdata : table
+    conditional : bool
+        Add the random effects of known groups.
+    new_groups : {"population", "missing", "error"}
+        What a group that the fit has not seen gets: random effects of zero, a missing value, or an error.
+
+    Returns
+    -------
+    Series (n,)
+        Linear predictor; NaN where a predictor is missing.
+    ndarray, shape (n,)
+        Variance of the random part.
+    """
+    check_new_groups(new_groups)
+    columns = new_columns(blueprint, modes, newdata, conditional, new_groups)
+    out, variance = (np.full(len(columns.index), np.nan) for _ in range(2))
+    rows = columns.rows
+    variance[rows] = sum((quadratic(z, m.Psi) for z, m in zip(columns.z, modes, strict=True)), np.zeros(len(rows)))
+    out[rows] = columns.fixed(beta)
+    for z, level, group, unseen in zip(columns.z, modes, columns.group, columns.unseen, strict=False):
+        others = np.full((len(unseen), len(z)), np.nan if new_groups == "missing" else 0.0)
+        for column, b in zip(z, np.concatenate([level.b, others]).T, strict=True):
+            out[rows] += column * b[group]
+    return pd.Series(out, name="predicted", index=columns.index), variance
+
+
+def check_new_groups(new_groups: Any, known: Sequence[str] = NEW_GROUPS) -> None:
+    """Refuse a rule for unseen groups that does not exist.
+
+    Raises
+    ------
+    OptionError
+    """
+    if new_groups not in known:
+        raise OptionError(
+            f"Unknown value for new_groups. Got {new_groups!r}. Use one of {', '.join(map(repr, known))}."
+        )
+
+
+def new_columns(
+    blueprint: Blueprint, levels: Sequence[LevelModes], newdata: Any, conditional: bool, new_groups: str
+) -> ModelColumns:
+    """Build the columns of the model for rows of new data.
+
+    Parameters
+    ----------
+    blueprint : Blueprint
+    levels : sequence of LevelModes
+        Bottom-up.
+    newdata : table
+    conditional : bool
+        Look the groups up.
+    new_groups : str
+        Under ``"error"`` unseen groups are refused, under ``"population"`` they are warned of.
+
+    Returns
+    -------
+    ModelColumns
+    """
+    table = Table(newdata)
+    chosen = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
+    factors = [name for level in levels for name in level.factors] if conditional else []
+    by = [name for plan in blueprint.centrings for name in plan.columns]
+    needed = [chosen.get(name, name) for name in blueprint.predictors]
+    columns = table.columns([*needed, *factors, *by] or table.names[:1], "newdata")
+    n = len(next(iter(columns.values())))
+    local = {**columns, **{name: columns[column] for name, column in chosen.items()}}
+    complete = np.ones(n, dtype=bool)
+    for name in dict.fromkeys([*blueprint.predictors, *by, *factors]):
+        complete &= ~local[name].isna().to_numpy()
+        check_kind(local[name], name, blueprint)
+    rows = np.flatnonzero(complete)
+    if not len(rows):
+        nothing = [np.zeros(0) for _ in blueprint.kept]
+        return ModelColumns(table.index, rows, nothing, None, random_columns(blueprint, None, len(levels), 0), [], [])
+    part = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
+    found = [_find_groups(level, part) for level in levels] if conditional else []
+    local = prepared_table(blueprint, part)
+    x = again(blueprint.x_spec, blueprint.formula.fixed_variables, local, len(rows))
+    offset = offset_of(blueprint.formula, local, len(rows))
+    z = random_columns(blueprint, local, len(levels), len(rows))
+    for level, (_, unseen) in zip(levels, found, strict=False):
+        _say_unseen(level, unseen, new_groups)
+    kept = [x[j] for j in blueprint.kept]
+    return ModelColumns(
+        table.index, rows, kept, offset, z, [group for group, _ in found], [names for _, names in found]
+    )
+
+
+def prepared_table(blueprint: Blueprint, columns: dict[str, pd.Series]) -> dict[str, pd.Series]:
+    """Centre and recode as the fit did."""
+    means = Means(dict(blueprint.means.values))
+    local = apply_center(blueprint.centrings, columns, None, means, known=True)
+    return {name: _recode(column, name, blueprint.categories) for name, column in local.items()}
+
+
+def random_columns(
+    blueprint: Blueprint, local: dict[str, pd.Series] | None, n_levels: int, n: int
+) -> list[list[Array]]:
+    """Columns of the random effects (n,) per level and term; those of new rows with ``local``."""
+    out: list[list[Array]] = [[] for _ in range(n_levels)]
+    for term in blueprint.random:
+        if local is None:
+            out[term.level] += [np.zeros(0) for _ in term.names]
+        else:
+            out[term.level] += [np.ones(n)] if term.spec is None else again(term.spec, term.variables, local, n)
+    return out
+
+
+def check_kind(column: pd.Series, name: str, blueprint: Blueprint) -> None:
+    """Refuse text where the fit had numbers, and infinite values."""
+    if name not in blueprint.predictors or name in blueprint.categories:
+        return
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        found = [str(c) for c in column.cat.categories]
+        if found:
+            raise DataError(
+                f"New data have categories where the fit had numbers. Column {name!r} holds {some(found, 3)}. "
+                f"Convert it to numbers."
+            )
+    elif np.isinf(column.to_numpy()).any():
+        raise DataError(f"New data must be finite. Column {name!r} has infinite values. Replace them.")
+
+
+def _recode(column: pd.Series, name: str, categories: Mapping[str, list[str]]) -> pd.Series:
+    if name not in categories:
+        return column
+    known = categories[name]
+    values = column.astype(str)
+    unseen = sorted(set(values) - set(known))
+    if unseen:
+        raise DataError(
+            f"New data have categories that the fit has not seen. Column {name!r} has {some(unseen)}; known are "
+            f"{some(known)}. Recode or drop those rows."
+        )
+    return pd.Series(pd.Categorical(values, categories=known), name=name)
+
+
+def _find_groups(level: LevelModes, columns: Mapping[str, pd.Series]) -> tuple[Array, list[str]]:
+    """Units of the rows, those that the fit has not seen after its own, and the names of these."""
+    texts = None
+    for name in level.factors:
+        part = columns[name].map(label_text).astype(str)
+        texts = part if texts is None else texts + ":" + part
+    assert texts is not None
+    place = {label_text(label): position for position, label in enumerate(level.labels)}
+    unseen = [text for text in dict.fromkeys(texts) if text not in place]
+    place |= {text: len(level.labels) + position for position, text in enumerate(unseen)}
+    return texts.map(place).to_numpy(dtype=np.int64), unseen
+
+
+def _say_unseen(level: LevelModes, names: list[str], new_groups: str) -> None:
+    if names and new_groups == "error":
+        raise DataError(
+            f"New data have groups that the fit has not seen. Of {level.group!r}: {some(names)}. "
+            f"Pass new_groups='population' to predict them with random effects of zero."
+        )
+    if names and new_groups == "population":
+        warnings.warn(
+            f"{len(names)} groups of {level.group!r} are not in the fit ({some(names, 3)}): their random effects are "
+            f"taken as zero. Pass new_groups='missing' or 'error' for another rule.",
+            PmwmixWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,1 @@
+"""Words of a survey preset turned into columns of the table at hand."""

@@ -1,0 +1,1 @@
+"""The result: its record, its verbs, its words, its file."""

@@ -1,0 +1,196 @@
+"""From estimates to a FitResult, and from several FitResults to a pooled one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.errors import OptionError
+from pmwmix.fitting.climb import STILL, fit_all, fit_general
+from pmwmix.fitting.estimate import Estimate, GeneralEstimate
+from pmwmix.fitting.problem import GeneralProblem, Problem
+from pmwmix.fitting.refits import with_replicates
+from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.inference.satterthwaite import satterthwaite
+from pmwmix.prediction.newdata import blueprint_of
+from pmwmix.prediction.rows import Rows, stamp_of
+from pmwmix.results.pooled import pool_results
+from pmwmix.results.result import FitResult
+from pmwmix.results.varcorr import component_names, icc_of, varcorr_table, variance_components
+from pmwmix.spec.settings import Settings
+from pmwmix.weights.replicate_types import BY_REPLICATES
+
+
+def weight_table(frame: ModelFrame) -> pd.DataFrame:
+    """Statistics of the total weights per level, and mean, sum and effective size of those used after scaling."""
+    rows = {}
+    for name in frame.level_names:
+        if (name, "total") in frame.weight_stats:
+            total, used = frame.weight_stats[name, "total"], frame.weight_stats[name, "used"]
+            rows[name] = {
+                "n": total.n, "mean": total.mean, "sum": total.sum, "min": total.min, "max": total.max,
+                "cv": total.cv, "n_eff": total.n_eff, "used_mean": used.mean, "used_sum": used.sum,
+                "used_min": used.min, "used_max": used.max, "used_cv": used.cv, "used_n_eff": used.n_eff,
+            }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def single(
+    frame: ModelFrame,
+    problem: Any,
+    k: int,
+    fit: Estimate,
+    settings: Settings,
+    design: int,
+    number: int,
+) -> FitResult:
+    """Wrap one estimate."""
+    columns = frame.designs[design]
+    names = component_names(frame)
+    general = isinstance(fit, GeneralEstimate)
+    terms = list(fit.terms) if isinstance(fit, GeneralEstimate) else [columns.x.names[j] for j in problem.kept]
+    p, V = len(terms), fit.vcov
+    values = variance_components(frame, fit.Psi, fit.sigma)
+    more: dict[str, Any] = {}
+    if isinstance(fit, GeneralEstimate):
+        assert isinstance(problem, GeneralProblem)
+        values[-1], V = fit.latent, fit.joint[: len(V) + 1, : len(V) + 1]  # in the place of the residual variance
+        more = _general_fields(frame, problem, fit, k)
+    else:
+        more = {"satterthwaite": partial(satterthwaite, problem, fit)}
+    variance = np.diag(V)[p:].copy()
+    variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
+    blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
+    levels = [level.name for level in frame.hierarchy.levels]
+    return FitResult(
+        coef=pd.Series(fit.beta, index=terms, name="coef"),
+        vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
+        varcorr=varcorr_table(names, values, variance, residual=not general),
+        sigma=fit.sigma,
+        theta=pd.Series(fit.theta, index=[_theta_name(*name) for name in names], name="theta"),
+        loglik=fit.loglik,
+        nobs=frame.n,
+        n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
+        icc=icc_of(names, values, levels, bool(frame.hierarchy.crossed)),
+        weight_stats=weight_table(frame),
+        converged=fit.converged,
+        singular=fit.singular,
+        status=fit.status.value,
+        notes=(*frame.notes, *_fit_notes(problem, frame), *_node_notes(fit)),
+        settings=settings,
+        parameters=(np.concatenate([fit.beta, values]), V),
+        index=frame.index,
+        rows=Rows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
+        small_df=fit.small_df,
+        **more,
+    )
+
+
+def _general_fields(frame: ModelFrame, problem: GeneralProblem, fit: GeneralEstimate, k: int) -> dict[str, Any]:
+    error = np.sqrt(np.maximum(np.diag(fit.reported_vcov), 0.0))
+    return {
+        "family": frame.family,
+        "link": frame.link,
+        "phi": fit.phi,
+        "family_parameters": pd.DataFrame(
+            {"estimate": list(fit.reported.values()), "se": error}, index=list(fit.reported), dtype=float
+        ),
+        "quadrature": {"n_agq": fit.n_agq, "moved": fit.moved},
+        "categories": problem.responses[k].categories,
+    }
+
+
+def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array, unit: float) -> Array:
+    """Components without a standard error: zero variances and covariances with them."""
+    zero = {(g, a) for (g, a, b), v in zip(names, values, strict=False) if b is None and v <= 1e-9 * unit}
+    return np.array([(g, a) in zero or (g, b) in zero for g, a, b in names], dtype=bool)
+
+
+def _theta_name(group: str, term: str, other: str | None) -> str:
+    return f"{group}.{term}" if other is None else f"{group}.{term}.{other}"
+
+
+def _node_notes(fit: Estimate) -> list[str]:
+    if not isinstance(fit, GeneralEstimate) or not fit.moved >= STILL:
+        return []
+    return [
+        f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and "
+        f"estimates had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see "
+        f"whether they have settled."
+    ]
+
+
+def _fit_notes(problem: Problem | GeneralProblem, frame: ModelFrame) -> list[str]:
+    notes = []
+    if problem.dropped:
+        notes.append(
+            f"Fixed columns dropped because they are linear combinations of the ones before them: "
+            f"{', '.join(problem.dropped)}."
+        )
+    if problem.reml and any(frame.weighted):
+        notes.append(
+            "REML treats weights as numbers of groups (N - p rows are left), so that, unlike under ML, their overall "
+            "scale matters; with weights that sum to the population the correction vanishes."
+        )
+    if frame.hierarchy.single_child:
+        notes.append(
+            f"Every unit of {', '.join(frame.hierarchy.single_child)} has a single unit below it: the variances of the "
+            f"two levels cannot be told apart, only their sum."
+        )
+    return notes
+
+
+def fit_frame(
+    frame: ModelFrame,
+    settings: Settings,
+    engine: str,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+    executor: Any = None,
+) -> FitResult:
+    """Fit every plausible value of a frame and wrap the results."""
+    wanted = settings.vcov in BY_REPLICATES
+    scheme = frame.replicates if wanted and frame.replicates and frame.replicates.serves(frame) else None
+    if scheme is None and wanted:  # a level or the weights changed since the replicates were made
+        settings = replace(settings, vcov="robust", replicates=None)
+    how = settings.vcov if scheme is None else "model"
+    estimates: list[Any]
+    places: list[Any]
+    if frame.linear:
+        estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
+    else:
+        estimates, places = fit_general(frame, how, engine, settings.n_agq, progress, settings.chunk_size)
+    if scheme is not None:
+        single_step = settings.vcov == "replicate-one-step"
+        estimates, notes = with_replicates(frame, estimates, places, scheme, single_step=single_step, executor=executor)
+        frame = replace(frame, notes=tuple(dict.fromkeys((*frame.notes, *notes))))
+    fits = []
+    for number, (estimate, (problem, k)) in enumerate(zip(estimates, places, strict=True)):
+        part = number if len(frame.designs) > 1 else 0
+        fits.append(single(frame, problem, k, estimate, settings, part, number))
+    return fits[0] if len(fits) == 1 else pool_results(fits)
+
+
+def refit(fit: FitResult, change: Callable[[ModelFrame], ModelFrame] | None = None, **settings: Any) -> FitResult:
+    """Fit again with other settings (``method="ml"``) or on a changed frame.
+
+    Raises
+    ------
+    OptionError
+        If the fit was loaded from a file, which does not keep the data.
+    """
+    if any(not isinstance(one.rows, Rows) for one in fit.fits):
+        raise OptionError(
+            "This needs a new fit, and a loaded fit does not keep the data. The fit came from pmwmix.load. "
+            "Call pmwmix.fit again."
+        )
+    frames = list({id(one.rows.frame): one.rows.frame for one in fit.fits}.values())
+    new = replace(fit.settings, **settings)
+    engine = getattr(fit.fits[0].rows.problem.objective, "engine", "jax")
+    again = [fit_frame(frame if change is None else change(frame), new, engine) for frame in frames]
+    return again[0] if len(again) == 1 else pool_results([part for one in again for part in one.fits])

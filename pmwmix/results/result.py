@@ -1,0 +1,488 @@
+"""FitResult: the frozen record of a fit, and the verbs that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import fdtrc, stdtr, stdtrit
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.fitting.fewclusters import hotelling_of
+from pmwmix.inference.components import confint_varcorr
+from pmwmix.inference.kenward import KenwardRoger, kenward_of
+from pmwmix.inference.margins import ame
+from pmwmix.inference.profile import profile_interval
+from pmwmix.inference.r2 import r2
+from pmwmix.pooling.rubin import Pooled, barnard_rubin, independent, pooled_wald
+from pmwmix.prediction.modes import LevelModes
+from pmwmix.prediction.responses import fitted, is_linear, predict, residuals
+from pmwmix.results.account import summarise
+from pmwmix.results.store import save_fit
+from pmwmix.results.summary import Summary
+from pmwmix.spec.checks import check_prob
+from pmwmix.spec.settings import Settings
+
+DF_RULES = ("satterthwaite", "kenward-roger", "bell-mccaffrey", "design", "inf")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult:
+    """A fitted multilevel model; every table is a pandas object.
+
+    Parameters
+    ----------
+    coef : Series
+        Fixed effects by term, in units of the outcome per unit of the predictor. With plausible values the mean.
+    vcov : DataFrame
+        Covariance of ``coef``; with plausible values the total one.
+    varcorr : DataFrame
+        ``grp, var1, var2, vcov, sdcor, se`` as lme4 prints it, ``se`` being that of ``vcov``; last row ``Residual``.
+    sigma : float
+        Residual standard deviation.
+    theta : Series
+        Cholesky factors of the random effects' covariance relative to ``sigma``.
+    loglik : float
+        (Restricted) pseudo-log-likelihood; with plausible values the mean of theirs.
+    nobs : int
+        Rows in the likelihood.
+    n_groups : Series
+        Units per level.
+    icc : float or Series
+        Share of the intercepts' variance at or above each level; a number when there is one level.
+    weight_stats : DataFrame
+        Per level, of the total weights and of the weights used after scaling.
+    converged, singular : bool
+    status : str
+        What happened, as a sentence.
+    notes : tuple of str
+        What should be known when reading the result.
+    settings : Settings
+    pooled : Pooled or None
+        Of the coefficients, with plausible values.
+    family, link : str
+    phi : ndarray or None
+        Further parameters of the family on their working scale; with plausible values those of the first.
+    family_parameters : DataFrame or None
+        The same as they are reported: ``estimate, se`` by name (``theta`` of the negative binomial, ...).
+    quadrature : dict or None
+        ``n_agq``: nodes per dimension and level, lowest first; ``moved``: largest change of an estimate, in standard
+        errors, when more nodes were tried (NaN if they were given).
+    categories : tuple of str
+        Of an ordinal or two-category outcome.
+    """
+
+    coef: pd.Series
+    vcov: pd.DataFrame
+    varcorr: pd.DataFrame
+    sigma: float
+    theta: pd.Series
+    loglik: float
+    nobs: int
+    n_groups: pd.Series
+    icc: Any
+    weight_stats: pd.DataFrame
+    converged: bool
+    singular: bool
+    status: str
+    notes: tuple[str, ...]
+    settings: Settings
+    pooled: Pooled | None = None
+    family: str = "gaussian"
+    link: str = "identity"
+    parameters: Any = None  # (values, covariance) of coefficients and variance components together
+    index: Any = None
+    rows: Any = None
+    each: tuple[FitResult, ...] = ()
+    satterthwaite: Callable[[], Array] | None = None
+    small_df: Any = None  # Bell-McCaffrey, with vcov="CR0" to "CR3"
+    phi: Any = None
+    family_parameters: Any = None
+    quadrature: Any = None
+    categories: tuple[str, ...] = ()
+    _memo: dict[str, Any] = field(default_factory=dict)
+
+    # -- numbers ------------------------------------------------------------------------------------------------
+
+    @property
+    def formula(self) -> str:
+        """The model formula."""
+        return self.settings.formula
+
+    @property
+    def method(self) -> str:
+        """``"ml"`` or ``"reml"``."""
+        return self.settings.method
+
+    @property
+    def se(self) -> pd.Series:
+        """Standard errors of the fixed effects (p,)."""
+        return pd.Series(np.sqrt(np.diag(self.vcov)), index=self.coef.index, name="se")
+
+    @property
+    def deviance(self) -> float:
+        """Minus twice ``loglik``; under REML the REML criterion."""
+        return -2.0 * self.loglik
+
+    @property
+    def fits(self) -> tuple[FitResult, ...]:
+        """The fits of the single plausible values; a fit without them contains itself."""
+        return self.each or (self,)
+
+    @property
+    def n_pv(self) -> int:
+        """Number of plausible values."""
+        return len(self.fits)
+
+    @property
+    def dispersion(self) -> Any:
+        """Further parameter of the family (``theta`` of the negative binomial), a Series if there are several.
+
+        NaN for families without one.
+        """
+        if self.family_parameters is None or not len(self.family_parameters):
+            return float("nan")
+        values = self.family_parameters["estimate"]
+        return float(values.iloc[0]) if len(values) == 1 else values.rename("dispersion")
+
+    def fixef(self) -> pd.Series:
+        """Give the fixed effects, as ``coef``."""
+        return self.coef.copy()
+
+    # -- inference ----------------------------------------------------------------------------------------------
+
+    def df(self, rule: str | float | None = None) -> pd.Series:
+        """Degrees of freedom of every coefficient.
+
+        Parameters
+        ----------
+        rule : {"satterthwaite", "design", "inf"} or float, optional
+            None: Satterthwaite for unweighted model-based fits, clusters minus strata under a robust variance, normal
+            otherwise. With plausible values Barnard-Rubin on top (theory, eq. 24).
+
+        Returns
+        -------
+        Series (p,)
+        """
+        chosen = self._default_rule() if rule is None else rule
+        complete = self._complete_df(chosen)
+        if self.pooled is not None:
+            added = (1.0 + 1.0 / self.n_pv) * np.diag(self.pooled.between)
+            total = np.diag(self.pooled.vcov)
+            share = np.divide(added, total, out=np.zeros(len(total)), where=total > 0)
+            complete = barnard_rubin(share, self.n_pv, complete)
+        return pd.Series(np.broadcast_to(complete, len(self.coef)).astype(float), index=self.coef.index, name="df")
+
+    def _default_rule(self) -> str:
+        if self.settings.vcov != "model":
+            return "design" if any(fit.small_df is None for fit in self.fits) else "bell-mccaffrey"
+        return "inf" if self.settings.weighted or not is_linear(self) else "satterthwaite"
+
+    def _complete_df(self, rule: str | float) -> Any:
+        if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
+            if not rule > 0:
+                raise OptionError(f"Degrees of freedom are positive. Got df={rule!r}. Use a rule such as 'design'.")
+            return float(rule)
+        rule = rule if isinstance(rule, str) else repr(rule)
+        if rule == "kenward-roger":
+            return np.mean([one.df for one in self._kenward], axis=0)
+        if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
+            return np.mean([fit.small_df for fit in self.fits], axis=0)
+        if rule == "bell-mccaffrey" and is_linear(self):
+            raise NotSupportedError(
+                f"Bell-McCaffrey degrees of freedom come with a small-sample variance. This fit has "
+                f"vcov={self.settings.vcov!r}. Fit with vcov='CR2'."
+            )
+        if rule not in DF_RULES:
+            raise OptionError(
+                f"Unknown rule for degrees of freedom {rule!r}.{near(str(rule), DF_RULES)} "
+                f"Use one of {', '.join(map(repr, DF_RULES))} or a number."
+            )
+        if rule == "design":
+            return self.settings.design_df
+        if rule == "inf":
+            return np.inf
+        if not is_linear(self):
+            raise NotSupportedError(
+                f"Degrees of freedom by {rule!r} are defined for linear models. This one has family={self.family!r}. "
+                f"Use df='inf' (normal) or df='design'."
+            )
+        if self.settings.weighted or self.settings.vcov != "model":
+            raise NotSupportedError(
+                f"Satterthwaite degrees of freedom are defined for unweighted model-based fits. This one has "
+                f"vcov={self.settings.vcov!r}{' and sampling weights' if self.settings.weighted else ''}. "
+                f"Use df='design'."
+            )
+        if "satterthwaite" not in self._memo:
+            every = [fit.satterthwaite() for fit in self.fits if fit.satterthwaite is not None]
+            self._memo["satterthwaite"] = np.mean(every, axis=0)
+        return self._memo["satterthwaite"]
+
+    @cached_property
+    def _kenward(self) -> list[KenwardRoger]:
+        return kenward_of(self.fits)
+
+    def _added(self, rule: Any) -> Any:
+        """Give what Kenward-Roger adds to the covariance of the coefficients; nothing under other rules."""
+        if not isinstance(rule, str) or rule != "kenward-roger":
+            return 0.0
+        pairs = zip(self._kenward, self.fits, strict=True)
+        return np.mean([one.vcov_adjusted - fit.vcov.to_numpy() for one, fit in pairs], axis=0)
+
+    def tidy(
+        self, ci_prob: float = 0.95, df: str | float | None = None, exponentiate: bool = False, labels: bool = False
+    ) -> pd.DataFrame:
+        """Table of the fixed effects.
+
+        Parameters
+        ----------
+        ci_prob : float
+            Probability of the interval.
+        df : {"satterthwaite", "design", "inf"} or float, optional
+            As in `df`.
+        exponentiate : bool
+            Give exp(estimate) and its interval: odds ratios with the logit link, rate ratios with the log link, hazard
+            ratios with cloglog. Standard errors, statistics and p-values stay those of the estimates.
+        labels : bool
+            Add a column ``label`` with the survey's labels of the variables in each term.
+
+        Returns
+        -------
+        DataFrame
+            ``term, estimate, std_error, statistic, df, p_value, ci_low, ci_high``, with plausible values also
+            ``fmi, within_var, between_var``.
+
+        Raises
+        ------
+        OptionError
+            If ``ci_prob`` is not between 0 and 1.
+        """
+        check_prob(ci_prob)
+        if exponentiate and self.link not in ("logit", "log", "cloglog"):
+            raise OptionError(
+                f"Exponentiated coefficients are ratios only under a log link. This fit has link={self.link!r}. "
+                f"Leave exponentiate out, or use predict() and ame()."
+            )
+        degrees = self.df(df).to_numpy()
+        estimate, error = self.coef.to_numpy(), np.sqrt(np.diag(self.vcov.to_numpy() + self._added(df)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = estimate / error
+        capped = np.minimum(degrees, 1e10)
+        half = stdtrit(capped, 0.5 + ci_prob / 2) * error
+        out = pd.DataFrame(
+            {
+                "term": list(self.coef.index),
+                "estimate": estimate,
+                "std_error": error,
+                "statistic": statistic,
+                "df": degrees,
+                "p_value": 2 * stdtr(capped, -np.abs(statistic)),
+                "ci_low": estimate - half,
+                "ci_high": estimate + half,
+            }
+        )
+        if exponentiate:
+            ratios = ["estimate", "ci_low", "ci_high"]
+            with np.errstate(over="ignore"):
+                out[ratios] = np.exp(out[ratios])
+        if self.pooled is not None:
+            share = (1 + 1 / self.n_pv) * np.diag(self.pooled.between) / np.diag(self.pooled.vcov)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = share / (1 - share)
+                out["fmi"] = np.where(share > 0, (ratio + 2 / (degrees + 3)) / (ratio + 1), 0.0)
+            out["within_var"] = np.diag(self.pooled.within)
+            out["between_var"] = np.diag(self.pooled.between)
+        if labels:
+            out.insert(1, "label", [self.settings.label_of(term) for term in out["term"]])
+        return out
+
+    def confint(self, ci_prob: float = 0.95, method: str = "wald") -> pd.DataFrame:
+        """Intervals of the fixed effects.
+
+        Parameters
+        ----------
+        ci_prob : float
+        method : {"wald", "profile"}
+            Estimate plus and minus a multiple of the standard error, or where the profile likelihood of an unweighted
+            ML fit has dropped by the chi-square quantile (theory, eq. 33).
+
+        Returns
+        -------
+        DataFrame
+            By term: ``ci_low, ci_high``.
+        """
+        check_prob(ci_prob)
+        if method == "profile":
+            return self._profile(ci_prob)
+        if method != "wald":
+            raise OptionError(
+                f"Unknown method of intervals {method!r}. Asked for in confint(). Use 'wald' or 'profile'."
+            )
+        return self.tidy(ci_prob).set_index("term")[["ci_low", "ci_high"]]
+
+    def _profile(self, ci_prob: float) -> pd.DataFrame:
+        if self.settings.weighted or self.n_pv > 1 or not hasattr(self.rows, "problem"):
+            raise NotSupportedError(
+                "Profile intervals need the likelihood of one unweighted fit. This fit is weighted, pooled or loaded. "
+                "Use confint(method='wald')."
+            )
+        ends = profile_interval(self.rows.problem, self.rows.k, self.rows.fit, ci_prob)
+        return pd.DataFrame(ends, index=self.coef.index, columns=["ci_low", "ci_high"])
+
+    def wald(self, terms: Any = None, df: str | float | None = None) -> pd.Series:
+        """Wald test that several coefficients, or linear combinations of them, are zero.
+
+        Parameters
+        ----------
+        terms : str, list of str or ndarray (r, p), optional
+            Terms, or a contrast matrix. None: all but the intercept.
+        df : optional
+            As in `df`; the denominator is the smallest among the terms. With plausible values and more than one
+            contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under ``vcov="CR2"`` several
+            coefficients are tested by Hotelling's T² (small-sample, eqs. 21-22), each with D1 on top.
+
+        Returns
+        -------
+        Series
+            ``statistic`` (an F), ``df1``, ``df2``, ``p_value``.
+        """
+        L = self._contrast(terms)
+        rule = self._default_rule() if df is None else df
+        if isinstance(rule, str) and rule == "kenward-roger" and self.pooled is None:
+            tested = self._kenward[0].kr_test(L)
+            return pd.Series(dict(zip(("statistic", "df1", "df2", "p_value"), tested, strict=True)))
+        vcov, used = self.vcov.to_numpy() + self._added(rule), np.any(L != 0, axis=0)
+        df2, shrunk = float(self.df(rule).to_numpy()[used].min()), 1.0
+        L = independent(L, np.sqrt(np.diag(vcov)))
+        value, rank = L @ self.coef.to_numpy(), int(np.linalg.matrix_rank(L @ vcov @ L.T))
+        small = isinstance(rule, str) and rule == "bell-mccaffrey" and used.sum() > 1
+        if small and (len(L) > 1 or self.pooled is None):
+            eta = hotelling_of(self.fits, L)
+            df2 = max(eta - len(L) + 1.0, 0.0)
+            shrunk = df2 / eta
+        if self.pooled is None or rank == 1:
+            F = shrunk * float(value @ np.linalg.pinv(L @ vcov @ L.T, hermitian=True) @ value) / rank
+        else:
+            complete = float(np.broadcast_to(self._complete_df(rule), used.shape)[used].min())
+            within, between = L @ (self.pooled.within + self._added(rule)) @ L.T, L @ self.pooled.between @ L.T
+            F, df2 = pooled_wald(value, within, between, self.n_pv, df2 if small else complete)
+            F *= shrunk
+        p = float(fdtrc(rank, min(df2, 1e10), F))
+        return pd.Series({"statistic": F, "df1": float(rank), "df2": df2, "p_value": p})
+
+    def _contrast(self, terms: Any) -> Array:
+        names = list(self.coef.index)
+        if terms is None:
+            terms = [name for name in names[max(len(self.categories) - 1, 0) :] if name != "Intercept"] or names
+        if isinstance(terms, str):
+            terms = [terms]
+        given = list(terms) if isinstance(terms, Sequence) else terms
+        if isinstance(given, list) and given and all(isinstance(t, str) for t in given):
+            terms = given
+            unknown = [t for t in terms if t not in names]
+            if unknown:
+                raise OptionError(
+                    f"There is no term {unknown[0]!r}.{near(unknown[0], names)} The terms are {', '.join(names)}."
+                )
+            return np.eye(len(names))[[names.index(t) for t in terms]]
+        try:
+            L = np.atleast_2d(np.asarray(terms, dtype=float))
+        except (TypeError, ValueError):
+            L = np.full((1, len(names)), np.nan)
+        if not (L.size and np.isfinite(L).all() and L.any(axis=1).all()):
+            raise OptionError(
+                f"A Wald test takes terms or a contrast matrix of numbers without zero rows. Got {terms!r}. "
+                f"The terms are {', '.join(names)}."
+            )
+        if L.ndim != 2 or L.shape[1] != len(names):
+            raise OptionError(
+                f"A contrast matrix has one column per coefficient. This has {L.shape[-1]} for {len(names)}. "
+                f"The columns are {', '.join(names)}."
+            )
+        return L
+
+    r2 = r2
+    ame = ame
+    confint_varcorr = confint_varcorr
+
+    # -- rows and groups ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _modes(self) -> list[LevelModes]:
+        every = [fit.rows.modes() for fit in self.fits]
+        out = []
+        for same in zip(*every, strict=True):
+            b = np.mean([m.b for m in same], axis=0)
+            between = np.var([m.b for m in same], axis=0, ddof=1) if len(same) > 1 else 0.0
+            se = np.sqrt(np.mean([m.se**2 for m in same], axis=0) + (1 + 1 / len(same)) * between)
+            first = same[0]
+            Psi = np.mean([m.Psi for m in same], axis=0)
+            out.append(LevelModes(first.group, first.factors, first.labels, first.terms, b, se, Psi))
+        return out
+
+    def ranef(self, group: str | None = None) -> Any:
+        """Conditional modes of the random effects with their standard errors.
+
+        Parameters
+        ----------
+        group : str, optional
+            Level, as named in ``varcorr``. None: the only one, or a dict of all.
+
+        Returns
+        -------
+        DataFrame or dict of DataFrame
+            Group labels as index; a column per random term (in units of the outcome) and ``<term>_se``: the
+            conditional standard deviation given the estimates; with plausible values pooled.
+        """
+        tables = {modes.group: _mode_table(modes) for modes in self._modes}
+        if group is None:
+            return next(iter(tables.values())) if len(tables) == 1 else tables
+        group = str(group)
+        wanted = sorted(group.rsplit(".", 1)[0].split(":") if _numbered(group) else group.split(":"))
+        for name, table in tables.items():
+            if sorted(name.split(":")) == wanted or sorted(name.split(":")) == sorted(group.split(":")):
+                return table
+        short = [name for name in tables if name.split(":")[0] == group]
+        if len(short) == 1:
+            return tables[short[0]]
+        raise OptionError(
+            f"There is no group {group!r}.{near(group, list(tables))} The groups are {', '.join(map(repr, tables))}."
+        )
+
+    fitted, residuals, predict = fitted, residuals, predict
+
+    # -- face and file ------------------------------------------------------------------------------------------
+
+    def summary(self, ci_prob: float = 0.95) -> Summary:
+        """Readable account of the fit: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``."""
+        return summarise(self, ci_prob)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fit to one file, readable by `pmwmix.load`; arrays and JSON, no pickle."""
+        return save_fit(self, Path(path))
+
+
+def _numbered(group: str) -> bool:
+    return group.rsplit(".", 1)[-1].isdigit() and "." in group
+
+
+def _mode_table(modes: LevelModes) -> pd.DataFrame:
+    index = pd.Index(modes.labels, name=modes.group)
+    errors = [f"{term}_se" for term in modes.terms]
+    table = pd.DataFrame(np.hstack([modes.b, modes.se]), index=index, columns=[*modes.terms, *errors])
+    try:
+        return table.sort_index()
+    except TypeError:
+        return table

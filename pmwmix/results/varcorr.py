@@ -1,0 +1,103 @@
+"""Variance components as tables: names, values, the shape of lme4, the intraclass correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.frame.modelframe import ModelFrame
+
+
+def component_names(frame: ModelFrame) -> list[tuple[str, str, str | None]]:
+    """Name the entries of Λ in the order of theta: (group, row term, column term or None on the diagonal)."""
+    seen: dict[str, int] = {}
+    out: list[tuple[str, str, str | None]] = []
+    for block in frame.designs[0].blocks:
+        name = frame.hierarchy.levels[block.level].name
+        again = seen.get(name, 0)
+        seen[name] = again + 1
+        label = name if not again else f"{name}.{again}"
+        terms = block.matrix.names
+        for j, second in enumerate(terms):
+            out.append((label, second, None))
+            out.extend((label, terms[i], second) for i in range(j + 1, len(terms)))
+    return out
+
+
+def variance_components(frame: ModelFrame, Psi: Sequence[Array], sigma: float) -> Array:
+    """Lower triangles of the blocks of Psi in the order of theta, then sigma²; shape (n_theta + 1,)."""
+    out: list[float] = []
+    offsets = [0] * len(Psi)
+    for block in frame.designs[0].blocks:
+        matrix, start, q = Psi[block.level], offsets[block.level], len(block.matrix.names)
+        for j in range(q):
+            out.extend(matrix[start + i, start + j] for i in range(j, q))
+        offsets[block.level] += q
+    return np.array([*out, sigma**2])
+
+
+def varcorr_table(
+    names: Sequence[tuple[str, str, str | None]], values: Array, variance: Array, residual: bool = True
+) -> pd.DataFrame:
+    """Lay variance components out as lme4's ``as.data.frame(VarCorr(fit))``, with standard errors.
+
+    Parameters
+    ----------
+    names : sequence of (group, term, other term)
+    values : ndarray, shape (n + 1,)
+        In the order of ``names``, sigma² last.
+    variance : ndarray, shape (n + 1,)
+        Squared standard errors; those of components on the boundary are NaN.
+    residual : bool
+        Whether the last value is a residual variance; otherwise it is that of a latent distribution and not shown.
+    """
+    sizes = {(g, a): v for (g, a, b), v in zip(names, values, strict=False) if b is None}
+    rows: list[dict[str, Any]] = []
+    groups = list(dict.fromkeys(g for g, _, _ in names))
+    for group in groups:
+        for covariances in (False, True):
+            for (g, a, b), value, square in zip(names, values, variance, strict=False):
+                if g != group or (b is not None) != covariances:
+                    continue
+                if b is None:
+                    shown, first, second = np.sqrt(value), a, None
+                else:
+                    product = np.sqrt(sizes[g, a] * sizes[g, b])
+                    shown, first, second = (value / product if product > 0 else np.nan), b, a
+                rows.append(
+                    {"grp": g, "var1": first, "var2": second, "vcov": value, "sdcor": shown, "se": np.sqrt(square)}
+                )
+    if residual:
+        last = {"grp": "Residual", "var1": None, "var2": None, "vcov": values[-1], "sdcor": np.sqrt(values[-1])}
+        rows.append({**last, "se": np.sqrt(variance[-1])})
+    table = pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se"])
+    for name in ("var1", "var2"):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def icc_of(
+    names: Sequence[tuple[str, str, str | None]], values: Array, levels: Sequence[str], crossed: bool = False
+) -> Any:
+    """Share of the intercept variance at or above each level; a float with one level (theory, eq. 27).
+
+    Of crossed factors the share of each (crossed, eq. 7).
+    """
+    if not levels:
+        return float("nan")
+    intercepts = dict.fromkeys(levels, 0.0)
+    for (group, term, other), value in zip(names, values, strict=False):
+        base = group if group in intercepts else group.rsplit(".", 1)[0]
+        if term == "Intercept" and other is None:
+            intercepts[base] += float(value)
+    total = sum(intercepts.values()) + float(values[-1])
+    above, out = 0.0, {}
+    for level in reversed(levels):
+        above = intercepts[level] + (0.0 if crossed else above)
+        out[level] = above / total
+    shares = pd.Series(out, name="icc", dtype=float)[list(levels)]
+    return float(shares.iloc[0]) if len(levels) == 1 else shares

@@ -1,0 +1,1 @@
+"""What is made of draws: parameters, random effects, rows, correction, the DataTree."""

@@ -1,0 +1,133 @@
+"""Random effects of linear models drawn from their conditional distribution, and linear predictors of draws.
+
+From the top level down, each level given the levels above it (theory, eqs. 16-17). All units of a level and a block of
+parameter draws are worked on at once. Numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError
+from pmwmix.fitting.problem import Problem
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
+from pmwmix.likelihood.linear.recursion import UnitTree, factor, stack_Lambdas, unpack_symmetric, walk_down
+
+CELLS = 32_768  # draws x units worked on at once: the arrays stay in the cache
+PREDICTED = 4_000_000  # draws x rows of linear predictors held at once
+ROWS = 8_192  # per piece of them
+
+
+def refuse_crossed() -> NotSupportedError:
+    """Say why effects of crossed factors are not drawn."""
+    return NotSupportedError(
+        "Random effects of crossed factors cannot be drawn yet: their conditional distribution does not fall apart "
+        "into units. The grouping factors of this model are not nested in each other. Use the conditional modes and "
+        "standard errors of ranef() of the fit with method='ml', or a model with nested factors."
+    )
+
+
+def draw_linear(
+    problem: Problem, k: int, beta: Array, theta: Array, sigma: Array, rng: np.random.Generator
+) -> list[Array]:
+    """Draw the random effects of a linear model from their conditional distribution given data and parameters.
+
+    Exact and independent over draws: normal, with the modes of theory, eq. 16, as means and eq. 17 as covariances, the
+    levels jointly. Under weights it is the pseudo-conditional distribution in which rows and lower units count with
+    their conditional weights, as in the modes; a unit's own weight does not enter.
+
+    Parameters
+    ----------
+    problem : Problem
+    k : int
+        Outcome.
+    beta : ndarray, shape (S, p)
+        Draws of the parameters, standardised scale.
+    theta : ndarray, shape (S, n_theta)
+    sigma : ndarray, shape (S,)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    list of ndarray, each (S, G_l, q_l)
+        Bottom-up like the levels, on the raw scale, units in the order of the level's labels; empty for a model without
+        random effects.
+
+    Raises
+    ------
+    NotSupportedError
+        If factors are crossed.
+    """
+    if isinstance(problem.objective, CrossedLinearObjective):
+        raise refuse_crossed()
+    q, blocks, transform = problem.layout.q, problem.blocks, problem.transforms[k]
+    if not q:
+        return []
+    n_draws, n_lowest = len(sigma), blocks.n_units[0]
+    tree = UnitTree(blocks.parents, blocks.w)
+    C = unpack_symmetric(blocks.zz, sum(q))[:, :, None]
+    out = [np.empty((n_draws, G, size)) for G, size in zip(blocks.n_units, q, strict=True)]
+    step = max(CELLS // n_lowest, 1)
+    for first in range(0, n_draws, step):
+        part = slice(first, min(first + step, n_draws))
+        Lambdas = stack_Lambdas(problem.layout, theta[part])
+        rhs = blocks.zy[k][:, None] - np.matmul(beta[part], blocks.zx)
+        noise = [
+            sigma[part, None] * rng.standard_normal((size, part.stop - first, G))
+            for G, size in zip(blocks.n_units, q, strict=True)
+        ]
+        found = walk_down(tree, factor(tree, Lambdas, C, rhs), Lambdas, noise)
+        for level, (_, b) in enumerate(found):
+            out[level][part] = np.einsum("ia,adg->dgi", transform.y_scale * transform.A_z[level], b)
+    return out
+
+
+def linear_predictors(
+    frame: ModelFrame, design: DesignColumns, kept: Array, beta: Array, effects: Sequence[Array]
+) -> Iterator[tuple[slice, Array]]:
+    """Compute the linear predictor of every row for draws of coefficients and random effects, some draws at a time.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+    design : DesignColumns
+    kept : ndarray of int, shape (p,)
+        Columns of ``design.x`` in the model.
+    beta : ndarray, shape (S, p)
+        Their coefficients on the raw scale; thresholds left out.
+    effects : sequence of ndarray, each (S, G_l, q_l)
+        Of every level, bottom-up, on the raw scale; empty for the fixed part alone.
+
+    Yields
+    ------
+    slice
+        The draws.
+    ndarray, shape (draws in the slice, n)
+        Their linear predictors, the offset included, rows in the order of the table.
+    """
+    columns = [design.x.columns[int(j)] for j in kept]
+    step = max(PREDICTED // max(frame.n, 1), 1)
+    for first in range(0, len(beta), step):
+        draws = slice(first, min(first + step, len(beta)))
+        eta = np.zeros((draws.stop - first, frame.n))
+        parts = [np.ascontiguousarray(b[draws].transpose(2, 0, 1)) for b in effects]
+        for start in range(0, frame.n, ROWS):
+            rows = slice(start, start + ROWS)
+            here = eta[:, rows]
+            if design.offset is not None:
+                here += design.offset[rows]
+            if columns:
+                here += beta[draws] @ np.array([column[rows] for column in columns])
+            for level, part in enumerate(parts):
+                index = frame.hierarchy.levels[level].index[rows]
+                z = [c for block in design.blocks if block.level == level for c in block.matrix.columns]
+                for column, b in zip(z, part, strict=True):
+                    here += column[rows] * np.take(b, index, axis=-1)
+        yield draws, eta
+
+
+__all__ = ["draw_linear", "linear_predictors"]

@@ -1,0 +1,1 @@
+"""The posterior as PyMC reads it: target, priors, density, start."""

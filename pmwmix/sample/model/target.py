@@ -1,0 +1,249 @@
+"""What is sampled: one model's log-likelihood as a graph of all its parameters, its data, and its fit by ML.
+
+The bridge from the ML path: the same problem, blocks, weights and scales, for any plausible value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError
+from pmwmix.fitting.judge import boundary_parameters, general_variance_input, variance_input
+from pmwmix.fitting.problem import GeneralProblem, Problem
+from pmwmix.likelihood.general.inside import InsideData, integrated_loglik
+from pmwmix.likelihood.general.insidedata import inside_data
+from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.linear.nested import Inputs, Structure
+from pmwmix.likelihood.linear.unprofiled import joint_arrays, joint_loglik
+from pmwmix.likelihood.standardise import Transform
+from pmwmix.results.varcorr import component_names
+from pmwmix.variance import VARIANCES
+
+
+@dataclass(frozen=True)
+class Target:
+    """One model, for one plausible value.
+
+    Parameters
+    ----------
+    linear : bool
+    terms : tuple of str
+        Fixed columns.
+    components : tuple of (str, str, str or None)
+        Entries of theta: group, term, other term.
+    layout : ThetaLayout
+    n_phi : int
+        Further parameters of the family; 1 of a linear model, log sigma.
+    transform : Transform
+    intercept : int or None
+        Position in ``terms``.
+    A_x : ndarray, shape (p, p)
+        Raw coefficients per standardised ones, without the outcome's scale; its diagonal, ``x_scale``, is that of
+        coefficients of centred predictors.
+    z_scale : tuple of ndarray
+        The same per level of the random effects.
+    arrays : dict
+        Data by name. Shapes are those of all plausible values.
+    static : dict
+        Name -> static shape.
+    loglik : callable
+        (symbols by name, beta, theta, phi) -> scalar symbol; all on the standardised scale.
+    ml : ndarray, shape (P,)
+        (beta, theta, phi) at the maximum.
+    information : ndarray, shape (P, P)
+        Negative Hessian of the log-likelihood there, at the scale of weights that sum to the number of units.
+    robust : ndarray, shape (P, P) or None
+        Sandwich covariance there.
+    boundary : ndarray of bool, shape (n_theta,)
+    centre : ndarray, shape (1 + n_phi,)
+        Of default priors: mean of the outcome, or of the starting linear predictor; then of phi.
+    """
+
+    linear: bool
+    terms: tuple[str, ...]
+    components: tuple[tuple[str, str, str | None], ...]
+    layout: ThetaLayout
+    n_phi: int
+    transform: Transform
+    intercept: int | None
+    A_x: Array
+    z_scale: tuple[Array, ...]
+    arrays: dict[str, Array]
+    static: dict[str, tuple[int | None, ...]]
+    loglik: Callable[[Mapping[str, Any], Any, Any, Any], Any]
+    ml: Array
+    information: Array
+    robust: Array | None
+    boundary: Array
+    centre: Array
+
+    @property
+    def p(self) -> int:
+        """Number of fixed columns."""
+        return len(self.terms)
+
+    @property
+    def x_scale(self) -> Array:
+        """Coefficient of a centred predictor per standardised one (p,)."""
+        return np.diag(self.A_x)
+
+    @property
+    def n_theta(self) -> int:
+        """Number of covariance parameters."""
+        return self.layout.n_theta
+
+    @property
+    def y_scale(self) -> float:
+        """Standard deviation by which the outcome was divided; 1 of generalised models."""
+        return float(self.transform.y_scale)
+
+    @property
+    def y_shift(self) -> float:
+        """What was subtracted from the outcome."""
+        return float(self.transform.y_shift)
+
+
+def target_of(fit: Any, corrected: bool) -> Target:
+    """Read everything off the ML fit of one plausible value.
+
+    Parameters
+    ----------
+    fit : FitResult
+        With its `Rows`.
+    corrected : bool
+        Whether the sandwich covariance is wanted.
+
+    Raises
+    ------
+    NotSupportedError
+        For crossed random effects.
+    """
+    rows = fit.rows
+    if rows.frame.hierarchy.crossed:
+        factors = ", ".join(repr(level.name) for level in rows.frame.hierarchy.levels)
+        raise NotSupportedError(
+            f"Models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
+            f"Use method='ml' or 'reml'."
+        )
+    problem, estimate = rows.problem, rows.fit
+    names = tuple(component_names(rows.frame))
+    build = _linear if isinstance(problem, Problem) else _general
+    return build(rows, problem, estimate, names, corrected)
+
+
+def sharing(target: Target, others: Sequence[Target]) -> Target:
+    """Let equal data of two plausible values be one array."""
+    arrays = dict(target.arrays)
+    for other in others:
+        for name, value in other.arrays.items():
+            if np.array_equal(value, arrays[name]):
+                arrays[name] = value
+    return replace(target, arrays=arrays)
+
+
+def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], corrected: bool) -> Target:
+    layout, k, transform = problem.layout, rows.k, problem.transforms[rows.k]
+    p, Q = len(problem.kept), sum(layout.q)
+    structure = Structure(layout, p, False)
+    point = problem.objective.at(estimate.point.theta, k)
+    ml = np.concatenate([point.beta, point.theta, [np.log(point.sigma)]])
+    given = variance_input(problem, point, np.eye(len(ml)), k, rows.frame.clusters, scored=corrected)
+    boundary = boundary_parameters(layout, point.theta)
+
+    def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
+        levels = len(layout.q)
+
+        def many(name: str, n: int) -> tuple[Any, ...]:
+            return tuple(symbols[f"{name}{level}"] for level in range(n))
+
+        below = max(levels - 1, 0)
+        data = Inputs(
+            symbols.get("zz"),
+            symbols.get("zx"),
+            symbols.get("zy"),
+            symbols["S0"],
+            parents=many("parent", below),
+            to_top=many("to_top", below),
+            w=many("w", levels),
+            w_total=many("w_total", levels),
+        )
+        return joint_loglik(structure, data, symbols["n_total"], beta, theta, phi[0])
+
+    return Target(
+        linear=True,
+        terms=tuple(rows.design.x.names[j] for j in problem.kept),
+        components=names,
+        layout=layout,
+        n_phi=1,
+        transform=transform,
+        intercept=transform.intercept,
+        A_x=transform.A_x,
+        z_scale=tuple(np.diag(A).copy() for A in transform.A_z),
+        arrays=joint_arrays(problem.blocks, k),
+        static={"zz": (Q * (Q + 1) // 2, None), "zx": (p, None), "zy": (Q, None), "S0": (p + 1, p + 1)},
+        loglik=loglik,
+        ml=ml,
+        information=given.information / problem.top_scale,
+        robust=_sandwich(given, boundary, p) if corrected else None,
+        boundary=boundary,
+        centre=np.array([transform.y_shift, 0.0]),
+    )
+
+
+def _general(rows: Any, problem: GeneralProblem, estimate: Any, names: tuple[Any, ...], corrected: bool) -> Target:
+    structure, k, transform = problem.structure, rows.k, problem.transform
+    point = problem.objective.at(estimate.point.theta, k)
+    p, t = structure.p, problem.layout.n_theta
+    boundary = boundary_parameters(problem.layout, point.theta[p : p + t])
+    given = general_variance_input(problem, point, np.eye(len(point.theta)), "robust", rows.frame.clusters)
+    A_x, intercept = transform.A_x, transform.intercept
+    if not problem.family.has_intercept and intercept is not None:
+        keep = np.arange(len(A_x)) != intercept
+        A_x, intercept = A_x[np.ix_(keep, keep)], None
+
+    def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
+        return integrated_loglik(
+            structure, beta, theta, phi if structure.n_phi else None, InsideData.of(structure, symbols)
+        )
+
+    return Target(
+        linear=False,
+        terms=problem.names,
+        components=names,
+        layout=problem.layout,
+        n_phi=structure.n_phi,
+        transform=transform,
+        intercept=intercept,
+        A_x=A_x,
+        z_scale=tuple(np.diag(A).copy() for A in transform.A_z),
+        arrays=inside_data(problem, k, np.array(point.theta)),
+        static={},
+        loglik=loglik,
+        ml=np.array(point.theta),
+        information=point.hessian,
+        robust=_sandwich(given, boundary, p) if corrected else None,
+        boundary=boundary,
+        centre=_centre(problem, k),
+    )
+
+
+def _centre(problem: GeneralProblem, k: int) -> Array:
+    """Mean of the family's starting linear predictor without the offset, and its starting phi."""
+    rows = problem.objective.rows
+    eta, phi = problem.family.start(problem.link, problem.responses[k], rows.w)
+    return np.concatenate([[np.average(eta - rows.offset, weights=rows.w)], phi])
+
+
+def _sandwich(given: Any, boundary: Array, p: int) -> Array:
+    """Robust covariance of all parameters, those on the boundary held fixed."""
+    free = np.ones(len(given.information), dtype=bool)
+    free[p : p + len(boundary)] = ~boundary
+    return VARIANCES["robust"](replace(given, p=len(free), basis=np.eye(len(free))[:, free]))
+
+
+__all__ = ["Target", "sharing", "target_of"]

@@ -1,0 +1,20 @@
+"""Checks of single arguments that many verbs share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pmwmix.errors import OptionError
+
+
+def check_prob(ci_prob: Any) -> None:
+    """Refuse what is no probability.
+
+    Raises
+    ------
+    OptionError
+    """
+    if not (isinstance(ci_prob, int | float | np.number) and 0 < ci_prob < 1):
+        raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")

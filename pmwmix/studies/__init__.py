@@ -1,0 +1,1 @@
+"""Verbs that fit again or compare fits: tests, sensitivity, informativeness."""

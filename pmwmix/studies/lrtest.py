@@ -1,0 +1,411 @@
+"""Likelihood-ratio tests: plain, at the boundary, scaled under sampling weights, pooled over plausible values."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtrc, fdtrc
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
+from pmwmix.fitting.climb import MOST, without_random_part
+from pmwmix.frame.clusters import Clusters
+from pmwmix.frame.without import deletions, without
+from pmwmix.inference.again import covariance, effective_parameters
+from pmwmix.pooling.rubin import pooled_statistic
+from pmwmix.prediction.responses import is_linear
+from pmwmix.prediction.rows import Rows
+from pmwmix.results.build import refit as fit_again
+from pmwmix.results.build import single
+from pmwmix.results.pooled import pool_results
+from pmwmix.results.result import FitResult
+from pmwmix.weights.conditional import total_weights
+
+SPANNED = 1e-6  # of its length: what a column of the smaller model may have outside the span of the larger one's
+COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
+
+
+def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
+    """Compare nested models, each with the next larger one.
+
+    Parameters
+    ----------
+    *fits : FitResult
+        Two or more fits of the same rows; they are sorted by their number of parameters.
+    refit : bool, optional
+        Whether REML fits are refitted by ML. None: when their fixed effects differ (and it is said).
+
+    Returns
+    -------
+    DataFrame
+        A row per model, named by its formula: ``npar, loglik, aic, bic, chisq, df, p_value, p_boundary``.
+        ``p_boundary`` is the mixture of chi-squares for variances that are zero under the smaller model (theory,
+        eq. 30); it is NaN where none is. Under sampling weights ``chisq`` is the scaled statistic (theory, eqs. 29
+        and 35) and ``aic, bic`` are design-adjusted (theory, eqs. 31 and 54); with plausible values ``chisq`` and the
+        p-values are pooled (theory, eq. 32).
+
+    Raises
+    ------
+    OptionError
+        If the fits are fewer than two, of different rows, outcomes, families or links, or not nested.
+
+    Notes
+    -----
+    Likelihoods of generalised models are compared with the same quadrature: a fit that has fewer nodes at a level than
+    another is refitted with as many, with a warning if the numbers were given by hand.
+    """
+    models = _same_nodes(_checked(fits))
+    fixed_differ = len({tuple(model.coef.index) for model in models}) > 1
+    reml = any(model.method == "reml" for model in models)
+    if reml and (refit or (refit is None and fixed_differ)):
+        models = [_as_ml(model) for model in models]
+        if refit is None:
+            warnings.warn(
+                "The fits are by REML and differ in their fixed effects, so that their likelihoods cannot be compared: "
+                "they were refitted by ML. Pass refit=False to compare the REML ones all the same.",
+                PmwmixWarning,
+                stacklevel=2,
+            )
+    models.sort(key=n_parameters)
+    rows = [_describe(model, models[-1]) for model in models]
+    for smaller, larger, row in zip(models[:-1], models[1:], rows[1:], strict=True):
+        row.update(compare_pair(smaller, larger))
+    return pd.DataFrame(rows, index=[model.formula for model in models])[COLUMNS]
+
+
+def ranova(fit: FitResult) -> pd.DataFrame:
+    """Test every random term by leaving it out, as lmerTest's ``ranova`` does.
+
+    Parameters
+    ----------
+    fit : FitResult
+
+    Returns
+    -------
+    DataFrame
+        A row for the model itself (``<none>``) and one per dropped term, with the columns of `lrt`.
+    """
+    _checked((fit, fit))
+    frame = fit.fits[0].rows.frame
+    rows, names = [_describe(fit, fit)], ["<none>"]
+    for text, position, stay in deletions(frame):
+        left = without(frame, position, stay).hierarchy.levels
+        if is_linear(fit):
+            smaller = fit_again(fit, partial(without, position=position, stay=stay))
+        elif left:
+            nodes = tuple(_nodes(fit)[level.name] for level in left)
+            smaller = fit_again(fit, partial(without, position=position, stay=stay), n_agq=nodes)
+        else:
+            smaller = _without_random_part(fit)
+        rows.append({**_describe(smaller, fit), **compare_pair(smaller, fit)})
+        names.append(text)
+    return pd.DataFrame(rows, index=names)[COLUMNS]
+
+
+def n_parameters(fit: FitResult) -> int:
+    """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
+    return len(fit.coef) + len(fit.theta) + (1 if is_linear(fit) else len(fit.family_parameters))
+
+
+def _nodes(fit: FitResult) -> dict[str, int]:
+    """Quadrature nodes of every level; a pooled fit has those of the plausible value with the most."""
+    return dict(zip(fit.n_groups.index, fit.quadrature["n_agq"], strict=True))
+
+
+def _same_nodes(models: list[FitResult]) -> list[FitResult]:
+    """Refit generalised models that have fewer nodes at a level than another of them."""
+    if is_linear(models[0]):
+        return models
+    wanted: dict[str, int] = {}
+    for fit in models:
+        for level, n in _nodes(fit).items():
+            most = min(MOST.get(_size(other, level), 1) for other in models)
+            wanted[level] = max(wanted.get(level, 1), min(n, most))
+    out = []
+    for fit in models:
+        own = tuple(wanted[level] for level in _nodes(fit))
+        stay = all(one.quadrature["n_agq"] == own for one in fit.fits)
+        out.append(fit if stay else fit_again(fit, n_agq=own))
+    if any(a is not b and a.settings.n_agq is not None for a, b in zip(models, out, strict=True)):
+        warnings.warn(
+            f"The fits have different numbers of quadrature nodes, so that their likelihoods cannot be compared: they "
+            f"were refitted with {wanted}. Fit with the same n_agq to avoid this.",
+            PmwmixWarning,
+            stacklevel=3,
+        )
+    return out
+
+
+def _size(fit: FitResult, level: str) -> int:
+    """Count the random effects of a unit of a level."""
+    frame = fit.fits[0].rows.frame
+    return sum(len(b.matrix.names) for b in frame.designs[0].blocks if frame.hierarchy.levels[b.level].name == level)
+
+
+def _without_random_part(fit: FitResult) -> FitResult:
+    """Fit a generalised model again with its random effects held at zero."""
+    none, fits = fit.theta.iloc[:0], []
+    for number, one in enumerate(fit.fits):
+        rows = one.rows
+        estimate = without_random_part(rows.problem, rows.k, rows.fit, "robust", rows.frame.clusters)
+        design = next(d for d, each in enumerate(rows.frame.designs) if each is rows.design)
+        held = single(rows.frame, rows.problem, rows.k, estimate, one.settings, design, number)
+        fits.append(replace(held, theta=none))
+    return replace(pool_results(fits), theta=none) if len(fits) > 1 else fits[0]
+
+
+def _as_ml(fit: FitResult) -> FitResult:
+    return fit if fit.method == "ml" else fit_again(fit, method="ml")
+
+
+def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
+    wrong = [fit for fit in fits if not isinstance(fit, FitResult)]
+    if wrong or len(fits) < 2:
+        got = type(wrong[0]).__name__ if wrong else f"{len(fits)} fit"
+        raise OptionError(f"A likelihood-ratio test compares two fits. Got {got}. Pass results of pmwmix.fit.")
+    if any(not isinstance(one.rows, Rows) for fit in fits for one in fit.fits):
+        raise NotSupportedError(
+            "A loaded fit cannot be tested: it does not keep the data. One of the fits came from pmwmix.load. "
+            "Call pmwmix.fit again."
+        )
+    first = fits[0]
+    for other in fits[1:]:
+        if (first.family, first.link) != (other.family, other.link):
+            raise OptionError(
+                f"Only models with one family and link can be nested. {first.formula!r} has {first.family!r} with "
+                f"{first.link!r}, {other.formula!r} {other.family!r} with {other.link!r}. Compare their predictions."
+            )
+        differ = first.index.symmetric_difference(other.index)
+        if len(differ):
+            raise OptionError(
+                f"Likelihoods can be compared on the same rows only. {len(differ)} rows are in one fit and not in the "
+                f"other ({first.nobs} and {other.nobs} rows), probably for missing values. Drop incomplete rows of the "
+                f"largest model first."
+            )
+        if other.n_pv != first.n_pv or not all(map(_same_outcome, first.fits, other.fits)):
+            raise OptionError(
+                f"The fits have different outcomes. {first.formula!r} and {other.formula!r} cannot be compared. "
+                f"Use the same outcome and plausible values."
+            )
+        mine, theirs = dict(first.settings.weights), dict(other.settings.weights)  # a dropped level has no weight there
+        levels = [level for level in mine if level in theirs and mine[level] != theirs[level]]
+        if not levels and first.settings.scaling == other.settings.scaling and not _same_weights(first, other):
+            raise OptionError(
+                f"The rows count differently in the two fits: what a level's weights become depends on the levels. "
+                f"{first.formula!r} and {other.formula!r} do not have the same levels. Use pmwmix.ranova(fit), which "
+                f"keeps the weights of the larger model."
+            )
+        if levels or first.settings.scaling != other.settings.scaling:
+            raise OptionError(
+                f"The fits are weighted differently. {first.formula!r} has {first.settings.weights!r} with scaling "
+                f"{first.settings.scaling!r}, {other.formula!r} {other.settings.weights!r} with scaling "
+                f"{other.settings.scaling!r}. Use the same weights."
+            )
+    return list(fits)
+
+
+def _same_weights(a: FitResult, b: FitResult) -> bool:
+    """Whether the weights of the rows, multiplied over the levels, are those of the other fit."""
+    frames = [fit.fits[0].rows.frame for fit in (a, b)]
+    if any(frame.hierarchy.crossed for frame in frames):
+        return True
+    mine, theirs = (total_weights(frame.w, frame.hierarchy.row_parents)[0] for frame in frames)
+    return bool(np.allclose(mine, theirs, rtol=1e-6, atol=0.0))
+
+
+def _same_outcome(a: FitResult, b: FitResult) -> bool:
+    mine, theirs = (([one.rows.y, *(one.rows.response.extra if one.rows.response else ())]) for one in (a, b))
+    return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
+
+
+def _describe(fit: FitResult, largest: FitResult) -> dict[str, Any]:
+    """Give a row of the table; weights are standardised as in the largest model, or criteria could not be compared."""
+    npar = n_parameters(fit)
+    aic, bic = -2 * fit.loglik + 2 * npar, -2 * fit.loglik + np.log(fit.nobs) * npar
+    if fit.settings.weighted:
+        pairs = list(zip(fit.fits, largest.fits, strict=True))
+        each = [-2 * a.loglik / b.rows.problem.top_scale + 2 * _effective(a.rows, b.rows) for a, b in pairs]
+        aic = float(np.mean(each))
+        bic = float(np.mean([_design_bic(a, b, npar, n_parameters(largest) - npar) for a, b in pairs]))
+    return {
+        "npar": npar,
+        "loglik": fit.loglik,
+        "aic": aic,
+        "bic": bic,
+        "chisq": np.nan,
+        "df": np.nan,
+        "p_value": np.nan,
+        "p_boundary": np.nan,
+    }
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights of chi-squares by their degrees of freedom."""
+
+    weights: dict[int, float]
+
+    def tail(self, statistic: float, df2: float = np.inf) -> float:
+        """Probability of a larger value; with ``df2`` of df times F variables, as for pooled statistics."""
+
+        def one(df: int) -> float:
+            return float(fdtrc(df, df2, statistic / df) if np.isfinite(df2) else chdtrc(df, statistic))
+
+        return sum(w * (one(df) if df else float(statistic <= 0)) for df, w in self.weights.items())
+
+
+def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
+    """Test the smaller of two nested models against the larger one.
+
+    Returns
+    -------
+    dict
+        ``chisq, df, p_value, p_boundary``.
+    """
+    df = n_parameters(larger) - n_parameters(smaller)
+    if df <= 0:
+        return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan}
+    _check_columns(smaller, larger)
+    mixture = boundary_mixture(smaller, larger)
+    each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
+    df2 = np.inf
+    if len(each) == 1:
+        chisq = float(max(each[0], 0.0))
+        scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
+        p = float(fdtrc(df, larger.settings.design_df, chisq / df) if scaled else chdtrc(df, chisq))
+    else:
+        chisq, df2, p = pooled_statistic(each, df)
+    p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)
+    return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}
+
+
+def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
+    """2 (l1 - l0), divided by its mean scale under sampling weights (theory, eqs. 28-29 and 35)."""
+    raw = 2.0 * (larger.loglik - smaller.loglik)
+    return raw / larger.rows.problem.top_scale / _scale(smaller, larger, df) if larger.settings.weighted else raw
+
+
+def _scale(smaller: FitResult, larger: FitResult, df: int) -> float:
+    more = _added(smaller, larger)
+    if len(more) == df:  # only fixed effects are added: Rao and Scott's scale (theory, eq. 35)
+        robust, model = _covariances(larger, more)
+        return float(np.trace(robust @ np.linalg.inv(model)) / df)
+    most = effective_parameters(larger.rows)
+    scale = (most - _effective(smaller.rows, larger.rows)) / df
+    # the difference of traces can fail in small samples; the larger model's own scale cannot
+    return scale if scale > 0 else most / n_parameters(larger)
+
+
+def _added(smaller: FitResult, larger: FitResult) -> list[int]:
+    return [j for j, term in enumerate(larger.coef.index) if term not in smaller.coef.index]
+
+
+def _covariances(fit: FitResult, terms: list[int]) -> tuple[Array, Array]:
+    """Robust and model-based covariance of some coefficients."""
+    rows = np.ix_(terms, terms)
+    robust, model = (covariance(fit.rows, method, relative=True)[rows] for method in ("robust", "model"))
+    return robust, model
+
+
+def _design_bic(fit: FitResult, largest: FitResult, npar: int, df: int) -> float:
+    """Design-adjusted BIC against the largest model (theory, eq. 54)."""
+    out = -2 * largest.loglik / largest.rows.problem.top_scale + np.log(fit.nobs) * npar
+    if df == 0:
+        return out - 2 * (fit.loglik - largest.loglik) / largest.rows.problem.top_scale
+    more = _added(fit, largest)
+    if len(more) == df:
+        robust, model = _covariances(largest, more)
+        beta = largest.coef.to_numpy()[more]
+        return out + float(beta @ np.linalg.solve(robust, beta) + np.linalg.slogdet(np.linalg.solve(model, robust))[1])
+    return out + _statistic(fit, largest, df) + df * float(np.log(_scale(fit, largest, df)))
+
+
+def _effective(rows: Rows, larger: Rows) -> float:
+    """tr(A⁻¹B) with the clusters and the scale of the top-level weights that the larger model has."""
+    frame, whole = rows.frame, larger.frame
+    if not (frame.hierarchy.crossed or whole.hierarchy.crossed):
+        own, top = (f.hierarchy.levels[-1].index if f.hierarchy.levels else np.arange(f.n) for f in (frame, whole))
+        found = whole.clusters or Clusters(np.arange(top.max() + 1), np.zeros(top.max() + 1, dtype=np.int64),
+                                           int(top.max()) + 1, 1, ("", None))  # fmt: skip
+        psu = np.zeros(own.max() + 1, dtype=np.int64)
+        psu[own] = found.psu[top]
+        if np.array_equal(psu[own], found.psu[top]):
+            rows = replace(rows, frame=replace(frame, clusters=replace(found, psu=psu)))
+    return effective_parameters(rows) * rows.problem.top_scale / larger.problem.top_scale
+
+
+def _check_columns(smaller: FitResult, larger: FitResult) -> None:
+    """Refuse fixed parts of which one does not contain the other, whatever the columns are called.
+
+    Raises
+    ------
+    OptionError
+    """
+    a, b = smaller.fits[0].rows, larger.fits[0].rows
+    small, large = ({rows.design.x.names[j]: rows.design.x.columns[j] for j in rows.problem.kept} for rows in (a, b))
+    new = {name: x for name, x in small.items() if name not in large or not np.array_equal(x, large[name])}
+    offsets = [0.0 if rows.design.offset is None else rows.design.offset for rows in (a, b)]
+    if np.any(offsets[0] != offsets[1]):
+        new["offset"] = offsets[0] - offsets[1] + np.zeros(b.frame.n)
+    if not new:
+        return
+    family = getattr(b.problem, "family", None)
+    basis = [*large.values()] if family is None or family.has_intercept else [np.ones(b.frame.n), *large.values()]
+    X, Y = (np.column_stack(columns) for columns in (basis or [np.zeros(b.frame.n)], [*new.values()]))
+    X = X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)
+    left = np.linalg.norm(Y - X @ np.linalg.lstsq(X, Y)[0], axis=0)
+    outside = [name for name, size in zip(new, left > SPANNED * np.linalg.norm(Y, axis=0), strict=True) if size]
+    if outside:
+        raise OptionError(
+            f"The models are not nested. {smaller.formula!r} has {', '.join(map(repr, outside[:5]))}, which no "
+            f"combination of the terms of {larger.formula!r} gives. Compare models of which one contains the other."
+        )
+
+
+def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
+    """Null distribution when variances are zero under the smaller model (Self & Liang 1987; Stram & Lee 1994).
+
+    Returns
+    -------
+    Mixture or None
+        None if no random effect is dropped. A term of q correlated effects that loses one has equal parts of
+        chi-squares with d - 1 and d degrees of freedom, d the parameters it loses; terms combine by convolution. Terms
+        that lose several effects at once get the same two parts, which is conservative.
+    """
+    kept = _terms(smaller)
+    weights = {len(larger.coef) - len(smaller.coef): 1.0}
+    lost_any = False
+    for group, names in _terms(larger):
+        match = next((pair for pair in kept if pair[0] == group and pair[1] <= names), None)
+        if match is not None:
+            kept.remove(match)
+        q, left = len(names), len(match[1]) if match is not None else 0
+        d = q * (q + 1) // 2 - left * (left + 1) // 2
+        if d:
+            lost_any = True
+            mixed: dict[int, float] = {}
+            for df, w in weights.items():
+                for more in (d - 1, d):
+                    mixed[df + more] = mixed.get(df + more, 0.0) + 0.5 * w
+            weights = mixed
+    if kept:
+        raise OptionError(
+            f"The models are not nested. {smaller.formula!r} has a random term on {kept[0][0]!r} that "
+            f"{larger.formula!r} lacks. Compare models of which one contains the other."
+        )
+    return Mixture(weights) if lost_any else None
+
+
+def _terms(fit: FitResult) -> list[tuple[str, frozenset[str]]]:
+    if not len(fit.theta):
+        return []
+    frame = fit.fits[0].rows.frame
+    levels = frame.hierarchy.levels
+    return [
+        (":".join(sorted(levels[b.level].name.split(":"))), frozenset(b.matrix.names)) for b in frame.designs[0].blocks
+    ]
