@@ -22,7 +22,8 @@ INNER = {  # files of the rooms that have a road of their own
         crossed.units crossed.products crossed.general crossed.linear
     """.split(),
     "fitting": """
-        problem collinear optimise quasinewton rawscale general linear estimate fewclusters judge climb reweighted refits
+        problem collinear optimise quasinewton rawscale general linear estimate fewclusters judge climb
+        reweighted refits
     """.split(),
     "sample": """
         request refusal account keep
