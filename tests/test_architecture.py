@@ -25,6 +25,7 @@ INNER = {  # files of the rooms that have a road of their own
         problem collinear optimise quasinewton rawscale general linear estimate fewclusters judge climb
         reweighted refits
     """.split(),
+    "results": "varcorr record summary words account store result pooled build".split(),
     "sample": """
         request refusal account keep
         model.target model.priors model.coordinates model.model model.density model.start

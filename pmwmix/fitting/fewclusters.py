@@ -141,7 +141,7 @@ def hotelling_of(fits: Sequence[Any], L: Array) -> float:
     NotSupportedError
         If the fit was read from a file, which keeps no rows.
     """
-    if not all(hasattr(fit.rows, "problem") for fit in fits):
+    if not all(fit.rows.is_live for fit in fits):
         raise NotSupportedError(
             f"A test of several coefficients under vcov={fits[0].settings.vcov!r} needs the rows of the fit. This one "
             f"was read from a file, which does not keep them. Fit again, or use wald(..., df='design')."

@@ -81,7 +81,7 @@ def covariance(rows: Any, method: str, relative: bool = False) -> Array:
 
     Parameters
     ----------
-    rows : Rows
+    rows : LiveRows
     method : str
         Name in `VARIANCES`.
     relative : bool

@@ -14,12 +14,12 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.pooling.rubin import Pooled, rubin
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows, live_rows
 
 STEP = 1e-3  # of a standard error; truncation is then far below the printed digits, rounding too
 
 
-def rows_of(fit: Any, verb: str) -> list[tuple[Any, Rows]]:
+def rows_of(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
     """Give every single fit with its rows, refusing what a function cannot work on.
 
     Raises
@@ -27,13 +27,13 @@ def rows_of(fit: Any, verb: str) -> list[tuple[Any, Rows]]:
     NotSupportedError
         If the fit was read from a file, which keeps no columns.
     """
-    out = [(one, one.rows) for one in fit.fits]
-    if not all(isinstance(rows, Rows) for _, rows in out):
+    every = live_rows(fit)
+    if not every:
         raise NotSupportedError(
             f"{verb} needs the columns of the fit. This one was read from a file, which does not keep them. "
             f"Fit again with {fit.settings.call}."
         )
-    return out
+    return list(zip(fit.fits, every, strict=True))
 
 
 def unscaled_weights(frame: ModelFrame) -> tuple[Array, ...]:
@@ -94,18 +94,18 @@ def pooled_delta(fit: Any, functions: Sequence[Callable[[Array], Array]]) -> Poo
 
 def _with_error(one: Any, function: Callable[[Array], Array]) -> tuple[Array, Array]:
     values, V = one.parameters
-    replicates = one.rows.fit.replicates
+    replicates = one.rows.replicates
     if replicates is None:
         return delta(function, values, V)
     return function(values), replicates.covariance_of(lambda every: function(every[: len(values)]))
 
 
-def unpack(rows: Rows, values: Array) -> tuple[Array, list[Array], float]:
+def unpack(rows: LiveRows, values: Array) -> tuple[Array, list[Array], float]:
     """Turn the parameters of a fit into beta, Psi per level and the level-1 variance.
 
     Parameters
     ----------
-    rows : Rows
+    rows : LiveRows
     values : ndarray, shape (P,)
         Coefficients (thresholds first), variance components, and sigma² or, in a generalised model, the level-1
         variance on the scale of the linear predictor.

@@ -15,7 +15,7 @@ from pmwmix.errors import OptionError
 from pmwmix.inference.again import covariance
 from pmwmix.inference.delta import check_latent, pooled_delta, rows_of, unpack
 from pmwmix.pooling.rubin import rubin
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows
 
 
 def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def _drawn_shares(fit: Any, ci_prob: float) -> pd.DataFrame:
     return pd.DataFrame({**columns, "ci_low": low, "ci_high": high}, index=index)
 
 
-def _shares(rows: Rows, values: Array) -> Array:
+def _shares(rows: LiveRows, values: Array) -> Array:
     _, Psi, sigma2 = unpack(rows, values)
     own = np.zeros(len(Psi))
     for level in range(len(Psi)):

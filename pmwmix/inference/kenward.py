@@ -152,7 +152,7 @@ def kenward_of(fits: Sequence[Any]) -> list[KenwardRoger]:
                 f"Kenward-Roger is derived for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
                 f"Use df='inf' (normal) or df='design'."
             )
-        if fit.settings.vcov != "model" or not hasattr(fit.rows, "problem"):
+        if fit.settings.vcov != "model" or not fit.rows.is_live:
             what = "was read from a file" if fit.settings.vcov == "model" else f"has vcov={fit.settings.vcov!r}"
             raise NotSupportedError(
                 f"Kenward-Roger needs a fit with vcov='model' and its data. This one {what}. "

@@ -24,7 +24,7 @@ from pmwmix.inference.again import influence
 from pmwmix.inference.delta import check_latent, delta, pooled_delta, rows_of, unpack, unscaled_weights
 from pmwmix.pooling.rubin import Pooled, rubin
 from pmwmix.prediction.responses import is_linear
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows
 from pmwmix.variance import between_psu
 from pmwmix.weights.conditional import total_weights
 from pmwmix.weights.replicate_types import BY_REPLICATES
@@ -118,7 +118,7 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     return out.rename_axis("measure")
 
 
-def _moments(rows: Rows) -> Moments:
+def _moments(rows: LiveRows) -> Moments:
     frame = rows.frame
     w = total_weights(unscaled_weights(frame), frame.hierarchy.row_parents)[0]
     levels, n = frame.hierarchy.levels, frame.n
@@ -136,7 +136,7 @@ def _moments(rows: Rows) -> Moments:
         within, between = (rest * w[:, None]).T @ rest, (means * group[:, None]).T @ means
         return within + between, within, between
 
-    x = [n / (n - 1) * S for S in parts([rows.design.x.columns[j] for j in rows.problem.kept], True)]
+    x = [n / (n - 1) * S for S in parts([*rows.columns.values()], True)]
     blocks = rows.design.blocks
     z = [
         parts([c for b in blocks if b.level == level for c in b.matrix.columns], False) for level in range(len(levels))
@@ -144,7 +144,7 @@ def _moments(rows: Rows) -> Moments:
     return Moments(x[0], x[1], x[2], *([one[i] for one in z] for i in range(3)))
 
 
-def _measures(rows: Rows, m: Moments, values: Array) -> dict[str, float]:
+def _measures(rows: LiveRows, m: Moments, values: Array) -> dict[str, float]:
     beta, Psi, sigma2 = unpack(rows, values)
     fixed = beta @ m.x @ beta
     random = sum(float(np.sum(P * z)) for P, z in zip(Psi, m.z, strict=True))
@@ -160,7 +160,7 @@ def _measures(rows: Rows, m: Moments, values: Array) -> dict[str, float]:
     return out | {"between_f2": f2 / between if between > 0 else np.nan}
 
 
-def _measure_values(rows: Rows, m: Moments, values: Array) -> Array:
+def _measure_values(rows: LiveRows, m: Moments, values: Array) -> Array:
     return np.array(list(_measures(rows, m, values).values()))
 
 
@@ -205,19 +205,19 @@ class _Pair:
         return joint.covariance_of(self.of)
 
 
-def _pair(rows: Rows) -> _Pair:
+def _pair(rows: LiveRows) -> _Pair:
     """Fit both models of Snijders and Bosker to one plausible value."""
     frame, ones = rows.frame, Matrix(("Intercept",), [np.ones(rows.frame.n)], None)
     intercept = replace(rows.design.blocks[0], matrix=ones)
     designs = [DesignColumns(x, (intercept,), [rows.y]) for x in (ones, rows.design.x)]
-    frame, engine = replace(frame, designs=designs), getattr(rows.problem.objective, "engine", "jax")
+    frame, engine = replace(frame, designs=designs), rows.engine
     estimates, places = fit_all(frame, rows.problem.reml, "model", engine)
     (a, _), (b, _) = places
     n = 1.0 / float(np.mean(1.0 / np.bincount(frame.hierarchy.levels[0].index)))
     return _Pair(((a, estimates[0]), (b, estimates[1])), frame, n)
 
 
-def _reductions(fit: Any, parts: Sequence[tuple[Any, Rows]]) -> Pooled:
+def _reductions(fit: Any, parts: Sequence[tuple[Any, LiveRows]]) -> Pooled:
     """Snijders and Bosker's R², pooled, with standard errors from both fits together."""
     pairs = [_pair(rows) for _, rows in parts]
     scheme = pairs[0].frame.replicates if fit.settings.vcov in BY_REPLICATES else None

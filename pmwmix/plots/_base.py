@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from textwrap import fill
-from typing import Any
+from typing import Any, cast
 
 import arviz_plots as azp
 import numpy as np
@@ -19,7 +19,7 @@ from arviz_plots import visuals
 from pmwmix._types import Array
 from pmwmix.data.codes import label_text
 from pmwmix.errors import MissingPackageError, NotSupportedError, OptionError, near, some
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows
 
 # Okabe & Ito's colours, told apart by colour-blind readers
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -85,7 +85,7 @@ def fit_of(fit: Any, pv: Any) -> Any:
     return fit.fits[pv - 1]
 
 
-def rows_of(fit: Any, pv: Any, plot: str) -> Rows:
+def rows_of(fit: Any, pv: Any, plot: str) -> LiveRows:
     """Give the rows and columns behind plausible value ``pv`` of a fit by any method.
 
     Raises
@@ -93,14 +93,13 @@ def rows_of(fit: Any, pv: Any, plot: str) -> Rows:
     NotSupportedError
         If the fit was read from a file, which keeps no columns.
     """
-    source = fit if getattr(fit, "rows", None) is not None else getattr(fit, "ml", fit)
-    rows = getattr(fit_of(source, pv), "rows", None)
-    if not isinstance(rows, Rows):
+    rows = fit_of(fit, pv).rows
+    if not rows.is_live:
         raise NotSupportedError(
             f"{plot}() needs the columns of the fit. This one was read from a file, which does not keep them. "
             f"Fit again with {fit.settings.call}."
         )
-    return rows
+    return cast(LiveRows, rows)
 
 
 def group_name(names: Sequence[str], group: str | None, plot: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.frame.matrices import Matrix, again
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def split_name(name: str, x: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return inside, tuple(part for part, h in zip(parts, holds, strict=True) if not h)
 
 
-def make_grid(rows: Rows, x: str, values: Array, members: list[Array], m: int = 40) -> Grid:
+def make_grid(rows: LiveRows, x: str, values: Array, members: list[Array], m: int = 40) -> Grid:
     """Lay a grid over each group's range of ``x``; over that of all rows where the group has a single value."""
     low, high = float(values.min()), float(values.max())
     ends = [(float(values[g].min()), float(values[g].max())) for g in members]
@@ -85,7 +85,9 @@ def make_grid(rows: Rows, x: str, values: Array, members: list[Array], m: int = 
     return Grid(x, values, points, members, parts)
 
 
-def _evaluated(rows: Rows, matrix: Matrix, x: str, points: Array, wanted: set[str]) -> dict[str, tuple[Array, Array]]:
+def _evaluated(
+    rows: LiveRows, matrix: Matrix, x: str, points: Array, wanted: set[str]
+) -> dict[str, tuple[Array, Array]]:
     """Evaluate columns that hold no other variable, such as ``I(x ** 2)`` or splines, at the points."""
     blueprint, n = rows.blueprint, points.size
     local = {x: pd.Series(points.ravel(), name=x)}
@@ -102,21 +104,21 @@ def _evaluated(rows: Rows, matrix: Matrix, x: str, points: Array, wanted: set[st
     return {name: (column, at.reshape(points.shape)) for name, column, at in named if name in wanted}
 
 
-def missing_parts(rows: Rows, grid: Grid) -> list[str]:
+def missing_parts(rows: LiveRows, grid: Grid) -> list[str]:
     """Columns that cannot be drawn along the predictor: their part of it does not stand alone in the model."""
     matrices = [rows.design.x, *(block.matrix for block in rows.design.blocks)]
     names = [name for matrix in matrices for name in matrix.names]
     return [name for name in names if (inside := ":".join(split_name(name, grid.name)[0])) and inside not in grid.parts]
 
 
-def model_lines(one: Any, rows: Rows, grid: Grid, level: int) -> tuple[Array, Array]:
+def model_lines(one: Any, rows: LiveRows, grid: Grid, level: int) -> tuple[Array, Array]:
     """Linear predictor of the fixed part, and with the random effects of the group and those above it (G, m).
 
     Parameters
     ----------
     one : FitResult or BayesResult
         Of one plausible value.
-    rows : Rows
+    rows : LiveRows
     grid : Grid
     level : int
         Position of the groups shown; effects of units inside them are taken as zero.
@@ -125,8 +127,8 @@ def model_lines(one: Any, rows: Rows, grid: Grid, level: int) -> tuple[Array, Ar
     fixed = np.zeros_like(grid.points)
     if design.offset is not None:
         fixed += np.array([[design.offset[g].mean()] for g in grid.members])
-    for j, value in zip(rows.problem.kept, one.coef.to_numpy(), strict=True):
-        fixed += value * grid.column(design.x.names[j], design.x.columns[j])
+    for (name, column), value in zip(rows.columns.items(), one.coef.to_numpy(), strict=True):
+        fixed += value * grid.column(name, column)
     conditional = fixed.copy()
     for position, unit in enumerate(rows.frame.hierarchy.levels):
         heads = [unit.index[g] for g in grid.members]

@@ -151,7 +151,7 @@ def residuals(
 
 
 def _two_valued(one: Any) -> bool:
-    read = getattr(getattr(one, "rows", None), "response", None)
+    read = one.rows.response
     return read is not None and len(np.unique(read.y)) <= 2
 
 

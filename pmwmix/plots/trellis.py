@@ -41,7 +41,7 @@ from pmwmix.plots._base import (
 )
 from pmwmix.plots._lines import make_grid, missing_parts, model_lines
 from pmwmix.prediction.responses import is_linear, mean_of
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows
 from pmwmix.studies.withingroups import design_columns, least_squares
 from pmwmix.weights.conditional import total_weights
 
@@ -156,7 +156,7 @@ def trellis(
     return _draw(fit, found, titles, (text, y), backend, figure_kwargs)
 
 
-def _predictor(rows: Rows, x: str, data: Any) -> Array:
+def _predictor(rows: LiveRows, x: str, data: Any) -> Array:
     """Values of ``x`` of every row (n,)."""
     known = design_columns(rows)
     if x in known:
@@ -177,7 +177,7 @@ def _predictor(rows: Rows, x: str, data: Any) -> Array:
     return _column(rows, blueprint.pv.get(x, x), data).to_numpy(dtype=float)
 
 
-def _column(rows: Rows, name: str, data: Any) -> pd.Series:
+def _column(rows: LiveRows, name: str, data: Any) -> pd.Series:
     """Take a column of the caller's table at the rows of the fit."""
     column = Table(data).columns([name], "data")[name]
     if len(column) != rows.frame.n_read:
@@ -188,7 +188,7 @@ def _column(rows: Rows, name: str, data: Any) -> pd.Series:
     return column if rows.frame.kept is None else column.take(rows.frame.kept).reset_index(drop=True)
 
 
-def _split(rows: Rows, split: str, data: Any, level: int) -> list[str]:
+def _split(rows: LiveRows, split: str, data: Any, level: int) -> list[str]:
     """Value of the splitting column in every group."""
     if data is None:
         raise OptionError(
@@ -209,7 +209,7 @@ def _split(rows: Rows, split: str, data: Any, level: int) -> list[str]:
     return [words[code] for code in table["min"].reindex(range(unit.n), fill_value=-1)]
 
 
-def _shown(rows: Rows, level: int, groups: Any, blocks: list[str] | None, order_by: str) -> list[int]:
+def _shown(rows: LiveRows, level: int, groups: Any, blocks: list[str] | None, order_by: str) -> list[int]:
     """Places of the groups to show, in the order of the panels."""
     unit = rows.frame.hierarchy.levels[level]
     n = np.bincount(unit.index, minlength=unit.n)
@@ -237,7 +237,7 @@ def _shown(rows: Rows, level: int, groups: Any, blocks: list[str] | None, order_
     return out
 
 
-def _outcome(rows: Rows) -> Array:
+def _outcome(rows: LiveRows) -> Array:
     """Observed outcome on the scale of the mean: proportions where there are trials."""
     read = rows.response
     if read is None:
@@ -249,7 +249,7 @@ def _title(label: Any, kind: str | None) -> str:
     return shortened(label) if kind is None else f"{shortened(label, 16)} · {shortened(kind, 14)}"
 
 
-def _compute(one: Any, rows: Rows, level: int, shown: list[int], x: str, values: Array) -> xr.Dataset:
+def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, values: Array) -> xr.Dataset:
     """Points and lines of every panel."""
     unit, y = rows.frame.hierarchy.levels[level], _outcome(rows)
     members = [np.flatnonzero(unit.index == g) for g in shown]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from pmwmix.spec.outcome import Response
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Everything about the rows and groups of one fit, computed when asked for.
+class LiveRows:
+    """Everything about the rows and groups of one fit with its data, computed when asked for.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class Rows:
     stamp : float
         Sum over the columns at the time of the fit: they may belong to the caller's table.
     """
+
+    is_live: ClassVar[Literal[True]] = True
 
     frame: ModelFrame
     design: DesignColumns
@@ -70,6 +72,31 @@ class Rows:
             variance = transform.y_scale**2 * np.einsum("ia,gab,ib->gi", A, V, A)
             out.append((transform.y_scale * b @ A.T, np.sqrt(np.maximum(variance, 0))))
         return out
+
+    @property
+    def columns(self) -> dict[str, Array]:
+        """Fixed columns in the model by name, without those dropped as collinear."""
+        return {self.design.x.names[j]: self.design.x.columns[j] for j in self.problem.kept}
+
+    @property
+    def design_number(self) -> int:
+        """Position of ``design`` among those of the frame."""
+        return next(d for d, one in enumerate(self.frame.designs) if one is self.design)
+
+    @property
+    def top_scale(self) -> float:
+        """What the top-level weights were divided by."""
+        return float(self.problem.top_scale)
+
+    @property
+    def engine(self) -> str:
+        """Where the likelihood was compiled to."""
+        return str(getattr(self.problem.objective, "engine", "jax"))
+
+    @property
+    def replicates(self) -> Any:
+        """What replicate weights gave, for functions of the parameters; None without them."""
+        return self.fit.replicates
 
     @property
     def response(self) -> Response | None:
@@ -126,7 +153,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class SavedRows:
-    """The same as `Rows`, read back from a file."""
+    """The same as `LiveRows`, read back from a file, which keeps no columns."""
+
+    is_live: ClassVar[Literal[False]] = False
 
     saved_modes: list[LevelModes]
     y: Array
@@ -153,6 +182,12 @@ class SavedRows:
         """Variance z'Psi z of the random part of every row (n,)."""
         assert self.saved_variance is not None
         return self.saved_variance
+
+
+def live_rows(fit: Any) -> list[LiveRows]:
+    """Rows of every single fit inside a FitResult or BayesResult; empty if it was read from a file."""
+    every = [one.rows for one in fit.fits]
+    return every if all(rows.is_live for rows in every) else []
 
 
 def stamp_of(design: DesignColumns, k: int) -> float:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from pmwmix.prediction.responses import is_linear
+from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, Summary, coefficient_table, number, variance_table
 from pmwmix.results.words import SCALING_WORDS, groups_table, quadrature_words, row_words, variance_words
 
-if TYPE_CHECKING:
-    from pmwmix.results.result import FitResult
 
-
-def summarise(fit: FitResult, ci_prob: float) -> Summary:
-    """Compose the summary of a fit."""
+def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float) -> Summary:
+    """Compose the summary of a fit and of the table of its coefficients, as ``tidy()`` gives it."""
     s = fit.settings
     likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood"}[s.method]
     pseudo = "pseudo " if s.weighted else ""
@@ -24,25 +20,25 @@ def summarise(fit: FitResult, ci_prob: float) -> Summary:
     if not is_linear(fit):
         kind = f"Generalised multilevel model ({fit.family}, {fit.link} link)"
     title = f"{kind}, {pseudo}{likelihood}"
-    normal = not is_linear(fit) and bool(np.isinf(fit.df()).all())
+    normal = not is_linear(fit) and bool(np.isinf(coefficients["df"]).all())
     fixed = "Thresholds and fixed effects" if fit.family == "cumulative" else "Fixed effects"
     sections = [
         Section("Groups and weights", groups_table(fit)),
         Section("Variance terms", variance_table(fit.varcorr)),
-        Section(fixed, coefficient_table(fit.tidy(ci_prob), ci_prob, "z" if normal else "t")),
+        Section(fixed, coefficient_table(coefficients, ci_prob, "z" if normal else "t")),
     ]
     if fit.family_parameters is not None and len(fit.family_parameters):
         sections.append(Section(f"Parameters of the {fit.family} distribution", _parameter_table(fit)))
     return Summary(title, _facts(fit), sections, _notes(fit))
 
 
-def _parameter_table(fit: FitResult) -> pd.DataFrame:
+def _parameter_table(fit: FitRecord) -> pd.DataFrame:
     table = fit.family_parameters
     shown = {"Estimate": [number(v, 5) for v in table["estimate"]], "Std. error": [number(v, 5) for v in table["se"]]}
     return pd.DataFrame(shown, index=table.index)
 
 
-def _facts(fit: FitResult) -> list[tuple[str, str]]:
+def _facts(fit: FitRecord) -> list[tuple[str, str]]:
     s = fit.settings
     facts = [("Call", s.call), ("Formula", s.formula)]
     for name, columns in s.pv.items():
@@ -67,7 +63,7 @@ def _facts(fit: FitResult) -> list[tuple[str, str]]:
     return facts
 
 
-def _notes(fit: FitResult) -> list[str]:
+def _notes(fit: FitRecord) -> list[str]:
     notes = list(fit.notes)
     if fit.settings.labels:
         notes.append("Labels: " + "; ".join(f"{name}: {label}" for name, label in fit.settings.labels.items()) + ".")

@@ -19,7 +19,7 @@ from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.satterthwaite import satterthwaite
 from pmwmix.prediction.newdata import blueprint_of
-from pmwmix.prediction.rows import Rows, stamp_of
+from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
 from pmwmix.results.varcorr import component_names, icc_of, varcorr_table, variance_components
@@ -86,7 +86,7 @@ def single(
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,
-        rows=Rows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
+        rows=LiveRows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
         small_df=fit.small_df,
         **more,
     )
@@ -184,13 +184,13 @@ def refit(fit: FitResult, change: Callable[[ModelFrame], ModelFrame] | None = No
     OptionError
         If the fit was loaded from a file, which does not keep the data.
     """
-    if any(not isinstance(one.rows, Rows) for one in fit.fits):
+    every = live_rows(fit)
+    if not every:
         raise OptionError(
             "This needs a new fit, and a loaded fit does not keep the data. The fit came from pmwmix.load. "
             "Call pmwmix.fit again."
         )
-    frames = list({id(one.rows.frame): one.rows.frame for one in fit.fits}.values())
+    frames = list({id(rows.frame): rows.frame for rows in every}.values())
     new = replace(fit.settings, **settings)
-    engine = getattr(fit.fits[0].rows.problem.objective, "engine", "jax")
-    again = [fit_frame(frame if change is None else change(frame), new, engine) for frame in frames]
+    again = [fit_frame(frame if change is None else change(frame), new, every[0].engine) for frame in frames]
     return again[0] if len(again) == 1 else pool_results([part for one in again for part in one.fits])

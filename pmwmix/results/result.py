@@ -1,9 +1,9 @@
-"""FitResult: the frozen record of a fit, and the verbs that read it."""
+"""FitResult: the record of a fit with its verbs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,140 +20,25 @@ from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
 from pmwmix.inference.profile import profile_interval
 from pmwmix.inference.r2 import r2
-from pmwmix.pooling.rubin import Pooled, barnard_rubin, independent, pooled_wald
+from pmwmix.pooling.rubin import barnard_rubin, independent, pooled_wald
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.responses import fitted, is_linear, predict, residuals
 from pmwmix.results.account import summarise
+from pmwmix.results.record import FitRecord
 from pmwmix.results.store import save_fit
 from pmwmix.results.summary import Summary
 from pmwmix.spec.checks import check_prob
-from pmwmix.spec.settings import Settings
 
 DF_RULES = ("satterthwaite", "kenward-roger", "bell-mccaffrey", "design", "inf")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FitResult:
+class FitResult(FitRecord):
     """A fitted multilevel model; every table is a pandas object.
 
-    Parameters
-    ----------
-    coef : Series
-        Fixed effects by term, in units of the outcome per unit of the predictor. With plausible values the mean.
-    vcov : DataFrame
-        Covariance of ``coef``; with plausible values the total one.
-    varcorr : DataFrame
-        ``grp, var1, var2, vcov, sdcor, se`` as lme4 prints it, ``se`` being that of ``vcov``; last row ``Residual``.
-    sigma : float
-        Residual standard deviation.
-    theta : Series
-        Cholesky factors of the random effects' covariance relative to ``sigma``.
-    loglik : float
-        (Restricted) pseudo-log-likelihood; with plausible values the mean of theirs.
-    nobs : int
-        Rows in the likelihood.
-    n_groups : Series
-        Units per level.
-    icc : float or Series
-        Share of the intercepts' variance at or above each level; a number when there is one level.
-    weight_stats : DataFrame
-        Per level, of the total weights and of the weights used after scaling.
-    converged, singular : bool
-    status : str
-        What happened, as a sentence.
-    notes : tuple of str
-        What should be known when reading the result.
-    settings : Settings
-    pooled : Pooled or None
-        Of the coefficients, with plausible values.
-    family, link : str
-    phi : ndarray or None
-        Further parameters of the family on their working scale; with plausible values those of the first.
-    family_parameters : DataFrame or None
-        The same as they are reported: ``estimate, se`` by name (``theta`` of the negative binomial, ...).
-    quadrature : dict or None
-        ``n_agq``: nodes per dimension and level, lowest first; ``moved``: largest change of an estimate, in standard
-        errors, when more nodes were tried (NaN if they were given).
-    categories : tuple of str
-        Of an ordinal or two-category outcome.
+    Its fields and the numbers that follow from them (``coef``, ``se``, ``vcov``, ``varcorr``, ``icc``, ``loglik``, ...)
+    are those of `pmwmix.results.record.FitRecord`.
     """
-
-    coef: pd.Series
-    vcov: pd.DataFrame
-    varcorr: pd.DataFrame
-    sigma: float
-    theta: pd.Series
-    loglik: float
-    nobs: int
-    n_groups: pd.Series
-    icc: Any
-    weight_stats: pd.DataFrame
-    converged: bool
-    singular: bool
-    status: str
-    notes: tuple[str, ...]
-    settings: Settings
-    pooled: Pooled | None = None
-    family: str = "gaussian"
-    link: str = "identity"
-    parameters: Any = None  # (values, covariance) of coefficients and variance components together
-    index: Any = None
-    rows: Any = None
-    each: tuple[FitResult, ...] = ()
-    satterthwaite: Callable[[], Array] | None = None
-    small_df: Any = None  # Bell-McCaffrey, with vcov="CR0" to "CR3"
-    phi: Any = None
-    family_parameters: Any = None
-    quadrature: Any = None
-    categories: tuple[str, ...] = ()
-    _memo: dict[str, Any] = field(default_factory=dict)
-
-    # -- numbers ------------------------------------------------------------------------------------------------
-
-    @property
-    def formula(self) -> str:
-        """The model formula."""
-        return self.settings.formula
-
-    @property
-    def method(self) -> str:
-        """``"ml"`` or ``"reml"``."""
-        return self.settings.method
-
-    @property
-    def se(self) -> pd.Series:
-        """Standard errors of the fixed effects (p,)."""
-        return pd.Series(np.sqrt(np.diag(self.vcov)), index=self.coef.index, name="se")
-
-    @property
-    def deviance(self) -> float:
-        """Minus twice ``loglik``; under REML the REML criterion."""
-        return -2.0 * self.loglik
-
-    @property
-    def fits(self) -> tuple[FitResult, ...]:
-        """The fits of the single plausible values; a fit without them contains itself."""
-        return self.each or (self,)
-
-    @property
-    def n_pv(self) -> int:
-        """Number of plausible values."""
-        return len(self.fits)
-
-    @property
-    def dispersion(self) -> Any:
-        """Further parameter of the family (``theta`` of the negative binomial), a Series if there are several.
-
-        NaN for families without one.
-        """
-        if self.family_parameters is None or not len(self.family_parameters):
-            return float("nan")
-        values = self.family_parameters["estimate"]
-        return float(values.iloc[0]) if len(values) == 1 else values.rename("dispersion")
-
-    def fixef(self) -> pd.Series:
-        """Give the fixed effects, as ``coef``."""
-        return self.coef.copy()
 
     # -- inference ----------------------------------------------------------------------------------------------
 
@@ -327,12 +212,13 @@ class FitResult:
         return self.tidy(ci_prob).set_index("term")[["ci_low", "ci_high"]]
 
     def _profile(self, ci_prob: float) -> pd.DataFrame:
-        if self.settings.weighted or self.n_pv > 1 or not hasattr(self.rows, "problem"):
+        rows = self.fits[0].rows
+        if self.settings.weighted or self.n_pv > 1 or rows is None or not rows.is_live:
             raise NotSupportedError(
                 "Profile intervals need the likelihood of one unweighted fit. This fit is weighted, pooled or loaded. "
                 "Use confint(method='wald')."
             )
-        ends = profile_interval(self.rows.problem, self.rows.k, self.rows.fit, ci_prob)
+        ends = profile_interval(rows.problem, rows.k, rows.fit, ci_prob)
         return pd.DataFrame(ends, index=self.coef.index, columns=["ci_low", "ci_high"])
 
     def wald(self, terms: Any = None, df: str | float | None = None) -> pd.Series:
@@ -415,7 +301,7 @@ class FitResult:
 
     @cached_property
     def _modes(self) -> list[LevelModes]:
-        every = [fit.rows.modes() for fit in self.fits]
+        every = [fit.rows.modes() for fit in self.fits if fit.rows is not None]
         out = []
         for same in zip(*every, strict=True):
             b = np.mean([m.b for m in same], axis=0)
@@ -461,7 +347,7 @@ class FitResult:
 
     def summary(self, ci_prob: float = 0.95) -> Summary:
         """Readable account of the fit: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``."""
-        return summarise(self, ci_prob)
+        return summarise(self, self.tidy(ci_prob), ci_prob)
 
     def __repr__(self) -> str:
         return str(self.summary())

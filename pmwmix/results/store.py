@@ -10,7 +10,7 @@ import dataclasses
 import json
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,20 +24,18 @@ from pmwmix.pooling.rubin import Pooled
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.newdata import Blueprint, RandomSpec
 from pmwmix.prediction.rows import SavedRows
+from pmwmix.results.record import FitRecord
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.formula import parse
 from pmwmix.spec.outcome import Response
 from pmwmix.spec.settings import Settings
-
-if TYPE_CHECKING:
-    from pmwmix.results.result import FitResult
 
 FORMAT = 2
 PLAIN = ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link")
 Arrays = dict[str, np.ndarray]
 
 
-def save_fit(fit: FitResult, path: Path) -> Path:
+def save_fit(fit: FitRecord, path: Path) -> Path:
     """Write a fit.
 
     Raises
@@ -79,7 +77,7 @@ def load_fields(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _pack(fit: FitResult, arrays: Arrays, key: str) -> dict[str, Any]:
+def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
     for name in ("coef", "theta"):
         arrays[f"{key}/{name}"] = getattr(fit, name).to_numpy()
     arrays[f"{key}/vcov"] = fit.vcov.to_numpy()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from pmwmix.fitting.climb import STILL
 from pmwmix.prediction.responses import is_linear
+from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import number
-
-if TYPE_CHECKING:
-    from pmwmix.results.result import FitResult
 
 VARIANCE_WORDS = {
     "model": "model-based",
@@ -29,7 +25,7 @@ SCALING_WORDS = {
 }
 
 
-def quadrature_words(fit: FitResult) -> str:
+def quadrature_words(fit: FitRecord) -> str:
     """Say how the random effects were integrated out."""
     nodes, moved = fit.quadrature["n_agq"], fit.quadrature["moved"]
     if max(nodes) == 1:
@@ -46,7 +42,7 @@ def quadrature_words(fit: FitResult) -> str:
     return text
 
 
-def row_words(fit: FitResult) -> str:
+def row_words(fit: FitRecord) -> str:
     """How many rows were used, and why others were not."""
     s = fit.settings
     text = f"{fit.nobs} used of {s.n_read}"
@@ -59,11 +55,11 @@ def row_words(fit: FitResult) -> str:
     return text
 
 
-def _zero_rows(fit: FitResult) -> int:
+def _zero_rows(fit: FitRecord) -> int:
     return sum(fit.settings.zero_weight.values())
 
 
-def variance_words(fit: FitResult) -> str:
+def variance_words(fit: FitRecord) -> str:
     """How the standard errors were found."""
     s = fit.settings
     text = VARIANCE_WORDS.get(s.vcov, s.vcov)
@@ -76,7 +72,7 @@ def variance_words(fit: FitResult) -> str:
     return text
 
 
-def groups_table(fit: FitResult) -> pd.DataFrame:
+def groups_table(fit: FitRecord) -> pd.DataFrame:
     """Count the units per level and give the variance each holds."""
     names, rows = ["obs", *fit.n_groups.index], []
     lowest = "Residual" if is_linear(fit) else "Rows"

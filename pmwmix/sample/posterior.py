@@ -13,6 +13,7 @@ from pmwmix.errors import DataError, OptionError
 from pmwmix.fitting.optimise import Status
 from pmwmix.fitting.problem import GeneralProblem
 from pmwmix.prediction.responses import is_linear
+from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
 from pmwmix.results.varcorr import component_names
 from pmwmix.sample.draws.correction import corrected, correction_of
@@ -42,7 +43,7 @@ class Live:
     Parameters
     ----------
     target : Target
-    rows : Rows
+    rows : LiveRows
     psi : ndarray, shape (chain, draw, P)
         Corrected draws on the standardised scale.
     sampled : Sampled
@@ -50,7 +51,7 @@ class Live:
     """
 
     target: Target
-    rows: Any
+    rows: LiveRows
     psi: Array
     sampled: Sampled
     seed: int
@@ -113,10 +114,10 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
             "the sandwich covariance leaves the draws of that variance or correlation as they are."
         )
     prior_psi = draw_prior(sampled, PRIOR_DRAWS, request.seed)
-    for fit, target, drawn, correction in zip(ml.fits, targets, draws, corrections, strict=True):
+    for rows, target, drawn, correction in zip(live_rows(ml), targets, draws, corrections, strict=True):
         raw = drawn.values["psi"]
         psi = corrected(target, correction, raw) if usable and correction is not None else raw
-        one = Live(target, fit.rows, psi, sampled, request.seed)
+        one = Live(target, rows, psi, sampled, request.seed)
         live.append(one)
         trees.append(_tree(one, raw, drawn, prior_psi, usable))
     return Posterior(_pooled(trees, live, usable), tuple(trees), tuple(live), table, usable, tuple(notes))

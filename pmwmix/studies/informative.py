@@ -216,17 +216,15 @@ def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[An
         frame = rows.frame
         check_clusters(rows.problem.objective, frame.clusters)
         if id(frame) not in done:
-            engine = getattr(rows.problem.objective, "engine", "jax")
             if frame.linear:
-                done[id(frame)] = fit_all(change(frame), False, "robust", engine)
+                done[id(frame)] = fit_all(change(frame), False, "robust", rows.engine)
             else:
                 nodes = fit.quadrature["n_agq"]
                 done[id(frame)] = fit_general(
-                    change(frame), "robust", engine, nodes, chunk_cells=fit.settings.chunk_size
+                    change(frame), "robust", rows.engine, nodes, chunk_cells=fit.settings.chunk_size
                 )
         estimates, places = done[id(frame)]
-        design = next(d for d, one in enumerate(frame.designs) if one is rows.design)
-        position = sum(len(one.y) for one in frame.designs[:design]) + rows.k
+        position = sum(len(one.y) for one in frame.designs[: rows.design_number]) + rows.k
         problem, k = places[position]
         out.append((problem, estimates[position], k))
     return out

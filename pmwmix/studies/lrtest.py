@@ -19,7 +19,7 @@ from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
 from pmwmix.pooling.rubin import pooled_statistic
 from pmwmix.prediction.responses import is_linear
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.build import refit as fit_again
 from pmwmix.results.build import single
 from pmwmix.results.pooled import pool_results
@@ -91,7 +91,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
         A row for the model itself (``<none>``) and one per dropped term, with the columns of `lrt`.
     """
     _checked((fit, fit))
-    frame = fit.fits[0].rows.frame
+    frame = _rows(fit).frame
     rows, names = [_describe(fit, fit)], ["<none>"]
     for text, position, stay in deletions(frame):
         left = without(frame, position, stay).hierarchy.levels
@@ -110,6 +110,11 @@ def ranova(fit: FitResult) -> pd.DataFrame:
 def n_parameters(fit: FitResult) -> int:
     """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
     return len(fit.coef) + len(fit.theta) + (1 if is_linear(fit) else len(fit.family_parameters))
+
+
+def _rows(fit: FitResult) -> LiveRows:
+    """Give the rows of a fit that was found to have them; of a pooled one those of the first plausible value."""
+    return live_rows(fit)[0]
 
 
 def _nodes(fit: FitResult) -> dict[str, int]:
@@ -143,18 +148,16 @@ def _same_nodes(models: list[FitResult]) -> list[FitResult]:
 
 def _size(fit: FitResult, level: str) -> int:
     """Count the random effects of a unit of a level."""
-    frame = fit.fits[0].rows.frame
+    frame = _rows(fit).frame
     return sum(len(b.matrix.names) for b in frame.designs[0].blocks if frame.hierarchy.levels[b.level].name == level)
 
 
 def _without_random_part(fit: FitResult) -> FitResult:
     """Fit a generalised model again with its random effects held at zero."""
     none, fits = fit.theta.iloc[:0], []
-    for number, one in enumerate(fit.fits):
-        rows = one.rows
+    for number, (one, rows) in enumerate(zip(fit.fits, live_rows(fit), strict=True)):
         estimate = without_random_part(rows.problem, rows.k, rows.fit, "robust", rows.frame.clusters)
-        design = next(d for d, each in enumerate(rows.frame.designs) if each is rows.design)
-        held = single(rows.frame, rows.problem, rows.k, estimate, one.settings, design, number)
+        held = single(rows.frame, rows.problem, rows.k, estimate, one.settings, rows.design_number, number)
         fits.append(replace(held, theta=none))
     return replace(pool_results(fits), theta=none) if len(fits) > 1 else fits[0]
 
@@ -168,7 +171,7 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
     if wrong or len(fits) < 2:
         got = type(wrong[0]).__name__ if wrong else f"{len(fits)} fit"
         raise OptionError(f"A likelihood-ratio test compares two fits. Got {got}. Pass results of pmwmix.fit.")
-    if any(not isinstance(one.rows, Rows) for fit in fits for one in fit.fits):
+    if not all(map(live_rows, fits)):
         raise NotSupportedError(
             "A loaded fit cannot be tested: it does not keep the data. One of the fits came from pmwmix.load. "
             "Call pmwmix.fit again."
@@ -187,7 +190,7 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
                 f"other ({first.nobs} and {other.nobs} rows), probably for missing values. Drop incomplete rows of the "
                 f"largest model first."
             )
-        if other.n_pv != first.n_pv or not all(map(_same_outcome, first.fits, other.fits)):
+        if other.n_pv != first.n_pv or not all(map(_same_outcome, live_rows(first), live_rows(other))):
             raise OptionError(
                 f"The fits have different outcomes. {first.formula!r} and {other.formula!r} cannot be compared. "
                 f"Use the same outcome and plausible values."
@@ -211,15 +214,15 @@ def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
 
 def _same_weights(a: FitResult, b: FitResult) -> bool:
     """Whether the weights of the rows, multiplied over the levels, are those of the other fit."""
-    frames = [fit.fits[0].rows.frame for fit in (a, b)]
+    frames = [_rows(fit).frame for fit in (a, b)]
     if any(frame.hierarchy.crossed for frame in frames):
         return True
     mine, theirs = (total_weights(frame.w, frame.hierarchy.row_parents)[0] for frame in frames)
     return bool(np.allclose(mine, theirs, rtol=1e-6, atol=0.0))
 
 
-def _same_outcome(a: FitResult, b: FitResult) -> bool:
-    mine, theirs = (([one.rows.y, *(one.rows.response.extra if one.rows.response else ())]) for one in (a, b))
+def _same_outcome(a: LiveRows, b: LiveRows) -> bool:
+    mine, theirs = (([rows.y, *(rows.response.extra if rows.response else ())]) for rows in (a, b))
     return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
 
 
@@ -229,7 +232,7 @@ def _describe(fit: FitResult, largest: FitResult) -> dict[str, Any]:
     aic, bic = -2 * fit.loglik + 2 * npar, -2 * fit.loglik + np.log(fit.nobs) * npar
     if fit.settings.weighted:
         pairs = list(zip(fit.fits, largest.fits, strict=True))
-        each = [-2 * a.loglik / b.rows.problem.top_scale + 2 * _effective(a.rows, b.rows) for a, b in pairs]
+        each = [-2 * a.loglik / _rows(b).top_scale + 2 * _effective(_rows(a), _rows(b)) for a, b in pairs]
         aic = float(np.mean(each))
         bic = float(np.mean([_design_bic(a, b, npar, n_parameters(largest) - npar) for a, b in pairs]))
     return {
@@ -287,7 +290,7 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
 def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
     """2 (l1 - l0), divided by its mean scale under sampling weights (theory, eqs. 28-29 and 35)."""
     raw = 2.0 * (larger.loglik - smaller.loglik)
-    return raw / larger.rows.problem.top_scale / _scale(smaller, larger, df) if larger.settings.weighted else raw
+    return raw / _rows(larger).top_scale / _scale(smaller, larger, df) if larger.settings.weighted else raw
 
 
 def _scale(smaller: FitResult, larger: FitResult, df: int) -> float:
@@ -295,8 +298,8 @@ def _scale(smaller: FitResult, larger: FitResult, df: int) -> float:
     if len(more) == df:  # only fixed effects are added: Rao and Scott's scale (theory, eq. 35)
         robust, model = _covariances(larger, more)
         return float(np.trace(robust @ np.linalg.inv(model)) / df)
-    most = effective_parameters(larger.rows)
-    scale = (most - _effective(smaller.rows, larger.rows)) / df
+    most = effective_parameters(_rows(larger))
+    scale = (most - _effective(_rows(smaller), _rows(larger))) / df
     # the difference of traces can fail in small samples; the larger model's own scale cannot
     return scale if scale > 0 else most / n_parameters(larger)
 
@@ -308,15 +311,16 @@ def _added(smaller: FitResult, larger: FitResult) -> list[int]:
 def _covariances(fit: FitResult, terms: list[int]) -> tuple[Array, Array]:
     """Robust and model-based covariance of some coefficients."""
     rows = np.ix_(terms, terms)
-    robust, model = (covariance(fit.rows, method, relative=True)[rows] for method in ("robust", "model"))
+    robust, model = (covariance(_rows(fit), method, relative=True)[rows] for method in ("robust", "model"))
     return robust, model
 
 
 def _design_bic(fit: FitResult, largest: FitResult, npar: int, df: int) -> float:
     """Design-adjusted BIC against the largest model (theory, eq. 54)."""
-    out = -2 * largest.loglik / largest.rows.problem.top_scale + np.log(fit.nobs) * npar
+    top_scale = _rows(largest).top_scale
+    out = -2 * largest.loglik / top_scale + np.log(fit.nobs) * npar
     if df == 0:
-        return out - 2 * (fit.loglik - largest.loglik) / largest.rows.problem.top_scale
+        return out - 2 * (fit.loglik - largest.loglik) / top_scale
     more = _added(fit, largest)
     if len(more) == df:
         robust, model = _covariances(largest, more)
@@ -325,7 +329,7 @@ def _design_bic(fit: FitResult, largest: FitResult, npar: int, df: int) -> float
     return out + _statistic(fit, largest, df) + df * float(np.log(_scale(fit, largest, df)))
 
 
-def _effective(rows: Rows, larger: Rows) -> float:
+def _effective(rows: LiveRows, larger: LiveRows) -> float:
     """tr(A⁻¹B) with the clusters and the scale of the top-level weights that the larger model has."""
     frame, whole = rows.frame, larger.frame
     if not (frame.hierarchy.crossed or whole.hierarchy.crossed):
@@ -336,7 +340,7 @@ def _effective(rows: Rows, larger: Rows) -> float:
         psu[own] = found.psu[top]
         if np.array_equal(psu[own], found.psu[top]):
             rows = replace(rows, frame=replace(frame, clusters=replace(found, psu=psu)))
-    return effective_parameters(rows) * rows.problem.top_scale / larger.problem.top_scale
+    return effective_parameters(rows) * rows.top_scale / larger.top_scale
 
 
 def _check_columns(smaller: FitResult, larger: FitResult) -> None:
@@ -346,8 +350,8 @@ def _check_columns(smaller: FitResult, larger: FitResult) -> None:
     ------
     OptionError
     """
-    a, b = smaller.fits[0].rows, larger.fits[0].rows
-    small, large = ({rows.design.x.names[j]: rows.design.x.columns[j] for j in rows.problem.kept} for rows in (a, b))
+    a, b = _rows(smaller), _rows(larger)
+    small, large = a.columns, b.columns
     new = {name: x for name, x in small.items() if name not in large or not np.array_equal(x, large[name])}
     offsets = [0.0 if rows.design.offset is None else rows.design.offset for rows in (a, b)]
     if np.any(offsets[0] != offsets[1]):
@@ -404,7 +408,7 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
 def _terms(fit: FitResult) -> list[tuple[str, frozenset[str]]]:
     if not len(fit.theta):
         return []
-    frame = fit.fits[0].rows.frame
+    frame = _rows(fit).frame
     levels = frame.hierarchy.levels
     return [
         (":".join(sorted(levels[b.level].name.split(":"))), frozenset(b.matrix.names)) for b in frame.designs[0].blocks

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.prediction.responses import is_linear
+from pmwmix.prediction.rows import live_rows
 from pmwmix.results.build import refit
 from pmwmix.studies.comparison import fixed_rows, random_rows
 
@@ -81,8 +82,7 @@ def _check_quadrature(fit: Any) -> None:
             "A linear model has a likelihood in closed form, without quadrature. This fit has family='gaussian' and "
             "link='identity'. There is nothing to check."
         )
-    frame = getattr(fit.fits[0].rows, "frame", None)
-    if frame is not None and frame.hierarchy.crossed:
+    if any(rows.frame.hierarchy.crossed for rows in live_rows(fit)):
         raise NotSupportedError(
             "Crossed random effects are integrated out by Laplace's approximation alone. The formula is "
             f"{fit.formula!r}. Quadrature is checked for nested groups."

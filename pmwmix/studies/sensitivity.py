@@ -17,6 +17,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.delta import rows_of, unscaled_weights
+from pmwmix.prediction.rows import live_rows
 from pmwmix.results.build import refit
 from pmwmix.variance import VARIANCES
 from pmwmix.weights.conditional import WeightStats, total_weights
@@ -160,14 +161,14 @@ def sensitivity(fit: Any, ci_prob: float = 0.95, wide: bool = False) -> pd.DataF
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     check_weighted(fit, "sensitivity()")
-    if fit.fits[0].rows.frame.hierarchy.crossed:
+    frame = live_rows(fit)[0].frame
+    if frame.hierarchy.crossed:
         raise NotSupportedError(
             "sensitivity() compares the scalings of weights inside nested groups. The random effects of this fit are "
             "crossed. Fit with and without weights, and compare the two."
         )
-    n_levels = len(fit.fits[0].rows.frame.level_names)
     tables = []
-    for variant in (*VARIANTS, "gk" if n_levels == 2 else "size-lowest"):
+    for variant in (*VARIANTS, "gk" if len(frame.level_names) == 2 else "size-lowest"):
         again = refit(fit, partial(reweighted, variant=variant), **_settings(fit, variant))
         tables.append(_terms(again, ci_prob).assign(variant=variant, converged=again.converged))
     columns = ["part", "term", "variant", "estimate", "std_error", "ci_low", "ci_high", "converged"]

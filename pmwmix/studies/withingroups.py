@@ -19,7 +19,7 @@ from pmwmix.frame.complete import complete_rows
 from pmwmix.frame.matrices import evaluate, response
 from pmwmix.pooling.rubin import barnard_rubin
 from pmwmix.prediction.responses import is_linear
-from pmwmix.prediction.rows import Rows
+from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.spec.formula import ModelFormula, parse
 from pmwmix.weights.conditional import total_weights
 
@@ -181,22 +181,21 @@ def _of_fit(fit: Any, formula: str | None, by: str | None, weights: str | None, 
             f"Least squares inside groups is for outcomes with an identity link. This fit has family={fit.family!r} "
             f"and link={fit.link!r}. Pass the table instead of the fit for linear probability lines."
         )
-    source = fit if getattr(fit, "rows", None) is not None else getattr(fit, "ml", fit)
-    if pv is not None and not (isinstance(pv, int | np.integer) and pv is not True and 1 <= pv <= len(source.fits)):
+    if pv is not None and not (isinstance(pv, int | np.integer) and pv is not True and 1 <= pv <= len(fit.fits)):
         raise OptionError(
-            f"There is no such plausible value. Got pv={pv!r} for a fit with {len(source.fits)}. "
-            f"Use a number from 1 to {len(source.fits)}, or None for all."
+            f"There is no such plausible value. Got pv={pv!r} for a fit with {len(fit.fits)}. "
+            f"Use a number from 1 to {len(fit.fits)}, or None for all."
         )
-    every = [one.rows for one in (source.fits if pv is None else source.fits[pv - 1 : pv])]
-    if not all(isinstance(rows, Rows) for rows in every):
+    every = live_rows(fit)
+    if not every:
         raise NotSupportedError(
             f"group_regressions() needs the columns of the fit. This one was read from a file, which does not keep "
             f"them. Pass the table: group_regressions(data, {formula or 'y ~ x'!r}, by='group')."
         )
-    return [_of_rows(rows, formula, by) for rows in every]
+    return [_of_rows(rows, formula, by) for rows in (every if pv is None else every[pv - 1 : pv])]
 
 
-def _of_rows(rows: Rows, formula: str | None, by: str | None) -> GroupData:
+def _of_rows(rows: LiveRows, formula: str | None, by: str | None) -> GroupData:
     place = _level(rows, by)
     level, w = rows.frame.hierarchy.levels[place], None
     if any(rows.frame.weighted[: place + 1]):
@@ -223,7 +222,7 @@ def _of_rows(rows: Rows, formula: str | None, by: str | None) -> GroupData:
     return GroupData(rows.y, np.column_stack(x.columns), x.names, w, level.index, level.labels)
 
 
-def design_columns(rows: Rows) -> Mapping[str, pd.Series]:
+def design_columns(rows: LiveRows) -> Mapping[str, pd.Series]:
     """Columns of the model that are variables of the table as they are (or centred), by name."""
     blueprint = rows.blueprint
     plain = {*blueprint.predictors, *(plan.mean_name for plan in blueprint.centrings)}
@@ -232,7 +231,7 @@ def design_columns(rows: Rows) -> Mapping[str, pd.Series]:
     return {name: pd.Series(column, name=name) for name, column in reversed(pairs) if name in plain}
 
 
-def _level(rows: Rows, by: str | None) -> int:
+def _level(rows: LiveRows, by: str | None) -> int:
     names = [level.name for level in rows.frame.hierarchy.levels]
     if by is None and names:
         return 0

@@ -114,7 +114,7 @@ def target_of(fit: Any, corrected: bool) -> Target:
     Parameters
     ----------
     fit : FitResult
-        With its `Rows`.
+        With its `LiveRows`.
     corrected : bool
         Whether the sandwich covariance is wanted.
 

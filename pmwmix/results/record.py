@@ -1,0 +1,149 @@
+"""FitRecord: what a fit found, field by field, and the numbers that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.pooling.rubin import Pooled
+from pmwmix.prediction.rows import LiveRows, SavedRows
+from pmwmix.spec.settings import Settings
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitRecord:
+    """What a fit found, and the numbers that follow from it; every table is a pandas object.
+
+    Parameters
+    ----------
+    coef : Series
+        Fixed effects by term, in units of the outcome per unit of the predictor. With plausible values the mean.
+    vcov : DataFrame
+        Covariance of ``coef``; with plausible values the total one.
+    varcorr : DataFrame
+        ``grp, var1, var2, vcov, sdcor, se`` as lme4 prints it, ``se`` being that of ``vcov``; last row ``Residual``.
+    sigma : float
+        Residual standard deviation.
+    theta : Series
+        Cholesky factors of the random effects' covariance relative to ``sigma``.
+    loglik : float
+        (Restricted) pseudo-log-likelihood; with plausible values the mean of theirs.
+    nobs : int
+        Rows in the likelihood.
+    n_groups : Series
+        Units per level.
+    icc : float or Series
+        Share of the intercepts' variance at or above each level; a number when there is one level.
+    weight_stats : DataFrame
+        Per level, of the total weights and of the weights used after scaling.
+    converged, singular : bool
+    status : str
+        What happened, as a sentence.
+    notes : tuple of str
+        What should be known when reading the result.
+    settings : Settings
+    pooled : Pooled or None
+        Of the coefficients, with plausible values.
+    family, link : str
+    phi : ndarray or None
+        Further parameters of the family on their working scale; with plausible values those of the first.
+    family_parameters : DataFrame or None
+        The same as they are reported: ``estimate, se`` by name (``theta`` of the negative binomial, ...).
+    quadrature : dict or None
+        ``n_agq``: nodes per dimension and level, lowest first; ``moved``: largest change of an estimate, in standard
+        errors, when more nodes were tried (NaN if they were given).
+    categories : tuple of str
+        Of an ordinal or two-category outcome.
+    parameters : (ndarray (P,), ndarray (P, P))
+        Coefficients, variance components and the level-1 variance together, and their covariance.
+    index : Index
+        Labels of the rows in the likelihood.
+    rows : LiveRows, SavedRows or None
+        Rows and groups; None of a pooled fit, whose single fits have them.
+    each : tuple
+        The fits of the single plausible values; empty without them.
+    satterthwaite : callable or None
+        Gives the degrees of freedom (p,).
+    small_df : ndarray, shape (p,), or None
+        Bell-McCaffrey degrees of freedom, with ``vcov="CR0"`` to ``"CR3"``.
+    """
+
+    coef: pd.Series
+    vcov: pd.DataFrame
+    varcorr: pd.DataFrame
+    sigma: float
+    theta: pd.Series
+    loglik: float
+    nobs: int
+    n_groups: pd.Series
+    icc: Any
+    weight_stats: pd.DataFrame
+    converged: bool
+    singular: bool
+    status: str
+    notes: tuple[str, ...]
+    settings: Settings
+    pooled: Pooled | None = None
+    family: str = "gaussian"
+    link: str = "identity"
+    parameters: Any = None
+    index: Any = None
+    rows: LiveRows | SavedRows | None = None
+    each: tuple[Self, ...] = ()
+    satterthwaite: Callable[[], Array] | None = None
+    small_df: Any = None
+    phi: Any = None
+    family_parameters: Any = None
+    quadrature: Any = None
+    categories: tuple[str, ...] = ()
+    _memo: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def formula(self) -> str:
+        """The model formula."""
+        return self.settings.formula
+
+    @property
+    def method(self) -> str:
+        """``"ml"`` or ``"reml"``."""
+        return self.settings.method
+
+    @property
+    def se(self) -> pd.Series:
+        """Standard errors of the fixed effects (p,)."""
+        return pd.Series(np.sqrt(np.diag(self.vcov)), index=self.coef.index, name="se")
+
+    @property
+    def deviance(self) -> float:
+        """Minus twice ``loglik``; under REML the REML criterion."""
+        return -2.0 * self.loglik
+
+    @property
+    def fits(self) -> tuple[Self, ...]:
+        """The fits of the single plausible values; a fit without them contains itself."""
+        return self.each or (self,)
+
+    @property
+    def n_pv(self) -> int:
+        """Number of plausible values."""
+        return len(self.fits)
+
+    @property
+    def dispersion(self) -> Any:
+        """Further parameter of the family (``theta`` of the negative binomial), a Series if there are several.
+
+        NaN for families without one.
+        """
+        if self.family_parameters is None or not len(self.family_parameters):
+            return float("nan")
+        values = self.family_parameters["estimate"]
+        return float(values.iloc[0]) if len(values) == 1 else values.rename("dispersion")
+
+    def fixef(self) -> pd.Series:
+        """Give the fixed effects, as ``coef``."""
+        return self.coef.copy()
