@@ -8,6 +8,7 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.errors import OptionError, PmwmixWarning
+from pmwmix.inference.again import effective_parameters
 from pmwmix.pooling.rubin import pooled_statistic
 
 SMALL, LARGE = "y ~ x + (1 | school)", "y ~ x + (1 + x | school)"
@@ -197,7 +198,7 @@ def test_a_level_that_goes_keeps_weights_and_clusters():
     close(by_hand[columns].iloc[::-1], table[columns], rtol=1e-6)
     close(by_hand[tests].iloc[1], table[tests].iloc[1], rtol=1e-6)
     scale = np.mean(d.groupby("school")["w3"].first())
-    flat = pmwmix.lrtest.effective_parameters(pmwmix.fit("y ~ x", d, weights="t1", design={"psu": "school"}).rows)
+    flat = effective_parameters(pmwmix.fit("y ~ x", d, weights="t1", design={"psu": "school"}).rows)
     aic = (2 * flat * d["t1"].mean() - 2 * by_hand["loglik"].iloc[0]) / scale
     close(by_hand["aic"].iloc[0], aic, rtol=1e-6)
     scaled = {"scaling": "size"}
