@@ -93,7 +93,7 @@ def rows_of(fit: Any, pv: Any, plot: str) -> LiveRows:
     NotSupportedError
         If the fit was read from a file, which keeps no columns.
     """
-    rows = fit_of(fit, pv).rows
+    rows = fit_of(getattr(fit, "ml", fit), pv).rows
     if not rows.is_live:
         raise NotSupportedError(
             f"{plot}() needs the columns of the fit. This one was read from a file, which does not keep them. "

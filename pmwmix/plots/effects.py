@@ -113,7 +113,7 @@ def effects(
     )  # fmt: skip
     outcome = text_of(str(fit.formula).split("~")[0].strip(), labels)
     data = effects_data(table, grid, variable, by, labels, outcome)
-    data.attrs["numeric"] = not _is_factor(fit.fits[0].rows.blueprint, variable) and data.sizes["point"] > FEW
+    data.attrs["numeric"] = not _is_factor(_blueprint(fit), variable) and data.sizes["point"] > FEW
     n_cols = 2 if data.sizes["panel"] == 4 else 3
     pc = panels(data, backend, figure_kwargs, n_cols=n_cols, size=(3.6, 2.9), sharex=True, sharey=True)
     _draw_lines(pc, data) if data.attrs["numeric"] else _draw_points(pc, data)
@@ -123,6 +123,10 @@ def effects(
     if by is not None:
         _write_series(pc, data, text_of(str(by), labels))
     return pc
+
+
+def _blueprint(fit: Any) -> Any:
+    return getattr(fit, "ml", fit).fits[0].rows.blueprint
 
 
 def _is_factor(blueprint: Any, name: str) -> bool:
@@ -135,7 +139,7 @@ def _grid(
     fit: Any, variable: str, by: str | None, at: Mapping[str, Any], newdata: Any, n_points: int
 ) -> dict[str, tuple[list[Any], list[str]]]:
     """Values and what is written for them, by predictor: ``variable``, ``by``, then those held."""
-    blueprint = fit.fits[0].rows.blueprint
+    blueprint = _blueprint(fit)
     asked = _asked(blueprint, variable, by, at)
     if newdata is None:
         raise OptionError(

@@ -186,7 +186,7 @@ def _of_fit(fit: Any, formula: str | None, by: str | None, weights: str | None, 
             f"There is no such plausible value. Got pv={pv!r} for a fit with {len(fit.fits)}. "
             f"Use a number from 1 to {len(fit.fits)}, or None for all."
         )
-    every = live_rows(fit)
+    every = live_rows(getattr(fit, "ml", fit))
     if not every:
         raise NotSupportedError(
             f"group_regressions() needs the columns of the fit. This one was read from a file, which does not keep "
