@@ -83,7 +83,7 @@ def _refuse_twins(one: Contents) -> None:
     seen: dict[str, str] = {}
     for name in one.names:
         twin = seen.setdefault(name.lower(), name)
-        if twin is not name:
+        if twin != name:
             raise FileError(
                 f"Column names must differ, whatever their case. {one.path.name!r} has {twin!r} and {name!r}. Rename "
                 f"one of them."

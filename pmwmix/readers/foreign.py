@@ -50,6 +50,7 @@ def contents_of(path: Path, read: Reader) -> Contents:
         values={name: dict(labels) for name, labels in meta.variable_value_labels.items() if labels},
         declared=ranges,
         numeric=frozenset(meta.column_names) - strings,
+        blanks=True,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from pmwmix.errors import FileError
+from pmwmix.errors import FileError, some
 from pmwmix.readers.columnar import COLUMNAR
 from pmwmix.readers.sas import SAS
 from pmwmix.readers.sav import SAV
@@ -48,9 +49,16 @@ def contents(path: Path) -> Contents:
     Raises
     ------
     FileError
-        Also if it holds no column.
+        Also if it holds no column, or one name twice.
     """
     found = format_of(path).contents(path)
     if not found.names:
         raise FileError(f"The file has no columns. {path.name!r} is empty. Check the path.")
+    if len(set(found.names)) < len(found.names):
+        twice = [name for name, n in Counter(found.names).items() if n > 1]
+        places = [str(k) for k, name in enumerate(found.names, 1) if name == twice[0]]
+        raise FileError(
+            f"Column names must differ. {path.name!r} repeats {some(twice)}: columns {', '.join(places)} are all "
+            f"called {twice[0]!r}. Rename or drop the copies."
+        )
     return found

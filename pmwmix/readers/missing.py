@@ -1,5 +1,7 @@
 """Codes that stand for missing: declared by the file, or labelled as no answer in the survey; counted per code.
 
+Blank text of SPSS, SAS and Stata is missing too, as it is in .csv.
+
 Labels that the survey's preset lists always count. Others that say that there is no answer count in columns for which
 the file declares nothing.
 """
@@ -131,6 +133,15 @@ def without_codes(column: pd.Series, name: str, rules: Rules, contents: Contents
     labels = contents.values.get(name, {})
     if column.dtype == object and name in contents.numeric:
         return _without_letters(column, name, labels, rules)
+    if contents.blanks and (column.dtype == object or isinstance(column.dtype, pd.StringDtype)):
+        column, blank = _without_blanks(column, name)
+        column, found = _without_ranges(column, name, rules, contents)
+        return column, [*blank, *found]
+    return _without_ranges(column, name, rules, contents)
+
+
+def _without_ranges(column: pd.Series, name: str, rules: Rules, contents: Contents) -> tuple[pd.Series, list[Count]]:
+    labels = contents.values.get(name, {})
     ranges = rules.of(name, contents)
     if not ranges:
         return column, []
@@ -146,6 +157,13 @@ def without_codes(column: pd.Series, name: str, rules: Rules, contents: Contents
     counts = text[flagged].value_counts()
     found = [_count(name, code, labels, int(n)) for code, n in counts.items()]
     return column.mask(flagged), found
+
+
+def _without_blanks(column: pd.Series, name: str) -> tuple[pd.Series, list[Count]]:
+    blank = np.array([isinstance(value, str) and not value.strip() for value in column], dtype=bool)
+    if not blank.any():
+        return column, []
+    return column.mask(blank), [_count(name, "", {"": "blank"}, int(blank.sum()))]
 
 
 def _without_numbers(

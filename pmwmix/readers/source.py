@@ -39,6 +39,8 @@ class Contents:
         Columns of numbers; letters among their values are special missing codes (SAS, Stata).
     stored : dict or None
         The report that `pmwmix.convert` left in a parquet file.
+    blanks : bool
+        Whether blank text is how the format spells a missing answer (SPSS, SAS, Stata).
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Contents:
     declared: Mapping[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     numeric: frozenset[str] = frozenset()
     stored: dict[str, Any] | None = None
+    blanks: bool = False
 
 
 @dataclass(frozen=True)
