@@ -178,7 +178,8 @@ def fit(
     default = "replicate" if has_replicates(said) and request is None else "robust" if any(frame.weighted) else "model"
     how = chosen_vcov or default
     if how in BY_REPLICATES:
-        frame = replace(frame, replicates=read_replicates(said, table, frame))
+        replicates = read_replicates(said, table, frame)
+        frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
     call = _call_text(
         formula,
         method=None if method == "ml" else method,

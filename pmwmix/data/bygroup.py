@@ -83,12 +83,13 @@ class TablePart:
     def __reduce__(self) -> tuple[Any, ...]:
         held = list(self.sorted.held)
         labels = {name: label for name, label in self.sorted.table.labels.items() if name in held}
-        return _whole, (self.fetch(held), self.index, labels)
+        values = {name: list(pairs.items()) for name, pairs in self.sorted.table.values.items() if name in held}
+        return _whole, (self.fetch(held), self.index, {"labels": labels, "values": values})
 
 
-def _whole(frame: pd.DataFrame, index: pd.Index, labels: dict[str, str]) -> pd.DataFrame:
+def _whole(frame: pd.DataFrame, index: pd.Index, report: dict[str, Any]) -> pd.DataFrame:
     frame.index = index
-    frame.attrs = {KEY: {"labels": labels}}
+    frame.attrs = {KEY: report}
     return frame
 
 

@@ -15,7 +15,7 @@ from pmwmix.data.bygroup import TablePart
 from pmwmix.errors import DataError, missing_columns, some
 from pmwmix.readers.files import read_columns
 from pmwmix.readers.formats import contents
-from pmwmix.readers.report import report_of
+from pmwmix.readers.report import report_of, value_labels
 
 EXACT = 2**53  # largest whole number up to which float64 holds every one
 
@@ -41,6 +41,7 @@ class Table:
         self._preset = preset
         self._frame: Any = None if self._path is not None else _native(data)
         self.n_rows = 0
+        self.declared: dict[str, pd.CategoricalDtype] = {}  # categories of the columns read so far, used or not
         names = contents(self._path).names if self._path is not None else getattr(self._frame, "columns", ())
         self.names = _unique(names)
 
@@ -59,6 +60,16 @@ class Table:
         whole = self._frame.sorted.table if isinstance(self._frame, TablePart) else None
         return whole.labels if whole is not None else dict(report_of(self._frame).get("labels", {}))
 
+    @property
+    def values(self) -> Mapping[str, Mapping[Any, str]]:
+        """Value labels by column, code to text, from where `labels` come."""
+        if self._path is not None:
+            return contents(self._path).values
+        whole = self._frame.sorted.table if isinstance(self._frame, TablePart) else None
+        if whole is not None:
+            return whole.values
+        return {name: value_labels(pairs) for name, pairs in report_of(self._frame).get("values", {}).items()}
+
     def columns(self, needed: Sequence[str], role: str = "") -> dict[str, pd.Series]:
         """Read the needed columns, all missing ones in one error; index 0, 1, ..., n - 1."""
         missing = [name for name in dict.fromkeys(needed) if name not in self.names]
@@ -70,7 +81,13 @@ class Table:
         if self.n_rows == 0:
             raise DataError("The table has no rows. Every column is empty. Check the file or the filter.")
         own = {str(name): name for name in frame.columns}
-        return {name: plain(_series(frame, own[name]), name) for name in wanted}
+        out = {}
+        for name in wanted:
+            series = _series(frame, own[name])
+            if isinstance(series.dtype, pd.CategoricalDtype):
+                self.declared[name] = series.dtype
+            out[name] = plain(series, name)
+        return out
 
     def _whole(self, wanted: Sequence[str]) -> Any:
         if self._path is not None:

@@ -15,8 +15,9 @@ from pmwmix.errors import DataError, some
 from pmwmix.frame.centring import Means, apply_center
 from pmwmix.frame.checks import check_frame_size, check_same_categories
 from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
+from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
-from pmwmix.frame.complete import complete_rows, positive_rows, subset_rows, take_rows
+from pmwmix.frame.complete import complete_rows, positive_rows, subset_rows, take_rows, with_declared
 from pmwmix.frame.crossing import check_weights_of_crossed, crossed_clusters, crossing_notes
 from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
@@ -79,6 +80,8 @@ def build_frame(
     kept, everything = None if keep.all() else np.flatnonzero(keep), columns
     if kept is not None:
         columns = {name: take_rows(column, kept) for name, column in columns.items()}
+    outcomes = [one for name in formula.response_variables for one in pv.get(name, [name])]
+    columns = with_declared(columns, outcomes, table.declared)
     hierarchy = find_levels(formula.random, columns)
     by_level = order_weights(weight_names, hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
@@ -100,6 +103,7 @@ def build_frame(
         notes = crossing_notes(by_level, hierarchy, w[0], distribution.read is None)
     if subset is not None:
         notes += (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
+    notes += notes_on_codes(formula, columns, table.values, [plan.column for plan in centrings])
     notes += lost + pv_notes(design.pv, formula.variables, table.names)
     notes += tuple(dict.fromkeys(note for part in parts for read in part.responses for note in read.notes))
     frame = ModelFrame(

@@ -43,6 +43,18 @@ def take_rows(column: pd.Series, rows: Array) -> pd.Series:
     return taken
 
 
+def with_declared(
+    columns: Mapping[str, pd.Series], names: Sequence[str], declared: Mapping[str, pd.CategoricalDtype]
+) -> dict[str, pd.Series]:
+    """Give outcomes back the categories that no row has: their families leave them out, and say so."""
+    lost = {
+        name: column.astype(declared[name])
+        for name in names
+        if name in declared and isinstance((column := columns[name]).dtype, pd.CategoricalDtype)
+    }
+    return {**columns, **lost}
+
+
 def complete_rows(columns: Mapping[str, pd.Series], model: Sequence[str], n: int) -> tuple[Array, dict[str, int]]:
     """Mask of complete rows and, per column, how many rows it alone or first excludes; infinite values are errors."""
     keep, dropped = np.ones(n, dtype=bool), {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,8 @@ class ReplicateScheme:
         The variance of the first plausible value stands for all.
     by_means : bool
         The factor of a unit is the mean of its rows' (`split_factor`).
+    notes : tuple of str
+        What the summary should say: replicates that these rows do not have.
     """
 
     kind: str
@@ -107,6 +109,7 @@ class ReplicateScheme:
     frame: ModelFrame
     first_only: bool = False
     by_means: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def summary(self) -> tuple[str, int, float]:
@@ -223,13 +226,22 @@ def read_replicates(design: Design, table: Table, frame: ModelFrame) -> Replicat
     scale = resolve_scaling(design.scaling)[1]
     cond, _ = weigh(frame.weight_columns, full, frame.hierarchy, bool(design.conditional), scale)
     w_total = total_weights(cond, frame.hierarchy.row_parents)[0]
-    R, factors = _from_zones(design, table, frame) if design.zone else _from_columns(design, table, frame, w_total)
+    empty: list[str] = []
+    if design.zone:
+        R, factors = _from_zones(design, table, frame)
+    else:
+        names, columns, empty = _filled_columns(design, table, frame)
+        R, factors = len(names), _from_columns(names, columns, table, frame, w_total)
+        design = _scale_of(design, [name not in empty for name in _replicate_names(design, table)])
     if R < 2:
         raise DesignError(f"A replicate variance needs two replicates. There is {R}. Check the replicates' columns.")
     multiplier, kind = _multiplier(design, R, factors), str(design.replicate_type)
+    notes = (f"{R} replicates: {some(empty)} are empty in these rows.",) if empty else ()
     first = design.sampling_variance == "first"
     means = design.replicate_levels == "mean"
-    return ReplicateScheme(kind, multiplier, REPLICATES[kind].df(multiplier), factors, cond, scale, frame, first, means)
+    return ReplicateScheme(
+        kind, multiplier, REPLICATES[kind].df(multiplier), factors, cond, scale, frame, first, means, notes
+    )
 
 
 def _multiplier(design: Design, R: int, factors: Factor) -> Array:
@@ -255,16 +267,46 @@ def _rows(frame: ModelFrame, n: int) -> Array:
     return np.arange(n) if frame.kept is None else frame.kept
 
 
-def _from_columns(design: Design, table: Table, frame: ModelFrame, w_total: Array) -> tuple[int, Factor]:
+def _replicate_names(design: Design, table: Table) -> list[str]:
     spec: Any = design.replicate_weights
-    names = _expand([spec] if isinstance(spec, str) and "{}" not in spec else spec, table.names)
+    return _expand([spec] if isinstance(spec, str) and "{}" not in spec else spec, table.names)
+
+
+def _filled_columns(design: Design, table: Table, frame: ModelFrame) -> tuple[list[str], list[Array], list[str]]:
+    """Replicates that the rows in use have, and the names of those that are missing or zero in all of them.
+
+    Countries have different numbers of replicates; in a stacked table the columns of the others are empty.
+    """
+    names = _replicate_names(design, table)
     columns = [series.to_numpy() for series in table.columns(names, "replicate weights").values()]
+    rows = _rows(frame, table.n_rows)
+    empty = [name for name, column in zip(names, columns, strict=True) if _is_empty(column[rows])]
+    if len(empty) == len(names):
+        raise DesignError(
+            f"These rows have no replicate weights. All {len(names)} columns are missing or zero: {some(names)}. Check "
+            f"the columns, or use vcov='robust'."
+        )
+    there = [k for k, name in enumerate(names) if name not in set(empty)]
+    return [names[k] for k in there], [columns[k] for k in there], empty
+
+
+def _scale_of(design: Design, used: Sequence[bool]) -> Design:
+    """Keep the multipliers of the replicates in use, where one was given for each."""
+    given = design.replicate_scale
+    if given is None or np.shape(given) != (len(used),):
+        return design
+    return replace(design, replicate_scale=np.asarray(given, dtype=float)[np.asarray(used)].tolist())
+
+
+def _from_columns(
+    names: Sequence[str], columns: Sequence[Array], table: Table, frame: ModelFrame, w_total: Array
+) -> Factor:
     rows = _rows(frame, table.n_rows)
     wrong = [name for name, column in zip(names, columns, strict=True) if not _are_weights(column, rows)]
     if wrong:
         raise DesignError(
             f"Replicate weights are numbers, complete and not negative. {len(wrong)} of {len(names)} columns are not: "
-            f"{some(wrong)}. Fill them, or drop the rows where they are missing."
+            f"{some(wrong)}. {_cure(dict(zip(names, columns, strict=True))[wrong[0]][rows])}"
         )
     ratio = sum(float(column[rows].sum()) for column in columns) / len(names) / float(w_total.sum())
     if not 1 / FOREIGN < ratio < FOREIGN:
@@ -272,8 +314,21 @@ def _from_columns(design: Design, table: Table, frame: ModelFrame, w_total: Arra
             f"The replicates belong to another weight. On average they sum to {ratio:.3g} times the total weights of "
             f"the rows ({frame.weight_columns[0]!r}). Give the weight that they were made from as the first of weights."
         )
-    used = columns if frame.kept is None else [column[rows] for column in columns]
-    return len(names), ColumnFactors(tuple(used), w_total)
+    return ColumnFactors(tuple(columns if frame.kept is None else [column[rows] for column in columns]), w_total)
+
+
+def _is_empty(used: Array) -> bool:
+    return used.dtype.kind == "f" and bool(np.all(np.isnan(used) | (used == 0)))
+
+
+def _cure(used: Array) -> str:
+    """Say what helps against one bad column."""
+    if used.dtype.kind != "f" or np.isinf(used).any() or (used < 0).any():
+        return "Correct them, or leave them out."
+    return (
+        f"The first is missing in {int(np.isnan(used).sum())} of {len(used)} rows. Where countries have different "
+        f"numbers of replicates, fit each by itself (pmwmix.fit_groups); otherwise fill them."
+    )
 
 
 def _are_weights(column: Array, rows: Array) -> bool:

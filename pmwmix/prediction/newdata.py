@@ -254,7 +254,7 @@ def _recode(column: pd.Series, name: str, categories: Mapping[str, list[str]]) -
     if name not in categories:
         return column
     known = categories[name]
-    values = column.astype(str)
+    values = _spelled(column, known)
     unseen = sorted(set(values) - set(known))
     if unseen:
         raise DataError(
@@ -262,6 +262,21 @@ def _recode(column: pd.Series, name: str, categories: Mapping[str, list[str]]) -
             f"{some(known)}. Recode or drop those rows."
         )
     return pd.Series(pd.Categorical(values, categories=known), name=name)
+
+
+def _spelled(column: pd.Series, known: Sequence[str]) -> pd.Series:
+    """Spell new values as the fit's categories: 7 and 7.0 are ``"7"``; 1 is ``"True"`` where it saw true and false."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.astype(str)
+    places: dict[float, str] = {}
+    for text in reversed(known):
+        try:
+            places[float(text)] = text
+        except ValueError:
+            pass
+    if set(known) <= {"False", "True"}:
+        places = {0.0: "False", 1.0: "True"}
+    return column.map(lambda value: places.get(value, label_text(value))).astype(str)
 
 
 def _find_groups(level: LevelModes, columns: Mapping[str, pd.Series]) -> tuple[Array, list[str]]:

@@ -76,6 +76,8 @@ def _merge_line(one: Mapping[str, Any]) -> str:
     said += f"{one['rows'] - one['unmatched']} of {one['rows']} rows matched"
     if one["unmatched"]:
         said += f", {one['unmatched']} rows of {one['units']} without a match ({some(one['examples'])})"
+    if one.get("not_taken"):
+        said += f"; {some(one['not_taken'])} of the {one['role']} file not taken, since the table has such columns"
     if one["unused"]:
         said += f"; {one['unused']} of {one['offered']} rows of the {one['role']} file not used"
     return said

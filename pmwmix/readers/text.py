@@ -113,7 +113,7 @@ def _say_line(path: Path) -> None:
                 continue
             said = "more" if found > width else "fewer"
             raise FileError(
-                f"Every line of a file must have as many fields as the first. Line {line} of {path.name!r} has {found}, "
+                f"All lines must have as many fields as the first. Line {line} of {path.name!r} has {found}, "
                 f"{said} than the {width} of the header. Put text that holds a comma in quotes, and check that the "
                 f"file is complete."
             )
