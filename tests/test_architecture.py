@@ -60,7 +60,15 @@ FENCES = {  # rooms, and single files of rooms that mix
     "formulaic": {"spec.formula", "spec.whitelist", "frame.matrices", "prediction.newdata", "results.store"},
     "pandas": {
         *("surveys._table", "readers", "data", "resolve", "simulate", "prediction.newdata", "prediction.responses"),
-        *("frame.build", "frame.centring", "frame.clusters", "frame.coded", "frame.columns", "frame.complete", "frame.evaluate"),
+        *(
+            "frame.build",
+            "frame.centring",
+            "frame.clusters",
+            "frame.coded",
+            "frame.columns",
+            "frame.complete",
+            "frame.evaluate",
+        ),
         *("frame.hierarchy", "frame.levelweights", "frame.matrices"),
         *("inference.components", "inference.icc", "inference.margins", "inference.r2", "pooling.rubin", "results"),
         *("sample", "studies", "plots", "groups"),
