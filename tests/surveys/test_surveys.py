@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED
+from helpers import ROOT, SHARED
 
 import pmwmix
 from pmwmix.errors import OptionError, PmwmixError, PmwmixWarning
@@ -20,7 +20,7 @@ from pmwmix.surveys import SURVEYS, markdown
 
 pyreadstat = pytest.importorskip("pyreadstat")
 
-PAGE = Path(__file__).parents[1] / "docs" / "surveys.md"
+PAGE = ROOT / "docs" / "surveys.md"
 N_PV, N_REP = 2, 6
 SAME = {"rtol": 1e-9, "atol": 1e-12}  # two calls that must be the same computation
 

@@ -1,7 +1,7 @@
 """Null simulations: the tests of the package reject a true null hypothesis at 5 % about 5 % of the time.
 
-``python -m pytest -m slow tests/test_null_simulations.py`` asserts; ``python tests/test_null_simulations.py``
-prints the table of docs/simulations.md, with cells that are beyond what the tests promise. Settings and seeds were
+``python -m pytest -m slow tests/whole/test_null_simulations.py`` asserts; the file run as a script prints the table of
+docs/simulations.md, with cells that are beyond what the tests promise. Settings and seeds were
 fixed before the first run (seed ``100000 * cell + repetition``); a cell that missed its level is a strict xfail with
 the rate that was measured, so that a remedy shows.
 """
