@@ -25,6 +25,7 @@ INNER = {  # files of the rooms that have a road of their own
         problem collinear optimise quasinewton rawscale general linear estimate fewclusters judge climb
         reweighted refits
     """.split(),
+    "pooling": "_base rubin".split(),
     "results": "varcorr record summary words account store result pooled build".split(),
     "sample": """
         request refusal account keep
@@ -70,7 +71,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "frame.evaluate",
         ),
         *("frame.hierarchy", "frame.levelweights", "frame.matrices"),
-        *("inference.components", "inference.icc", "inference.margins", "inference.r2", "pooling.rubin", "results"),
+        *("inference.components", "inference.icc", "inference.margins", "inference.r2", "results"),
         *("sample", "studies", "plots", "groups"),
     },
     "narwhals": {"data.table"},

@@ -16,7 +16,7 @@ from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.inference.delta import complete_df
 from pmwmix.likelihood.contract import LOG_2PI, schur_onto
-from pmwmix.pooling.rubin import rubin
+from pmwmix.pooling import pool
 from pmwmix.prediction.responses import is_linear
 
 Constraint = Callable[[Array], tuple[Array, Array]]
@@ -148,7 +148,7 @@ def _wald(fit: Any, places: list[tuple[int, ...]], ci_prob: float, scale: str) -
                     values[number, row] = np.arctanh(r)
                     G[row, list(place)] = gradient / (1.0 - r**2)
         covariances[number] = G @ V @ G.T
-    pooled = rubin(values, covariances, complete_df(fit))
+    pooled = pool(values, covariances, complete_df(fit), fit.nests)
     centre, se = pooled.estimate, np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0))
     half = stdtrit(np.minimum(pooled.df, 1e10), 0.5 + ci_prob / 2) * se
     out = np.full((m, 3), np.nan)

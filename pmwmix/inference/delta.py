@@ -13,7 +13,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.pooling.rubin import Pooled, rubin
+from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.rows import LiveRows, live_rows
 
 STEP = 1e-3  # of a standard error; truncation is then far below the printed digits, rounding too
@@ -89,7 +89,8 @@ def pooled_delta(fit: Any, functions: Sequence[Callable[[Array], Array]]) -> Poo
     Within a fit the covariance is the delta method's, or with replicate weights that of the function over replicates.
     """
     parts = [_with_error(one, function) for one, function in zip(fit.fits, functions, strict=True)]
-    return rubin(np.array([value for value, _ in parts]), np.array([V for _, V in parts]), complete_df(fit))
+    values, covariances = (np.array(one) for one in zip(*parts, strict=True))
+    return pool(values, covariances, complete_df(fit), fit.nests)
 
 
 def _with_error(one: Any, function: Callable[[Array], Array]) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from pmwmix._types import Array
 from pmwmix.errors import OptionError
 from pmwmix.inference.again import covariance
 from pmwmix.inference.delta import check_latent, pooled_delta, rows_of, unpack
-from pmwmix.pooling.rubin import rubin
+from pmwmix.pooling import pool
 from pmwmix.prediction.rows import LiveRows
 
 
@@ -109,7 +109,7 @@ def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")
     reference = np.zeros(p)
     for method in dict.fromkeys(("model", *methods)):
         V = np.array([covariance(rows, method, relative=True)[:p, :p] for _, rows in parts])
-        pooled = rubin(beta, V)
+        pooled = pool(beta, V, nests=fit.nests)
         out[f"se_{method}"] = np.sqrt(np.diag(pooled.vcov))
         if method == "model":
             reference = np.diag(pooled.within)

@@ -21,7 +21,8 @@ from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.frame.matrices import again, offset_of
 from pmwmix.inference.averages import MeanModel, RowColumns, combined
 from pmwmix.inference.delta import complete_df
-from pmwmix.pooling.rubin import mix_draws, rubin
+from pmwmix.pooling import pool
+from pmwmix.pooling.rubin import mix_draws
 from pmwmix.prediction.newdata import Blueprint, check_kind, prepared_table, random_columns
 from pmwmix.prediction.responses import check_type
 
@@ -357,7 +358,7 @@ def _pooled(
 def _by_delta(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: float) -> dict[str, Array]:
     """Errors and intervals of estimates (K, m) by the delta method, with their gradients (m, P)."""
     covariances = np.array([G @ one.parameters[1] @ G.T for one, G in zip(fit.fits, gradients, strict=True)])
-    pooled = rubin(estimates, covariances, complete_df(fit))
+    pooled = pool(estimates, covariances, complete_df(fit), fit.nests)
     error, df = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0)), np.minimum(pooled.df, 1e10)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = pooled.estimate / error

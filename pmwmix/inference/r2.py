@@ -22,7 +22,7 @@ from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.replicates import ReplicateScheme
 from pmwmix.inference.again import influence
 from pmwmix.inference.delta import check_latent, delta, pooled_delta, rows_of, unpack, unscaled_weights
-from pmwmix.pooling.rubin import Pooled, rubin
+from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.responses import is_linear
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.variance import between_psu
@@ -226,4 +226,5 @@ def _reductions(fit: Any, parts: Sequence[tuple[Any, LiveRows]]) -> Pooled:
         V = [pair.replicated(scheme, fit.settings.vcov == "replicate-one-step") for pair in used]
     else:
         V = [delta(pair.of, pair.values, pair.sandwich())[1] for pair in pairs]
-    return rubin(np.array([pair.of(pair.values) for pair in pairs]), np.array(V), float(fit.settings.design_df))
+    values = np.array([pair.of(pair.values) for pair in pairs])
+    return pool(values, np.array(V), float(fit.settings.design_df), fit.nests)

@@ -1,52 +1,37 @@
-"""Rubin's rules with design degrees of freedom. Numpy only."""
+"""Rubin's rules with design degrees of freedom, their tests, and draws that spread by them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.special import chdtrc, fdtrc
 
 from pmwmix._types import Array
+from pmwmix.pooling._base import POOLINGS, Pooled
 
 RANK_TOL = 1e-8
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """Pooled estimates of P parameters over K fits (EdSurvey methods, eqs. 6-8; theory, eqs. 22-25).
+class FTest(NamedTuple):
+    """F statistic, its degrees of freedom and p-value."""
+
+    statistic: float
+    df1: float
+    df2: float
+    p_value: float
+
+
+def rubin(values: Array, variances: Array, df_complete: float | Array = np.inf) -> Pooled:
+    """Pool K fits of the same model that are exchangeable.
 
     Parameters
     ----------
-    estimate : ndarray, shape (P,)
-    vcov : ndarray, shape (P, P)
-        Total covariance, V̄ + (1 + 1/K) B.
-    within, between : ndarray, shape (P, P)
-        Mean of the covariances, and covariance of the estimates between fits (without 1 + 1/K).
-    fmi : ndarray, shape (P,)
-        Fraction of missing information, (r + 2/(df + 3)) / (r + 1).
-    df : ndarray, shape (P,)
-        Barnard-Rubin degrees of freedom.
-    """
-
-    estimate: Array
-    vcov: Array
-    within: Array
-    between: Array
-    fmi: Array
-    df: Array
-
-
-def rubin(estimates: Array, vcovs: Array, df_complete: float = np.inf) -> Pooled:
-    """Pool K fits of the same model.
-
-    Parameters
-    ----------
-    estimates : ndarray, shape (K, P)
-    vcovs : ndarray, shape (K, P, P)
-    df_complete : float
+    values : ndarray, shape (K, P)
+    variances : ndarray, shape (K, P, P) or (K, P)
+        Covariances, or variances of numbers that are pooled one by one.
+    df_complete : float or ndarray
         Degrees of freedom of one fit: clusters minus strata under a robust variance.
 
     Returns
@@ -58,15 +43,18 @@ def rubin(estimates: Array, vcovs: Array, df_complete: float = np.inf) -> Pooled
     Barnard, J. & Rubin, D. B. (1999). Small-sample degrees of freedom with multiple imputation. Biometrika, 86(4),
     948-955. Identical fits give back the single fit with its own degrees of freedom.
     """
-    K, P = estimates.shape
-    estimate = estimates.mean(axis=0)
-    within = vcovs.mean(axis=0)
-    centred = estimates - estimate
-    between = centred.T @ centred / (K - 1) if K > 1 else np.zeros((P, P))
+    K, together = len(values), variances.ndim > values.ndim
+    estimate, within = values.mean(axis=0), variances.mean(axis=0)
+    if K == 1:
+        between = np.zeros_like(within)
+    elif together:
+        centred = values - estimate
+        between = centred.T @ centred / (K - 1)
+    else:
+        between = values.var(axis=0, ddof=1)
     vcov = within + (1.0 + 1.0 / K) * between
-    added = (1.0 + 1.0 / K) * np.diag(between)
-    total = np.diag(vcov)
-    share = np.divide(added, total, out=np.zeros(P), where=total > 0)
+    total, added = (np.diag(V) if together else V for V in (vcov, (1.0 + 1.0 / K) * between))
+    share = np.divide(added, total, out=np.zeros(total.shape), where=total > 0)
     df = barnard_rubin(share, K, df_complete)
     fmi = np.where(share > 0, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)
     return Pooled(estimate, vcov, within, between, np.where(np.isfinite(fmi), fmi, 1.0), df)
@@ -169,7 +157,7 @@ def pooled_statistic(each: Array, df: int) -> tuple[float, float, float]:
     return df * F, df2, float(fdtrc(df, df2, F))
 
 
-def pooled_f(estimates: Array, vcovs: Array, df: float) -> pd.Series:
+def pooled_f(estimates: Array, vcovs: Array, df: float) -> FTest:
     """Wald test that all of m parameters are zero, pooled over K fits (Li, Raghunathan & Rubin; effects, eqs. 21-22).
 
     Parameters
@@ -181,8 +169,7 @@ def pooled_f(estimates: Array, vcovs: Array, df: float) -> pd.Series:
 
     Returns
     -------
-    Series
-        ``statistic``, ``df1``, ``df2``, ``p_value``.
+    FTest
 
     References
     ----------
@@ -197,7 +184,7 @@ def pooled_f(estimates: Array, vcovs: Array, df: float) -> pd.Series:
     inverse = np.linalg.pinv(within, rcond=RANK_TOL, hermitian=True)
     m = int(np.linalg.matrix_rank(within, tol=RANK_TOL * len(within), hermitian=True)) if free.any() else 0
     if m == 0:
-        return pd.Series({"statistic": np.nan, "df1": 0.0, "df2": df, "p_value": np.nan})
+        return FTest(np.nan, 0.0, df, np.nan)
     r = 0.0
     if K > 1:
         between = np.cov((estimates[:, free] / scale[free]).T, ddof=1).reshape(within.shape)
@@ -207,4 +194,7 @@ def pooled_f(estimates: Array, vcovs: Array, df: float) -> pd.Series:
     if r > 0:
         many = 4 + (t - 4) * (1 + (1 - 2 / t) / r) ** 2
         df2 = min(df2, many if t > 4 else t * (1 + 1 / m) * (1 + 1 / r) ** 2 / 2)
-    return pd.Series({"statistic": F, "df1": float(m), "df2": df2, "p_value": float(fdtrc(m, min(df2, 1e10), F))})
+    return FTest(F, float(m), df2, float(fdtrc(m, min(df2, 1e10), F)))
+
+
+POOLINGS.add("rubin", rubin)

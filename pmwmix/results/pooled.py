@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.errors import OptionError
-from pmwmix.pooling.rubin import rubin
+from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.responses import is_linear
 from pmwmix.results.result import FitResult
 from pmwmix.spec.settings import Settings
@@ -29,42 +29,36 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
         return fits[0]
     same_terms(fits)
     first = fits[0]
-    p = len(first.coef)
+    if first.coef.empty:
+        return first
     df = first.settings.design_df if first.settings.vcov != "model" else np.inf
-    every = rubin(np.array([fit.parameters[0] for fit in fits]), np.array([fit.parameters[1] for fit in fits]), df)
-    beta = rubin(np.array([fit.coef.to_numpy() for fit in fits]), np.array([fit.vcov.to_numpy() for fit in fits]), df)
-    varcorr = _pooled_varcorr(fits)
-    icc = first.icc
-    icc = sum(fit.icc for fit in fits) / len(fits) if icc is not None else None
-    stopped = [str(number) for number, fit in enumerate(fits, start=1) if not fit.converged]
-    singular = [str(number) for number, fit in enumerate(fits, start=1) if fit.singular]
-    return (
-        FitResult(
-            coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
-            vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
-            varcorr=varcorr,
-            sigma=float(np.sqrt(every.estimate[-1]) if is_linear(first) else np.mean([fit.sigma for fit in fits])),
-            theta=pd.concat([fit.theta for fit in fits], axis=1).mean(axis=1).rename("theta"),
-            loglik=float(np.mean([fit.loglik for fit in fits])),
-            nobs=first.nobs,
-            n_groups=first.n_groups,
-            icc=icc,
-            weight_stats=first.weight_stats,
-            converged=not stopped,
-            singular=bool(singular),
-            status=_pooled_status(fits, stopped, singular),
-            notes=tuple(dict.fromkeys(note for fit in fits for note in fit.notes)),
-            settings=settings or first.settings,
-            pooled=beta,
-            parameters=(every.estimate, every.vcov),
-            index=first.index,
-            each=tuple(fits),
-            family=first.family,
-            link=first.link,
-            **_pooled_general(fits),
-        )
-        if p
-        else first
+    nests = [fit.nest for fit in fits]
+    values, covariances = (np.array([fit.parameters[i] for fit in fits]) for i in range(2))
+    every = pool(values, covariances, df, nests)
+    beta = pool(np.array([fit.coef for fit in fits]), np.array([fit.vcov for fit in fits]), df, nests)
+    return FitResult(
+        coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
+        vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
+        varcorr=_pooled_varcorr(fits),
+        sigma=float(np.sqrt(every.estimate[-1]) if is_linear(first) else np.mean([fit.sigma for fit in fits])),
+        theta=pd.concat([fit.theta for fit in fits], axis=1).mean(axis=1).rename("theta"),
+        loglik=float(np.mean([fit.loglik for fit in fits])),
+        nobs=first.nobs,
+        n_groups=first.n_groups,
+        icc=None if first.icc is None else sum(fit.icc for fit in fits) / len(fits),
+        weight_stats=first.weight_stats,
+        converged=all(fit.converged for fit in fits),
+        singular=any(fit.singular for fit in fits),
+        status=_pooled_status(fits),
+        notes=tuple(dict.fromkeys(note for fit in fits for note in fit.notes)),
+        settings=settings or first.settings,
+        pooled=beta,
+        parameters=(every.estimate, every.vcov),
+        index=first.index,
+        each=tuple(fits),
+        family=first.family,
+        link=first.link,
+        **_pooled_general(fits),
     )
 
 
@@ -73,13 +67,8 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
     first = fits[0]
     if is_linear(first):
         return {}
-    K = len(fits)
-    tables = [fit.family_parameters for fit in fits]
-    values = np.array([table["estimate"] for table in tables])
-    within = np.array([table["se"] for table in tables]) ** 2
-    table = tables[0].copy()
-    table["estimate"] = values.mean(axis=0)
-    table["se"] = np.sqrt(within.mean(axis=0) + (1 + 1 / K) * values.var(axis=0, ddof=1))
+    found = _one_by_one(fits, [fit.family_parameters for fit in fits], "estimate")
+    table = first.family_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))
     nodes = tuple(max(part) for part in zip(*(fit.quadrature["n_agq"] for fit in fits), strict=True))
     moved = float(np.max([fit.quadrature["moved"] for fit in fits]))
     return {
@@ -90,15 +79,17 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
     }
 
 
+def _one_by_one(fits: Sequence[FitResult], tables: Sequence[pd.DataFrame], column: str) -> Pooled:
+    """Pool the numbers of a column of every fit, each for itself, with their standard errors in ``se``."""
+    values, errors = (np.array([table[name].to_numpy(dtype=float) for table in tables]) for name in (column, "se"))
+    return pool(values, errors**2, nests=[fit.nest for fit in fits])
+
+
 def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:
-    """Means of (co)variances with Rubin's standard errors; correlations through Fisher's z."""
-    K = len(fits)
-    table = fits[0].varcorr.copy()
-    vcov = np.array([fit.varcorr["vcov"].to_numpy(dtype=float) for fit in fits])
-    se = np.array([fit.varcorr["se"].to_numpy(dtype=float) for fit in fits])
+    """Pooled (co)variances with their standard errors; correlations through Fisher's z."""
+    table, found = fits[0].varcorr.copy(), _one_by_one(fits, [fit.varcorr for fit in fits], "vcov")
     sdcor = np.array([fit.varcorr["sdcor"].to_numpy(dtype=float) for fit in fits])
-    table["vcov"] = vcov.mean(axis=0)
-    table["se"] = np.sqrt((se**2).mean(axis=0) + (1 + 1 / K) * vcov.var(axis=0, ddof=1))
+    table["vcov"], table["se"] = found.estimate, np.sqrt(found.vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.arctanh(np.clip(sdcor, -1, 1))
         correlation = np.tanh(z.mean(axis=0))
@@ -110,8 +101,10 @@ def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:
     return table
 
 
-def _pooled_status(fits: Sequence[FitResult], stopped: Sequence[str], singular: Sequence[str]) -> str:
+def _pooled_status(fits: Sequence[FitResult]) -> str:
     K = len(fits)
+    stopped = [str(number) for number, fit in enumerate(fits, start=1) if not fit.converged]
+    singular = [str(number) for number, fit in enumerate(fits, start=1) if fit.singular]
     if stopped:
         first = fits[int(stopped[0]) - 1].status
         return f"Not all of the {K} plausible values converged (number {', '.join(stopped)}): {first}"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.pooling.rubin import Pooled
+from pmwmix.pooling import Pooled
 from pmwmix.prediction.rows import LiveRows, SavedRows
 from pmwmix.spec.settings import Settings
 
@@ -67,6 +67,9 @@ class FitRecord:
         Rows and groups; None of a pooled fit, whose single fits have them.
     each : tuple
         The fits of the single plausible values; empty without them.
+    nest : tuple of str
+        Of a single fit, the nests of imputations that it belongs to, outermost first; empty where they are
+        exchangeable.
     satterthwaite : callable or None
         Gives the degrees of freedom (p,).
     small_df : ndarray, shape (p,), or None
@@ -95,6 +98,7 @@ class FitRecord:
     index: Any = None
     rows: LiveRows | SavedRows | None = None
     each: tuple[Self, ...] = ()
+    nest: tuple[str, ...] = ()
     satterthwaite: Callable[[], Array] | None = None
     small_df: Any = None
     phi: Any = None
@@ -132,6 +136,11 @@ class FitRecord:
     def n_pv(self) -> int:
         """Number of plausible values."""
         return len(self.fits)
+
+    @property
+    def nests(self) -> tuple[tuple[str, ...], ...]:
+        """Nests of imputations of every single fit, which say by which rule they are pooled."""
+        return tuple(fit.nest for fit in self.fits)
 
     @property
     def dispersion(self) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
 from pmwmix.inference.profile import profile_interval
 from pmwmix.inference.r2 import r2
-from pmwmix.pooling.rubin import barnard_rubin, independent, pooled_wald
+from pmwmix.pooling import Pooled, pool
+from pmwmix.pooling.rubin import independent, pooled_wald
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.responses import fitted, is_linear, predict, residuals
 from pmwmix.results.account import summarise
@@ -55,14 +56,15 @@ class FitResult(FitRecord):
         -------
         Series (p,)
         """
-        chosen = self._default_rule() if rule is None else rule
-        complete = self._complete_df(chosen)
+        complete = self._complete_df(self._default_rule() if rule is None else rule)
         if self.pooled is not None:
-            added = (1.0 + 1.0 / self.n_pv) * np.diag(self.pooled.between)
-            total = np.diag(self.pooled.vcov)
-            share = np.divide(added, total, out=np.zeros(len(total)), where=total > 0)
-            complete = barnard_rubin(share, self.n_pv, complete)
+            complete = self._pooled_with(complete).df
         return pd.Series(np.broadcast_to(complete, len(self.coef)).astype(float), index=self.coef.index, name="df")
+
+    def _pooled_with(self, complete: Any) -> Pooled:
+        """Pool the coefficients with these degrees of freedom of one fit."""
+        values, covariances = ([fit.coef for fit in self.fits], [fit.vcov for fit in self.fits])
+        return pool(np.array(values), np.array(covariances), complete, self.nests)
 
     def _default_rule(self) -> str:
         if self.settings.vcov != "model":
@@ -177,10 +179,7 @@ class FitResult(FitRecord):
             with np.errstate(over="ignore"):
                 out[ratios] = np.exp(out[ratios])
         if self.pooled is not None:
-            share = (1 + 1 / self.n_pv) * np.diag(self.pooled.between) / np.diag(self.pooled.vcov)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = share / (1 - share)
-                out["fmi"] = np.where(share > 0, (ratio + 2 / (degrees + 3)) / (ratio + 1), 0.0)
+            out["fmi"] = self._pooled_with(self._complete_df(self._default_rule() if df is None else df)).fmi
             out["within_var"] = np.diag(self.pooled.within)
             out["between_var"] = np.diag(self.pooled.between)
         if labels:
@@ -301,15 +300,11 @@ class FitResult(FitRecord):
 
     @cached_property
     def _modes(self) -> list[LevelModes]:
-        every = [fit.rows.modes() for fit in self.fits if fit.rows is not None]
         out = []
-        for same in zip(*every, strict=True):
-            b = np.mean([m.b for m in same], axis=0)
-            between = np.var([m.b for m in same], axis=0, ddof=1) if len(same) > 1 else 0.0
-            se = np.sqrt(np.mean([m.se**2 for m in same], axis=0) + (1 + 1 / len(same)) * between)
-            first = same[0]
+        for same in zip(*(fit.rows.modes() for fit in self.fits if fit.rows is not None), strict=True):
+            found = pool(np.array([m.b for m in same]), np.array([m.se**2 for m in same]), nests=self.nests)
             Psi = np.mean([m.Psi for m in same], axis=0)
-            out.append(LevelModes(first.group, first.factors, first.labels, first.terms, b, se, Psi))
+            out.append(replace(same[0], b=found.estimate, se=np.sqrt(found.vcov), Psi=Psi))
         return out
 
     def ranef(self, group: str | None = None) -> Any:

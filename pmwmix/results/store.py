@@ -20,7 +20,7 @@ from formulaic.parser.types import Factor
 
 from pmwmix.errors import DataError, OptionError
 from pmwmix.frame.centring import Means
-from pmwmix.pooling.rubin import Pooled
+from pmwmix.pooling import Pooled
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.newdata import Blueprint, RandomSpec
 from pmwmix.prediction.rows import SavedRows

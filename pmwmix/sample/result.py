@@ -14,6 +14,7 @@ from pmwmix._types import Array
 from pmwmix.errors import OptionError, near
 from pmwmix.inference.margins import ame
 from pmwmix.likelihood.layout import semidefinite_cholesky
+from pmwmix.pooling import Pooled, pool
 from pmwmix.pooling.rubin import mix_draws
 from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Summary
@@ -90,6 +91,8 @@ class BayesResult:
     quadrature = property(lambda self: self.ml.quadrature, doc="How the random effects are integrated out.")
     rows = property(lambda self: self.ml.rows, doc="Rows and groups of the fit by maximum likelihood.")
 
+    nests = property(lambda self: self.ml.nests, doc="Nests of imputations of every plausible value.")
+
     @property
     def fits(self) -> tuple[BayesResult, ...]:
         """The posteriors of the single plausible values; one without them contains itself."""
@@ -155,7 +158,7 @@ class BayesResult:
         """Draws whose spread is that of Rubin's rules for a finite number of plausible values (S, ...).
 
         The mixture of K posteriors has between-variance (K - 1) / K B; each posterior's mean is moved away from the
-        overall one so that it becomes (1 + 1 / K) B (theory, eq. 23). Without plausible values the draws themselves.
+        overall one so that it becomes (1 + 1/K) B (theory, eq. 23). Without plausible values the draws themselves.
         """
         return mix_draws([fit.draws(name) for fit in self.fits])
 
@@ -171,15 +174,13 @@ class BayesResult:
     @cached_property
     def vcov(self) -> pd.DataFrame:
         """Posterior covariance of the fixed effects; with plausible values the total one of Rubin's rules."""
-        within = np.mean([np.cov(fit.draws().T, ddof=1) for fit in self.fits], axis=0)
-        V = np.atleast_2d(within) + self._between()
-        return pd.DataFrame(V, index=self._terms, columns=self._terms)
+        return pd.DataFrame(self._pooled.vcov, index=self._terms, columns=self._terms)
 
-    def _between(self) -> Any:
-        if self.n_pv == 1:
-            return 0.0
-        means = np.array([fit.draws().mean(axis=0) for fit in self.fits])
-        return (1.0 + 1.0 / self.n_pv) * np.atleast_2d(np.cov(means.T, ddof=1))
+    @cached_property
+    def _pooled(self) -> Pooled:
+        draws = [fit.draws() for fit in self.fits]
+        covariances = [np.atleast_2d(np.cov(one.T, ddof=1)) for one in draws]
+        return pool(np.array([one.mean(axis=0) for one in draws]), np.array(covariances), nests=self.nests)
 
     @property
     def se(self) -> pd.Series:
@@ -341,11 +342,10 @@ class BayesResult:
             table["estimate"] = np.exp(np.median(draws, axis=0))
             table[["ci_low", "ci_high"]] = np.exp(table[["ci_low", "ci_high"]])
         if self.n_pv > 1:
-            between = np.diag(self._between())
-            total = np.diag(self.vcov)
-            table["fmi"] = between / total
-            table["within_var"] = total - between
-            table["between_var"] = between / (1.0 + 1.0 / self.n_pv)
+            pooled = self._pooled
+            table["fmi"] = np.diag(pooled.added) / np.diag(pooled.vcov)
+            table["within_var"] = np.diag(pooled.within)
+            table["between_var"] = np.diag(pooled.between)
         if labels:
             table.insert(1, "label", [self.settings.label_of(term) for term in table["term"]])
         return table

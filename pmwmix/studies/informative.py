@@ -97,7 +97,7 @@ def dumouchel_duncan(fit: Any, level: str | None = None) -> pd.Series:
         added = first + np.flatnonzero(problem.kept >= len(rows.design.x.names))
         estimates.append(estimate.beta[added])
         covariances.append(estimate.vcov[np.ix_(added, added)])
-    return pooled_f(np.array(estimates), np.array(covariances), fit.settings.design_df)
+    return _pooled_test(fit, estimates, covariances)
 
 
 def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -> pd.Series:
@@ -148,7 +148,7 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
         sums.append(units.sum(axis=0))
         given, _ = judged(problem, estimate, k, rows.frame.clusters)
         covariances.append(between_psu(replace(given, scores=units)))
-    return pooled_f(np.array(sums), np.array(covariances), fit.settings.design_df)
+    return _pooled_test(fit, sums, covariances)
 
 
 def hausman(fit: Any) -> pd.Series:
@@ -182,7 +182,11 @@ def hausman(fit: Any) -> pd.Series:
         p = len(one[1].beta)
         differences.append(one[1].beta - other[1].beta)
         covariances.append(between_psu(replace(first, scores=(first.scores - second.scores)[:, :p])))
-    return pooled_f(np.array(differences), np.array(covariances), fit.settings.design_df)
+    return _pooled_test(fit, differences, covariances)
+
+
+def _pooled_test(fit: Any, estimates: list[Array], covariances: list[Array]) -> pd.Series:
+    return pd.Series(pooled_f(np.array(estimates), np.array(covariances), fit.settings.design_df)._asdict())
 
 
 def _tested(frame: ModelFrame, level: str | None) -> Array:

@@ -17,7 +17,7 @@ from pmwmix.data.table import Table
 from pmwmix.errors import DataError, MissingColumnsError, NotSupportedError, OptionError, PmwmixWarning, near, some
 from pmwmix.frame.complete import complete_rows
 from pmwmix.frame.matrices import evaluate, response
-from pmwmix.pooling.rubin import barnard_rubin
+from pmwmix.pooling import pool
 from pmwmix.prediction.responses import is_linear
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.spec.formula import ModelFormula, parse
@@ -294,22 +294,17 @@ def least_squares(y: Array, X: Array, w: Array | None) -> tuple[Array, Array, fl
 
 def _table(data: GroupData, found: Sequence[tuple[Array, Array, Array]], ci_prob: float) -> pd.DataFrame:
     """Lay the coefficients out, pooled over plausible values."""
-    K = len(found)
     b, within, df = (np.array([one[i] for one in found]) for i in range(3))
-    between = b.var(axis=0, ddof=1) if K > 1 else np.zeros(b.shape[1:])
-    added = (1 + 1 / K) * between
-    total = within.mean(axis=0) + added
     kept = np.isfinite(b).all(axis=(0, 2))
     if not kept.any():
         raise DataError(
             f"No group has enough rows. {len(kept)} groups are too small, or the predictors do not vary inside them. "
             f"Use fewer predictors than {some(data.names)}, or larger groups."
         )
-    share = np.divide(added, total, out=np.zeros_like(total), where=total > 0)
-    degrees = barnard_rubin(share[kept], K, df[0][kept][:, None])
-    estimate, error = b.mean(axis=0)[kept], np.sqrt(total[kept])
-    half = stdtrit(degrees, 0.5 + ci_prob / 2) * error
-    columns = {"estimate": estimate, "std_error": error, "df": degrees}
+    pooled = pool(b[:, kept], within[:, kept], df[0][kept][:, None])
+    estimate, error = pooled.estimate, np.sqrt(pooled.vcov)
+    half = stdtrit(pooled.df, 0.5 + ci_prob / 2) * error
+    columns = {"estimate": estimate, "std_error": error, "df": pooled.df}
     columns |= {"ci_low": estimate - half, "ci_high": estimate + half}
     labels, counts = pd.Series(data.labels)[kept], np.bincount(data.group, minlength=len(kept))[kept]
     head = {"group": labels.repeat(len(data.names)).to_numpy(), "term": np.tile(data.names, len(labels))}

@@ -151,10 +151,10 @@ def test_pooled_f_of_identical_and_of_single_parameters():
     q = np.array([1.0, -2.0])
     same = pooled_f(np.array([q] * 4), np.array([V] * 4), 30.0)
     close(same, pooled_f(q[None], V[None], 30.0))
-    close(same["statistic"], q @ np.linalg.solve(V, q) / 2)
+    close(same.statistic, q @ np.linalg.solve(V, q) / 2)
     values, variances = np.array([[1.0], [1.4], [0.8]]), np.full((3, 1, 1), 0.09)
     rubin = values.mean() ** 2 / (0.09 + 4 / 3 * values.var(ddof=1))
-    close(pooled_f(values, variances, np.inf)["statistic"], rubin)
+    close(pooled_f(values, variances, np.inf).statistic, rubin)
 
 
 # -- sensitivity ------------------------------------------------------------------------------------------------------

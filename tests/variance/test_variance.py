@@ -1,12 +1,15 @@
 """Sandwiches against formulas written out, strata and PSU, Rubin's rules by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import close, nested, survey
 
 import pmwmix
-from pmwmix.errors import DataError, DesignError
+from pmwmix.errors import DataError, DesignError, OptionError
+from pmwmix.pooling import POOLINGS, pool
 from pmwmix.pooling.rubin import barnard_rubin, pooled_wald, rubin
 from pmwmix.variance import meat
 
@@ -95,6 +98,40 @@ def test_rubin_by_hand():
     close(pooled.df, 1 / (1 / old + 1 / observed))
     close(barnard_rubin(share, 5, np.inf), old)
     assert (pooled.df < 40).all()
+
+
+def test_numbers_pooled_one_by_one_are_the_diagonal_of_those_pooled_together():
+    rng = np.random.default_rng(1)
+    values, variances, df = rng.normal(size=(4, 3)), rng.uniform(1, 2, (4, 3)), np.array([10.0, 30.0, np.inf])
+    alone = pool(values, variances, df)
+    together = pool(values, np.array([np.diag(v) for v in variances]), df)
+    close(alone.vcov, np.diag(together.vcov))
+    close(alone.added, 5 / 4 * values.var(axis=0, ddof=1))
+    for name in ("estimate", "fmi", "df"):
+        close(getattr(alone, name), getattr(together, name))
+    single = pool(values[:1], variances[:1], df)
+    close(single.vcov, variances[0])
+    close(single.df, df)
+
+
+def test_fits_with_nests_are_pooled_by_the_rule_of_nests(monkeypatch):
+    d = nested()
+    one = pmwmix.fit("y ~ x + (1 | school)", d)
+    fits = [replace(one, nest=(str(imputation),)) for imputation in (1, 1, 2, 2)]
+    with pytest.raises(OptionError, match="Unknown pooling rule 'nested'"):
+        pmwmix.pool(fits)
+    asked = []
+
+    def rule(values, variances, df, nests):
+        asked.append(nests)
+        return POOLINGS["rubin"](values, variances, df)
+
+    monkeypatch.setitem(POOLINGS, "nested", rule)
+    pooled = pmwmix.pool(fits)
+    close(pooled.tidy()["std_error"], one.se)
+    pooled.confint_varcorr()
+    pooled.ranef()
+    assert len(asked) >= 6 and {tuple(nests) for nests in asked} == {(("1",), ("1",), ("2",), ("2",))}
 
 
 def test_pooling_fits_made_elsewhere_equals_one_call():
