@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import chdtrc, fdtrc
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
+from pmwmix.errors import OptionError, PmwmixWarning
 from pmwmix.fitting.climb import MOST, without_random_part
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.without import deletions, without
@@ -24,9 +24,8 @@ from pmwmix.results.build import refit as fit_again
 from pmwmix.results.build import single
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
-from pmwmix.weights.conditional import total_weights
+from pmwmix.studies.comparable import check_columns, checked, first_rows
 
-SPANNED = 1e-6  # of its length: what a column of the smaller model may have outside the span of the larger one's
 COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
 
 
@@ -59,7 +58,7 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
     Likelihoods of generalised models are compared with the same quadrature: a fit that has fewer nodes at a level than
     another is refitted with as many, with a warning if the numbers were given by hand.
     """
-    models = _same_nodes(_checked(fits))
+    models = _same_nodes(checked(fits))
     fixed_differ = len({tuple(model.coef.index) for model in models}) > 1
     reml = any(model.method == "reml" for model in models)
     if reml and (refit or (refit is None and fixed_differ)):
@@ -90,8 +89,8 @@ def ranova(fit: FitResult) -> pd.DataFrame:
     DataFrame
         A row for the model itself (``<none>``) and one per dropped term, with the columns of `lrt`.
     """
-    _checked((fit, fit))
-    frame = _rows(fit).frame
+    checked((fit, fit))
+    frame = first_rows(fit).frame
     rows, names = [_describe(fit, fit)], ["<none>"]
     for text, position, stay in deletions(frame):
         left = without(frame, position, stay).hierarchy.levels
@@ -110,11 +109,6 @@ def ranova(fit: FitResult) -> pd.DataFrame:
 def n_parameters(fit: FitResult) -> int:
     """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
     return len(fit.coef) + len(fit.theta) + (1 if is_linear(fit) else len(fit.family_parameters))
-
-
-def _rows(fit: FitResult) -> LiveRows:
-    """Give the rows of a fit that was found to have them; of a pooled one those of the first plausible value."""
-    return live_rows(fit)[0]
 
 
 def _nodes(fit: FitResult) -> dict[str, int]:
@@ -148,7 +142,7 @@ def _same_nodes(models: list[FitResult]) -> list[FitResult]:
 
 def _size(fit: FitResult, level: str) -> int:
     """Count the random effects of a unit of a level."""
-    frame = _rows(fit).frame
+    frame = first_rows(fit).frame
     return sum(len(b.matrix.names) for b in frame.designs[0].blocks if frame.hierarchy.levels[b.level].name == level)
 
 
@@ -166,73 +160,15 @@ def _as_ml(fit: FitResult) -> FitResult:
     return fit if fit.method == "ml" else fit_again(fit, method="ml")
 
 
-def _checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
-    wrong = [fit for fit in fits if not isinstance(fit, FitResult)]
-    if wrong or len(fits) < 2:
-        got = type(wrong[0]).__name__ if wrong else f"{len(fits)} fit"
-        raise OptionError(f"A likelihood-ratio test compares two fits. Got {got}. Pass results of pmwmix.fit.")
-    if not all(map(live_rows, fits)):
-        raise NotSupportedError(
-            "A loaded fit cannot be tested: it does not keep the data. One of the fits came from pmwmix.load. "
-            "Call pmwmix.fit again."
-        )
-    first = fits[0]
-    for other in fits[1:]:
-        if (first.family, first.link) != (other.family, other.link):
-            raise OptionError(
-                f"Only models with one family and link can be nested. {first.formula!r} has {first.family!r} with "
-                f"{first.link!r}, {other.formula!r} {other.family!r} with {other.link!r}. Compare their predictions."
-            )
-        differ = first.index.symmetric_difference(other.index)
-        if len(differ):
-            raise OptionError(
-                f"Likelihoods can be compared on the same rows only. {len(differ)} rows are in one fit and not in the "
-                f"other ({first.nobs} and {other.nobs} rows), probably for missing values. Drop incomplete rows of the "
-                f"largest model first."
-            )
-        if other.n_pv != first.n_pv or not all(map(_same_outcome, live_rows(first), live_rows(other))):
-            raise OptionError(
-                f"The fits have different outcomes. {first.formula!r} and {other.formula!r} cannot be compared. "
-                f"Use the same outcome and plausible values."
-            )
-        mine, theirs = dict(first.settings.weights), dict(other.settings.weights)  # a dropped level has no weight there
-        levels = [level for level in mine if level in theirs and mine[level] != theirs[level]]
-        if not levels and first.settings.scaling == other.settings.scaling and not _same_weights(first, other):
-            raise OptionError(
-                f"The rows count differently in the two fits: what a level's weights become depends on the levels. "
-                f"{first.formula!r} and {other.formula!r} do not have the same levels. Use pmwmix.ranova(fit), which "
-                f"keeps the weights of the larger model."
-            )
-        if levels or first.settings.scaling != other.settings.scaling:
-            raise OptionError(
-                f"The fits are weighted differently. {first.formula!r} has {first.settings.weights!r} with scaling "
-                f"{first.settings.scaling!r}, {other.formula!r} {other.settings.weights!r} with scaling "
-                f"{other.settings.scaling!r}. Use the same weights."
-            )
-    return list(fits)
-
-
-def _same_weights(a: FitResult, b: FitResult) -> bool:
-    """Whether the weights of the rows, multiplied over the levels, are those of the other fit."""
-    frames = [_rows(fit).frame for fit in (a, b)]
-    if any(frame.hierarchy.crossed for frame in frames):
-        return True
-    mine, theirs = (total_weights(frame.w, frame.hierarchy.row_parents)[0] for frame in frames)
-    return bool(np.allclose(mine, theirs, rtol=1e-6, atol=0.0))
-
-
-def _same_outcome(a: LiveRows, b: LiveRows) -> bool:
-    mine, theirs = (([rows.y, *(rows.response.extra if rows.response else ())]) for rows in (a, b))
-    return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
-
-
 def _describe(fit: FitResult, largest: FitResult) -> dict[str, Any]:
     """Give a row of the table; weights are standardised as in the largest model, or criteria could not be compared."""
     npar = n_parameters(fit)
     aic, bic = -2 * fit.loglik + 2 * npar, -2 * fit.loglik + np.log(fit.nobs) * npar
     if fit.settings.weighted:
         pairs = list(zip(fit.fits, largest.fits, strict=True))
-        each = [-2 * a.loglik / _rows(b).top_scale + 2 * _effective(_rows(a), _rows(b)) for a, b in pairs]
+        each = [
+            -2 * a.loglik / first_rows(b).top_scale + 2 * _effective(first_rows(a), first_rows(b)) for a, b in pairs
+        ]
         aic = float(np.mean(each))
         bic = float(np.mean([_design_bic(a, b, npar, n_parameters(largest) - npar) for a, b in pairs]))
     return {
@@ -273,7 +209,7 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
     df = n_parameters(larger) - n_parameters(smaller)
     if df <= 0:
         return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan}
-    _check_columns(smaller, larger)
+    check_columns(smaller, larger)
     mixture = boundary_mixture(smaller, larger)
     each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
     df2 = np.inf
@@ -290,7 +226,7 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
 def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
     """2 (l1 - l0), divided by its mean scale under sampling weights (theory, eqs. 28-29 and 35)."""
     raw = 2.0 * (larger.loglik - smaller.loglik)
-    return raw / _rows(larger).top_scale / _scale(smaller, larger, df) if larger.settings.weighted else raw
+    return raw / first_rows(larger).top_scale / _scale(smaller, larger, df) if larger.settings.weighted else raw
 
 
 def _scale(smaller: FitResult, larger: FitResult, df: int) -> float:
@@ -298,8 +234,8 @@ def _scale(smaller: FitResult, larger: FitResult, df: int) -> float:
     if len(more) == df:  # only fixed effects are added: Rao and Scott's scale (theory, eq. 35)
         robust, model = _covariances(larger, more)
         return float(np.trace(robust @ np.linalg.inv(model)) / df)
-    most = effective_parameters(_rows(larger))
-    scale = (most - _effective(_rows(smaller), _rows(larger))) / df
+    most = effective_parameters(first_rows(larger))
+    scale = (most - _effective(first_rows(smaller), first_rows(larger))) / df
     # the difference of traces can fail in small samples; the larger model's own scale cannot
     return scale if scale > 0 else most / n_parameters(larger)
 
@@ -311,13 +247,13 @@ def _added(smaller: FitResult, larger: FitResult) -> list[int]:
 def _covariances(fit: FitResult, terms: list[int]) -> tuple[Array, Array]:
     """Robust and model-based covariance of some coefficients."""
     rows = np.ix_(terms, terms)
-    robust, model = (covariance(_rows(fit), method, relative=True)[rows] for method in ("robust", "model"))
+    robust, model = (covariance(first_rows(fit), method, relative=True)[rows] for method in ("robust", "model"))
     return robust, model
 
 
 def _design_bic(fit: FitResult, largest: FitResult, npar: int, df: int) -> float:
     """Design-adjusted BIC against the largest model (theory, eq. 54)."""
-    top_scale = _rows(largest).top_scale
+    top_scale = first_rows(largest).top_scale
     out = -2 * largest.loglik / top_scale + np.log(fit.nobs) * npar
     if df == 0:
         return out - 2 * (fit.loglik - largest.loglik) / top_scale
@@ -341,34 +277,6 @@ def _effective(rows: LiveRows, larger: LiveRows) -> float:
         if np.array_equal(psu[own], found.psu[top]):
             rows = replace(rows, frame=replace(frame, clusters=replace(found, psu=psu)))
     return effective_parameters(rows) * rows.top_scale / larger.top_scale
-
-
-def _check_columns(smaller: FitResult, larger: FitResult) -> None:
-    """Refuse fixed parts of which one does not contain the other, whatever the columns are called.
-
-    Raises
-    ------
-    OptionError
-    """
-    a, b = _rows(smaller), _rows(larger)
-    small, large = a.columns, b.columns
-    new = {name: x for name, x in small.items() if name not in large or not np.array_equal(x, large[name])}
-    offsets = [0.0 if rows.design.offset is None else rows.design.offset for rows in (a, b)]
-    if np.any(offsets[0] != offsets[1]):
-        new["offset"] = offsets[0] - offsets[1] + np.zeros(b.frame.n)
-    if not new:
-        return
-    family = getattr(b.problem, "family", None)
-    basis = [*large.values()] if family is None or family.has_intercept else [np.ones(b.frame.n), *large.values()]
-    X, Y = (np.column_stack(columns) for columns in (basis or [np.zeros(b.frame.n)], [*new.values()]))
-    X = X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)
-    left = np.linalg.norm(Y - X @ np.linalg.lstsq(X, Y)[0], axis=0)
-    outside = [name for name, size in zip(new, left > SPANNED * np.linalg.norm(Y, axis=0), strict=True) if size]
-    if outside:
-        raise OptionError(
-            f"The models are not nested. {smaller.formula!r} has {', '.join(map(repr, outside[:5]))}, which no "
-            f"combination of the terms of {larger.formula!r} gives. Compare models of which one contains the other."
-        )
 
 
 def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
@@ -408,7 +316,7 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
 def _terms(fit: FitResult) -> list[tuple[str, frozenset[str]]]:
     if not len(fit.theta):
         return []
-    frame = _rows(fit).frame
+    frame = first_rows(fit).frame
     levels = frame.hierarchy.levels
     return [
         (":".join(sorted(levels[b.level].name.split(":"))), frozenset(b.matrix.names)) for b in frame.designs[0].blocks

@@ -1,0 +1,117 @@
+"""Which fits can be compared by their likelihoods: same rows, outcomes and weights, and one model inside the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.prediction.rows import LiveRows, live_rows
+from pmwmix.results.result import FitResult
+from pmwmix.weights.conditional import total_weights
+
+SPANNED = 1e-6  # of its length: what a column of the smaller model may have outside the span of the larger one's
+
+
+def checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
+    """Give the fits as a list, refusing those whose likelihoods cannot be compared.
+
+    Raises
+    ------
+    OptionError, NotSupportedError
+    """
+    wrong = [fit for fit in fits if not isinstance(fit, FitResult)]
+    if wrong or len(fits) < 2:
+        got = type(wrong[0]).__name__ if wrong else f"{len(fits)} fit"
+        raise OptionError(f"A likelihood-ratio test compares two fits. Got {got}. Pass results of pmwmix.fit.")
+    if not all(map(live_rows, fits)):
+        raise NotSupportedError(
+            "A loaded fit cannot be tested: it does not keep the data. One of the fits came from pmwmix.load. "
+            "Call pmwmix.fit again."
+        )
+    for other in fits[1:]:
+        _check_outcomes(fits[0], other)
+        _check_weights(fits[0], other)
+    return list(fits)
+
+
+def first_rows(fit: FitResult) -> LiveRows:
+    """Give the rows of a checked fit; of a pooled one those of the first plausible value."""
+    return live_rows(fit)[0]
+
+
+def _check_outcomes(first: FitResult, other: FitResult) -> None:
+    if (first.family, first.link) != (other.family, other.link):
+        raise OptionError(
+            f"Only models with one family and link can be nested. {first.formula!r} has {first.family!r} with "
+            f"{first.link!r}, {other.formula!r} {other.family!r} with {other.link!r}. Compare their predictions."
+        )
+    differ = first.index.symmetric_difference(other.index)
+    if len(differ):
+        raise OptionError(
+            f"Likelihoods can be compared on the same rows only. {len(differ)} rows are in one fit and not in the "
+            f"other ({first.nobs} and {other.nobs} rows), probably for missing values. Drop incomplete rows of the "
+            f"largest model first."
+        )
+    if other.n_pv != first.n_pv or not all(map(_same_outcome, live_rows(first), live_rows(other))):
+        raise OptionError(
+            f"The fits have different outcomes. {first.formula!r} and {other.formula!r} cannot be compared. "
+            f"Use the same outcome and plausible values."
+        )
+
+
+def _check_weights(first: FitResult, other: FitResult) -> None:
+    mine, theirs = dict(first.settings.weights), dict(other.settings.weights)  # a dropped level has no weight there
+    if first.settings.scaling != other.settings.scaling or any(mine[x] != theirs[x] for x in mine.keys() & theirs):
+        raise OptionError(
+            f"The fits are weighted differently. {first.formula!r} has {first.settings.weights!r} with scaling "
+            f"{first.settings.scaling!r}, {other.formula!r} {other.settings.weights!r} with scaling "
+            f"{other.settings.scaling!r}. Use the same weights."
+        )
+    if not _same_weights(first, other):
+        raise OptionError(
+            f"The rows count differently in the two fits: what a level's weights become depends on the levels. "
+            f"{first.formula!r} and {other.formula!r} do not have the same levels. Use pmwmix.ranova(fit), which "
+            f"keeps the weights of the larger model."
+        )
+
+
+def _same_weights(a: FitResult, b: FitResult) -> bool:
+    """Whether the weights of the rows, multiplied over the levels, are those of the other fit."""
+    frames = [first_rows(fit).frame for fit in (a, b)]
+    if any(frame.hierarchy.crossed for frame in frames):
+        return True
+    mine, theirs = (total_weights(frame.w, frame.hierarchy.row_parents)[0] for frame in frames)
+    return bool(np.allclose(mine, theirs, rtol=1e-6, atol=0.0))
+
+
+def _same_outcome(a: LiveRows, b: LiveRows) -> bool:
+    mine, theirs = (([rows.y, *(rows.response.extra if rows.response else ())]) for rows in (a, b))
+    return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
+
+
+def check_columns(smaller: FitResult, larger: FitResult) -> None:
+    """Refuse fixed parts of which one does not contain the other, whatever the columns are called.
+
+    Raises
+    ------
+    OptionError
+    """
+    a, b = first_rows(smaller), first_rows(larger)
+    small, large = a.columns, b.columns
+    new = {name: x for name, x in small.items() if name not in large or not np.array_equal(x, large[name])}
+    offsets = [0.0 if rows.design.offset is None else rows.design.offset for rows in (a, b)]
+    if np.any(offsets[0] != offsets[1]):
+        new["offset"] = offsets[0] - offsets[1] + np.zeros(b.frame.n)
+    if not new:
+        return
+    family = getattr(b.problem, "family", None)
+    basis = [*large.values()] if family is None or family.has_intercept else [np.ones(b.frame.n), *large.values()]
+    X, Y = (np.column_stack(columns) for columns in (basis or [np.zeros(b.frame.n)], [*new.values()]))
+    X = X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)
+    left = np.linalg.norm(Y - X @ np.linalg.lstsq(X, Y)[0], axis=0)
+    outside = [name for name, size in zip(new, left > SPANNED * np.linalg.norm(Y, axis=0), strict=True) if size]
+    if outside:
+        raise OptionError(
+            f"The models are not nested. {smaller.formula!r} has {', '.join(map(repr, outside[:5]))}, which no "
+            f"combination of the terms of {larger.formula!r} gives. Compare models of which one contains the other."
+        )
