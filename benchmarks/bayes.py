@@ -8,21 +8,17 @@ the checkout and is left out without it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from _harness import Children, Record, is_child, parser_of, peak_mib, read_columns, run_child, write_json
+
 NZL = Path(__file__).parents[2] / "shared" / "data" / "pisa2012_nzl.csv.gz"
-MIB = 2**20
-Record = dict[str, Any]
 CASES: dict[str, Record] = {
     "nzl": {"what": "PISA 2012 New Zealand, random slope, 5 PVs, weights", "draws": 1000, "tune": 1000},
     "small": {
@@ -55,13 +51,10 @@ CASES: dict[str, Record] = {
 
 def main() -> None:
     """Run what the command line asks for and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, CHILDREN)
     parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)} (default: all)")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number here as well")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        print(json.dumps(child(options.child)))
+    if is_child(options, CHILDREN):
         return
     names = [name for name in options.cases.split(",") if name != "nzl" or NZL.exists()]
     if unknown := set(names) - set(CASES):
@@ -73,7 +66,7 @@ def main() -> None:
     )
     found = {}
     for name in names:
-        row = found[name] = run_child(name)
+        row = found[name] = measure(name)
         ratio = f"{row['ratio'][0]:.3f}-{row['ratio'][1]:.3f}"
         print(
             f"{CASES[name]['what']:58} {row['seconds']:7.1f} {row['second_fit']:9.1f} {row['ess']:8.0f} "
@@ -87,35 +80,23 @@ def main() -> None:
         "deviations over "
         "robust (with weights) standard errors of the coefficients, smallest and largest."
     )
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(options, found)
 
 
-def run_child(name: str) -> Record:
-    """Run one case in a fresh interpreter without compilation caches and return what it reports."""
-    with tempfile.TemporaryDirectory(prefix="pmwmix-cache-") as cache:
-        env = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
-        flags = [env.get("PYTENSOR_FLAGS", ""), f"base_compiledir={cache}"]
-        env |= {"PYTENSOR_FLAGS": ",".join(flag for flag in flags if flag), "XDG_CACHE_HOME": cache}
-        path = Path(cache) / "data.npz"
-        subprocess.run([sys.executable, __file__, "--child", f"make:{name}:{path}"], env=env, check=True)
-        call = [sys.executable, __file__, "--child", f"fit:{name}:{path}"]
-        done = subprocess.run(call, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def measure(name: str) -> Record:
+    """Make the data of a case, then fit it in another process."""
+    with tempfile.TemporaryDirectory(prefix="pmwmix-bench-") as folder:
+        spec = {"name": name, "path": str(Path(folder) / "data.npz")}
+        run_child("make", spec)
+        return run_child("fit", spec)
 
 
-def child(text: str) -> Record:
-    """Make the data of a case, or fit it."""
-    step, name, path = text.split(":", 2)
-    return make(name, Path(path)) if step == "make" else fit(name, Path(path))
-
-
-def make(name: str, path: Path) -> Record:
+def make(spec: Record) -> Record:
     """Write the columns of a case and how it is called."""
     import numpy as np
     import pandas as pd
 
-    case = CASES[name]
+    name, case = spec["name"], CASES[spec["name"]]
     if name == "nzl":
         data = pd.read_csv(NZL)
         call = {
@@ -143,23 +124,21 @@ def make(name: str, path: Path) -> Record:
         used = survey.data.drop(columns=["CNT", "STIDSTD"])
         columns = {column: used[column].to_numpy() for column in used}
         call = {"formula": survey.formula, "weights": survey.weights, "pv": survey.pv, "scaling": "size"}
-    np.savez(path, **columns)
-    path.with_suffix(".json").write_text(json.dumps(call), encoding="utf-8")
+    np.savez(spec["path"], **columns)
+    Path(spec["path"]).with_suffix(".json").write_text(json.dumps(call), encoding="utf-8")
     return {}
 
 
-def fit(name: str, path: Path) -> Record:
+def fit(spec: Record) -> Record:
     """Time the first fit of this process and a second one."""
     begin = time.perf_counter()
     import numpy as np
-    import pandas as pd
 
     import pmwmix
 
-    case = CASES[name]
-    call = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    with np.load(path, allow_pickle=True) as columns:
-        data = pd.DataFrame({key: columns[key] for key in columns.files}, copy=False)
+    name, case = spec["name"], CASES[spec["name"]]
+    call = json.loads(Path(spec["path"]).with_suffix(".json").read_text(encoding="utf-8"))
+    data = read_columns(spec["path"])
     formula = call.pop("formula")
 
     def sample(seed: int) -> Any:
@@ -172,7 +151,7 @@ def fit(name: str, path: Path) -> Record:
     if name != "world-10":
         sample(2)
     again = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    peak = peak_mib()
     every = [diagnose(one) for one in result.fits]
     ratio = np.array([one.se / one.ml.se for one in result.fits])
     shift = np.array([(one.coef - one.ml.coef).abs() / one.se for one in result.fits])
@@ -198,6 +177,9 @@ def diagnose(one: Any) -> Record:
         "r_hat": float(max(table["r_hat"].max(), components["r_hat"].max())),
         "divergences": int(one.idata["sample_stats"]["diverging"].sum()),
     }
+
+
+CHILDREN: Children = {"make": make, "fit": fit}
 
 
 if __name__ == "__main__":

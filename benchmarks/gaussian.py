@@ -9,19 +9,29 @@ Linux a child's ``ru_maxrss`` starts at what its parent held.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import resource
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from _harness import (
+    Children,
+    Record,
+    add_r_options,
+    has_r,
+    is_child,
+    machine,
+    parser_of,
+    peak_mib,
+    print_table,
+    read_columns,
+    run_child,
+    run_r,
+    timed,
+    write_json,
+)
 
 SIZES = {"small": (120, 20), "medium": (240, 25), "world": (22_000, 28)}  # schools, students per school
 TINY = (30, 10)
@@ -32,15 +42,12 @@ GROWTH = {  # schools, students per school, plausible values
 }
 N_COVARIATES = 10
 BETA = [500.0, 30.0, -10.0, *[5.0] * (N_COVARIATES - 2)]
-MIB = 2**20
-Record = dict[str, Any]
 
 
 def main() -> None:
     """Run what the command line asks for and print it."""
     options = read_options()
-    if options.child:
-        print(json.dumps(CHILDREN[options.child](json.loads(options.spec))))
+    if is_child(options, CHILDREN):
         return
     with tempfile.TemporaryDirectory(prefix="pmwmix-bench-") as name:
         folder = Path(name)
@@ -49,20 +56,15 @@ def main() -> None:
         growth = {} if options.no_growth else {along: grow(folder, steps) for along, steps in GROWTH.items()}
     result = {"machine": machine(), "own_mib": own["peak_mib"], "sizes": sizes, "growth": growth}
     show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(options, result)
 
 
 def read_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, CHILDREN)
+    add_r_options(parser)
     parser.add_argument("--sizes", default=",".join(SIZES), help="of small, medium, world (default: all)")
-    parser.add_argument("--no-r", action="store_true", help="leave lme4 out")
     parser.add_argument("--r-pvs", type=int, help="lme4 fits per size, scaled to ten (default: 10, and 2 for world)")
-    parser.add_argument("--no-growth", action="store_true", help="leave the growth tables out")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number here as well")
-    parser.add_argument("--child", choices=list(CHILDREN), help=argparse.SUPPRESS)
-    parser.add_argument("--spec", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.sizes = [size for size in options.sizes.split(",") if size]
     if unknown := set(options.sizes) - set(SIZES):
@@ -70,19 +72,6 @@ def read_options() -> argparse.Namespace:
     if options.r_pvs is not None and not 1 <= options.r_pvs <= 10:
         parser.error("--r-pvs must be between 1 and 10")
     return options
-
-
-def run_child(kind: str, spec: Record) -> Record:
-    """Run one step in a fresh interpreter without compilation caches and return what it reports."""
-    with tempfile.TemporaryDirectory(prefix="pmwmix-cache-") as cache:
-        env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-        flags = [env.get("PYTENSOR_FLAGS", ""), f"base_compiledir={cache}"]
-        env |= {"PYTENSOR_FLAGS": ",".join(flag for flag in flags if flag), "XDG_CACHE_HOME": cache}
-        call = [sys.executable, __file__, "--child", kind, "--spec", json.dumps(spec)]
-        done = subprocess.run(call, env=env, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"The {kind} step failed (its message is above). Spec: {spec}. Run it alone: {' '.join(call[:4])} ...")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def make(folder: Path, n_schools: int, n_students: int, n_pv: int, *, csv: bool = False) -> Record:
@@ -110,7 +99,7 @@ def child_make(spec: Record) -> Record:
     return counts | {
         "path": str(path),
         "n": len(used),
-        "data_mib": used.memory_usage(index=False).sum() / MIB,
+        "data_mib": used.memory_usage(index=False).sum() / 2**20,
         "call": {"formula": survey.formula, "weights": survey.weights, "pv": survey.pv},
     }
 
@@ -121,12 +110,11 @@ def child_fit(spec: Record) -> Record:
     import pmwmix
 
     imported = time.perf_counter() - begin
-    import numpy as np
-    import pandas as pd
+    import numpy as np  # noqa: F401  (both loaded before the memory is read)
+    import pandas as pd  # noqa: F401
 
     before = peak_mib()
-    with np.load(spec["path"]) as columns:
-        data = pd.DataFrame({name: columns[name] for name in columns.files}, copy=False)
+    data = read_columns(spec["path"])
     loaded = peak_mib()
     call = dict(spec["call"])
     formula = call.pop("formula")
@@ -151,45 +139,26 @@ def child_fit(spec: Record) -> Record:
     }
 
 
-CHILDREN: dict[str, Callable[[Record], Record]] = {"make": child_make, "fit": child_fit}
-
-
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds that ``run`` took, and its value."""
-    begin = time.perf_counter()
-    value = run()
-    return time.perf_counter() - begin, value
-
-
-def peak_mib() -> float:
-    """Return the largest resident size of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MIB if sys.platform == "darwin" else peak / 1024
+CHILDREN: Children = {"make": child_make, "fit": child_fit}
 
 
 def measure(folder: Path, size: str, own: Record, options: argparse.Namespace) -> Record:
     """Measure one size: pmwmix, then lme4 on the same rows."""
     print(f"{size} ...", file=sys.stderr, flush=True)
-    with_r = not options.no_r and shutil.which("Rscript") is not None
+    with_r = not options.no_r and has_r()
     spec = make(folder, *SIZES[size], 10, csv=with_r)
     row = {"size": size, **spec, **run_child("fit", spec)}
     row["extra_mib"] = row["peak_mib"] - own["peak_mib"]
     row["extra_per_data"] = row["extra_mib"] / row["data_mib"]
-    row["r"] = run_r(spec, options.r_pvs or (2 if size == "world" else 10)) if with_r else None
+    row["r"] = time_lme4(spec, options.r_pvs or (2 if size == "world" else 10)) if with_r else None
     return row
 
 
-def run_r(spec: Record, n_fits: int) -> Record | None:
+def time_lme4(spec: Record, n_fits: int) -> Record | None:
     """Time lme4 on the first ``n_fits`` plausible values and scale to ten; None where R or lme4 is missing."""
     covariates = spec["call"]["formula"].split("~")[1].split(" + (")[0].strip()
-    script = Path(__file__).with_suffix(".R")
-    call = ["Rscript", str(script), str(Path(spec["path"]).with_suffix(".csv")), covariates, str(n_fits)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"lme4 could not be timed: {done.stderr.strip()[-500:]}", file=sys.stderr)
-        return None
-    record = json.loads(done.stdout.splitlines()[-1])
-    return record | {"n_fits": n_fits, "ten_fits_s": sum(record["seconds"]) * 10 / n_fits}
+    record = run_r(Path(spec["path"]).with_suffix(".csv"), covariates, n_fits)
+    return record and record | {"n_fits": n_fits, "ten_fits_s": sum(record["seconds"]) * 10 / n_fits}
 
 
 def grow(folder: Path, steps: list[tuple[int, int, int]]) -> list[Record]:
@@ -201,11 +170,6 @@ def grow(folder: Path, steps: list[tuple[int, int, int]]) -> list[Record]:
         rows.append({**spec, **run_child("fit", spec)})
         Path(spec["path"]).unlink()
     return rows
-
-
-def machine() -> Record:
-    """Say where the numbers come from."""
-    return {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
 
 
 def show(result: Record) -> None:
@@ -252,18 +216,6 @@ def time_cells(row: Record) -> list[str]:
         lme4 = [f"{r['ten_fits_s']:.2f}{star}", f"{r['ten_fits_s'] / cold:.1f}x", f"{r['ten_fits_s'] / warm:.1f}x"]
     escs = f"{row['escs']:.2f} ({row['escs_se']:.2f})" + ("" if row["converged"] else " NOT CONVERGED")
     return [row["size"], *counts(row), f"{row['import_s']:.2f}", f"{cold:.2f}", f"{warm:.3f}", *lme4, escs]
-
-
-def print_table(heads: list[str], rows: list[list[Any]]) -> None:
-    """Print aligned columns, the first to the left."""
-    cells = [heads, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print(
-            "  ".join(
-                cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-        )
 
 
 if __name__ == "__main__":

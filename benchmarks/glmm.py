@@ -9,19 +9,29 @@ Linux a child's ``ru_maxrss`` starts at what its parent held.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import resource
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from _harness import (
+    Children,
+    Record,
+    add_r_options,
+    has_r,
+    is_child,
+    machine,
+    parser_of,
+    peak_mib,
+    print_table,
+    read_columns,
+    run_child,
+    run_r,
+    timed,
+    write_json,
+)
 
 FIXED = "x1 + x2 + x3 + x4"
 BETA = [-0.3, 0.5, 0.2, -0.4, 0.1]
@@ -39,15 +49,12 @@ GROWTH = {
         ((n // 28, n), 1, 7, False, False) for n in (7_000, 28_000, 112_000)
     ],
 }
-MIB = 2**20
-Record = dict[str, Any]
 
 
 def main() -> None:
     """Run what the command line asks for and print it."""
     options = read_options()
-    if options.child:
-        print(json.dumps(CHILDREN[options.child](json.loads(options.spec))))
+    if is_child(options, CHILDREN):
         return
     with tempfile.TemporaryDirectory(prefix="pmwmix-bench-") as name:
         folder = Path(name)
@@ -56,19 +63,14 @@ def main() -> None:
         growth = {} if options.no_growth else {a: [measure(folder, s, options) for s in g] for a, g in GROWTH.items()}
     result = {"machine": machine(), "own_mib": own["peak_mib"], "cases": cases, "growth": growth}
     show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(options, result)
 
 
 def read_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, CHILDREN)
+    add_r_options(parser)
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--no-r", action="store_true", help="leave lme4 out")
-    parser.add_argument("--no-growth", action="store_true", help="leave the growth tables out")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number here as well")
-    parser.add_argument("--child", choices=list(CHILDREN), help=argparse.SUPPRESS)
-    parser.add_argument("--spec", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -85,19 +87,6 @@ def spec_of(folder: Path, case: tuple[Any, ...]) -> Record:
     if not path.exists():
         run_child("make", spec)
     return spec
-
-
-def run_child(kind: str, spec: Record) -> Record:
-    """Run one step in a fresh interpreter without compilation caches and return what it reports."""
-    with tempfile.TemporaryDirectory(prefix="pmwmix-cache-") as cache:
-        env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-        flags = [env.get("PYTENSOR_FLAGS", ""), f"base_compiledir={cache}"]
-        env |= {"PYTENSOR_FLAGS": ",".join(flag for flag in flags if flag), "XDG_CACHE_HOME": cache}
-        call = [sys.executable, __file__, "--child", kind, "--spec", json.dumps(spec)]
-        done = subprocess.run(call, env=env, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"The {kind} step failed (its message is above). Spec: {spec}.")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def child_make(spec: Record) -> Record:
@@ -131,11 +120,7 @@ def child_fit(spec: Record) -> Record:
     import pmwmix
 
     imported = time.perf_counter() - begin
-    import numpy as np
-    import pandas as pd
-
-    with np.load(spec["path"]) as columns:
-        data = pd.DataFrame({name: columns[name] for name in columns.files}, copy=False)
+    data = read_columns(spec["path"])
     how: Record = {"family": "binomial", "n_agq": spec["nodes"]}
     if spec["weighted"]:
         how |= {"weights": ["w", "w_group"], "scaling": "size", "vcov": "robust"}
@@ -160,20 +145,7 @@ def child_fit(spec: Record) -> Record:
     }
 
 
-CHILDREN: dict[str, Callable[[Record], Record]] = {"make": child_make, "fit": child_fit}
-
-
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds that ``run`` took, and its value."""
-    begin = time.perf_counter()
-    value = run()
-    return time.perf_counter() - begin, value
-
-
-def peak_mib() -> float:
-    """Return the largest resident size of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MIB if sys.platform == "darwin" else peak / 1024
+CHILDREN: Children = {"make": child_make, "fit": child_fit}
 
 
 def measure(folder: Path, case: tuple[Any, ...], options: argparse.Namespace) -> Record:
@@ -181,24 +153,9 @@ def measure(folder: Path, case: tuple[Any, ...], options: argparse.Namespace) ->
     print(f"{case} ...", file=sys.stderr, flush=True)
     spec = spec_of(folder, case)
     row = {**spec, **run_child("fit", spec)}
-    row["r"] = run_r(spec) if spec["with_r"] and not options.no_r and shutil.which("Rscript") else None
+    with_r = spec["with_r"] and not options.no_r and has_r()
+    row["r"] = run_r(Path(spec["path"]).with_suffix(".csv"), spec["formula"], spec["nodes"]) if with_r else None
     return row
-
-
-def run_r(spec: Record) -> Record | None:
-    """Time lme4 on the same rows; None where R or lme4 is missing."""
-    table = Path(spec["path"]).with_suffix(".csv")
-    call = ["Rscript", str(Path(__file__).with_suffix(".R")), str(table), spec["formula"], str(spec["nodes"])]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"lme4 could not be timed: {done.stderr.strip()[-500:]}", file=sys.stderr)
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def machine() -> Record:
-    """Say where the numbers come from."""
-    return {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
 
 
 def show(result: Record) -> None:
@@ -229,15 +186,6 @@ def cells(row: Record) -> list[str]:
     x1 = f"{row['x1']:.4f} ({row['x1_se']:.4f})" + ("" if row["converged"] else " NOT CONVERGED")
     times = [f"{row['cold_s']:.2f}", f"{row['warm_s']:.3f}", str(row["evaluations"]), f"{row['peak_mib']:.0f}"]
     return [f"{row['rows']:,}", *times, *lme4, x1]
-
-
-def print_table(heads: list[str], rows: list[list[Any]]) -> None:
-    """Print aligned columns, the first to the left."""
-    shown = [heads, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        pairs = enumerate(zip(row, widths, strict=True))
-        print("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in pairs))
 
 
 if __name__ == "__main__":

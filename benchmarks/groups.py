@@ -7,17 +7,16 @@ Every repeat runs in a process of its own, so that compiling is counted. Wall-cl
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
+import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from _harness import Children, Record, is_child, parser_of, run_child, write_json
 
 COUNTRIES, SCHOOLS, STUDENTS = 80, 22_000, 28
 KINDS = ("one after the other", "2 threads", "2 processes")
@@ -25,28 +24,27 @@ KINDS = ("one after the other", "2 threads", "2 processes")
 
 def main() -> None:
     """Simulate, time every executor in fresh processes, print medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, CHILDREN)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--child", choices=KINDS, help=argparse.SUPPRESS)
-    parser.add_argument("--data", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        print(json.dumps(child(options.child, options.data)))
+    if is_child(options, CHILDREN):
         return
+    found = {}
     with tempfile.TemporaryDirectory(prefix="pmwmix-bench-") as folder:
         data = str(Path(folder) / "world.parquet")
-        n = make(data)
+        n = run_child("make", {"data": data})["n"]
         print(
             f"{COUNTRIES} countries, {SCHOOLS:,} schools, {n:,} students, 10 plausible values, weights at both levels"
         )
         for kind in KINDS:
-            runs = [run(kind, data) for _ in range(options.repeats)]
+            runs = found[kind] = [run_child("fit", {"kind": kind, "data": data}) for _ in range(options.repeats)]
             wall, cpu = (statistics.median(one[name] for one in runs) for name in ("wall", "cpu"))
             each = ", ".join(f"{one['wall']:.1f}" for one in runs)
             print(f"{kind:20} {wall:5.1f} s wall ({each}), {cpu:5.1f} s processor; {runs[0]['fitted']} fitted")
+    write_json(options, found)
 
 
-def make(path: str) -> int:
+def make(spec: Record) -> Record:
     """Write the survey: countries of 150 to 400 schools, rows shuffled."""
     import numpy as np
 
@@ -59,26 +57,17 @@ def make(path: str) -> int:
     school = survey.data["SCHOOLID"].factorize()[0]
     names = np.array([f"C{k:02d}" for k in range(COUNTRIES)])
     data = survey.data.assign(CNT=names[np.searchsorted(ends, school, side="right")])
-    data.sample(frac=1, random_state=1).to_parquet(path, index=False)
-    return len(data)
+    data.sample(frac=1, random_state=1).to_parquet(spec["data"], index=False)
+    return {"n": len(data)}
 
 
-def run(kind: str, data: str) -> dict[str, Any]:
-    """Run one measurement in a fresh interpreter."""
-    call = [sys.executable, __file__, "--child", kind, "--data", data]
-    done = subprocess.run(call, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def child(kind: str, path: str) -> dict[str, Any]:
+def fit(spec: Record) -> Record:
     """Read the table, then time fit_groups."""
-    import os
-
     import pandas as pd
 
     from pmwmix import fit_groups
 
-    data = pd.read_parquet(path)
+    data, kind = pd.read_parquet(spec["data"]), spec["kind"]
     executor: Any = None
     if kind == "2 threads":
         executor = ThreadPoolExecutor(2)
@@ -101,6 +90,9 @@ def child(kind: str, path: str) -> dict[str, Any]:
         cpu += spent.children_user + spent.children_system
     fits.average()
     return {"wall": wall, "cpu": cpu, "fitted": len(fits)}
+
+
+CHILDREN: Children = {"make": make, "fit": fit}
 
 
 if __name__ == "__main__":

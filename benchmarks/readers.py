@@ -7,16 +7,15 @@ Each repeat times both, one after the other, in this process; the file is writte
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from _harness import parser_of, timed
 
 N_COLUMNS = 1_000
 LABELS = {
@@ -27,7 +26,7 @@ LABELS = {
 
 def main() -> None:
     """Write the file, time both, print medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--students", type=int, default=300_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write the file (about 580 MB for 300,000 students)")
@@ -85,19 +84,12 @@ def measure(path: Path, chosen: list[str], repeats: int) -> dict[str, list[float
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            seconds[name].append(timed(way))
-    seconds["convert, all columns"] = [timed(lambda: convert(path, parquet, progress=False))]
+            seconds[name].append(timed(way)[0])
+    seconds["convert, all columns"] = [timed(lambda: convert(path, parquet, progress=False))[0]]
     seconds["read_survey of the parquet"] = [
-        timed(lambda: read_survey(parquet, columns=chosen)) for _ in range(repeats)
+        timed(lambda: read_survey(parquet, columns=chosen))[0] for _ in range(repeats)
     ]
     return seconds
-
-
-def timed(run: Callable[[], Any]) -> float:
-    """Seconds that ``run`` takes."""
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 def show(seconds: dict[str, list[float]]) -> None:
