@@ -100,6 +100,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
         "index": _index_out(fit.index, arrays, key),
         "pooled": fit.pooled is not None,
         "each": [_pack(one, arrays, f"{key}/{number}") for number, one in enumerate(fit.each)],
+        "nest": list(fit.nest),
     }
     default = fit.satterthwaite is not None and fit.settings.vcov == "model" and not fit.settings.weighted
     if default and fit.satterthwaite is not None:
@@ -108,9 +109,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
         arrays[f"{key}/phi"] = np.asarray(fit.phi)
         out["general"] = {
             "parameters": None if fit.family_parameters is None else _frame_out(fit.family_parameters),
-            "quadrature": None
-            if fit.quadrature is None
-            else {**fit.quadrature, "n_agq": list(fit.quadrature["n_agq"])},
+            "quadrature": fit.quadrature and {**fit.quadrature, "n_agq": list(fit.quadrature["n_agq"])},
             "categories": list(fit.categories),
         }
     if fit.small_df is not None:
@@ -122,28 +121,22 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
 
 def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
     terms = meta["terms"]
-    varcorr = pd.DataFrame(meta["varcorr"]["data"], columns=meta["varcorr"]["columns"])
-    varcorr[["vcov", "sdcor", "se"]] = np.array(meta["varcorr_numbers"], dtype=float)
-    varcorr[["var1", "var2"]] = varcorr[["var1", "var2"]].astype(object).where(varcorr[["var1", "var2"]].notna(), None)
-    settings = dict(meta["settings"])
-    settings["weights"] = tuple(tuple(pair) for pair in settings["weights"])
-    settings["clusters"] = tuple(settings["clusters"])
-    settings["replicates"] = tuple(settings["replicates"]) if settings.get("replicates") else None
     icc = meta["icc"]
     out = {
         **meta["plain"],
         "coef": pd.Series(arrays[f"{key}/coef"], index=terms, name="coef"),
         "vcov": pd.DataFrame(arrays[f"{key}/vcov"], index=terms, columns=terms),
-        "varcorr": varcorr,
+        "varcorr": _varcorr_in(meta),
         "theta": pd.Series(arrays[f"{key}/theta"], index=meta["theta_names"], name="theta"),
         "n_groups": pd.Series(meta["n_groups"], name="n_groups"),
         "icc": pd.Series(icc["series"], name="icc") if isinstance(icc, dict) else icc,
         "weight_stats": _frame_in(meta["weight_stats"]),
         "notes": tuple(meta["notes"]),
-        "settings": Settings(**settings),
+        "settings": _settings_in(meta["settings"]),
         "parameters": (arrays[f"{key}/parameter_values"], arrays[f"{key}/parameter_vcov"]),
         "index": _index_in(meta["index"], arrays, key),
         "each": [_unpack(one, arrays, f"{key}/{number}") for number, one in enumerate(meta["each"])],
+        "nest": tuple(meta.get("nest", ())),  # version 0.1.0 wrote none
     }
     if meta["pooled"]:
         parts = [part.name for part in dataclasses.fields(Pooled)]
@@ -163,6 +156,19 @@ def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
     if "rows" in meta:
         out["rows"] = _rows_in(meta["rows"], arrays, key)
     return out
+
+
+def _varcorr_in(meta: dict[str, Any]) -> pd.DataFrame:
+    table, names = pd.DataFrame(meta["varcorr"]["data"], columns=meta["varcorr"]["columns"]), ["var1", "var2"]
+    table[["vcov", "sdcor", "se"]] = np.array(meta["varcorr_numbers"], dtype=float)
+    table[names] = table[names].astype(object).where(table[names].notna(), None)
+    return table
+
+
+def _settings_in(meta: dict[str, Any]) -> Settings:
+    weights = tuple(tuple(pair) for pair in meta["weights"])
+    replicates = tuple(meta["replicates"]) if meta.get("replicates") else None
+    return Settings(**{**meta, "weights": weights, "clusters": tuple(meta["clusters"]), "replicates": replicates})
 
 
 def _frame_out(frame: pd.DataFrame) -> dict[str, Any]:
