@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -83,8 +84,8 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
     arrays[f"{key}/vcov"] = fit.vcov.to_numpy()
     arrays[f"{key}/parameter_values"], arrays[f"{key}/parameter_vcov"] = fit.parameters
     if fit.pooled is not None:
-        for part in dataclasses.fields(Pooled):
-            arrays[f"{key}/pooled/{part.name}"] = getattr(fit.pooled, part.name)
+        for one in dataclasses.fields(Pooled):
+            arrays[f"{key}/pooled/{one.name}"] = getattr(fit.pooled, one.name)
     icc = fit.icc
     out = {
         "terms": list(fit.coef.index),
@@ -139,11 +140,10 @@ def _unpack(meta: dict[str, Any], arrays: Arrays, key: str) -> dict[str, Any]:
         "nest": tuple(meta.get("nest", ())),  # version 0.1.0 wrote none
     }
     if meta["pooled"]:
-        parts = [part.name for part in dataclasses.fields(Pooled)]
-        out["pooled"] = Pooled(**{name: arrays[f"{key}/pooled/{name}"] for name in parts})
+        names = [one.name for one in dataclasses.fields(Pooled)]
+        out["pooled"] = Pooled(**{name: arrays[f"{key}/pooled/{name}"] for name in names})
     if f"{key}/satterthwaite" in arrays:
-        degrees = arrays[f"{key}/satterthwaite"]
-        out["satterthwaite"] = lambda: degrees
+        out["satterthwaite"] = partial(np.asarray, arrays[f"{key}/satterthwaite"])
     if "general" in meta:
         general = meta["general"]
         out["phi"], out["categories"] = arrays[f"{key}/phi"], tuple(general["categories"])

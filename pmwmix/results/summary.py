@@ -77,15 +77,15 @@ class Summary:
 
     def _repr_html_(self) -> str:
         facts = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in self.facts)
-        parts = [f"<style>{STYLE}</style><div class='pmwmix'><h2>{html.escape(self.title)}</h2><dl>{facts}</dl>"]
+        pieces = [f"<style>{STYLE}</style><div class='pmwmix'><h2>{html.escape(self.title)}</h2><dl>{facts}</dl>"]
         for section in self.sections:
-            parts.append(f"<h3>{html.escape(section.title)}</h3>")
-            parts.append(section.table.to_html(border=0, escape=True, index_names=False))
+            pieces.append(f"<h3>{html.escape(section.title)}</h3>")
+            pieces.append(section.table.to_html(border=0, escape=True, index_names=False))
         if self.notes:
-            parts.append("<h3>Notes</h3><ul>")
-            parts.extend(f"<li>{html.escape(note)}</li>" for note in self.notes)
-            parts.append("</ul>")
-        return "".join(parts) + "</div>"
+            pieces.append("<h3>Notes</h3><ul>")
+            pieces.extend(f"<li>{html.escape(note)}</li>" for note in self.notes)
+            pieces.append("</ul>")
+        return "".join(pieces) + "</div>"
 
     def to_html(self, title: str | None = None) -> str:
         """Give a whole HTML page as text.
@@ -109,12 +109,12 @@ class Summary:
         -------
         str
         """
-        parts = []
+        pieces = []
         for section in self.sections:
             table = section.table.map(_tex).rename(index=_tex, columns=_tex)
             body = table.style.to_latex(hrules=True, column_format="l" + "r" * table.shape[1])
-            parts.append(f"% {section.title}\n{body}")
-        return "\n".join(parts)
+            pieces.append(f"% {section.title}\n{body}")
+        return "\n".join(pieces)
 
 
 def _tex(text: object) -> str:

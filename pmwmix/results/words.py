@@ -8,7 +8,8 @@ import pandas as pd
 from pmwmix.fitting.climb import STILL
 from pmwmix.prediction.responses import is_linear
 from pmwmix.results.record import FitRecord
-from pmwmix.results.summary import number
+from pmwmix.results.summary import Section, number
+from pmwmix.spec.settings import Settings
 
 VARIANCE_WORDS = {
     "model": "model-based",
@@ -23,6 +24,55 @@ SCALING_WORDS = {
     "effective": "effective (Method B: weights sum to the effective cluster size)",
     "gk": "gk (Graubard & Korn: all weight at level 2)",
 }
+
+
+def title_of(fit: FitRecord, how: str) -> str:
+    """Name the model, and how it was fitted."""
+    kind = "Linear multilevel model" if len(fit.n_groups) else "Linear model without random effects"
+    if not is_linear(fit):
+        kind = f"Generalised multilevel model ({fit.family}, {fit.link} link)"
+    return f"{kind}, {how}"
+
+
+def fixed_heading(fit: FitRecord) -> str:
+    """Head the table of the coefficients."""
+    return "Thresholds and fixed effects" if fit.family == "cumulative" else "Fixed effects"
+
+
+def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Section]:
+    """Lay the further parameters of the family out, under the words for an estimate and its error, if it has any."""
+    table = fit.family_parameters
+    if table is None or not len(table):
+        return []
+    shown = {estimate: [number(v, 5) for v in table["estimate"]], error: [number(v, 5) for v in table["se"]]}
+    return [Section(f"Parameters of the {fit.family} distribution", pd.DataFrame(shown, index=table.index))]
+
+
+def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
+    """Say what was asked for: call, formula, plausible values, rows, weights and integration."""
+    s = fit.settings
+    facts = [("Call", s.call), ("Formula", s.formula)]
+    for name, columns in s.pv.items():
+        facts.append(("Plausible values", f"{len(columns)} for {name} ({columns[0]} ... {columns[-1]})"))
+    if not s.pv and fit.n_pv > 1:
+        facts.append(("Pooled fits", str(fit.n_pv)))
+    facts.append(("Rows", row_words(fit)))
+    if s.weighted:
+        given = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
+        facts.append(("Weights", f"{given}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
+        facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
+    if fit.quadrature is not None:
+        facts.append(("Integration", quadrature_words(fit)))
+    return facts
+
+
+def icc_facts(fit: FitRecord) -> list[tuple[str, str]]:
+    """Say what share of the variance is at or above each level, if there are levels."""
+    if not len(fit.n_groups):
+        return []
+    icc = fit.icc
+    shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
+    return [("Intraclass correlation", shown if is_linear(fit) else f"{shown} (latent scale)")]
 
 
 def quadrature_words(fit: FitRecord) -> str:
@@ -66,10 +116,13 @@ def variance_words(fit: FitRecord) -> str:
     if s.replicates is not None:
         kind, n_rep, df = s.replicates
         return f"{text} ({kind}, {n_rep} replicates, {df:g} degrees of freedom)"
-    if s.vcov != "model":
-        psu, strata, n_psu, n_strata = s.clusters
-        text += f"; {n_psu} clusters ({psu})" + (f" in {n_strata} strata ({strata})" if strata else "")
-    return text
+    return text if s.vcov == "model" else f"{text}; {cluster_words(s)}"
+
+
+def cluster_words(s: Settings) -> str:
+    """How many clusters and strata a robust variance rests on."""
+    psu, strata, n_psu, n_strata = s.clusters
+    return f"{n_psu} clusters ({psu})" + (f" in {n_strata} strata ({strata})" if strata else "")
 
 
 def groups_table(fit: FitRecord) -> pd.DataFrame:

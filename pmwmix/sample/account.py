@@ -7,58 +7,43 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.prediction.responses import is_linear
 from pmwmix.results.summary import Section, Summary, number
-from pmwmix.results.words import SCALING_WORDS, groups_table, quadrature_words, row_words
+from pmwmix.results.words import (
+    asked_facts,
+    cluster_words,
+    fixed_heading,
+    groups_table,
+    icc_facts,
+    parameter_sections,
+    title_of,
+)
 
 
 def account_of(fit: Any, ci_prob: float) -> Summary:
     """Compose the summary of a BayesResult."""
-    kind = "Linear multilevel model" if len(fit.n_groups) else "Linear model without random effects"
-    if not is_linear(fit):
-        kind = f"Generalised multilevel model ({fit.family}, {fit.link} link)"
-    title = f"{kind}, {'pseudo-posterior' if fit.settings.weighted else 'posterior'} by NUTS"
-    fixed = "Thresholds and fixed effects" if fit.family == "cumulative" else "Fixed effects"
     sections = [
         Section("Groups and weights", groups_table(fit)),
         Section("Standard deviations and correlations", _components(fit, ci_prob)),
-        Section(fixed, _coefficients(fit, ci_prob)),
+        Section(fixed_heading(fit), _coefficients(fit, ci_prob)),
+        *parameter_sections(fit, "Mean", "SD"),
+        Section("Priors", _priors(fit)),
     ]
-    if fit.family_parameters is not None and len(fit.family_parameters):
-        table = fit.family_parameters
-        shown = {"Mean": [number(v, 5) for v in table["estimate"]], "SD": [number(v, 5) for v in table["se"]]}
-        sections.append(Section(f"Parameters of the {fit.family} distribution", pd.DataFrame(shown, index=table.index)))
-    sections.append(Section("Priors", _priors(fit)))
-    return Summary(title, _facts(fit), sections, _notes(fit))
+    kind = "pseudo-posterior" if fit.settings.weighted else "posterior"
+    return Summary(title_of(fit, f"{kind} by NUTS"), _facts(fit), sections, _notes(fit))
 
 
 def _facts(fit: Any) -> list[tuple[str, str]]:
     s, how = fit.settings, fit.how
-    facts = [("Call", s.call), ("Formula", s.formula)]
-    for name, columns in s.pv.items():
-        facts.append(("Plausible values", f"{len(columns)} for {name} ({columns[0]} ... {columns[-1]})"))
-    facts.append(("Rows", row_words(fit)))
-    if s.weighted:
-        given = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
-        facts.append(("Weights", f"{given}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
-        facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
-    if fit.quadrature is not None:
-        facts.append(("Integration", quadrature_words(fit)))
+    facts = asked_facts(fit)
     per = " per plausible value" if fit.n_pv > 1 else ""
     sampler = f"{how['sampler']}, {how['chains']} chains of {how['draws']} draws after {how['tune']}{per}"
     facts.append(("Sampler", f"{sampler}, seed {how['random_seed']}"))
     if s.vcov == "robust":
-        text = "corrected to the sandwich covariance (Williams & Savitsky 2021)"
-        if fit.corrected:
-            psu, strata, n_psu, n_strata = s.clusters
-            text += f"; {n_psu} clusters ({psu})" + (f" in {n_strata} strata ({strata})" if strata else "")
+        text = f"corrected to the sandwich covariance (Williams & Savitsky 2021); {cluster_words(s)}"
         facts.append(("Spread", text if fit.corrected else "not corrected"))
     elif s.weighted:
         facts.append(("Spread", "not corrected (vcov='model'): the posterior of the pseudo-likelihood as it is"))
-    icc = fit.icc
-    shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
-    if len(fit.n_groups):
-        facts.append(("Intraclass correlation", shown if is_linear(fit) else f"{shown} (latent scale)"))
+    facts += icc_facts(fit)
     facts.append(("Status", "All diagnostics of the sampler are in order." if fit.converged else "See the notes."))
     return facts
 

@@ -1,6 +1,9 @@
 """The members of the contract: what they hold, and that they agree with each other."""
 
+import copy
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +12,9 @@ from helpers import close, hsb, nested, sleepstudy, survey
 
 import pmwmix
 from pmwmix.errors import DataError, PmwmixWarning
+from pmwmix.prediction.rows import live_rows
 
+SAVED = Path(__file__).parent / "saved_0_1_0"
 RANDOM_SLOPE = "Reaction ~ Days + (Days | Subject)"
 
 
@@ -225,12 +230,17 @@ def test_integer_codes_as_factors_keep_their_names_and_categories(tmp_path):
     close(back.predict(some), based.fitted()[some.index], rtol=1e-9)
 
 
-def test_results_can_be_pickled(pooled):
-    import pickle
-
-    back = pickle.loads(pickle.dumps(pooled))
-    assert str(back.summary()) == str(pooled.summary())
-    close(back.ranef(), pooled.ranef())
+@pytest.mark.parametrize("twin", [lambda fit: pickle.loads(pickle.dumps(fit)), copy.deepcopy, copy.copy])
+def test_results_can_be_pickled_and_copied(pooled, sleep, twin):
+    for fit in (pooled, sleep):
+        back = twin(fit)
+        assert type(back) is type(fit) and str(back.summary()) == str(fit.summary())
+        close(back.ranef(), fit.ranef())
+        close(back.tidy()["df"], fit.tidy()["df"])
+        close(back.confint_varcorr()["ci_low"], fit.confint_varcorr()["ci_low"])
+        assert all(rows.is_live for rows in live_rows(back)) and len(live_rows(back)) == fit.n_pv
+    loaded = twin(pmwmix.load(SAVED / "reml.npz"))
+    assert live_rows(loaded) == [] and str(loaded.summary()) == str(pmwmix.load(SAVED / "reml.npz").summary())
 
 
 def test_rows_without_a_group_get_no_prediction(sleep):
