@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from textwrap import fill
-from typing import Any, cast
+from typing import Any
 
 import arviz_plots as azp
 import numpy as np
@@ -19,7 +19,7 @@ from arviz_plots import visuals
 from pmwmix._types import Array
 from pmwmix.data.codes import label_text
 from pmwmix.errors import MissingPackageError, NotSupportedError, OptionError, near, some
-from pmwmix.prediction.rows import LiveRows
+from pmwmix.prediction.rows import LiveRows, SavedRows
 
 # Okabe & Ito's colours, told apart by colour-blind readers
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -93,13 +93,13 @@ def rows_of(fit: Any, pv: Any, plot: str) -> LiveRows:
     NotSupportedError
         If the fit was read from a file, which keeps no columns.
     """
-    rows = fit_of(getattr(fit, "ml", fit), pv).rows
+    rows: LiveRows | SavedRows = fit_of(getattr(fit, "ml", fit), pv).rows
     if not rows.is_live:
         raise NotSupportedError(
             f"{plot}() needs the columns of the fit. This one was read from a file, which does not keep them. "
             f"Fit again with {fit.settings.call}."
         )
-    return cast(LiveRows, rows)
+    return rows
 
 
 def group_name(names: Sequence[str], group: str | None, plot: str) -> str:
