@@ -12,12 +12,12 @@ ORDER = """
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
         paths layout contract graph standardise
-        ops.cells ops.smallmat ops.segment ops.special
+        ops.registry ops.cells ops.smallmat ops.segment ops.special
+        engine
         linear.recursion linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalgraph
         general.bynode general.marginal general.inside
-        engine
         linear.objective general.tiles general.objective general.insidedata
         crossed.units crossed.products crossed.general crossed.linear
     """.split(),

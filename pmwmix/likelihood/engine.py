@@ -14,27 +14,22 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix._registry import Registry
-from pmwmix.likelihood.crossed import generalgraph, jointblock
-from pmwmix.likelihood.general import bynode, inside, marginal
 from pmwmix.likelihood.graph import Graph
-from pmwmix.likelihood.ops import cells, segment, smallmat, special
+from pmwmix.likelihood.ops.registry import teach
 
 ENGINES = Registry("engine")
-_registered: set[str] = set()
 
 
 def _jax() -> Mode:
     from pytensor.link.jax import JAXLinker
 
-    parts = (segment, cells, smallmat, marginal, inside, bynode, jointblock, generalgraph, special)
-    _once("jax", *(part.register_jax for part in parts))
+    teach("jax")
     # XLA fuses and simplifies by itself; PyTensor's own rewrites would cost seconds at the first fit.
     return Mode(JAXLinker(), RewriteDatabaseQuery(include=["minimum_compile", "merge", "jax"]))
 
 
 def _numba() -> Mode:
-    parts = (segment, cells, smallmat, marginal, inside, bynode, jointblock, generalgraph, special)
-    _once("numba", *(part.register_numba for part in parts))
+    teach("numba")
     return pytensor.compile.mode.get_mode("NUMBA")
 
 
@@ -51,13 +46,6 @@ ENGINES.add("jax", _jax)
 ENGINES.add("numba", _numba)
 ENGINES.add("c", _c)
 ENGINES.add("python", _python)
-
-
-def _once(name: str, *registers: Callable[[], None]) -> None:
-    if name not in _registered:
-        for register in registers:
-            register()
-        _registered.add(name)
 
 
 def choose_engine(name: str | None) -> str:

@@ -17,7 +17,7 @@ from scipy import special, stats
 from pmwmix.errors import DataError
 from pmwmix.families import FAMILIES, Outcome
 from pmwmix.likelihood.engine import ENGINES
-from pmwmix.likelihood.ops import special as specialops
+from pmwmix.likelihood.ops.registry import teach
 from pmwmix.links import LINKS, ProbabilityLink
 from pmwmix.links._curves import Curve
 
@@ -63,7 +63,7 @@ def _compiled(family, link, engine):
 
     The last two take long to compile with JAX: there they are left out but for each family's first link.
     """
-    specialops.register_jax()
+    teach("jax")
     f = FAMILIES[family]
     y, eta, phi, w = pt.dvector("y"), pt.dvector("eta"), pt.dvector("phi"), pt.dvector("w")
     extra = tuple(pt.dvector(f"extra{i}") for i in range(f.n_extra))
@@ -321,7 +321,6 @@ def test_finite_at_extreme_parameters(pair, size):
 @pytest.mark.parametrize("engine", ["jax", "numba"])
 def test_curves_on_every_engine(engine):
     """The Ops behind the links: numpy's answers, with the highest derivative."""
-    specialops.register_numba()
     x = pt.dmatrix()
     curves = [kind(order)(x) for kind in Curve.__subclasses__() for order in (0, kind.highest)]
     at = np.linspace(0.01, 30.0, 12).reshape(3, 4)

@@ -21,6 +21,7 @@ from pmwmix.likelihood.crossed.jointblock import CellIndex, Cross, JointCurvatur
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.graph import Graph, derivative, with_hessian
 from pmwmix.likelihood.ops.cells import cell_sum
+from pmwmix.likelihood.ops.registry import register
 from pmwmix.likelihood.ops.segment import segment_sum, spread
 from pmwmix.likelihood.ops.smallmat import Column, Matrix, total
 
@@ -346,23 +347,18 @@ def joint_graph(structure: CrossedStructure) -> tuple[Graph, Graph]:
     return with_hessian(s.flat(), ("value", value), names, parameters, scores)
 
 
-def register_jax() -> None:
-    """Teach JAX the Op; called only when the JAX engine is chosen."""
-    from pytensor.link.jax.dispatch import jax_funcify
-
-    @jax_funcify.register(AtJointMode)
-    def _at_mode(op: Any, **kwargs: Any) -> Any:
-        return lambda *inputs: inputs[:2]
+def _jax_at_mode(op: Any, node: Apply) -> Any:
+    return lambda *inputs: inputs[:2]
 
 
-def register_numba() -> None:
-    """Teach numba the Op; called only when the numba engine is chosen."""
-    from pytensor.link.numba.dispatch import basic as numba_basic
+def _numba_at_mode(op: Any, node: Apply) -> Any:
+    from pytensor.link.numba.dispatch.basic import numba_njit
 
-    @numba_basic.register_funcify_default_op_cache_key(AtJointMode)
-    def _at_mode(op: Any, node: Any, **kwargs: Any) -> Any:
-        @numba_basic.numba_njit
-        def run(*inputs: Any) -> Any:
-            return inputs[:2]
+    @numba_njit
+    def run(*inputs: Any) -> Any:
+        return inputs[:2]
 
-        return run
+    return run
+
+
+register(AtJointMode, _jax_at_mode, _numba_at_mode)

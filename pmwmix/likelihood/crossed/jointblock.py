@@ -6,7 +6,6 @@ Schur complement is summed over pairs of cells of a unit; where most meet most, 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from pytensor.graph.op import Op
 from pytensor.graph.replace import _vectorize_node
 
 from pmwmix.likelihood.ops.cells import cell_sum
+from pmwmix.likelihood.ops.registry import register
 from pmwmix.likelihood.ops.segment import segment_sum, spread
 from pmwmix.likelihood.ops.smallmat import Column, Factor, InverseLogDet, Matrix, factorise, total
 
@@ -182,21 +182,8 @@ def joint_curvature(M: Matrix, cross: Cross, dense: Any) -> JointCurvature:
     return JointCurvature(factor, cross, schur, both[0], pt.sum(factor.logdet) + both[1])
 
 
-def register_jax() -> None:
-    """Teach JAX the Op; called only when the JAX engine is chosen."""
-    from pytensor.link.jax.dispatch import jax_funcify
-
-    @jax_funcify.register(SolveGiven)
-    def _solve(op: Op, **kwargs: Any) -> Any:
-        return lambda S, inverse, b: b @ inverse
+def _jax_solve(op: Any, node: Apply) -> Any:
+    return lambda S, inverse, b: b @ inverse
 
 
-def register_numba() -> None:
-    """Let numba call back into numpy without a warning; called only when the numba engine is chosen."""
-    from pytensor.link.numba.dispatch import basic as numba_basic
-
-    @numba_basic.numba_funcify.register(SolveGiven)
-    def _solve(op: Op, node: Apply, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return numba_basic.generate_fallback_impl(op, node=node, **kwargs)
+register(SolveGiven, _jax_solve)

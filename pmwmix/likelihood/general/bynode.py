@@ -21,6 +21,7 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix.likelihood.general.model import MarginalStructure, Model, RowData, insert_axes
+from pmwmix.likelihood.ops.registry import register
 from pmwmix.likelihood.ops.segment import spread
 from pmwmix.likelihood.ops.smallmat import total
 
@@ -154,52 +155,44 @@ def _interpreted(op: TileSums, types: tuple[Any, ...]) -> Any:
         return _compiled[op, types]
 
 
-def register_jax() -> None:
-    """Teach JAX the Ops; called only when the JAX engine is chosen."""
+def _flat(values: Any) -> Any:
+    return values.reshape(-1, values.shape[-1])
+
+
+def _jax_sums(op: TileSums, node: Apply) -> Any:
+    from jax import lax
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    one = jax_funcify(op.graph([i.type for i in node.inputs]))
+
+    def run(*inputs: Any) -> Any:
+        free, b, rows = inputs[: op.n_free], inputs[op.n_free : op.n_wrt], inputs[op.n_wrt :]
+        sums = lax.map(lambda at: one(*free, *at, *rows)[0], tuple(map(_flat, b)))
+        return sums.reshape(b[0].shape)
+
+    return run
+
+
+def _jax_slopes(op: TileSlopes, node: Apply) -> Any:
     import jax.numpy as jnp
     from jax import lax
     from pytensor.link.jax.dispatch import jax_funcify
 
-    def flat(values: Any) -> Any:
-        return values.reshape(-1, values.shape[-1])
+    one = jax_funcify(op.graph([i.type for i in node.inputs]))
 
-    @jax_funcify.register(TileSums)
-    def _sums(op: TileSums, node: Apply, **kwargs: Any) -> Any:
-        one = jax_funcify(op.graph([i.type for i in node.inputs]))
+    def run(along: Any, *inputs: Any) -> Any:
+        free, b, rows = inputs[: op.n_free], inputs[op.n_free : op.n_wrt], inputs[op.n_wrt :]
 
-        def run(*inputs: Any) -> Any:
-            free, b, rows = inputs[: op.n_free], inputs[op.n_free : op.n_wrt], inputs[op.n_wrt :]
-            sums = lax.map(lambda at: one(*free, *at, *rows)[0], tuple(map(flat, b)))
-            return sums.reshape(b[0].shape)
+        def step(so_far: Any, at: Any) -> Any:
+            found = one(at[0], *free, *at[1:], *rows)
+            return tuple(s + f for s, f in zip(so_far, found[: op.n_free], strict=True)), tuple(found[op.n_free :])
 
-        return run
+        zero = tuple(jnp.zeros(jnp.shape(part)) for part in free)
+        sums, by_node = lax.scan(step, zero, tuple(map(_flat, (along, *b))))
+        return (*sums, *(part.reshape(b[0].shape) for part in by_node))
 
-    @jax_funcify.register(TileSlopes)
-    def _slopes(op: TileSlopes, node: Apply, **kwargs: Any) -> Any:
-        one = jax_funcify(op.graph([i.type for i in node.inputs]))
-
-        def run(along: Any, *inputs: Any) -> Any:
-            free, b, rows = inputs[: op.n_free], inputs[op.n_free : op.n_wrt], inputs[op.n_wrt :]
-
-            def step(so_far: Any, at: Any) -> Any:
-                found = one(at[0], *free, *at[1:], *rows)
-                return tuple(s + f for s, f in zip(so_far, found[: op.n_free], strict=True)), tuple(found[op.n_free :])
-
-            zero = tuple(jnp.zeros(jnp.shape(part)) for part in free)
-            sums, by_node = lax.scan(step, zero, tuple(map(flat, (along, *b))))
-            return (*sums, *(part.reshape(b[0].shape) for part in by_node))
-
-        return run
+    return run
 
 
-def register_numba() -> None:
-    """Let numba call back into the interpreter; called only when the numba engine is chosen."""
-    import warnings
-
-    from pytensor.link.numba.dispatch import basic as numba_basic
-
-    @numba_basic.numba_funcify.register(TileSums)
-    def _sums(op: Any, node: Any, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return numba_basic.generate_fallback_impl(op, node=node, **kwargs)
+register(TileSums, _jax_sums)
+register(TileSlopes, _jax_slopes)

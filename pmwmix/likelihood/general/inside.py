@@ -24,6 +24,7 @@ from pmwmix.likelihood.general.marginal import AtMode, Symbols, log_integral, ne
 from pmwmix.likelihood.general.modefinder import Climb, begin, climb, climbing, end, find_modes, step_names
 from pmwmix.likelihood.general.model import MarginalStructure, Model, RowData
 from pmwmix.likelihood.general.tree import Tree
+from pmwmix.likelihood.ops.registry import register
 
 
 class FindModes(AtMode):
@@ -167,40 +168,26 @@ def _interpreted(structure: MarginalStructure, types: Sequence[Any]) -> Any:
         return _compiled[key]
 
 
-def register_jax() -> None:
-    """Teach JAX the Op; called only when the JAX engine is chosen."""
+def _jax_find_modes(op: FindModes, node: Apply) -> Any:
     import jax.numpy as jnp
     from jax import lax
     from pytensor.link.jax.dispatch import jax_funcify
 
-    @jax_funcify.register(FindModes)
-    def _find_modes(op: FindModes, node: Apply, **kwargs: Any) -> Any:
-        n = op.structure.n_levels
-        graph = step_graph(op.structure, [i.type for i in node.inputs])
-        step = jax_funcify(graph)
+    n = op.structure.n_levels
+    step = jax_funcify(step_graph(op.structure, [i.type for i in node.inputs]))
 
-        def run(*inputs: Any) -> Any:
-            data = inputs[n:]
-            tree = Model.of_flat(op.structure, list(data)).tree
+    def run(*inputs: Any) -> Any:
+        data = inputs[n:]
+        tree = Model.of_flat(op.structure, list(data)).tree
 
-            def one(state: Climb) -> Climb:
-                return climb(lambda u: step(*u, *data), state, tree.to_top, jnp)
+        def one(state: Climb) -> Climb:
+            return climb(lambda u: step(*u, *data), state, tree.to_top, jnp)
 
-            state = lax.while_loop(climbing, one, begin(inputs[:n], tree.w[-1].shape[0], jnp))
-            found = end(state, tree.to_top, jnp)
-            return found[0] if n == 1 else tuple(found)
+        state = lax.while_loop(climbing, one, begin(inputs[:n], tree.w[-1].shape[0], jnp))
+        found = end(state, tree.to_top, jnp)
+        return found[0] if n == 1 else tuple(found)
 
-        return run
+    return run
 
 
-def register_numba() -> None:
-    """Let numba call back into the interpreter; called only when the numba engine is chosen."""
-    import warnings
-
-    from pytensor.link.numba.dispatch import basic as numba_basic
-
-    @numba_basic.numba_funcify.register(FindModes)
-    def _find_modes(op: Any, node: Any, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return numba_basic.generate_fallback_impl(op, node=node, **kwargs)
+register(FindModes, _jax_find_modes)

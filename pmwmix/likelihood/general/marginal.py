@@ -20,6 +20,7 @@ from pytensor.graph.op import Op
 from pmwmix.likelihood.general.model import MarginalStructure, Model, RowData, insert_axes
 from pmwmix.likelihood.general.tree import Tree, solve_tree
 from pmwmix.likelihood.graph import Graph, derivative, with_hessian
+from pmwmix.likelihood.ops.registry import register
 from pmwmix.likelihood.ops.segment import spread
 from pmwmix.likelihood.ops.smallmat import Column, product, total, transposed_times
 
@@ -282,33 +283,28 @@ def marginal_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
     return with_hessian([*s.flat(), *nodes, *log_weights], ("unit", unit), names, parameters, scores)
 
 
-def register_jax() -> None:
-    """Teach JAX the Op; called only when the JAX engine is chosen."""
-    from pytensor.link.jax.dispatch import jax_funcify
-
-    @jax_funcify.register(AtMode)
-    def _at_mode(op: Any, **kwargs: Any) -> Any:
-        n = op.structure.n_levels
-        return (lambda *inputs: inputs[0]) if n == 1 else (lambda *inputs: inputs[:n])
+def _jax_at_mode(op: Any, node: Apply) -> Any:
+    n = op.structure.n_levels
+    return (lambda *inputs: inputs[0]) if n == 1 else (lambda *inputs: inputs[:n])
 
 
-def register_numba() -> None:
-    """Teach numba the Op; called only when the numba engine is chosen."""
-    from pytensor.link.numba.dispatch import basic as numba_basic
+def _numba_at_mode(op: Any, node: Apply) -> Any:
+    from pytensor.link.numba.dispatch.basic import numba_njit
 
-    @numba_basic.register_funcify_default_op_cache_key(AtMode)
-    def _at_mode(op: Any, node: Any, **kwargs: Any) -> Any:
-        n = op.structure.n_levels
+    n = op.structure.n_levels
 
-        @numba_basic.numba_njit
-        def one(*inputs: Any) -> Any:
-            return inputs[0]
+    @numba_njit
+    def one(*inputs: Any) -> Any:
+        return inputs[0]
 
-        @numba_basic.numba_njit
-        def several(*inputs: Any) -> Any:
-            return inputs[:n]
+    @numba_njit
+    def several(*inputs: Any) -> Any:
+        return inputs[:n]
 
-        return one if n == 1 else several
+    return one if n == 1 else several
+
+
+register(AtMode, _jax_at_mode, _numba_at_mode)
 
 
 __all__ = ["MarginalStructure", "Symbols", "log_integral", "marginal_graph", "mode_graph"]

@@ -1,1 +1,7 @@
-"""PyTensor operations of our own, with their forms in JAX and numba."""
+"""PyTensor operations of our own, with their forms in JAX and numba; those of the links are registered here too."""
+
+import sys
+
+from pmwmix._registry import discover
+
+discover(sys.modules[__name__])

@@ -7,7 +7,6 @@ so a batched derivative costs one call.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.graph.replace import _vectorize_node
+
+from pmwmix.likelihood.ops.registry import register
 
 
 class CellSum(Op):
@@ -104,35 +105,22 @@ def _vectorize_cell_spread(op: Op, node: Apply, *inputs: Any) -> Apply:
     return op.make_node(*inputs)
 
 
-def register_jax() -> None:
-    """Teach JAX the two Ops; called only when the JAX engine is chosen."""
+def _jax_cell_sum(op: Any, node: Apply) -> Any:
     import jax.numpy as jnp
-    from pytensor.link.jax.dispatch import jax_funcify
 
-    @jax_funcify.register(CellSum)
-    def _cell_sum(op: Op, **kwargs: Any) -> Any:
-        def run(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
-            height, width = like_row.shape[-1], like_column.shape[-1]
-            flat = values.reshape(-1, row.size).T  # several leading axes would make the scatter slow
-            zeros = jnp.zeros((height * width, flat.shape[1]), values.dtype)
-            sums = zeros.at[(row * width + column).ravel()].add(flat)
-            return sums.T.reshape((*values.shape[: values.ndim - row.ndim], height, width))
+    def run(values: Any, row: Any, column: Any, like_row: Any, like_column: Any) -> Any:
+        height, width = like_row.shape[-1], like_column.shape[-1]
+        flat = values.reshape(-1, row.size).T  # several leading axes would make the scatter slow
+        zeros = jnp.zeros((height * width, flat.shape[1]), values.dtype)
+        sums = zeros.at[(row * width + column).ravel()].add(flat)
+        return sums.T.reshape((*values.shape[: values.ndim - row.ndim], height, width))
 
-        return run
-
-    @jax_funcify.register(CellSpread)
-    def _cell_spread(op: Op, **kwargs: Any) -> Any:
-        return lambda matrix, row, column: matrix[..., row, column]
+    return run
 
 
-def register_numba() -> None:
-    """Let numba call back into numpy without a warning; called only when the numba engine is chosen."""
-    from pytensor.link.numba.dispatch import basic as numba_basic
+def _jax_cell_spread(op: Any, node: Apply) -> Any:
+    return lambda matrix, row, column: matrix[..., row, column]
 
-    for kind in (CellSum, CellSpread):
 
-        @numba_basic.numba_funcify.register(kind)
-        def _cells(op: Op, node: Apply, **kwargs: Any) -> Any:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return numba_basic.generate_fallback_impl(op, node=node, **kwargs)
+register(CellSum, _jax_cell_sum)
+register(CellSpread, _jax_cell_spread)

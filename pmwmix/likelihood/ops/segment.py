@@ -14,6 +14,8 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.graph.replace import _vectorize_node
 
+from pmwmix.likelihood.ops.registry import register
+
 
 class SegmentSum(Op):
     """Sum ``values[..., i]`` into ``out[..., index[i]]``; ``like`` only lends its length."""
@@ -88,53 +90,54 @@ def _vectorize_spread(op: Op, node: Apply, values: Any, index: Any) -> Apply:
     return op.make_node(values, index)
 
 
-def register_jax() -> None:
-    """Teach JAX the two Ops; called only when the JAX engine is chosen."""
+def _jax_segment_sum(op: Any, node: Apply) -> Any:
     import jax.numpy as jnp
-    from pytensor.link.jax.dispatch import jax_funcify
 
-    @jax_funcify.register(SegmentSum)
-    def _segment_sum(op: Op, **kwargs: Any) -> Any:
-        def run(values: Any, index: Any, like: Any) -> Any:
-            flat = values.reshape(-1, values.shape[-1]).T  # several leading axes would make the scatter slow
-            zeros = jnp.zeros((like.shape[-1], flat.shape[1]), values.dtype)
-            return zeros.at[index].add(flat).T.reshape((*values.shape[:-1], like.shape[-1]))
+    def run(values: Any, index: Any, like: Any) -> Any:
+        flat = values.reshape(-1, values.shape[-1]).T  # several leading axes would make the scatter slow
+        zeros = jnp.zeros((like.shape[-1], flat.shape[1]), values.dtype)
+        return zeros.at[index].add(flat).T.reshape((*values.shape[:-1], like.shape[-1]))
 
-        return run
-
-    @jax_funcify.register(Spread)
-    def _spread(op: Op, **kwargs: Any) -> Any:
-        return lambda values, index: jnp.take(values, index, axis=-1)
+    return run
 
 
-def register_numba() -> None:
-    """Teach numba the two Ops; called only when the numba engine is chosen."""
-    from pytensor.link.numba.dispatch import basic as numba_basic
+def _jax_spread(op: Any, node: Apply) -> Any:
+    import jax.numpy as jnp
 
-    @numba_basic.register_funcify_default_op_cache_key(SegmentSum)
-    def _segment_sum(op: Op, node: Apply, **kwargs: Any) -> Any:
-        @numba_basic.numba_njit
-        def run(values: Any, index: Any, like: Any) -> Any:
-            n, m = values.shape[-1], like.shape[-1]
-            flat = np.ascontiguousarray(values).reshape(-1, n)
-            out = np.zeros((flat.shape[0], m), values.dtype)
-            for row in range(flat.shape[0]):
-                for i in range(n):
-                    out[row, index[i]] += flat[row, i]
-            return out.reshape((*values.shape[:-1], m))
+    return lambda values, index: jnp.take(values, index, axis=-1)
 
-        return run
 
-    @numba_basic.register_funcify_default_op_cache_key(Spread)
-    def _spread(op: Op, node: Apply, **kwargs: Any) -> Any:
-        @numba_basic.numba_njit
-        def run(values: Any, index: Any) -> Any:
-            n, m = values.shape[-1], index.shape[0]
-            flat = np.ascontiguousarray(values).reshape(-1, n)
-            out = np.empty((flat.shape[0], m), values.dtype)
-            for row in range(flat.shape[0]):
-                for i in range(m):
-                    out[row, i] = flat[row, index[i]]
-            return out.reshape((*values.shape[:-1], m))
+def _numba_segment_sum(op: Any, node: Apply) -> Any:
+    from pytensor.link.numba.dispatch.basic import numba_njit
 
-        return run
+    @numba_njit
+    def run(values: Any, index: Any, like: Any) -> Any:
+        n, m = values.shape[-1], like.shape[-1]
+        flat = np.ascontiguousarray(values).reshape(-1, n)
+        out = np.zeros((flat.shape[0], m), values.dtype)
+        for row in range(flat.shape[0]):
+            for i in range(n):
+                out[row, index[i]] += flat[row, i]
+        return out.reshape((*values.shape[:-1], m))
+
+    return run
+
+
+def _numba_spread(op: Any, node: Apply) -> Any:
+    from pytensor.link.numba.dispatch.basic import numba_njit
+
+    @numba_njit
+    def run(values: Any, index: Any) -> Any:
+        n, m = values.shape[-1], index.shape[0]
+        flat = np.ascontiguousarray(values).reshape(-1, n)
+        out = np.empty((flat.shape[0], m), values.dtype)
+        for row in range(flat.shape[0]):
+            for i in range(m):
+                out[row, i] = flat[row, index[i]]
+        return out.reshape((*values.shape[:-1], m))
+
+    return run
+
+
+register(SegmentSum, _jax_segment_sum, _numba_segment_sum)
+register(Spread, _jax_spread, _numba_spread)

@@ -7,7 +7,6 @@ because the written-out graph grows with the cube of the size.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,8 @@ from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.graph.replace import _vectorize_node
+
+from pmwmix.likelihood.ops.registry import register
 
 UNROLL = 3
 Column = list[Any]
@@ -226,22 +227,10 @@ def _vectorize_inverse(op: Op, node: Apply, M: Any) -> Apply:
     return op.make_node(M)
 
 
-def register_jax() -> None:
-    """Teach JAX the Op above; called only when the JAX engine is chosen."""
+def _jax_inverse(op: Any, node: Apply) -> Any:
     import jax.numpy as jnp
-    from pytensor.link.jax.dispatch import jax_funcify
 
-    @jax_funcify.register(InverseLogDet)
-    def _inverse(op: Op, **kwargs: Any) -> Any:
-        return lambda M: (jnp.linalg.inv(M), jnp.linalg.slogdet(M)[1])
+    return lambda M: (jnp.linalg.inv(M), jnp.linalg.slogdet(M)[1])
 
 
-def register_numba() -> None:
-    """Let numba call back into numpy without a warning; called only when the numba engine is chosen."""
-    from pytensor.link.numba.dispatch import basic as numba_basic
-
-    @numba_basic.numba_funcify.register(InverseLogDet)
-    def _inverse(op: Op, node: Apply, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return numba_basic.generate_fallback_impl(op, node=node, **kwargs)
+register(InverseLogDet, _jax_inverse)

@@ -16,7 +16,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from pmwmix._types import Array
-from pmwmix.likelihood.engine import ENGINES
+from pmwmix.likelihood.ops.registry import teach
 from pmwmix.sample.model.priors import LKJ_ETA, PHI, SLOPE, Prior, half_t, lkj, normal, replaced
 from pmwmix.sample.model.target import Target
 
@@ -148,7 +148,7 @@ def build_model(target: Target, priors: Sequence[Prior]) -> Sampled:
     priors : sequence of Prior
     """
     for name in ("jax", "numba"):
-        ENGINES[name]()  # registers our operations with the compilers that PyMC's samplers use
+        teach(name)  # the compilers that PyMC's samplers use
     fixed, known = priors[: target.p], {prior.key: prior for prior in priors[target.p :]}
     terms = terms_of(target)
     components = [name for term in terms for name in term.components]

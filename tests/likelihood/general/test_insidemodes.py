@@ -152,6 +152,14 @@ def test_jax_agrees_with_the_interpreter_and_runs_in_threads(name):
     wild(problem, jax, arrays, psi)
 
 
+def test_numba_searches_for_the_modes_too():
+    """From modes at other parameters; what the search starts from is not yet a mode."""
+    problem = case("poisson")
+    psi, other = somewhere(problem), somewhere(problem, 2)
+    value, gradient = loglik_of(problem.structure, "numba")(psi, inside_data(problem, 0, other))
+    same((value, gradient), problem.objective.at(psi))
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", ["poisson", "student", "two effects", "three levels"])
 def test_wild_parameters_come_to_an_end(name):
