@@ -1,0 +1,438 @@
+"""The marginal likelihood of `marginal` in numpy, with exact first and second derivatives.
+
+Rows are read once per node: sums of the density's derivatives times products of the row's columns, per lowest unit.
+Everything after that is algebra of units, carried by jets in (beta, theta, phi) (theory, eqs. 40-50).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.likelihood.contract import RowArrays
+from pmwmix.likelihood.general.model import MarginalStructure
+from pmwmix.likelihood.general.nodes import product_rule
+from pmwmix.likelihood.general.partials import partials
+from pmwmix.likelihood.general.tiles import Chunk
+from pmwmix.likelihood.jets import Jet, pairs, symmetric
+from pmwmix.likelihood.linear.direct import Lift
+
+
+SAFE_FLOOR = 0.1  # of the eigenvalues of a curvature while modes are searched; 1 is that of the prior alone
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the rows of each lowest unit of a derivative of the density times columns of the row.
+
+    With m the products that are asked for (1, z or zz') and v = (x, z) the r columns of the row:
+
+    Parameters
+    ----------
+    value : ndarray, shape (..., G_1, m)
+        Sum of w l m.
+    by_eta : ndarray, shape (..., G_1, m, r)
+        Sum of w l' m v.
+    by_eta_eta : ndarray, shape (..., G_1, m, r, r)
+        Sum of w l'' m v v'.
+    by_phi : list of ndarray
+        Per further parameter, as ``value``, of the derivative in it.
+    by_phi_eta : list of ndarray
+        As ``by_eta``.
+    by_phi_phi : list of list of ndarray
+        As ``value``.
+    """
+
+    value: Array
+    by_eta: Array
+    by_eta_eta: Array
+    by_phi: list[Array]
+    by_phi_eta: list[Array]
+    by_phi_phi: list[list[Array]]
+
+
+class DirectChunk:
+    """One chunk of the sample, evaluated at parameters psi = (beta, theta, phi).
+
+    Parameters
+    ----------
+    structure : MarginalStructure
+    chunk : Chunk
+    rows : RowArrays
+    k : int
+        Outcome.
+    """
+
+    def __init__(self, structure: MarginalStructure, chunk: Chunk, rows: RowArrays, k: int) -> None:
+        self.structure, self.n_units = structure, chunk.n_units
+        n = self.n_units
+        tiles = chunk.tile_to[0] < n[0]
+        at, real = chunk.rows[:, tiles].T, chunk.real[:, tiles].T  # (T, lanes)
+        self.X = [column[at] for column in rows.X]
+        self.Z = np.stack([column[at] for column in rows.Z], axis=-1)
+        self.V = np.stack([*self.X, *np.moveaxis(self.Z, -1, 0)], axis=-1)  # (T, lanes, r)
+        self.w, self.offset = np.where(real, rows.w[at], 0.0), rows.offset[at]
+        self.y, self.extra = rows.y[k][at], [part[at] for part in rows.extra[k]]
+        self.tile_to = chunk.tile_to[0][tiles]
+        self.from_tiles = np.flatnonzero(np.append(True, self.tile_to[1:] != self.tile_to[:-1]))
+        self.parents = [parent[:size] for parent, size in zip(chunk.parents, n, strict=False)]
+        self.omega = [omega[:size] for omega, size in zip(chunk.omega, n, strict=True)]
+        self.w_units = [w[:size] for w, size in zip(chunk.w, n, strict=True)]
+        self.lifts = [Lift.of(parent, w) for parent, w in zip(self.parents, self.w_units[:-1], strict=True)]
+        self.to_top = [top[:size] for top, size in zip(chunk.to_top, n, strict=True)]
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def eta(self, beta: Array, b: Array) -> Array:
+        """Linear predictor (..., T, lanes) at random effects b (..., G_1, Q)."""
+        fixed = self.offset + self.V[..., : len(beta)] @ beta
+        return fixed + np.matmul(self.Z, b[..., self.tile_to, :, None])[..., 0]
+
+    def partials(self, eta: Array, phi: Array, order: int) -> dict[str, Array]:
+        """Weighted derivatives of the density at every row."""
+        s = self.structure
+        found = partials(s.family, s.link, s.n_phi, order)(eta, self.y, self.extra, phi)
+        return {name: self.w * value for name, value in found.items()}
+
+    def sum_rows(self, values: Array, products: Array | None = None) -> Array:
+        """Sum rows (..., T, lanes) times products (T, lanes, m) over each lowest unit, (..., G_1, m)."""
+        per_tile = values.sum(axis=-1)[..., None] if products is None else (values[..., None, :] @ products)[..., 0, :]
+        return np.add.reduceat(per_tile, self.from_tiles, axis=-2)
+
+    def moments(self, found: dict[str, Array], start: int, left: Array | None, order: int) -> Moments:
+        """Sum the derivatives from ``start`` on times ``left`` (T, lanes, m); up to ``order`` further derivatives."""
+        V, n_phi = self.V, self.structure.n_phi
+        r = V.shape[-1]
+        m = 1 if left is None else left.shape[-1]
+        once = V if left is None else (left[..., :, None] * V[..., None, :]).reshape(*V.shape[:2], m * r)
+
+        def plain(name: str) -> Array:
+            return self.sum_rows(found[name], left)
+
+        def linear(name: str) -> Array:
+            out = self.sum_rows(found[name], once)
+            return out.reshape(*out.shape[:-1], m, r)
+
+        def square(name: str) -> Array:
+            per_tile = once.swapaxes(-1, -2) @ (found[name][..., None] * V)  # (..., T, m r, r)
+            out = np.add.reduceat(per_tile, self.from_tiles, axis=-3)
+            return out.reshape(*out.shape[:-2], m, r, r)
+
+        nothing = np.zeros(0)
+        return Moments(
+            plain(f"l{start}"),
+            linear(f"l{start + 1}") if order > 0 else nothing,
+            square(f"l{start + 2}") if order > 1 else nothing,
+            [plain(f"p{a}.{start}") for a in range(n_phi)] if order > 0 else [],
+            [linear(f"p{a}.{start + 1}") for a in range(n_phi)] if order > 1 else [],
+            [[plain(f"p{a}.{b}.{start}") for b in range(a + 1)] for a in range(n_phi)] if order > 1 else [],
+        )
+
+    def chain(self, moments: Moments, b: Jet, order: int = 2) -> Jet:
+        """Turn moments at random effects b (..., G_1, Q, 1) into jets (..., G_1, m, 1)."""
+        p, n_phi, P = self.structure.p, self.structure.n_phi, b.t
+        shape = moments.value.shape
+        D = np.zeros((P, *b.value.shape[:-2], p + b.value.shape[-2]))
+        D[..., p:] = b.first[..., 0]
+        for a in range(p):
+            D[a, ..., a] = 1.0
+        first = np.matmul(moments.by_eta, D[..., None])[..., 0]
+        for a, part in enumerate(moments.by_phi):
+            first[P - n_phi + a] += part
+        if order < 2:
+            return Jet(moments.value[..., None], first[..., None], np.zeros((P * (P + 1) // 2, *shape, 1)))
+        i, j = pairs(P)
+        across = np.matmul(D[..., None, None, :], moments.by_eta_eta)[..., 0, :]  # (P, ..., G_1, m, r)
+        second = (across[i] @ D[j][..., None])[..., 0]
+        second += (moments.by_eta[..., p:] @ b.second)[..., 0]
+        for a, (linear, row) in enumerate(zip(moments.by_phi_eta, moments.by_phi_phi, strict=True)):
+            here = P - n_phi + a
+            along = np.matmul(linear, D[..., None])[..., 0]
+            for c in range(P):
+                at = _pair(max(here, c), min(here, c))
+                second[at] += along[c] * (2.0 if c == here else 1.0)
+            for b_, part in enumerate(row):
+                second[_pair(here, P - n_phi + b_)] += part
+        return Jet(moments.value[..., None], first[..., None], second[..., None])
+
+    # -- units --------------------------------------------------------------------------------------------------
+
+    def lambdas(self, theta: Array) -> list[Jet]:
+        """Cholesky factors (1, q, q) per level as jets in psi."""
+        s = self.structure
+        P = s.p + s.layout.n_theta + s.n_phi
+        out = []
+        for q, entries in zip(s.layout.q, s.layout.entries, strict=True):
+            Lambda = Jet.constant(np.zeros((1, q, q)), P)
+            for i, j, k in entries:
+                Lambda.value[0, i, j], Lambda.first[s.p + k, 0, i, j] = theta[k], 1.0
+            out.append(Lambda)
+        return out
+
+    def lower(self, values: Array, start: int, stop: int) -> Array:
+        """Copy values (..., G, r, s) of the units of a level to those of a lower one."""
+        for level in range(start - 1, stop - 1, -1):
+            values = values[..., self.parents[level], :, :]
+        return values
+
+    def at_lowest(self, b: list[Any]) -> Any:
+        """Stack effects of all levels (..., G_l, q_l, 1) at the lowest units (..., G_1, Q, 1)."""
+        if len(b) == 1:
+            return b[0]
+        lowered = [
+            part.map(lambda x, level=level: self.lower(x, level, 0)) if isinstance(part, Jet) else self.lower(part, level, 0)
+            for level, part in enumerate(b)
+        ]
+        return _concatenate(lowered)
+
+    # -- modes --------------------------------------------------------------------------------------------------
+
+    def split(self, psi: Array) -> tuple[Array, Array, Array]:
+        """Part psi into beta, theta, phi."""
+        p, t = self.structure.p, self.structure.layout.n_theta
+        return psi[:p], psi[p : p + t], psi[p + t :]
+
+    def newton_step(self, psi: Array, modes: list[Array]) -> dict[str, Array]:
+        """Give the outputs of `marginal.mode_graph` at modes (q_l, G_l)."""
+        beta, theta, phi = self.split(psi)
+        q = self.structure.layout.q
+        u = [part.T[:, :, None] for part in modes]
+        Lambda = self.structure.layout.unpack(theta)
+        b = self.at_lowest([L @ x for L, x in zip(Lambda, u, strict=True)])
+        found = self.partials(self.eta(beta, b[..., 0]), phi, 2)
+        C, slopes = self._curvature(found["l2"]), self.sum_rows(found["l1"], self.Z)[..., None]
+        factors = Factors.of(self, Lambda, C, SAFE_FLOOR)
+        gradient = []
+        for level, L in enumerate(Lambda):
+            gradient.append(L.T @ slopes[..., : q[level], :] - u[level])
+            if level < len(q) - 1:
+                slopes = self.lifts[level](slopes[..., q[level] :, :])
+        step = factors.solve(gradient)
+        J = self.sum_rows(found["l0"])[..., None]
+        rise: Any = 0.0
+        for level in range(len(q)):
+            J = J - 0.5 * (u[level] ** 2).sum(axis=-2, keepdims=True)
+            rise = rise + (gradient[level] * step[level]).sum(axis=-2, keepdims=True)
+            if level < len(q) - 1:
+                J, rise = self.lifts[level](J), self.lifts[level](rise)
+        rows, columns = np.tril_indices(sum(q))
+        out = {"J": J[:, 0, 0], "rise": rise[:, 0, 0], "zz": C[:, rows, columns].T}
+        return out | {f"step{level}": part[:, :, 0].T for level, part in enumerate(step)}
+
+    def _curvature(self, second: Array) -> Array:
+        per_tile = self.Z.swapaxes(-1, -2) @ (-second[..., None] * self.Z)
+        return np.add.reduceat(per_tile, self.from_tiles, axis=-3)
+
+    def mode_jets(self, psi: Array, modes: list[Array], found: dict[str, Array]) -> list[Jet]:
+        """Conditional modes (G_l, q_l, 1) with their derivatives, by the implicit function theorem (theory, eq. 47)."""
+        theta = self.split(psi)[1]
+        Lambda, P = self.lambdas(theta), len(psi)
+        factors = Factors.of(self, [L.value[0] for L in Lambda], self._curvature(found["l2"]), 0.0)
+        u = [Jet.constant(part.T[:, :, None], P) for part in modes]
+        moments = self.moments(found, 1, self.Z, 2)
+        for order in (1, 2):
+            slopes = self.chain(moments, self.at_lowest([L @ x for L, x in zip(Lambda, u, strict=True)]), order)
+            rho = []
+            for level, L in enumerate(Lambda):
+                q = self.structure.layout.q[level]
+                g = L.T @ slopes[slice(0, q), slice(None)]
+                rho.append(g.first - u[level].first if order == 1 else g.second)
+                if level < len(Lambda) - 1:
+                    slopes = slopes[slice(q, None), slice(None)].map(self.lifts[level])
+            step = factors.solve(rho)
+            if order == 1:
+                u = [Jet(x.value, s, x.second) for x, s in zip(u, step, strict=True)]
+            else:
+                u = [Jet(x.value, x.first, s) for x, s in zip(u, step, strict=True)]
+        return u
+
+    # -- the integral -------------------------------------------------------------------------------------------
+
+    def integral(self, psi: Array, modes: list[Array], n_agq: tuple[int, ...]) -> Jet:
+        """Log marginal density of every top-level unit, without its own weight (G_L, 1, 1)."""
+        beta, theta, phi = self.split(psi)
+        layout, n = self.structure.layout, len(self.structure.layout.q)
+        hat = [part.T[:, :, None] for part in modes]
+        value_b = self.at_lowest([L @ x for L, x in zip(layout.unpack(theta), hat, strict=True)])
+        found = self.partials(self.eta(beta, value_b[..., 0]), phi, 4)
+        Lambda, u_hat = self.lambdas(theta), self.mode_jets(psi, modes, found)
+        b_hat = [L @ u for L, u in zip(Lambda, u_hat, strict=True)]
+        Q = self.Z.shape[-1]
+        ZZ = (self.Z[..., :, None] * self.Z[..., None, :]).reshape(*self.Z.shape[:-1], Q * Q)
+        C = self.chain(self.moments(found, 2, ZZ, 2), self.at_lowest(b_hat))
+        C = C.map(lambda part: -part.reshape(*part.shape[:-2], Q, Q))
+        levels = self._factor(Lambda, C)
+        u, b = self._nodes(levels, Lambda, u_hat, b_hat, n_agq)
+        at_nodes = self.at_lowest_nodes(b)
+        if max(n_agq) == 1:
+            found_nodes = found
+        else:
+            found_nodes = self.partials(self.eta(beta, at_nodes.value[..., 0]), phi, 2)
+        value = self.chain(self.moments(found_nodes, 0, None, 2), at_nodes)
+        for level in range(n):
+            value = value - (u[level].T @ u[level]).map(lambda part: 0.5 * part)
+            if n_agq[level] > 1:
+                value = _log_sum_exp(value, product_rule(n_agq[level], layout.q[level])[1])
+            else:
+                value = value.map(lambda part: part[..., 0, :, :, :])
+            value = value - levels[level].logdet.map(lambda part: 0.5 * part)
+            if level < n - 1:
+                value = value.map(self.lifts[level])
+        return value
+
+    def at_lowest_nodes(self, b: list[Jet]) -> Jet:
+        """Stack effects at nodes of all levels, (K_L, ..., K_l, G_l, q_l, 1) each, as (K_L, ..., K_1, G_1, Q, 1)."""
+        n = len(b)
+        lowered = [
+            part.map(lambda x, level=level: _insert(self.lower(x, level, 0), level)) for level, part in enumerate(b)
+        ]
+        if n == 1:
+            return lowered[0]
+        lead = np.broadcast_shapes(*(part.value.shape[:-2] for part in lowered))
+        return _concatenate([part.map(lambda x: _widen(x, lead)) for part in lowered])
+
+    def _factor(self, Lambda: list[Jet], C: Jet) -> list[Factored]:
+        out = []
+        for level, q in enumerate(self.structure.layout.q):
+            own, upper = slice(0, q), slice(q, None)
+            M = Lambda[level].T @ C[own, own] @ Lambda[level]
+            M = Jet(M.value + np.eye(q), M.first, M.second)
+            across = Lambda[level].T @ C[own, upper]
+            out.append(Factored(M, M.logdet(), across))
+            if level < len(Lambda) - 1:
+                C = (C[upper, upper] - across.T @ M.solve(across)).map(self.lifts[level])
+        return out
+
+    def _nodes(
+        self, levels: list[Factored], Lambda: list[Jet], u_hat: list[Jet], b_hat: list[Jet], n_agq: tuple[int, ...]
+    ) -> tuple[list[Jet], list[Jet]]:
+        """Place the nodes from the top level down (theory, eq. 48)."""
+        n, P = len(Lambda), Lambda[0].t
+        u: list[Any] = [None] * n
+        b: list[Any] = [None] * n
+        for level in range(n - 1, -1, -1):
+            here = u_hat[level]
+            if level < n - 1:
+                here = here.map(lambda x, count=n - 1 - level: _insert_front(x, count))
+            if any(many > 1 for many in n_agq[level + 1 :]):
+                moved = []
+                for above in range(level + 1, n):
+                    shift = b[above] - b_hat[above].map(lambda x, count=n - above: _insert_front(x, count))
+                    moved.append(
+                        shift.map(lambda x, above=above: _insert(self.lower(x, above, level), above - level - 1))
+                    )
+                lead = np.broadcast_shapes(*(part.value.shape[:-2] for part in moved))
+                stacked = _concatenate([part.map(lambda x: _widen(x, lead)) for part in moved])
+                here = here - levels[level].M.solve(levels[level].across @ stacked)
+            here = here.map(lambda x: _insert(x, 1))
+            if n_agq[level] > 1:
+                grid = product_rule(n_agq[level], self.structure.layout.q[level])[0].T[:, None, :, None]  # (K, 1, q, 1)
+                R = levels[level].M.cholesky()
+                here = here + R.T.map(lambda x: _insert(x, 1)).solve(Jet.constant(grid, P))
+            u[level] = here
+            b[level] = Lambda[level] @ here
+        return u, b
+
+
+@dataclass(frozen=True)
+class Factored:
+    """M = I + Lambda'C Lambda of one level (G_l, q, q), its log-determinant, and Lambda'C with the columns above."""
+
+    M: Jet
+    logdet: Jet
+    across: Jet
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The joint Hessian at one point, factored level by level in numbers."""
+
+    chunk: DirectChunk
+    Lambda: list[Array]
+    inverse: list[Array]
+    across: list[Array]
+
+    @classmethod
+    def of(cls, chunk: DirectChunk, Lambda: list[Array], C: Array, floor: float) -> Factors:
+        """Factor curvature C (G_1, Q, Q) of the rows; eigenvalues of M below ``floor`` are raised to it."""
+        inverse, across = [], []
+        for level, L in enumerate(Lambda):
+            q = len(L)
+            M = np.eye(q) + L.T @ C[:, :q, :q] @ L
+            inverse.append(_inverse(M, floor))
+            across.append(L.T @ C[:, :q, q:])
+            if level < len(Lambda) - 1:
+                gone = across[level].swapaxes(-1, -2) @ inverse[level] @ across[level]
+                C = chunk.lifts[level](C[:, q:, q:] - gone)
+        return cls(chunk, Lambda, inverse, across)
+
+    def solve(self, rho: list[Array]) -> list[Array]:
+        """Solve the joint system for right-hand sides (..., G_l, q_l, 1) per level, on the whitened scale."""
+        pending: Any = None
+        low = []
+        for level, right in enumerate(rho):
+            q = right.shape[-2]
+            if pending is not None:
+                right, pending = right + self.Lambda[level].T @ pending[..., :q, :], pending[..., q:, :]
+            low.append(self.inverse[level] @ right)
+            if level < len(rho) - 1:
+                rest = -(self.across[level].swapaxes(-1, -2) @ low[level])
+                pending = self.chunk.lifts[level](rest if pending is None else pending + rest)
+        out: list[Array] = [low[-1]]
+        above = self.Lambda[-1] @ low[-1]  # b of the levels above, at the units of this one
+        for level in range(len(rho) - 2, -1, -1):
+            above = above[..., self.chunk.parents[level], :, :]
+            u = low[level] - self.inverse[level] @ (self.across[level] @ above)
+            out.insert(0, u)
+            above = np.concatenate([self.Lambda[level] @ u, above], axis=-2)
+        return out
+
+
+def _inverse(M: Array, floor: float) -> Array:
+    """Invert symmetric matrices, eigenvalues below ``floor`` raised to it."""
+    if M.shape[-1] == 1:
+        return 1.0 / np.maximum(M, floor)
+    values, vectors = np.linalg.eigh(M)
+    return (vectors / np.maximum(values, floor)[..., None, :]) @ vectors.swapaxes(-1, -2)
+
+
+def _log_sum_exp(values: Jet, log_weights: Array) -> Jet:
+    """Log of the weighted sum of exponentials over the nodes, (..., K, G, 1, 1) to (..., G, 1, 1)."""
+    shifted = values.value + log_weights[:, None, None, None]
+    top = shifted.max(axis=-4, keepdims=True)
+    share = np.exp(shifted - top)
+    whole = share.sum(axis=-4, keepdims=True)
+    share = share / whole
+    i, j = pairs(values.t)
+    first = (share * values.first).sum(axis=-4)
+    second = (share * (values.second + values.first[i] * values.first[j])).sum(axis=-4) - first[i] * first[j]
+    return Jet((np.log(whole) + top)[..., 0, :, :, :], first, second)
+
+
+def _insert(values: Array, count: int) -> Array:
+    """Insert axes of length 1 before the units of (..., G, r, s)."""
+    return values.reshape(*values.shape[:-3], *[1] * count, *values.shape[-3:])
+
+
+def _insert_front(values: Array, count: int) -> Array:
+    """Insert axes of nodes, of length 1, before the units of (..., G, r, s)."""
+    return _insert(values, count)
+
+
+def _widen(values: Array, lead: tuple[int, ...]) -> Array:
+    """Broadcast the axes (K, ..., G) of values (channels, K, ..., G, r, s), or (K, ..., G, r, s), to ``lead``."""
+    front = values.shape[: values.ndim - 2 - len(lead)]
+    return np.broadcast_to(values, (*front, *lead, *values.shape[-2:]))
+
+
+def _concatenate(parts: list[Any]) -> Any:
+    if isinstance(parts[0], Jet):
+        return Jet(*(np.concatenate([getattr(x, name) for x in parts], axis=-2) for name in ("value", "first", "second")))
+    return np.concatenate(parts, axis=-2)
+
+
+def _pair(i: int, j: int) -> int:
+    return i * (i + 1) // 2 + j

@@ -1,0 +1,63 @@
+"""Partial derivatives of a row's log-density in the linear predictor and the family's further parameters, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+
+from pmwmix._types import Array
+from pmwmix.families import FAMILIES
+from pmwmix.likelihood.engine import Compiled
+from pmwmix.likelihood.graph import Graph, derivative
+from pmwmix.links import LINKS
+
+
+@cache
+def partials(family: str, link: str, n_phi: int, order: int) -> Partials:
+    """Give the derivatives of a family and link up to some order, written once per process."""
+    return Partials(family, link, n_phi, order)
+
+
+class Partials:
+    """Derivatives of log f(y | eta, phi), elementwise, evaluated without a compiler.
+
+    Parameters
+    ----------
+    family, link : str
+    n_phi, order : int
+        Number of further parameters; highest total order, with at most two derivatives in phi.
+    """
+
+    def __init__(self, family: str, link: str, n_phi: int, order: int) -> None:
+        f = FAMILIES[family]
+        eta, y = pt.tensor("eta", shape=(None,)), pt.tensor("y", shape=(None,))
+        extra = tuple(pt.tensor(f"extra{k}", shape=(None,)) for k in range(f.n_extra))
+        phi = [pt.tensor(f"phi{k}", shape=(None,)) for k in range(n_phi)]
+        self.n_phi, self.order = n_phi, order
+        outputs: dict[str, Any] = {}
+
+        def climb(name: str, value: Any, most: int) -> None:
+            for j in range(most + 1):
+                outputs[f"{name}{j}"] = value + pt.zeros_like(eta)
+                if j < most:
+                    value = derivative(value, eta)
+
+        density = f.log_density(LINKS[link], y, extra, eta, phi)
+        climb("l", density, order)
+        for a in range(n_phi):
+            by_a = derivative(density, phi[a])
+            climb(f"p{a}.", by_a, order - 1)
+            for b in range(a + 1):
+                climb(f"p{a}.{b}.", derivative(by_a, phi[b]), order - 2)
+        self.function = Compiled(Graph([eta, y, *extra, *phi], outputs), "python")
+
+    def __call__(self, eta: Array, y: Array, extra: Sequence[Array], phi: Array) -> dict[str, Array]:
+        """Evaluate at rows of any shape; ``y`` and ``extra`` are broadcast against ``eta``."""
+        flat = [np.broadcast_to(part, eta.shape).ravel() for part in (y, *extra)]
+        copies = [np.full(eta.size, value) for value in phi]
+        found = self.function(eta.ravel(), [*flat, *copies])
+        return {name: np.asarray(value).reshape(eta.shape) for name, value in found.items()}

@@ -1,0 +1,153 @@
+"""Arrays with their first and second derivatives in a few parameters, carried along in numpy.
+
+What a graph would be compiled for at the first evaluation, small data have done with before a compiler has started:
+products, inverses and log-determinants of many small matrices at once, each with exact derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from pmwmix._types import Array
+
+
+@cache
+def pairs(t: int) -> tuple[Array, Array]:
+    """Give the two parameters (m,) of each second derivative, m = t (t + 1) / 2: (0, 0), (1, 0), (1, 1), (2, 0), ...
+
+    The pairs of the first parameters come first, so that parameters can be added at the end.
+    """
+    return np.tril_indices(t)
+
+
+@dataclass(frozen=True)
+class Jet:
+    """A stack of matrices and its derivatives in t parameters.
+
+    Parameters
+    ----------
+    value : ndarray, shape (..., r, s)
+    first : ndarray, shape (t, ..., r, s)
+    second : ndarray, shape (m, ..., r, s)
+        In the order of `pairs`.
+    """
+
+    value: Array
+    first: Array
+    second: Array
+
+    @classmethod
+    def constant(cls, value: Array, t: int = 0) -> Jet:
+        """Wrap what depends on none of t parameters."""
+        return cls(value, np.zeros((t, *value.shape)), np.zeros((t * (t + 1) // 2, *value.shape)))
+
+    @property
+    def t(self) -> int:
+        """Number of parameters."""
+        return len(self.first)
+
+    def among(self, t: int) -> Jet:
+        """Give the same with further parameters at the end, of which it does not depend."""
+        if t == self.t:
+            return self
+        more = Jet.constant(self.value, t)
+        more.first[: self.t], more.second[: len(self.second)] = self.first, self.second
+        return more
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Jet:
+        rows, columns = key
+        return self.map(lambda part: part[..., rows, columns])
+
+    def __add__(self, other: Jet) -> Jet:
+        one, two = self._of_rank(other), other._of_rank(self)
+        return Jet(one.value + two.value, one.first + two.first, one.second + two.second)
+
+    def __sub__(self, other: Jet) -> Jet:
+        one, two = self._of_rank(other), other._of_rank(self)
+        return Jet(one.value - two.value, one.first - two.first, one.second - two.second)
+
+    __array_ufunc__ = None  # an array times a jet is a jet
+
+    def __matmul__(self, other: Jet | Array) -> Jet:
+        if isinstance(other, np.ndarray):
+            return Jet(self.value @ other, self.first @ other, self.second @ other)
+        a, b = pairs(self.t)
+        one, two = self._of_rank(other), other._of_rank(self)
+        second = one.second @ two.value + one.value @ two.second
+        second += one.first[a] @ two.first[b]
+        second += one.first[b] @ two.first[a]
+        return Jet(one.value @ two.value, one.first @ two.value + one.value @ two.first, second)
+
+    def _of_rank(self, other: Jet) -> Jet:
+        """Insert axes of length 1 before the stack, so that it is as deep as that of another jet."""
+        more = other.value.ndim - self.value.ndim
+        if more <= 0:
+            return self
+        shape = (*[1] * more, *self.value.shape)
+        return Jet(*(part.reshape(-1, *shape) if part.ndim > self.value.ndim else part.reshape(shape)
+                     for part in (self.value, self.first, self.second)))
+
+    def __rmatmul__(self, other: Array) -> Jet:
+        return Jet(other @ self.value, other @ self.first, other @ self.second)
+
+    def map(self, change: Callable[[Array], Array]) -> Jet:
+        """Apply a linear map to value and derivatives."""
+        return Jet(change(self.value), change(self.first), change(self.second))
+
+    @property
+    def T(self) -> Jet:
+        """Transposed."""
+        return self.map(lambda part: part.swapaxes(-1, -2))
+
+    def solve(self, other: Jet) -> Jet:
+        """Compute A⁻¹ B of this A and another B."""
+        a, b = pairs(self.t)
+        left, right = self._of_rank(other), other._of_rank(self)
+        inverse = np.linalg.inv(left.value)
+        value = inverse @ right.value
+        first = inverse @ (right.first - left.first @ value)
+        rest = right.second - left.second @ value - left.first[a] @ first[b] - left.first[b] @ first[a]
+        return Jet(value, first, inverse @ rest)
+
+    def cholesky(self) -> Jet:
+        """Factor positive definite matrices as LL'.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If one is not positive definite.
+        """
+        a, b = pairs(self.t)
+        L = np.linalg.cholesky(self.value)
+        inverse = np.linalg.inv(L)
+
+        def along(change: Array) -> Array:
+            share = np.tril(inverse @ change @ inverse.swapaxes(-1, -2))
+            share[..., range(L.shape[-1]), range(L.shape[-1])] *= 0.5
+            return L @ share
+
+        first = along(self.first)
+        crossed = first[a] @ first[b].swapaxes(-1, -2)
+        return Jet(L, first, along(self.second - crossed - crossed.swapaxes(-1, -2)))
+
+    def logdet(self) -> Jet:
+        """Log-determinant of positive matrices, as stacks of shape (..., 1, 1)."""
+        inverse = np.linalg.inv(self.value)
+        a, b = pairs(self.t)
+        share = inverse @ self.first
+        first = np.trace(share, axis1=-2, axis2=-1)
+        second = np.einsum("...ij,...ji->...", inverse, self.second) - np.einsum("...ij,...ji->...", share[a], share[b])
+        value = np.linalg.slogdet(self.value)[1]
+        return Jet(value[..., None, None], first[..., None, None], second[..., None, None])
+
+
+def symmetric(second: Array, t: int) -> Array:
+    """Lay second derivatives (m, ...) out as (t, t, ...)."""
+    out = np.empty((t, t, *second.shape[1:]))
+    a, b = pairs(t)
+    out[a, b] = out[b, a] = second
+    return out
