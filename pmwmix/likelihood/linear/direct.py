@@ -124,26 +124,15 @@ class DirectNested:
 
     def __call__(self, theta: Array, k: int) -> dict[str, Any]:
         """Give the outputs of `nested.objective_graph` but the shares of units, which `shares` gives."""
-        t, p = self.layout.n_theta, self.blocks.xx.shape[0]
+        t = self.layout.n_theta
         levels = self.reduce(theta, self.columns(k))
         S = Jet.constant(self.blocks.S0(k), t)
         D = Jet.constant(np.zeros((1, 1)), t)
         for level, (_, w) in zip(levels, self.paths, strict=True):
             left, right = level.left.map(_stacked), level.right.map(lambda part, w=w: _stacked(part * w[:, None, None]))
             S = S - (left.T @ right).among(t)
-            D = D + level.logdet.map(lambda part, w=w: np.tensordot(w, part, (0, -3)) if part.ndim == 3 else np.einsum("g,cgrs->crs", w, part)).among(t)
-        beta = np.linalg.solve(S.value[:p, :p], S.value[:p, p])
-        r = np.append(-beta, 1.0)
-        S_t, S_tt = S.first, symmetric(S.second, t)
-        out = {
-            "D": D.value[0, 0], "D_t": D.first[:, 0, 0], "D_tt": symmetric(D.second[:, 0, 0], t),
-            "S_xx": S.value[:p, :p], "S_xy": S.value[:p, p], "S_yy": S.value[p, p], "beta": beta,
-            "Q_t": S_t @ r @ r, "Q_tt": S_tt @ r @ r, "Q_tb": -2.0 * (S_t @ r)[:, :p], "S_t": S_t,
-        }  # fmt: skip
-        if self.reml:
-            R = S[slice(0, p), slice(0, p)].logdet()
-            out |= {"R": R.value[0, 0], "R_t": R.first[:, 0, 0], "R_tt": symmetric(R.second[:, 0, 0], t)}
-        return out
+            D = D + level.logdet.map(lambda part, w=w: np.einsum("g,...grs->...rs", w, part)).among(t)
+        return profiled(S, D, self.reml)
 
     def shares(self, theta: Array, rhs: Array) -> tuple[Array, Array, Array, Array]:
         """Give what each top-level unit adds to log det M and to rhs'ΛM⁻¹Λ'rhs, and their gradients in theta.
@@ -165,6 +154,40 @@ class DirectNested:
                 values[i] += lift(part.value)[:, 0, 0]
                 gradients[i, : part.t] += lift(part.first)[..., 0, 0]
         return values[0], gradients[0], values[1], gradients[1]
+
+
+def profiled(S: Jet, D: Jet, reml: bool) -> dict[str, Any]:
+    """Profile the coefficients out (theory, eqs. 9-11): the outputs of `nested.objective_graph` but those of units.
+
+    Parameters
+    ----------
+    S : Jet
+        Schur complement over [X, y], (p + 1, p + 1).
+    D : Jet
+        Determinant term, (1, 1).
+    reml : bool
+    """
+    p, t = len(S.value) - 1, S.t
+    beta = np.linalg.solve(S.value[:p, :p], S.value[:p, p])
+    r = np.append(-beta, 1.0)
+    along = S.first @ r
+    out = {
+        "D": D.value[0, 0],
+        "D_t": D.first[:, 0, 0],
+        "D_tt": symmetric(D.second[:, 0, 0], t),
+        "S_xx": S.value[:p, :p],
+        "S_xy": S.value[:p, p],
+        "S_yy": S.value[p, p],
+        "beta": beta,
+        "Q_t": along @ r,
+        "Q_tt": symmetric(S.second @ r @ r, t),
+        "Q_tb": -2.0 * along[:, :p],
+        "S_xx_t": S.first[:, :p, :p],
+    }
+    if reml:
+        R = S[:p, :p].logdet()
+        out |= {"R": R.value[0, 0], "R_t": R.first[:, 0, 0], "R_tt": symmetric(R.second[:, 0, 0], t)}
+    return out
 
 
 def _stacked(values: Array) -> Array:
