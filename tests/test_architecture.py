@@ -17,9 +17,10 @@ INNER = {  # files of the rooms that have a road of their own
         linear.recursion linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalgraph
-        general.bynode general.marginal general.inside
-        linear.objective general.tiles general.objective general.insidedata
-        crossed.units crossed.products crossed.general crossed.linear
+        general.bynode general.marginal general.inside general.partials
+        jets linear.direct linear.objective
+        general.tiles general.rowsums general.direct general.objective general.insidedata
+        crossed.units crossed.products crossed.joint crossed.direct crossed.general crossed.linear
     """.split(),
     "fitting": """
         problem collinear optimise quasinewton rawscale general linear estimate fewclusters judge climb
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parents[1] / "pmwmix"
 FENCES = {  # rooms, and single files of rooms that mix
     "pytensor": {
         *("links", "families", "likelihood.graph", "likelihood.engine", "likelihood.ops"),
+        "likelihood.general.partials",
         *("likelihood.linear.nested", "likelihood.linear.unprofiled", "likelihood.general.model"),
         *("likelihood.general.tree", "likelihood.general.bynode", "likelihood.general.marginal"),
         *("likelihood.general.inside", "likelihood.crossed.jointblock", "likelihood.crossed.lineargraph"),

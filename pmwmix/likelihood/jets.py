@@ -6,9 +6,10 @@ products, inverses and log-determinants of many small matrices at once, each wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Jet:
 
     def __getitem__(self, key: tuple[slice, slice]) -> Jet:
         rows, columns = key
-        return self.map(lambda part: part[..., rows, columns])
+        return Jet(self.value[..., rows, columns], self.first[..., rows, columns], self.second[..., rows, columns])
 
     def __add__(self, other: Jet) -> Jet:
         one, two = self._of_rank(other), other._of_rank(self)
@@ -88,20 +89,23 @@ class Jet:
         if more <= 0:
             return self
         shape = (*[1] * more, *self.value.shape)
-        return Jet(*(part.reshape(-1, *shape) if part.ndim > self.value.ndim else part.reshape(shape)
-                     for part in (self.value, self.first, self.second)))
+        return Jet(self.value.reshape(shape), self.first.reshape(-1, *shape), self.second.reshape(-1, *shape))
 
     def __rmatmul__(self, other: Array) -> Jet:
         return Jet(other @ self.value, other @ self.first, other @ self.second)
 
-    def map(self, change: Callable[[Array], Array]) -> Jet:
-        """Apply a linear map to value and derivatives."""
-        return Jet(change(self.value), change(self.first), change(self.second))
+    def map(self, change: Callable[..., Array], *given: Any) -> Jet:
+        """Apply a linear map, and what it takes after the array, to value and derivatives."""
+        return Jet(change(self.value, *given), change(self.first, *given), change(self.second, *given))
+
+    def times(self, factor: float) -> Jet:
+        """Multiply with a number."""
+        return Jet(factor * self.value, factor * self.first, factor * self.second)
 
     @property
     def T(self) -> Jet:
         """Transposed."""
-        return self.map(lambda part: part.swapaxes(-1, -2))
+        return self.map(np.swapaxes, -1, -2)
 
     def solve(self, other: Jet) -> Jet:
         """Compute A⁻¹ B of this A and another B."""
@@ -151,3 +155,9 @@ def symmetric(second: Array, t: int) -> Array:
     a, b = pairs(t)
     out[a, b] = out[b, a] = second
     return out
+
+
+def stacked(parts: Sequence[Jet]) -> Jet:
+    """Put matrices of the same number of columns below each other."""
+    values, firsts, seconds = zip(*((part.value, part.first, part.second) for part in parts), strict=True)
+    return Jet(*(np.concatenate(found, axis=-2) for found in (values, firsts, seconds)))

@@ -113,7 +113,7 @@ class DirectCrossed:
         crossed = [parts[f].T @ through[g][f] for f, g in zip(a, b, strict=True)]
         second = np.array([-(one + one.T) * tau_t[f] * tau_t[g] for one, f, g in zip(crossed, a, b, strict=True)])
         second[a == b] += tau_tt[:, None, None] * squares
-        for f in np.flatnonzero(zero):
+        for f in np.flatnonzero(zero).tolist():
             rest = self._residual(f, (low, high), Y)
             second[f * (f + 1) // 2 + f] = 2.0 * -(rest.T @ rest)
         S = Jet(S0 - low.T @ Y[0] - high.T @ Y[1], tau_t[:, None, None] * squares, second)
@@ -151,7 +151,7 @@ class DirectCrossed:
         a, b = pairs(len(n))
         second = (np.diag(n * theta**4) - norm)[a, b] * tau_t[a] * tau_t[b]
         second[a == b] += g * tau_tt
-        for f in np.flatnonzero(theta == 0.0):
+        for f in np.flatnonzero(theta == 0.0).tolist():
             second[f * (f + 1) // 2 + f] = 2.0 * self._left(f, found)
         return Jet(np.full((1, 1), found.logdet), (g * tau_t)[:, None, None], second[:, None, None])
 

@@ -82,7 +82,7 @@ class DirectJoint:
         return {name: rows.w * value for name, value in found.items()}
 
     def chain(self, found: dict[str, Array], start: int, eta_t: Array, eta_tt: Array, order: int = 2) -> Jet:
-        """Derivative number ``start`` of the density of every row, as jets (n,), given those of eta."""
+        """Give derivative number ``start`` of the density of every row, as jets (n,), from those of eta."""
         P, n_phi = len(eta_t), self.structure.n_phi
         i, j = pairs(P)
         first = found[f"l{start + 1}"] * eta_t
@@ -123,12 +123,12 @@ class DirectJoint:
         return out
 
     def directions(self) -> list[list[Array]]:
-        """Derivative of every factor's Lambda in every entry of theta."""
+        """Give the derivative of every factor's Lambda in every entry of theta."""
         layout = self.structure.layout
         return [layout.unpack(e) for e in np.eye(layout.n_theta)]
 
     def effect_jets(self, theta: Array, u: tuple[Jet, Jet]) -> tuple[Jet, Jet]:
-        """b = Lambda u as jets in psi."""
+        """B = Lambda u as jets in psi."""
         p, layout = self.structure.p, self.structure.layout
         Lambdas = layout.unpack(theta)
         value = self.colour(Lambdas, (u[0].value, u[1].value))
@@ -187,13 +187,12 @@ class DirectJoint:
         b = self.effect_jets(theta, u)
         eta = self.eta_jets(b)
         density = self.chain(found, 0, *eta)
-        out = density.map(lambda part: part.sum(axis=-1)[..., None, None])
-        flat = u[0].map(lambda part: part.reshape(*part.shape[:-3], -1, 1))
-        out = out - (flat.T @ flat + u[1].T @ u[1]).map(lambda part: 0.5 * part)
-        return out - self._logdet(theta, self.chain(found, 2, *eta).map(np.negative)).map(lambda part: 0.5 * part)
+        flat = u[0].map(_below)
+        out = density.map(_total) - (flat.T @ flat + u[1].T @ u[1]).times(0.5)
+        return out - self._logdet(theta, self.chain(found, 2, *eta).times(-1.0)).times(0.5)
 
     def _pulled(self, theta: Array, rate: Jet, order: int) -> Both:
-        """Derivatives of Lambda'Z'l' of some order, the modes' own left out."""
+        """Give the derivatives of Lambda'Z'l' of some order, the modes' own left out."""
         p, Lambdas = self.structure.p, self.structure.layout.unpack(theta)
 
         def slopes(values: Array) -> Both:
@@ -218,7 +217,7 @@ class DirectJoint:
         return out
 
     def _logdet(self, theta: Array, kappa: Jet) -> Jet:
-        """log det(I + Lambda'Z'KZ Lambda) as a jet (1, 1)."""
+        """Log det(I + Lambda'Z'KZ Lambda) as a jet (1, 1)."""
         rows = [self.curvature(part) for part in (kappa.value, *kappa.first, *kappa.second)]
         P = kappa.t
         low, across, high = (
@@ -229,10 +228,9 @@ class DirectJoint:
         M = Jet(M.value + np.eye(self.q), M.first, M.second)
         upper = own.T @ (across @ dense)
         solved = M.solve(upper)
-        flat, half = (part.map(lambda x: x.reshape(*x.shape[:-3], -1, x.shape[-1])) for part in (upper, solved))
-        S = dense.T @ high @ dense - flat.T @ half
+        S = dense.T @ high @ dense - upper.map(_below).T @ solved.map(_below)
         S = Jet(S.value + np.eye(self.D), S.first, S.second)
-        return M.logdet().map(lambda part: part.sum(axis=-3)) + S.logdet()
+        return M.logdet().map(np.sum, -3) + S.logdet()
 
     def _lambda_jets(self, theta: Array, P: int) -> tuple[Jet, Jet]:
         """Lambda of the eliminated factor (1, q, q) and of the dense block (D, D), as jets in psi."""
@@ -268,3 +266,13 @@ class JointSolver:
         gone = (self.across.swapaxes(-1, -2) @ low).sum(axis=-3)
         high = self.S @ (right[1] - gone)
         return low - self.inverse @ (self.across @ high[..., None, :, :]), high
+
+
+def _below(values: Array) -> Array:
+    """Lay the units (..., G, q, m) below each other, (..., G q, m)."""
+    return values.reshape(*values.shape[:-3], -1, values.shape[-1])
+
+
+def _total(values: Array) -> Array:
+    """Sum rows (..., n) to (..., 1, 1)."""
+    return values.sum(axis=-1)[..., None, None]

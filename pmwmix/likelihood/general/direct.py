@@ -1,7 +1,6 @@
 """The marginal likelihood of `marginal` in numpy, with exact first and second derivatives.
 
-Rows are read once per node: sums of the density's derivatives times products of the row's columns, per lowest unit.
-Everything after that is algebra of units, carried by jets in (beta, theta, phi) (theory, eqs. 40-50).
+The algebra of units, carried by jets in (beta, theta, phi) (theory, eqs. 40-50); `rowsums` reads the rows.
 """
 
 from __future__ import annotations
@@ -15,148 +14,25 @@ from pmwmix._types import Array
 from pmwmix.likelihood.contract import RowArrays
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.nodes import product_rule
-from pmwmix.likelihood.general.partials import partials
+from pmwmix.likelihood.general.rowsums import RowSums
 from pmwmix.likelihood.general.tiles import Chunk
-from pmwmix.likelihood.jets import Jet, pairs, symmetric
+from pmwmix.likelihood.jets import Jet, pairs, stacked
 from pmwmix.likelihood.linear.direct import Lift
-
 
 SAFE_FLOOR = 0.1  # of the eigenvalues of a curvature while modes are searched; 1 is that of the prior alone
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Sums over the rows of each lowest unit of a derivative of the density times columns of the row.
-
-    With m the products that are asked for (1, z or zz') and v = (x, z) the r columns of the row:
-
-    Parameters
-    ----------
-    value : ndarray, shape (..., G_1, m)
-        Sum of w l m.
-    by_eta : ndarray, shape (..., G_1, m, r)
-        Sum of w l' m v.
-    by_eta_eta : ndarray, shape (..., G_1, m, r, r)
-        Sum of w l'' m v v'.
-    by_phi : list of ndarray
-        Per further parameter, as ``value``, of the derivative in it.
-    by_phi_eta : list of ndarray
-        As ``by_eta``.
-    by_phi_phi : list of list of ndarray
-        As ``value``.
-    """
-
-    value: Array
-    by_eta: Array
-    by_eta_eta: Array
-    by_phi: list[Array]
-    by_phi_eta: list[Array]
-    by_phi_phi: list[list[Array]]
-
-
-class DirectChunk:
-    """One chunk of the sample, evaluated at parameters psi = (beta, theta, phi).
-
-    Parameters
-    ----------
-    structure : MarginalStructure
-    chunk : Chunk
-    rows : RowArrays
-    k : int
-        Outcome.
-    """
+class DirectChunk(RowSums):
+    """One chunk of the sample, evaluated at parameters psi = (beta, theta, phi); arguments as `RowSums`."""
 
     def __init__(self, structure: MarginalStructure, chunk: Chunk, rows: RowArrays, k: int) -> None:
-        self.structure, self.n_units = structure, chunk.n_units
-        n = self.n_units
-        tiles = chunk.tile_to[0] < n[0]
-        at, real = chunk.rows[:, tiles].T, chunk.real[:, tiles].T  # (T, lanes)
-        self.X = [column[at] for column in rows.X]
-        self.Z = np.stack([column[at] for column in rows.Z], axis=-1)
-        self.V = np.stack([*self.X, *np.moveaxis(self.Z, -1, 0)], axis=-1)  # (T, lanes, r)
-        self.w, self.offset = np.where(real, rows.w[at], 0.0), rows.offset[at]
-        self.y, self.extra = rows.y[k][at], [part[at] for part in rows.extra[k]]
-        self.tile_to = chunk.tile_to[0][tiles]
-        self.from_tiles = np.flatnonzero(np.append(True, self.tile_to[1:] != self.tile_to[:-1]))
+        super().__init__(structure, chunk, rows, k)
+        n = chunk.n_units
         self.parents = [parent[:size] for parent, size in zip(chunk.parents, n, strict=False)]
         self.omega = [omega[:size] for omega, size in zip(chunk.omega, n, strict=True)]
         self.w_units = [w[:size] for w, size in zip(chunk.w, n, strict=True)]
         self.lifts = [Lift.of(parent, w) for parent, w in zip(self.parents, self.w_units[:-1], strict=True)]
         self.to_top = [top[:size] for top, size in zip(chunk.to_top, n, strict=True)]
-
-    # -- rows ---------------------------------------------------------------------------------------------------
-
-    def eta(self, beta: Array, b: Array) -> Array:
-        """Linear predictor (..., T, lanes) at random effects b (..., G_1, Q)."""
-        fixed = self.offset + self.V[..., : len(beta)] @ beta
-        return fixed + np.matmul(self.Z, b[..., self.tile_to, :, None])[..., 0]
-
-    def partials(self, eta: Array, phi: Array, order: int) -> dict[str, Array]:
-        """Weighted derivatives of the density at every row."""
-        s = self.structure
-        found = partials(s.family, s.link, s.n_phi, order)(eta, self.y, self.extra, phi)
-        return {name: self.w * value for name, value in found.items()}
-
-    def sum_rows(self, values: Array, products: Array | None = None) -> Array:
-        """Sum rows (..., T, lanes) times products (T, lanes, m) over each lowest unit, (..., G_1, m)."""
-        per_tile = values.sum(axis=-1)[..., None] if products is None else (values[..., None, :] @ products)[..., 0, :]
-        return np.add.reduceat(per_tile, self.from_tiles, axis=-2)
-
-    def moments(self, found: dict[str, Array], start: int, left: Array | None, order: int) -> Moments:
-        """Sum the derivatives from ``start`` on times ``left`` (T, lanes, m); up to ``order`` further derivatives."""
-        V, n_phi = self.V, self.structure.n_phi
-        r = V.shape[-1]
-        m = 1 if left is None else left.shape[-1]
-        once = V if left is None else (left[..., :, None] * V[..., None, :]).reshape(*V.shape[:2], m * r)
-
-        def plain(name: str) -> Array:
-            return self.sum_rows(found[name], left)
-
-        def linear(name: str) -> Array:
-            out = self.sum_rows(found[name], once)
-            return out.reshape(*out.shape[:-1], m, r)
-
-        def square(name: str) -> Array:
-            per_tile = once.swapaxes(-1, -2) @ (found[name][..., None] * V)  # (..., T, m r, r)
-            out = np.add.reduceat(per_tile, self.from_tiles, axis=-3)
-            return out.reshape(*out.shape[:-2], m, r, r)
-
-        nothing = np.zeros(0)
-        return Moments(
-            plain(f"l{start}"),
-            linear(f"l{start + 1}") if order > 0 else nothing,
-            square(f"l{start + 2}") if order > 1 else nothing,
-            [plain(f"p{a}.{start}") for a in range(n_phi)] if order > 0 else [],
-            [linear(f"p{a}.{start + 1}") for a in range(n_phi)] if order > 1 else [],
-            [[plain(f"p{a}.{b}.{start}") for b in range(a + 1)] for a in range(n_phi)] if order > 1 else [],
-        )
-
-    def chain(self, moments: Moments, b: Jet, order: int = 2) -> Jet:
-        """Turn moments at random effects b (..., G_1, Q, 1) into jets (..., G_1, m, 1)."""
-        p, n_phi, P = self.structure.p, self.structure.n_phi, b.t
-        shape = moments.value.shape
-        D = np.zeros((P, *b.value.shape[:-2], p + b.value.shape[-2]))
-        D[..., p:] = b.first[..., 0]
-        for a in range(p):
-            D[a, ..., a] = 1.0
-        first = np.matmul(moments.by_eta, D[..., None])[..., 0]
-        for a, part in enumerate(moments.by_phi):
-            first[P - n_phi + a] += part
-        if order < 2:
-            return Jet(moments.value[..., None], first[..., None], np.zeros((P * (P + 1) // 2, *shape, 1)))
-        i, j = pairs(P)
-        across = np.matmul(D[..., None, None, :], moments.by_eta_eta)[..., 0, :]  # (P, ..., G_1, m, r)
-        second = (across[i] @ D[j][..., None])[..., 0]
-        second += (moments.by_eta[..., p:] @ b.second)[..., 0]
-        for a, (linear, row) in enumerate(zip(moments.by_phi_eta, moments.by_phi_phi, strict=True)):
-            here = P - n_phi + a
-            along = np.matmul(linear, D[..., None])[..., 0]
-            for c in range(P):
-                at = _pair(max(here, c), min(here, c))
-                second[at] += along[c] * (2.0 if c == here else 1.0)
-            for b_, part in enumerate(row):
-                second[_pair(here, P - n_phi + b_)] += part
-        return Jet(moments.value[..., None], first[..., None], second[..., None])
 
     # -- units --------------------------------------------------------------------------------------------------
 
@@ -178,15 +54,13 @@ class DirectChunk:
             values = values[..., self.parents[level], :, :]
         return values
 
-    def at_lowest(self, b: list[Any]) -> Any:
-        """Stack effects of all levels (..., G_l, q_l, 1) at the lowest units (..., G_1, Q, 1)."""
-        if len(b) == 1:
-            return b[0]
-        lowered = [
-            part.map(lambda x, level=level: self.lower(x, level, 0)) if isinstance(part, Jet) else self.lower(part, level, 0)
-            for level, part in enumerate(b)
-        ]
-        return _concatenate(lowered)
+    def at_lowest(self, b: list[Array]) -> Array:
+        """Stack effects of all levels (G_l, q_l, 1) at the lowest units (G_1, Q, 1)."""
+        return np.concatenate([self.lower(part, level, 0) for level, part in enumerate(b)], axis=-2)
+
+    def jets_at_lowest(self, b: list[Jet]) -> Jet:
+        """Stack jets of effects of all levels at the lowest units."""
+        return stacked([part.map(self.lower, level, 0) for level, part in enumerate(b)])
 
     # -- modes --------------------------------------------------------------------------------------------------
 
@@ -234,7 +108,7 @@ class DirectChunk:
         u = [Jet.constant(part.T[:, :, None], P) for part in modes]
         moments = self.moments(found, 1, self.Z, 2)
         for order in (1, 2):
-            slopes = self.chain(moments, self.at_lowest([L @ x for L, x in zip(Lambda, u, strict=True)]), order)
+            slopes = self.chain(moments, self.jets_at_lowest([L @ x for L, x in zip(Lambda, u, strict=True)]), order)
             rho = []
             for level, L in enumerate(Lambda):
                 q = self.structure.layout.q[level]
@@ -262,8 +136,7 @@ class DirectChunk:
         b_hat = [L @ u for L, u in zip(Lambda, u_hat, strict=True)]
         Q = self.Z.shape[-1]
         ZZ = (self.Z[..., :, None] * self.Z[..., None, :]).reshape(*self.Z.shape[:-1], Q * Q)
-        C = self.chain(self.moments(found, 2, ZZ, 2), self.at_lowest(b_hat))
-        C = C.map(lambda part: -part.reshape(*part.shape[:-2], Q, Q))
+        C = self.chain(self.moments(found, 2, ZZ, 2), self.jets_at_lowest(b_hat)).times(-1.0).map(_square, Q)
         levels = self._factor(Lambda, C)
         u, b = self._nodes(levels, Lambda, u_hat, b_hat, n_agq)
         at_nodes = self.at_lowest_nodes(b)
@@ -273,26 +146,21 @@ class DirectChunk:
             found_nodes = self.partials(self.eta(beta, at_nodes.value[..., 0]), phi, 2)
         value = self.chain(self.moments(found_nodes, 0, None, 2), at_nodes)
         for level in range(n):
-            value = value - (u[level].T @ u[level]).map(lambda part: 0.5 * part)
+            value = value - (u[level].T @ u[level]).times(0.5)
             if n_agq[level] > 1:
                 value = _log_sum_exp(value, product_rule(n_agq[level], layout.q[level])[1])
             else:
-                value = value.map(lambda part: part[..., 0, :, :, :])
-            value = value - levels[level].logdet.map(lambda part: 0.5 * part)
+                value = value.map(_first_node)
+            value = value - levels[level].logdet.times(0.5)
             if level < n - 1:
                 value = value.map(self.lifts[level])
         return value
 
     def at_lowest_nodes(self, b: list[Jet]) -> Jet:
         """Stack effects at nodes of all levels, (K_L, ..., K_l, G_l, q_l, 1) each, as (K_L, ..., K_1, G_1, Q, 1)."""
-        n = len(b)
-        lowered = [
-            part.map(lambda x, level=level: _insert(self.lower(x, level, 0), level)) for level, part in enumerate(b)
-        ]
-        if n == 1:
-            return lowered[0]
+        lowered = [part.map(self.lower, level, 0).map(_insert, level) for level, part in enumerate(b)]
         lead = np.broadcast_shapes(*(part.value.shape[:-2] for part in lowered))
-        return _concatenate([part.map(lambda x: _widen(x, lead)) for part in lowered])
+        return stacked([part.map(_widen, lead) for part in lowered])
 
     def _factor(self, Lambda: list[Jet], C: Jet) -> list[Factored]:
         out = []
@@ -314,24 +182,21 @@ class DirectChunk:
         u: list[Any] = [None] * n
         b: list[Any] = [None] * n
         for level in range(n - 1, -1, -1):
-            here = u_hat[level]
-            if level < n - 1:
-                here = here.map(lambda x, count=n - 1 - level: _insert_front(x, count))
+            here = u_hat[level].map(_insert, n - 1 - level)
             if any(many > 1 for many in n_agq[level + 1 :]):
-                moved = []
-                for above in range(level + 1, n):
-                    shift = b[above] - b_hat[above].map(lambda x, count=n - above: _insert_front(x, count))
-                    moved.append(
-                        shift.map(lambda x, above=above: _insert(self.lower(x, above, level), above - level - 1))
-                    )
+                moved = [
+                    (b[above] - b_hat[above].map(_insert, n - above)).map(self.lower, above, level)
+                    for above in range(level + 1, n)
+                ]
+                moved = [part.map(_insert, above) for above, part in enumerate(moved)]
                 lead = np.broadcast_shapes(*(part.value.shape[:-2] for part in moved))
-                stacked = _concatenate([part.map(lambda x: _widen(x, lead)) for part in moved])
-                here = here - levels[level].M.solve(levels[level].across @ stacked)
-            here = here.map(lambda x: _insert(x, 1))
+                across = levels[level].across @ stacked([part.map(_widen, lead) for part in moved])
+                here = here - levels[level].M.solve(across)
+            here = here.map(_insert, 1)
             if n_agq[level] > 1:
                 grid = product_rule(n_agq[level], self.structure.layout.q[level])[0].T[:, None, :, None]  # (K, 1, q, 1)
                 R = levels[level].M.cholesky()
-                here = here + R.T.map(lambda x: _insert(x, 1)).solve(Jet.constant(grid, P))
+                here = here + R.T.map(_insert, 1).solve(Jet.constant(grid, P))
             u[level] = here
             b[level] = Lambda[level] @ here
         return u, b
@@ -413,13 +278,8 @@ def _log_sum_exp(values: Jet, log_weights: Array) -> Jet:
 
 
 def _insert(values: Array, count: int) -> Array:
-    """Insert axes of length 1 before the units of (..., G, r, s)."""
-    return values.reshape(*values.shape[:-3], *[1] * count, *values.shape[-3:])
-
-
-def _insert_front(values: Array, count: int) -> Array:
     """Insert axes of nodes, of length 1, before the units of (..., G, r, s)."""
-    return _insert(values, count)
+    return values.reshape(*values.shape[:-3], *[1] * count, *values.shape[-3:])
 
 
 def _widen(values: Array, lead: tuple[int, ...]) -> Array:
@@ -428,11 +288,10 @@ def _widen(values: Array, lead: tuple[int, ...]) -> Array:
     return np.broadcast_to(values, (*front, *lead, *values.shape[-2:]))
 
 
-def _concatenate(parts: list[Any]) -> Any:
-    if isinstance(parts[0], Jet):
-        return Jet(*(np.concatenate([getattr(x, name) for x in parts], axis=-2) for name in ("value", "first", "second")))
-    return np.concatenate(parts, axis=-2)
+def _first_node(values: Array) -> Array:
+    return values[..., 0, :, :, :]
 
 
-def _pair(i: int, j: int) -> int:
-    return i * (i + 1) // 2 + j
+def _square(values: Array, Q: int) -> Array:
+    """Lay columns (..., Q Q, 1) out as (..., Q, Q)."""
+    return values.reshape(*values.shape[:-2], Q, Q)

@@ -1,4 +1,4 @@
-"""Partial derivatives of a row's log-density in the linear predictor and the family's further parameters, as numbers."""
+"""Derivatives of a row's log-density in the linear predictor and the family's further parameters, as numbers."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ class Lift:
         return cls(order, starts, w[:, None, None])
 
     def __call__(self, values: Array) -> Array:
+        """Sum the units."""
         weighted = values * self.w
         weighted = weighted if self.order is None else weighted[..., self.order, :, :]
         return np.add.reduceat(weighted, self.starts, axis=-3)
@@ -88,31 +89,22 @@ class DirectNested:
 
     def reduce(self, theta: Array, rhs: Array) -> list[Level]:
         """Integrate out level by level, lowest first (theory, eqs. 6-9), for right-hand sides (G_1, Q, m)."""
-        C: Any = self.C
-        sides: Any = rhs
+        C, sides = Jet.constant(self.C), Jet.constant(rhs)
         out: list[Level] = []
         t = 0
         for level, q in enumerate(self.layout.q):
             t += len(self.layout.entries[level])
-            Lambda = self._lambda(level, theta, t)
+            Lambda, C, sides = self._lambda(level, theta, t), C.among(t), sides.among(t)
             own, upper = slice(0, q), slice(q, None)
-            if out:
-                C, sides = C.among(t), sides.among(t)
-            M = Lambda.T @ C[..., own, own] @ Lambda if not out else Lambda.T @ C[own, own] @ Lambda
+            M = Lambda.T @ C[own, own] @ Lambda
             M = Jet(M.value + np.eye(q), M.first, M.second)
-            left = Lambda.T @ (sides[..., own, :] if not out else sides[own, :])
+            left = Lambda.T @ sides[own, :]
             right = M.solve(left)
-            first = not out
             out.append(Level(M.logdet(), left, right))
             if level < len(self.layout.q) - 1:
-                across = Lambda.T @ (C[..., own, upper] if first else C[own, upper])
-                gone_C, gone_rhs = across.T @ M.solve(across), across.T @ right
-                if first:
-                    C, sides = Jet.constant(C[..., upper, upper], t), Jet.constant(sides[..., upper, :], t)
-                else:
-                    C, sides = C[upper, upper], sides[upper, :]
-                lift = self.lifts[level]
-                C, sides = (C - gone_C).map(lift), (sides - gone_rhs).map(lift)
+                across, lift = Lambda.T @ C[own, upper], self.lifts[level]
+                C = (C[upper, upper] - across.T @ M.solve(across)).map(lift)
+                sides = (sides[upper, :] - across.T @ right).map(lift)
         return out
 
     def _lambda(self, level: int, theta: Array, t: int) -> Jet:
@@ -129,9 +121,9 @@ class DirectNested:
         S = Jet.constant(self.blocks.S0(k), t)
         D = Jet.constant(np.zeros((1, 1)), t)
         for level, (_, w) in zip(levels, self.paths, strict=True):
-            left, right = level.left.map(_stacked), level.right.map(lambda part, w=w: _stacked(part * w[:, None, None]))
+            left, right = level.left.map(_stacked), level.right.map(_times_units, w).map(_stacked)
             S = S - (left.T @ right).among(t)
-            D = D + level.logdet.map(lambda part, w=w: np.einsum("g,...grs->...rs", w, part)).among(t)
+            D = D + level.logdet.map(_total, w).among(t)
         return profiled(S, D, self.reml)
 
     def shares(self, theta: Array, rhs: Array) -> tuple[Array, Array, Array, Array]:
@@ -149,7 +141,7 @@ class DirectNested:
         t, n = self.layout.n_theta, self.blocks.n_units[-1]
         values, gradients = np.zeros((2, n)), np.zeros((2, t, n))
         for level, lift in zip(self.reduce(theta, rhs), self.to_top, strict=True):
-            lost = (level.left.T @ level.right).map(lambda part: np.trace(part, axis1=-2, axis2=-1)[..., None, None])
+            lost = (level.left.T @ level.right).map(_trace)
             for i, part in enumerate((level.logdet, lost)):
                 values[i] += lift(part.value)[:, 0, 0]
                 gradients[i, : part.t] += lift(part.first)[..., 0, 0]
@@ -193,3 +185,16 @@ def profiled(S: Jet, D: Jet, reml: bool) -> dict[str, Any]:
 def _stacked(values: Array) -> Array:
     """Lay the units (..., G, q, m) below each other, (..., G q, m)."""
     return values.reshape(*values.shape[:-3], -1, values.shape[-1])
+
+
+def _times_units(values: Array, w: Array) -> Array:
+    return values * w[:, None, None]
+
+
+def _total(values: Array, w: Array) -> Array:
+    """Weighted sum over the units (..., G, r, s)."""
+    return np.einsum("g,...grs->...rs", w, values)
+
+
+def _trace(values: Array) -> Array:
+    return np.trace(values, axis1=-2, axis2=-1)[..., None, None]
