@@ -17,6 +17,7 @@ from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.likelihood.linear.recursion import UnitTree, factor, walk_down
 from pmwmix.variance._base import VARIANCES
 from pmwmix.variance.robust import robust_block
 
@@ -204,7 +205,7 @@ def weigh_by_model(X: Array, ZL: Sequence[Array], units: Sequence[Array], w: Seq
     ZL : sequence of ndarray, each (n, q_l)
         Z_lΛ_l, bottom-up.
     units : sequence of ndarray of int, each (n,)
-        Unit of every row, bottom-up.
+        Unit of every row, bottom-up; units are numbered so that those of one parent stand side by side.
     w : sequence of ndarray
         Conditional weights of the rows and of the units of every level.
 
@@ -212,16 +213,29 @@ def weigh_by_model(X: Array, ZL: Sequence[Array], units: Sequence[Array], w: Seq
     -------
     ndarray, shape (n, p)
     """
-    p = X.shape[1]
-    V = np.concatenate([X, *ZL], axis=1) * w[0][:, None]  # Ω applied to X and to the random columns of all levels
-    offset = p
-    for Z, unit, weight in zip(ZL, units, w[1:], strict=True):
-        q = Z.shape[1]
-        ZV = _sum_by(Z[:, :, None] * V[:, None], unit)
-        inner = np.linalg.solve(np.eye(q) + ZV[:, :, offset : offset + q], ZV)
-        V = (V - _gather(V[:, offset : offset + q], inner, unit)) * weight[unit][:, None]
-        offset += q
-    return V[:, :p]
+    if not units:
+        return X * w[0][:, None]
+    n_units = [len(weight) for weight in w[1:]]
+    parents = [_of_units(up, low, n) for low, up, n in zip(units, units[1:], n_units, strict=False)]
+    tree = UnitTree(tuple(parents), tuple(w[1:]))
+    Lambdas = [np.eye(Z.shape[1])[None] for Z in ZL]  # they stand in the columns already
+    Z_all = np.hstack(ZL)
+    WZ = Z_all * w[0][:, None]
+    C, rhs = (_sum_by(WZ[:, :, None] * V[:, None], units[0]).transpose(1, 2, 0) for V in (Z_all, X))
+    # ΩX is X less the modes that its columns have as outcomes, times all weights of the rows
+    left, total = X, w[0]
+    modes = walk_down(tree, factor(tree, Lambdas, C[:, :, None], rhs[:, :, None]), Lambdas)
+    for Z, (_, b), unit, weight in zip(ZL, modes, units, w[1:], strict=True):
+        left = left - _gather(Z, b[:, :, 0].transpose(2, 0, 1), unit)
+        total = total * weight[unit]
+    return left * total[:, None]
+
+
+def _of_units(values: Array, unit: Array, n: int) -> Array:
+    """Value of any row of each unit, for values that its rows share."""
+    out = np.zeros(n, dtype=np.int64)
+    out[unit] = values
+    return out
 
 
 def _sum_by(values: Array, unit: Array) -> Array:

@@ -16,6 +16,7 @@ from pmwmix._types import Array
 from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information, schur_onto
 from pmwmix.likelihood.engine import bucket, bucket_columns, compiled
 from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.linear.modes import factor_blocks
 from pmwmix.likelihood.linear.nested import Structure, contrast_graph, objective_graph, reml_score_graph
 
 
@@ -150,13 +151,12 @@ class Objective:
 
 def unit_schur(blocks: Blocks, structure: Structure, theta: Array) -> Array:
     """X_j'V_j⁻¹X_j of every top-level unit, weights included, shape (p, p, G_L); numpy, for one point only."""
-    from pmwmix.likelihood.linear.modes import whiten_units
-
     G = blocks.n_units[-1]
     out = blocks.xx * blocks.w[-1]
-    for level in whiten_units(blocks, structure.layout, theta, blocks.zx):
-        lost = np.einsum("qpg,qrg,g->prg", level.B, level.B, level.w_total)
-        out = out - _sum_by(lost, level.to_top, G)
+    factored = factor_blocks(blocks, structure.layout, theta, blocks.zx)
+    for level, (to_top, w_total) in zip(factored, blocks.paths(), strict=True):
+        B = level.B[:, :, 0]
+        out = out - _sum_by(np.einsum("qpg,qrg,g->prg", B, B, w_total), to_top, G)
     return out
 
 

@@ -1,4 +1,7 @@
-"""The Gaussian recursion in numpy, with an axis of draws: factors of every unit, solved down the tree."""
+"""The Gaussian recursion in numpy, with an axis of draws: factors of every unit, solved down the tree.
+
+Modes, draws of random effects, leverages and the small-sample variance are all made of it.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +54,8 @@ class Factored:
     R : ndarray, shape (q_l, q_l, D, G_l)
     upper : ndarray, shape (q_l, Q_above, D, G_l)
         R⁻¹Λ'C for the random columns of the levels above.
-    B : ndarray, shape (q_l, D, G_l)
-        The same for the right-hand side.
+    B : ndarray, shape (q_l, ..., D, G_l)
+        R⁻¹Λ'c for the right-hand sides c.
     """
 
     R: Array
@@ -70,7 +73,8 @@ def factor(tree: UnitTree, Lambdas: Sequence[Array], C: Array, rhs: Array) -> li
         Of D draws, bottom-up.
     C : ndarray, shape (Q, Q, D or 1, G_1)
         Cross-products of the random columns of all levels per lowest unit.
-    rhs : ndarray, shape (Q, D, G_1)
+    rhs : ndarray, shape (Q, ..., D, G_1)
+        Theirs with the right-hand sides, of which a draw may have many.
 
     Returns
     -------
@@ -80,16 +84,15 @@ def factor(tree: UnitTree, Lambdas: Sequence[Array], C: Array, rhs: Array) -> li
     out = []
     for level, Lambda in enumerate(Lambdas):
         q = Lambda.shape[-1]
-        left = np.broadcast_to(C[:q], (q, C.shape[1], *rhs.shape[1:]))
-        white = np.einsum("dai,amdg->imdg", Lambda, np.concatenate([left, rhs[:q, None]], axis=1))
+        white = np.einsum("dai,amdg->imdg", Lambda, C[:q])
         M = np.einsum("imdg,dmj->ijdg", white[:, :q], Lambda)
         R = cholesky(M + np.eye(q)[:, :, None, None])
-        rest = solve_lower(R, white[:, q:])
-        upper, B = rest[:, :-1], rest[:, -1]
+        upper = solve_lower(R, white[:, q:])
+        B = solve_lower(R, np.einsum("dai,a...dg->i...dg", Lambda, rhs[:q]))
         out.append(Factored(R, upper, B))
         if level < len(Lambdas) - 1:
             C = tree.lift(C[q:, q:] - np.einsum("iadg,ibdg->abdg", upper, upper), level)
-            rhs = tree.lift(rhs[q:] - np.einsum("iadg,idg->adg", upper, B), level)
+            rhs = tree.lift(rhs[q:] - np.einsum("iadg,i...dg->a...dg", upper, B), level)
     return out
 
 
@@ -106,25 +109,25 @@ def walk_down(
     ----------
     tree, factored, Lambdas
         Of the same levels.
-    noise : sequence of ndarray, each (q_l, D, G_l), optional
+    noise : sequence of ndarray, each (q_l, ..., D, G_l), optional
         Added to the right-hand side of every level: standard normal noise times sigma gives a draw.
-    above : ndarray, shape (Q_above, D, G_top), optional
+    above : ndarray, shape (Q_above, ..., D, G_top), optional
         Effects b of the levels above the topmost one here, for each of its units.
 
     Returns
     -------
-    list of (ndarray (q_l, D, G_l), ndarray (q_l, D, G_l))
+    list of (ndarray (q_l, ..., D, G_l), ndarray (q_l, ..., D, G_l))
         Whitened effects u and b = Λu, bottom-up.
     """
     out: list[tuple[Array, Array]] = []
     b_above = np.zeros((0, *factored[-1].B.shape[1:])) if above is None else above
     for level in range(len(factored) - 1, -1, -1):
         one = factored[level]
-        rest = one.B - np.einsum("iadg,adg->idg", one.upper, b_above)
+        rest = one.B - np.einsum("iadg,a...dg->i...dg", one.upper, b_above)
         if noise is not None:
             rest = rest + noise[level]
         u = solve_upper(one.R, rest)
-        b = np.einsum("dij,jdg->idg", Lambdas[level], u)
+        b = np.einsum("dij,j...dg->i...dg", Lambdas[level], u)
         out.insert(0, (u, b))
         if level > 0:
             b_above = np.concatenate([b, b_above])[..., tree.parents[level - 1]]
@@ -150,8 +153,8 @@ def solve_lower(R: Array, rhs: Array) -> Array:
 
 
 def solve_upper(R: Array, rhs: Array) -> Array:
-    """Solve R'x = rhs for lower factors (q, q, D, G) and right-hand sides (q, D, G); axes of length 1 spread."""
-    x = np.empty(np.broadcast_shapes(rhs.shape, (len(R), *R.shape[-2:])))
+    """Solve R'x = rhs for lower factors (q, q, D, G) and right-hand sides (q, ..., D, G); axes of length 1 spread."""
+    x = np.empty(np.broadcast_shapes(rhs.shape, (*rhs.shape[:-2], *R.shape[-2:])))
     for i in range(len(R) - 1, -1, -1):
         x[i] = (rhs[i] - sum(R[j, i] * x[j] for j in range(i + 1, len(R)))) / R[i, i]
     return x
