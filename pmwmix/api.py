@@ -183,7 +183,7 @@ def fit(
     call = _call_text(
         formula,
         method=None if method == "ml" else method,
-        family=None if family == "gaussian" else family,
+        family=None if family == Distribution.family else family,
         link=link,
         weights=weights,
         conditional=conditional,
@@ -306,29 +306,27 @@ def read_distribution(family: str, link: str | None, trials: Any, method: str) -
     ------
     OptionError, NotSupportedError
     """
-    if trials is not None and (family != "binomial" or not isinstance(trials, str)):
-        raise OptionError(
-            f"A column of trials belongs to a binomial outcome. Got trials={trials!r} with family={family!r}. "
-            f"Name the column as text with family='binomial', or leave trials out."
-        )
-    if family == "gaussian" and link in (None, "identity"):
-        return Distribution()
     from pmwmix.families import FAMILIES
     from pmwmix.links import LINKS
 
     known = FAMILIES[family]
+    if trials is not None and not (known.per_trial and isinstance(trials, str)):
+        raise OptionError(
+            f"A column of trials belongs to a binomial outcome. Got trials={trials!r} with family={family!r}. "
+            f"Name the column as text with family='binomial', or leave trials out."
+        )
     chosen = known.links[0] if link is None else link
-    LINKS[chosen]
+    closed = known.has_closed_form(LINKS[chosen])
     if chosen not in known.links:
         raise OptionError(
             f"A family has links of its own. {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
             f"Use one of {', '.join(map(repr, known.links))}."
         )
-    if method == "reml":
+    if method == "reml" and not closed:
         raise NotSupportedError(
             f"REML is defined for linear models. Asked for method='reml' with family={family!r}. Use method='ml'."
         )
-    return Distribution(family, chosen, known.read, family in ("gaussian", "student"), trials)
+    return Distribution(family, chosen, None if closed else known.read, closed, known.has_scale, trials)
 
 
 def _check_design(design: Design, vcov: str | None) -> None:

@@ -132,6 +132,38 @@ def test_files_of_a_room_import_backwards():
                     assert order.index(used) <= order.index(file), f"{room}.{file} imports {used}, which comes later"
 
 
+def named_families(path: Path):
+    """Yield every comparison of a family with the name of one: ``family == "binomial"``, ``fit.family in (...)``."""
+    from pmwmix.families import FAMILIES
+
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+        elif isinstance(node, ast.Match):
+            sides = [node.subject, *node.cases]
+        else:
+            continue
+        inside = [part for side in sides for part in ast.walk(side)]
+        asked = any("family" in str(getattr(part, "attr", getattr(part, "id", ""))) for part in inside)
+        names = {part.value for part in inside if isinstance(part, ast.Constant) and part.value in set(FAMILIES)}
+        if asked and names:
+            yield f"{place(path)}, line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_no_family_is_asked_for_its_name():
+    """What depends on the family is a member of it: a new one is a new file, and nothing else changes."""
+    rooms = [path for path in ROOT.rglob("*.py") if stage(path) != "families"]
+    found = [line for path in rooms for line in named_families(path)]
+    assert not found, "\n".join(found)
+
+
+def test_a_question_for_a_name_is_found(tmp_path, monkeypatch):
+    asked = 'fit.family == "beta"\nfamily in ("poisson", "x")\n(a.family, a.link) != ("gaussian", "identity")\n'
+    (tmp_path / "file.py").write_text(asked + 'name == "beta"\nfamily == other\n')
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    assert len(list(named_families(tmp_path / "file.py"))) == 3
+
+
 def test_third_parties_stay_in_their_fences():
     for path in ROOT.rglob("*.py"):
         here = place(path)

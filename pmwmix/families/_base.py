@@ -17,6 +17,8 @@ FAMILIES = Registry("family")
 class Family:
     """A distribution. Symbolic methods take and give PyTensor variables, the others numpy arrays.
 
+    Everything that depends on the family is asked here: no module outside this room knows a family by its name.
+
     ``phi`` is the vector of the family's further parameters on an unbounded working scale (log size, log precision,
     first threshold and log gaps, ...); ``n_phi(response)`` of them. On this scale zero is an ordinary value and
     differences of one are moderate.
@@ -26,6 +28,9 @@ class Family:
     links: tuple[str, ...]  # the default first
     n_extra: int = 0
     has_intercept: bool = True  # False: thresholds stand in for the intercept
+    has_scale: bool = False  # rows have a variance of their own, so that a group per row is not identified
+    per_trial: bool = False  # y counts successes, of which `trials` were possible; means are shares of them
+    is_categorical: bool = False  # the mean of a row is a vector, the probabilities of the categories (n, C)
 
     def read(self, outcome: Outcome) -> Response:
         """Check an outcome and turn it into what the density needs.
@@ -53,6 +58,34 @@ class Family:
         PyTensor variable, shape of ``eta``
         """
         raise NotImplementedError
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether the first coefficients are thresholds between ordered categories."""
+        return not self.has_intercept
+
+    def has_closed_form(self, link: Link) -> bool:
+        """Whether the random effects can be integrated out exactly: the linear model, which has its own likelihood."""
+        return False
+
+    def has_linear_mean(self, link: Link) -> bool:
+        """Whether the mean is the linear predictor."""
+        return False
+
+    def has_one_peak(self, link: Link) -> bool:
+        """Whether the density of rows never has several peaks in the linear predictor, whatever the outcomes are.
+
+        With these links it is log-concave, but for the beta family, whose sums have one peak nevertheless.
+        """
+        return link.name in ("logit", "probit", "cloglog", "loglog", "log")
+
+    def trials(self, response: Response) -> Array:
+        """Give the number of trials of each row (n,); 1 where the family knows none."""
+        return np.ones(len(response.y))
+
+    def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
+        """Say what the mean of an outcome is, for axes: ``outcome`` as it is shown, ``written`` as in the formula."""
+        return f"Mean of {outcome}"
 
     def n_phi(self, response: Response) -> int:
         """Give the number of further parameters."""
@@ -93,6 +126,10 @@ class Family:
         Johnson & Schielzeth (2017) for the others, at the overall ``mean``; NaN where there is none.
         """
         raise NotImplementedError
+
+    def drawable(self, link: Link, eta: Array, phi: Array) -> tuple[Array, Array]:
+        """Keep parameters where outcomes can be drawn: vague priors put expected counts beyond all integers."""
+        return eta, phi
 
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw outcomes ``y`` (n,), of ordinal families category codes."""

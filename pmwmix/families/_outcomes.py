@@ -6,9 +6,12 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import DataError, some
+from pmwmix.links import Link
 from pmwmix.spec.outcome import Outcome
 
 WHOLE = 1e-6  # how far from a whole number a count may be
+MOST = 1e12  # expected count beyond which numpy draws none
+SHAPES = (-9.2, 50.0)  # log of shapes and precisions: below 1e-4 (0 or 1, or zeros but for one in 1e4) nothing changes
 
 
 def plain(value: float) -> str:
@@ -66,6 +69,12 @@ def need_counts(outcome: Outcome, family: str) -> Array:
             "Check the column, or the rows that are left after incomplete ones were dropped."
         )
     return y
+
+
+def bounded_counts(link: Link, eta: Array) -> Array:
+    """Keep linear predictors where counts can be drawn."""
+    high = float(link.eta(np.array(MOST)))
+    return np.clip(eta, -high, high)
 
 
 def weighted_moments(y: Array, w: Array) -> tuple[float, float]:

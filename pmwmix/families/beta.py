@@ -10,11 +10,12 @@ from scipy import special
 from pmwmix._types import Array
 from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import log_gamma
-from pmwmix.families._outcomes import need_numbers, need_variation, refuse, weighted_moments
+from pmwmix.families._outcomes import SHAPES, need_numbers, need_variation, refuse, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
 from pmwmix.spec.outcome import Outcome, Response
 
+EDGE = 1e-12  # from 0 and 1, of expected proportions that are drawn about
 SQUEEZE = "(y * (n - 1) + 0.5) / n with n the number of rows (Smithson & Verkuilen 2006)"
 
 
@@ -92,6 +93,11 @@ class Beta(Family):
         """Give the observation-level variance by the delta method."""
         slope = link.slope(link.eta(np.array([mean])))
         return float(mean * (1.0 - mean) / (1.0 + np.exp(phi[0])) / slope[0] ** 2)
+
+    def drawable(self, link: Link, eta: Array, phi: Array) -> tuple[Array, Array]:
+        """Keep expected proportions off 0 and 1, and bound the precision."""
+        low, high = (float(link.eta(np.array(p))) for p in (EDGE, 1.0 - EDGE))
+        return np.clip(eta, low, high), np.clip(phi, *SHAPES)
 
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw proportions."""

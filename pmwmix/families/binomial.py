@@ -32,6 +32,17 @@ class Binomial(Family):
     name = "binomial"
     links = ("logit", "probit", "cloglog", "loglog", "cauchit")
     n_extra = 1
+    per_trial = True
+
+    def trials(self, response: Response) -> Array:
+        """Give them (n,)."""
+        return response.extra[0]
+
+    def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
+        """Give the category whose probability it is; a mean of ``cbind`` is one of shares."""
+        if written.startswith("cbind"):
+            return super().mean_words(outcome, written, categories)
+        return f"Probability of {outcome}" + (f" = {categories[1]}" if len(categories) == 2 else "")
 
     def read(self, outcome: Outcome) -> Response:
         """Give successes, trials and the log binomial coefficient."""

@@ -36,6 +36,11 @@ class Cumulative(Family):
     name = "cumulative"
     links = ("logit", "probit", "cloglog", "loglog", "cauchit")
     has_intercept = False
+    is_categorical = True
+
+    def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
+        """Say that it is a probability."""
+        return f"Probability of {outcome}"
 
     def read(self, outcome: Outcome) -> Response:
         """Give category codes 0, 1, ... of the categories that occur, in order."""

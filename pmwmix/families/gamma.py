@@ -9,7 +9,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import stirling_error
-from pmwmix.families._outcomes import need_numbers, need_variation, refuse, weighted_moments
+from pmwmix.families._outcomes import SHAPES, need_numbers, need_variation, refuse, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
 from pmwmix.spec.outcome import Outcome, Response
@@ -80,6 +80,11 @@ class Gamma(Family):
         """Give the observation-level variance; with the inverse link by the delta method."""
         dispersion = float(np.exp(-phi[0]))
         return float(np.log1p(dispersion)) if link.name == "log" else dispersion / mean**2
+
+    def drawable(self, link: Link, eta: Array, phi: Array) -> tuple[Array, Array]:
+        """Bound the shape; a mean below zero, which the inverse link allows, has no draw."""
+        phi = np.clip(phi, *SHAPES)
+        return (np.where(eta > 0.0, eta, np.nan) if link.name == "inverse" else eta), phi
 
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw positive values."""

@@ -28,6 +28,19 @@ class Gaussian(Family):
 
     name = "gaussian"
     links = ("identity", "log", "inverse")
+    has_scale = True
+
+    def has_closed_form(self, link: Link) -> bool:
+        """With the identity link."""
+        return link.name == "identity"
+
+    def has_linear_mean(self, link: Link) -> bool:
+        """With the identity link."""
+        return link.name == "identity"
+
+    def has_one_peak(self, link: Link) -> bool:
+        """With the identity link; a mean on another scale can be far off on either side."""
+        return link.name == "identity"
 
     def read(self, outcome: Outcome) -> Response:
         """Give the values and minus log(2 pi) / 2."""

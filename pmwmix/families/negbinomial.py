@@ -11,7 +11,7 @@ from scipy import special
 from pmwmix._types import Array
 from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import log_rising
-from pmwmix.families._outcomes import need_counts, weighted_moments
+from pmwmix.families._outcomes import SHAPES, bounded_counts, need_counts, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import LARGE
 from pmwmix.spec.outcome import Outcome, Response
@@ -78,6 +78,10 @@ class NegativeBinomial(Family):
         """Give the observation-level variance."""
         share = float(np.exp(-phi[0]))
         return 0.25 * (1.0 + mean * share) if link.name == "sqrt" else float(np.log1p(1.0 / mean + share))
+
+    def drawable(self, link: Link, eta: Array, phi: Array) -> tuple[Array, Array]:
+        """Bound expected counts, and theta."""
+        return bounded_counts(link, eta), np.clip(phi, *SHAPES)
 
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw counts: Poisson with a gamma mean."""

@@ -9,7 +9,7 @@ from scipy import special
 
 from pmwmix._types import Array
 from pmwmix.families._base import FAMILIES, Family
-from pmwmix.families._outcomes import need_counts
+from pmwmix.families._outcomes import bounded_counts, need_counts
 from pmwmix.links import Link
 from pmwmix.spec.outcome import Outcome, Response
 
@@ -56,6 +56,10 @@ class Poisson(Family):
     def latent_variance(self, link: Link, mean: float, phi: Array) -> float:
         """Give the observation-level variance."""
         return 0.25 if link.name == "sqrt" else float(np.log1p(1.0 / mean))
+
+    def drawable(self, link: Link, eta: Array, phi: Array) -> tuple[Array, Array]:
+        """Bound expected counts."""
+        return bounded_counts(link, eta), phi
 
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw counts."""

@@ -33,6 +33,11 @@ class Student(Family):
 
     name = "student"
     links = ("identity",)
+    has_scale = True
+
+    def has_linear_mean(self, link: Link) -> bool:
+        """With its only link."""
+        return True
 
     def read(self, outcome: Outcome) -> Response:
         """Give the values and minus log(2 pi) / 2."""

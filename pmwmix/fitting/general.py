@@ -139,7 +139,7 @@ def make_general(
 
 def _mean(frame: ModelFrame, response: Response) -> float:
     w = frame.cond or frame.w
-    trials = response.extra[0] if frame.family == "binomial" else 1.0
+    trials = FAMILIES[frame.family].trials(response)
     return float(np.average(response.y / trials, weights=total_weights(w, frame.hierarchy.row_parents)[0]))
 
 

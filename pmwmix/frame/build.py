@@ -100,7 +100,7 @@ def build_frame(
         means.append(mean)
     notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
     if hierarchy.crossed:
-        notes = crossing_notes(by_level, hierarchy, w[0], distribution.read is None)
+        notes = crossing_notes(by_level, hierarchy, w[0], distribution.has_closed_form)
     if subset is not None:
         notes += (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
     notes += notes_on_codes(formula, columns, table.values, [plan.column for plan in centrings])
@@ -129,6 +129,7 @@ def build_frame(
         cond=cond,
         family=distribution.family,
         link=distribution.link,
+        has_closed_form=distribution.has_closed_form,
     )
     check_frame_size(frame, distribution)
     check_same_categories(frame)

@@ -35,7 +35,7 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
             f"Drop predictors, or check what the rows were lost to: {some([*frame.dropped]) or 'nothing'}."
         )
     for name, y in ((frame.formula.response, y) for part in frame.designs for y in part.y):
-        if frame.linear and float(np.ptp(y)) == 0.0:
+        if frame.has_closed_form and float(np.ptp(y)) == 0.0:
             raise DataError(
                 f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. "
                 f"Check the column and the filter."

@@ -40,7 +40,7 @@ def evaluate_columns(
     outcomes = [local]
     if sets and not varies_with_pv(formula, pv):  # one set of predictors serves all plausible values
         outcomes = [{**local, **{name: columns[pv[name][k]] for name in sets}} for k in range(len(pv[sets[0]]))]
-    if distribution.read is None:
+    if distribution.read is None:  # a linear model
         y = [response(formula, values, n) for values in outcomes]
         return DesignColumns(x, tuple(blocks), y if offset is None else [v - offset for v in y], [], offset)
     trials = None if distribution.trials is None else _trials(distribution.trials, columns)

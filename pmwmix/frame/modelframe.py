@@ -94,6 +94,8 @@ class ModelFrame:
     cond : tuple of ndarray
         Conditional weights before scaling, rows first.
     family, link : str
+    has_closed_form : bool
+        Whether the likelihood is that of a linear model.
     """
 
     formula: ModelFormula
@@ -119,11 +121,7 @@ class ModelFrame:
     cond: tuple[Array, ...] = ()
     family: str = "gaussian"
     link: str = "identity"
-
-    @property
-    def linear(self) -> bool:
-        """Whether the likelihood has a closed form."""
-        return self.family == "gaussian" and self.link == "identity"
+    has_closed_form: bool = True
 
     @property
     def n(self) -> int:

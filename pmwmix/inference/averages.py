@@ -15,7 +15,7 @@ from pmwmix._types import Array
 from pmwmix.likelihood.general.nodes import product_rule
 from pmwmix.prediction.modes import quadratic
 from pmwmix.prediction.newdata import Blueprint
-from pmwmix.prediction.responses import NODES, is_linear, parts_of
+from pmwmix.prediction.responses import NODES
 
 ROWS = 50_000  # worked on at a time
 
@@ -83,11 +83,11 @@ class MeanModel:
         Psi = [np.zeros((q, q)) for q in sizes]
         for (level, i, j), value in zip(entries, values[p:], strict=False):
             Psi[level][i, j] = Psi[level][j, i] = value
-        linear = type == "link" or is_linear(fit)
+        linear = type == "link" or fit.has_linear_mean
         n = p - len(blueprint.kept)
         cuts = np.zeros(0) if linear else values[:n]
         random = [] if linear or not averaged else Psi
-        return cls(None if linear else parts_of(fit)[1], cuts, values[n:p], random, entries, len(values), n)
+        return cls(None if linear else fit.distribution[1], cuts, values[n:p], random, entries, len(values), n)
 
     def rows(self, columns: RowColumns) -> tuple[Array, Array]:
         """Mean of every row (n, c) and its derivatives in the parameters (n, c, P) (effects, eqs. 23-25).

@@ -17,7 +17,6 @@ from pmwmix.fitting.problem import Problem
 from pmwmix.inference.delta import complete_df
 from pmwmix.likelihood.contract import LOG_2PI, schur_onto
 from pmwmix.pooling import pool
-from pmwmix.prediction.responses import is_linear
 
 Constraint = Callable[[Array], tuple[Array, Array]]
 METHODS = ("wald", "profile")
@@ -96,7 +95,7 @@ def _check(ci_prob: Any, method: Any, scale: Any) -> None:
 
 
 def _check_profile(fit: Any) -> None:
-    if not is_linear(fit):
+    if not fit.has_closed_form:
         raise NotSupportedError(
             f"Profile intervals are made for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
             f"Use confint_varcorr(method='wald')."

@@ -147,7 +147,7 @@ def kenward_of(fits: Sequence[Any]) -> list[KenwardRoger]:
         As in `kenward_roger`, and for generalised models, robust variances and fits that were read from a file.
     """
     for fit in fits:
-        if (fit.family, fit.link) != ("gaussian", "identity"):
+        if not fit.has_closed_form:
             raise NotSupportedError(
                 f"Kenward-Roger is derived for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
                 f"Use df='inf' (normal) or df='design'."

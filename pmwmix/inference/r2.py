@@ -23,7 +23,6 @@ from pmwmix.frame.replicates import ReplicateScheme
 from pmwmix.inference.again import influence
 from pmwmix.inference.delta import check_latent, delta, pooled_delta, rows_of, unpack, unscaled_weights
 from pmwmix.pooling import Pooled, pool
-from pmwmix.prediction.responses import is_linear
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.variance import between_psu
 from pmwmix.weights.conditional import total_weights
@@ -94,7 +93,7 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     """
     parts = rows_of(fit, "r2()")
     check_latent(fit, "r2()")
-    defined = is_linear(fit) and len(parts[0][1].frame.hierarchy.levels) == 1
+    defined = fit.has_residual_variance and len(parts[0][1].frame.hierarchy.levels) == 1
     if snijders_bosker and not defined:
         raise NotSupportedError(
             f"Snijders and Bosker's R² are defined for linear models with two levels. This one has family="

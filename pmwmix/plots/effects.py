@@ -273,10 +273,7 @@ def _outcome(fit: Any, type: str, labels: Mapping[str, str] | None) -> str:
     name = text_of(left, labels)
     if type == "link":
         return f"Linear predictor of {name}"
-    if fit.family == "cumulative" or (fit.family == "binomial" and not left.startswith("cbind")):
-        category = f" = {fit.categories[1]}" if fit.family == "binomial" and len(fit.categories) == 2 else ""
-        return f"Probability of {name}{category}"
-    return f"Mean of {name}"
+    return str(fit.distribution[0].mean_words(name, left, fit.categories))
 
 
 def _draw_lines(pc: PlotCollection, data: xr.Dataset) -> None:

@@ -137,7 +137,7 @@ def _weights(fit: Any, pv: int) -> Any:
 
 def _discrete(fit: Any, y: Any) -> bool:
     whole = bool((y == np.round(y)).all())
-    return whole and (fit.family != "gaussian" or len(np.unique(y)) <= 12)
+    return whole and (not fit.distribution[0].has_scale or len(np.unique(y)) <= 12)
 
 
 def curves_data(y: Any, drawn: Any, w: Any, kind: str) -> xr.Dataset:

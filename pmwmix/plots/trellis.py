@@ -14,6 +14,7 @@ from pmwmix._types import Array
 from pmwmix.data.codes import label_text
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, OptionError, near, some
+from pmwmix.families import FAMILIES
 from pmwmix.plots._base import (
     BLACK,
     BLUE,
@@ -40,7 +41,7 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots._lines import make_grid, missing_parts, model_lines
-from pmwmix.prediction.responses import is_linear, mean_of
+from pmwmix.prediction.responses import mean_of
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.studies.withingroups import design_columns, least_squares
 from pmwmix.weights.conditional import total_weights
@@ -135,10 +136,11 @@ def trellis(
     6
     """
     one = fit_of(check_fit(fit, "trellis"), pv)
-    if fit.family == "cumulative":
+    family = fit.distribution[0]
+    if family.is_categorical:
         raise NotSupportedError(
-            "An ordinal outcome has no single line. This fit has family='cumulative'. "
-            "Draw predicted probabilities of its categories instead."
+            f"An ordinal outcome has no single line. This fit has family={fit.family!r}. "
+            f"Draw predicted probabilities of its categories instead."
         )
     rows = rows_of(fit, pv, "trellis")
     names = [level.name for level in rows.frame.hierarchy.levels]
@@ -150,7 +152,7 @@ def trellis(
     unit = rows.frame.hierarchy.levels[level]
     titles = [_title(unit.labels[g], None if blocks is None else blocks[g]) for g in shown]
     outcome = rows.frame.formula.response
-    shares = rows.response is not None and fit.family == "binomial" and bool((rows.response.extra[0] != 1).any())
+    shares = rows.response is not None and bool((family.trials(rows.response) != 1).any())
     y = text_of(outcome, labels) + (" (proportion)" if shares else "")
     text = text_of(x, labels) + "".join(f" (centred: {p.by})" for p in rows.blueprint.centrings if p.column == x)
     return _draw(fit, found, titles, (text, y), backend, figure_kwargs)
@@ -240,9 +242,7 @@ def _shown(rows: LiveRows, level: int, groups: Any, blocks: list[str] | None, or
 def _outcome(rows: LiveRows) -> Array:
     """Observed outcome on the scale of the mean: proportions where there are trials."""
     read = rows.response
-    if read is None:
-        return rows.y
-    return read.y / read.extra[0] if rows.frame.family == "binomial" else read.y
+    return rows.y if read is None else read.y / FAMILIES[rows.frame.family].trials(read)
 
 
 def _title(label: Any, kind: str | None) -> str:
@@ -260,7 +260,7 @@ def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, val
             f"that has no column of its own. Add the function of {x!r} alone to the formula."
         )
     fixed, conditional = model_lines(one, rows, grid, level)
-    linear = is_linear(one)
+    linear = one.has_closed_form
     w = total_weights(rows.frame.w, rows.frame.hierarchy.row_parents)[0] if any(rows.frame.weighted) else None
     own = [
         _least_squares(values[g], y[g], None if w is None else w[g]) if linear else _means(values[g], y[g])
@@ -304,7 +304,7 @@ def _draw(
     n = data.sizes["panel"]
     _, n_cols, size, dot = next(layout for layout in LAYOUTS if n <= layout[0])
     pc = panels(data, backend, figure_kwargs, n_cols=n_cols, size=size, sharex=True, sharey=True)
-    linear = is_linear(fit)
+    linear = fit.has_closed_form
     draw(pc, "scatter_xy", "rows", data["observed"], color=GREY, alpha=0.45, size=dot)
     draw(pc, "line_xy", "fixed line", data["fixed"], color=BLACK, linestyle=":", width=1.4)
     draw(pc, "line_xy", "own line", data["own"], color=ORANGE, linestyle="--", width=1.6)

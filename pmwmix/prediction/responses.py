@@ -1,6 +1,6 @@
 """From the linear predictor to the outcome: means, population averages and residuals of single fits.
 
-A linear model has the identity link and needs nothing of this; a generalised one asks its family.
+The family knows how; whoever is asked about has `abilities.Abilities`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,6 @@ RESIDUALS = ("response", "pearson", "deviance", "working")
 NODES = 41  # of the one-dimensional rule that averages over the random part
 
 
-def is_linear(fit: Any) -> bool:
-    """Whether the mean is the linear predictor."""
-    return bool(fit.family == "gaussian" and fit.link == "identity")
-
-
-def parts_of(fit: Any) -> tuple[Any, Any]:
-    """Family and link of a fit."""
-    from pmwmix.families import FAMILIES
-    from pmwmix.links import LINKS
-
-    return FAMILIES[fit.family], LINKS[fit.link]
-
-
 def check_type(type: str) -> None:
     """Refuse a scale of predictions that does not exist.
 
@@ -46,9 +33,7 @@ def check_type(type: str) -> None:
 
 def mean_of(fit: Any, eta: Array) -> Array:
     """Mean of the outcome at linear predictors (n,); probabilities (n, C) of an ordinal outcome."""
-    if is_linear(fit):
-        return eta
-    family, link = parts_of(fit)
+    family, link = fit.distribution
     with np.errstate(over="ignore"):
         return np.asarray(family.mean(link, eta, fit.phi))
 
@@ -72,7 +57,7 @@ def averaged_mean(fit: Any, eta: Array, variance: Array) -> Array:
     -------
     ndarray, shape (n,) or (n, C)
     """
-    if is_linear(fit):
+    if fit.has_linear_mean:
         return eta
     nodes, logs = product_rule(NODES, 1)
     weights = np.exp(logs - 0.5 * nodes[0] ** 2)
@@ -114,16 +99,16 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
             f"Use one of {', '.join(map(repr, RESIDUALS))}."
         )
     eta = fit.rows.conditional() if conditional else fit.rows.marginal()
-    if is_linear(fit):
+    if fit.has_residual_variance:
         return (fit.rows.y - eta) / (fit.sigma if type == "pearson" else 1.0)
-    if fit.categories and fit.family == "cumulative":
+    family, link = fit.distribution
+    if family.is_categorical:
         raise NotSupportedError(
-            "An ordinal outcome has no residuals in units of the outcome. This fit has family='cumulative'. "
-            "Compare fitted(), the probabilities of the categories, with the outcome."
+            f"An ordinal outcome has no residuals in units of the outcome. This fit has family={fit.family!r}. "
+            f"Compare fitted(), the probabilities of the categories, with the outcome."
         )
-    family, link = parts_of(fit)
     response, mean = fit.rows.response, mean_of(fit, eta)
-    trials = response.extra[0] if fit.family == "binomial" else np.ones(len(mean))
+    trials = family.trials(response)
     gap = response.y / trials - mean
     if type == "response":
         return gap

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pmwmix.prediction.responses import is_linear
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, Summary, coefficient_table, variance_table
 from pmwmix.results.words import (
@@ -23,7 +22,7 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float) -> Sum
     """Compose the summary of a fit and of the table of its coefficients, as ``tidy()`` gives it."""
     s = fit.settings
     likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood"}[s.method]
-    normal = not is_linear(fit) and bool(np.isinf(coefficients["df"]).all())
+    normal = not fit.has_closed_form and bool(np.isinf(coefficients["df"]).all())
     sections = [
         Section("Groups and weights", groups_table(fit)),
         Section("Variance terms", variance_table(fit.varcorr)),

@@ -161,7 +161,7 @@ def fit_frame(
     how = settings.vcov if scheme is None else "model"
     estimates: list[Any]
     places: list[Any]
-    if frame.linear:
+    if frame.has_closed_form:
         estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
     else:
         estimates, places = fit_general(frame, how, engine, settings.n_agq, progress, settings.chunk_size)

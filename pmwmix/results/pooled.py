@@ -10,7 +10,6 @@ import pandas as pd
 
 from pmwmix.errors import OptionError
 from pmwmix.pooling import Pooled, pool
-from pmwmix.prediction.responses import is_linear
 from pmwmix.results.result import FitResult
 from pmwmix.spec.settings import Settings
 
@@ -40,7 +39,9 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
         coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
         vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
         varcorr=_pooled_varcorr(fits),
-        sigma=float(np.sqrt(every.estimate[-1]) if is_linear(first) else np.mean([fit.sigma for fit in fits])),
+        sigma=float(
+            np.sqrt(every.estimate[-1]) if first.has_residual_variance else np.mean([fit.sigma for fit in fits])
+        ),
         theta=pd.concat([fit.theta for fit in fits], axis=1).mean(axis=1).rename("theta"),
         loglik=float(np.mean([fit.loglik for fit in fits])),
         nobs=first.nobs,
@@ -65,7 +66,7 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
 def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
     """Pool what only generalised models have."""
     first = fits[0]
-    if is_linear(first):
+    if first.has_closed_form:
         return {}
     found = _one_by_one(fits, [fit.family_parameters for fit in fits], "estimate")
     table = first.family_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))

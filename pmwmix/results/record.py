@@ -11,12 +11,13 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.pooling import Pooled
+from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.rows import LiveRows, SavedRows
 from pmwmix.spec.settings import Settings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FitRecord:
+class FitRecord(Abilities):
     """What a fit found, and the numbers that follow from it; every table is a pandas object.
 
     Parameters

@@ -23,7 +23,7 @@ from pmwmix.inference.r2 import r2
 from pmwmix.pooling import Pooled, pool
 from pmwmix.pooling.rubin import independent, pooled_wald
 from pmwmix.prediction.modes import LevelModes
-from pmwmix.prediction.responses import fitted, is_linear, predict, residuals
+from pmwmix.prediction.responses import fitted, predict, residuals
 from pmwmix.results.account import summarise
 from pmwmix.results.record import FitRecord
 from pmwmix.results.store import save_fit
@@ -69,7 +69,7 @@ class FitResult(FitRecord):
     def _default_rule(self) -> str:
         if self.settings.vcov != "model":
             return "design" if any(fit.small_df is None for fit in self.fits) else "bell-mccaffrey"
-        return "inf" if self.settings.weighted or not is_linear(self) else "satterthwaite"
+        return "inf" if self.settings.weighted or not self.has_closed_form else "satterthwaite"
 
     def _complete_df(self, rule: str | float) -> Any:
         if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
@@ -81,7 +81,7 @@ class FitResult(FitRecord):
             return np.mean([one.df for one in self._kenward], axis=0)
         if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
             return np.mean([fit.small_df for fit in self.fits], axis=0)
-        if rule == "bell-mccaffrey" and is_linear(self):
+        if rule == "bell-mccaffrey" and self.has_closed_form:
             raise NotSupportedError(
                 f"Bell-McCaffrey degrees of freedom come with a small-sample variance. This fit has "
                 f"vcov={self.settings.vcov!r}. Fit with vcov='CR2'."
@@ -95,7 +95,7 @@ class FitResult(FitRecord):
             return self.settings.design_df
         if rule == "inf":
             return np.inf
-        if not is_linear(self):
+        if not self.has_closed_form:
             raise NotSupportedError(
                 f"Degrees of freedom by {rule!r} are defined for linear models. This one has family={self.family!r}. "
                 f"Use df='inf' (normal) or df='design'."

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.fitting.climb import STILL
-from pmwmix.prediction.responses import is_linear
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, number
 from pmwmix.spec.settings import Settings
@@ -29,14 +28,14 @@ SCALING_WORDS = {
 def title_of(fit: FitRecord, how: str) -> str:
     """Name the model, and how it was fitted."""
     kind = "Linear multilevel model" if len(fit.n_groups) else "Linear model without random effects"
-    if not is_linear(fit):
+    if not fit.has_closed_form:
         kind = f"Generalised multilevel model ({fit.family}, {fit.link} link)"
     return f"{kind}, {how}"
 
 
 def fixed_heading(fit: FitRecord) -> str:
     """Head the table of the coefficients."""
-    return "Thresholds and fixed effects" if fit.family == "cumulative" else "Fixed effects"
+    return "Thresholds and fixed effects" if fit.distribution[0].has_thresholds else "Fixed effects"
 
 
 def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Section]:
@@ -72,7 +71,7 @@ def icc_facts(fit: FitRecord) -> list[tuple[str, str]]:
         return []
     icc = fit.icc
     shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
-    return [("Intraclass correlation", shown if is_linear(fit) else f"{shown} (latent scale)")]
+    return [("Intraclass correlation", shown if fit.has_residual_variance else f"{shown} (latent scale)")]
 
 
 def quadrature_words(fit: FitRecord) -> str:
@@ -128,7 +127,7 @@ def cluster_words(s: Settings) -> str:
 def groups_table(fit: FitRecord) -> pd.DataFrame:
     """Count the units per level and give the variance each holds."""
     names, rows = ["obs", *fit.n_groups.index], []
-    lowest = "Residual" if is_linear(fit) else "Rows"
+    lowest = "Residual" if fit.has_residual_variance else "Rows"
     for level, name in enumerate(names, start=1):
         n = fit.nobs if name == "obs" else int(fit.n_groups[name])
         row: dict[str, str] = {"Group": lowest if name == "obs" else name, "Level": str(level), "n": str(n)}

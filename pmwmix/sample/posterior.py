@@ -12,7 +12,6 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError, OptionError
 from pmwmix.fitting.optimise import Status
 from pmwmix.fitting.problem import GeneralProblem
-from pmwmix.prediction.responses import is_linear
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
 from pmwmix.results.varcorr import component_names
@@ -85,7 +84,7 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
     priors : dict or None
         See `priors.read_priors`.
     """
-    check_sampler(request.sampler, is_linear(ml))
+    check_sampler(request.sampler, ml.has_closed_form)
     _check_groups([str(name) for name in ml.n_groups.index])
     _check_bounded(ml)
     wanted = ml.settings.vcov == "robust"

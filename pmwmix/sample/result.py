@@ -16,6 +16,7 @@ from pmwmix.inference.margins import ame
 from pmwmix.likelihood.layout import semidefinite_cholesky
 from pmwmix.pooling import Pooled, pool
 from pmwmix.pooling.rubin import mix_draws
+from pmwmix.prediction.abilities import Abilities
 from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Summary
 from pmwmix.results.varcorr import varcorr_table
@@ -33,7 +34,7 @@ from pmwmix.spec.settings import Settings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BayesResult:
+class BayesResult(Abilities):
     """The pseudo-posterior of a multilevel model; tables are pandas objects, draws an ArviZ DataTree.
 
     Parameters

@@ -17,6 +17,8 @@ class Distribution:
     family, link : str
     read : callable or None
         Outcome -> Response; None for a linear model.
+    has_closed_form : bool
+        Whether this is a linear model, whose likelihood has a closed form.
     has_scale : bool
         Whether rows have a variance of their own, so that a group per row is not identified.
     trials : str or None
@@ -26,6 +28,7 @@ class Distribution:
     family: str = "gaussian"
     link: str = "identity"
     read: Callable[[Outcome], Response] | None = None
+    has_closed_form: bool = True
     has_scale: bool = True
     trials: str | None = None
 

@@ -20,7 +20,6 @@ from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.again import check_clusters, influence, judged
 from pmwmix.inference.delta import rows_of, unscaled_weights
 from pmwmix.pooling.rubin import RANK_TOL, pooled_f
-from pmwmix.prediction.responses import is_linear
 from pmwmix.studies.sensitivity import check_weighted, reweighted
 from pmwmix.variance import between_psu
 from pmwmix.weights.conditional import total_weights
@@ -53,7 +52,7 @@ def informativeness(fit: Any, level: str | None = None) -> pd.DataFrame:
     the weighted and unweighted coefficients directly. Not being rejected is no proof that weights can be left out.
     """
     tests = {"dumouchel-duncan": dumouchel_duncan(fit, level)}
-    if is_linear(fit):
+    if fit.has_residual_variance:
         tests["pfeffermann-sverchkov"] = pfeffermann_sverchkov(fit, level)
     tests["hausman"] = hausman(fit)
     return pd.DataFrame.from_dict(tests, orient="index").rename_axis("test")
@@ -127,7 +126,7 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
        survey data. Sankhya B, 61(1), 166-186.
     """
     check_weighted(fit, "pfeffermann_sverchkov()")
-    if not is_linear(fit):
+    if not fit.has_residual_variance:
         raise NotSupportedError(
             f"Powers of residuals are tested in linear models. This one has family={fit.family!r}, link={fit.link!r}. "
             f"Use dumouchel_duncan() or hausman()."
@@ -220,7 +219,7 @@ def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[An
         frame = rows.frame
         check_clusters(rows.problem.objective, frame.clusters)
         if id(frame) not in done:
-            if frame.linear:
+            if frame.has_closed_form:
                 done[id(frame)] = fit_all(change(frame), False, "robust", rows.engine)
             else:
                 nodes = fit.quadrature["n_agq"]

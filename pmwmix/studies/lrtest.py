@@ -18,7 +18,6 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
 from pmwmix.pooling.rubin import pooled_statistic
-from pmwmix.prediction.responses import is_linear
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.build import refit as fit_again
 from pmwmix.results.build import single
@@ -94,7 +93,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
     rows, names = [_describe(fit, fit)], ["<none>"]
     for text, position, stay in deletions(frame):
         left = without(frame, position, stay).hierarchy.levels
-        if is_linear(fit):
+        if fit.has_closed_form:
             smaller = fit_again(fit, partial(without, position=position, stay=stay))
         elif left:
             nodes = tuple(_nodes(fit)[level.name] for level in left)
@@ -108,7 +107,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
 
 def n_parameters(fit: FitResult) -> int:
     """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
-    return len(fit.coef) + len(fit.theta) + (1 if is_linear(fit) else len(fit.family_parameters))
+    return len(fit.coef) + len(fit.theta) + (1 if fit.has_residual_variance else len(fit.family_parameters))
 
 
 def _nodes(fit: FitResult) -> dict[str, int]:
@@ -118,7 +117,7 @@ def _nodes(fit: FitResult) -> dict[str, int]:
 
 def _same_nodes(models: list[FitResult]) -> list[FitResult]:
     """Refit generalised models that have fewer nodes at a level than another of them."""
-    if is_linear(models[0]):
+    if models[0].has_closed_form:
         return models
     wanted: dict[str, int] = {}
     for fit in models:

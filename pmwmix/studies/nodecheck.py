@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.errors import NotSupportedError, OptionError
-from pmwmix.prediction.responses import is_linear
 from pmwmix.prediction.rows import live_rows
 from pmwmix.results.build import refit
 from pmwmix.studies.comparison import fixed_rows, random_rows
@@ -77,7 +76,7 @@ def _check_quadrature(fit: Any) -> None:
             "Quadrature is checked by fits of maximum likelihood. This one has draws of a posterior. "
             "Check fit.ml, the same model by maximum likelihood."
         )
-    if is_linear(fit):
+    if fit.has_closed_form:
         raise NotSupportedError(
             "A linear model has a likelihood in closed form, without quadrature. This fit has family='gaussian' and "
             "link='identity'. There is nothing to check."

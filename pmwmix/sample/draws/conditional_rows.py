@@ -45,14 +45,6 @@ def _density(parts: tuple[Any, Any], n_phi: int) -> tuple[list[Any], Any, Any]:
     return [eta, phi, y, *extra], eta, density
 
 
-def has_one_peak(family: str, link: str) -> bool:
-    """Whether the density of rows never has several peaks in the linear predictor, whatever the outcomes are.
-
-    With these links it is log-concave, but for the beta family, whose sums have one peak nevertheless.
-    """
-    return link in ("logit", "probit", "cloglog", "loglog") or (link == "log" and family != "gaussian")
-
-
 def nodes(n_agq: int, q: int) -> int:
     """Nodes per dimension for a level with q effects per unit: a few more than the fit had, within limits."""
     fewest = NODES.get(q, 0)
@@ -94,7 +86,8 @@ class RowsOfUnits:
         self.first: Compiled = compiled(density_graph, key, engine)
         self.second: Compiled = compiled(slope_graph, key, engine)
         self.outcome = self.first.put([v[order][None] for v in (rows.y[k], *rows.extra[k])])
-        self.prior_share = 0.0 if has_one_peak(structure.family, structure.link) else PRIOR_SHARE
+        family, link = structure.parts
+        self.prior_share = 0.0 if family.has_one_peak(link) else PRIOR_SHARE
         self.rules = [
             product_rule(*pair) for pair in zip(map(nodes, problem.objective.n_agq, self.q), self.q, strict=True)
         ]

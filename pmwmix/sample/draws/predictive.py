@@ -156,15 +156,16 @@ def _extra(live: Any) -> tuple[Array, ...]:
 
 def _check_trials(fit: Any, trials: Any, newdata: Any) -> None:
     """Refuse numbers of trials where none are due, and their lack where they are."""
-    if trials is not None and (fit.family != "binomial" or newdata is None):
-        why = "without newdata" if fit.family == "binomial" else f"with family={fit.family!r}"
+    family = fit.distribution[0]
+    if trials is not None and (not family.per_trial or newdata is None):
+        why = "without newdata" if family.per_trial else f"with family={fit.family!r}"
         raise OptionError(
             f"Numbers of trials belong to new rows of a binomial outcome. Got trials={trials!r} {why}. "
             f"Leave trials out."
         )
-    if fit.family != "binomial" or newdata is None or trials is not None:
+    if not family.per_trial or newdata is None or trials is not None:
         return
-    if any((_extra(need_live(one))[0] != 1.0).any() for one in fit.fits):
+    if any((family.trials(need_live(one).rows.response) != 1.0).any() for one in fit.fits):
         raise OptionError(
             f"Replicates of a binomial outcome need the number of trials of the new rows. The outcome of "
             f"{fit.formula!r} is out of several. Pass trials=, a number or the name of a column of newdata."
@@ -173,7 +174,7 @@ def _check_trials(fit: Any, trials: Any, newdata: Any) -> None:
 
 def _new_extra(fit: Any, columns: ModelColumns, newdata: Any, trials: int | str | None) -> tuple[Array, ...]:
     """Numbers of trials of new rows (m,)."""
-    if fit.family != "binomial":
+    if not fit.distribution[0].per_trial:
         return ()
     if isinstance(trials, str):
         values = Table(newdata).columns([trials], "trials")[trials].to_numpy()[columns.rows]

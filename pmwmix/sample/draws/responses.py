@@ -12,8 +12,9 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
 from pmwmix.pooling.rubin import mix_draws
+from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.newdata import NEW_GROUPS, ModelColumns, check_new_groups, new_columns
-from pmwmix.prediction.responses import check_type, is_linear, label, parts_of, residuals_of
+from pmwmix.prediction.responses import check_type, label, residuals_of
 from pmwmix.sample.draws.randomeffects import DRAWS, check_seed, need_live
 from pmwmix.sample.draws.rowdraws import Drawn, blocks, draws_of, fit_columns
 
@@ -88,7 +89,7 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Around:
+class _Around(Abilities):
     """A posterior as `residuals_of` reads a fit: about given means, its parameters at their posterior means."""
 
     family: str
@@ -100,7 +101,7 @@ class _Around:
 
     @classmethod
     def of(cls, fit: Any, live: Any, mean: Array) -> _Around:
-        eta = mean if is_linear(fit) else parts_of(fit)[1].eta(mean)
+        eta = fit.distribution[1].eta(mean)
         phi = live.psi[..., live.target.p + live.target.n_theta :].mean(axis=(0, 1))
         rows = _Rows(live.rows.y, live.rows.response, eta)
         return cls(fit.family, fit.link, fit.categories, fit.sigma, phi, rows)
@@ -160,7 +161,7 @@ def predict(
     known = conditional and not averaged
     every = draws_of(fit, draws, seed, known)
     columns, filled, pointed = [], [], []
-    exact = is_linear(fit) or type == "link"
+    exact = fit.has_closed_form or type == "link"
     for number, (one, drawn) in enumerate(zip(fit.fits, every, strict=True)):
         live = need_live(one)
         if newdata is None:
@@ -185,7 +186,7 @@ def _points(
     """Posterior means of the expected outcome (m, width), averaged over plausible values."""
     parts = []
     for one, drawn, rows in zip(fits, every, columns, strict=True):
-        exact = type == "link" or is_linear(one)
+        exact = type == "link" or one.has_closed_form
         if exact:
             p = drawn.beta.shape[1]
             drawn = drawn.at_means(one.coef.to_numpy()[len(one.coef) - p :])

@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.newdata import ModelColumns
-from pmwmix.prediction.responses import averaged_mean, mean_of, parts_of
+from pmwmix.prediction.responses import averaged_mean, mean_of
 from pmwmix.sample.draws.quantities import raw_draws
 from pmwmix.sample.draws.randomeffects import DRAWS, check_draws, chosen_draws, effects_of, need_live, random_effects
 
 CELLS = 4_000_000  # draws x rows x categories worked on at once
-MOST = 1e12  # expected count beyond which numpy draws none
-EDGE = 1e-12  # from 0 and 1, of expected proportions that are drawn about
-SHAPES = (-9.2, 50.0)  # log of shapes and precisions: below 1e-4 (0 or 1, or zeros but for one in 1e4) nothing changes
 
 
 @dataclass(frozen=True)
-class Distribution:
-    """What `pmwmix.responses` asks a fit for: here of one draw."""
+class OneDraw(Abilities):
+    """What `prediction.responses` asks a fit for: here of one draw."""
 
     family: str
     link: str
@@ -31,7 +29,7 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(Abilities):
     """Draws of one plausible value on the raw scale.
 
     Parameters
@@ -85,7 +83,7 @@ class Drawn:
         """
         if self.sigma is not None:
             return eta
-        each = [Distribution(self.family, self.link, phi) for phi in self.phi]
+        each = [OneDraw(self.family, self.link, phi) for phi in self.phi]
         if variance is None:
             return np.array([mean_of(one, row) for one, row in zip(each, eta, strict=True)])
         return np.array([averaged_mean(one, row, v) for one, row, v in zip(each, eta, variance, strict=True)])
@@ -94,8 +92,8 @@ class Drawn:
         """Draw an outcome for every linear predictor (S, m)."""
         if self.sigma is not None:
             return eta + self.sigma[:, None] * rng.standard_normal(eta.shape)
-        family, link = parts_of(self)
-        eta, phi = _drawable(self.family, self.link, eta, self.phi)
+        family, link = self.distribution
+        eta, phi = family.drawable(link, eta, self.phi)
         return np.array([family.draw(rng, link, row, part, tuple(extra)) for row, part in zip(eta, phi, strict=True)])
 
     def with_groups(self, unseen: Sequence[list[str]], rule: str, rng: np.random.Generator) -> Drawn:
@@ -120,22 +118,6 @@ def normal_effects(Psi: Array, n: int, rng: np.random.Generator) -> Array:
     values, vectors = np.linalg.eigh(Psi)
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
     return np.einsum("sij,jsn->isn", root, rng.standard_normal((Psi.shape[-1], len(Psi), n)))
-
-
-def _drawable(family: str, link: str, eta: Array, phi: Array) -> tuple[Array, Array]:
-    """Keep parameters where outcomes can be drawn: vague priors put expected counts beyond all integers."""
-    way = parts_of(Distribution(family, link, phi))[1]
-    if family in ("negbinomial", "gamma", "beta"):
-        phi = np.clip(phi, *SHAPES)
-    if family in ("poisson", "negbinomial"):
-        high = float(way.eta(np.array(MOST)))
-        return np.clip(eta, -high, high), phi
-    if family == "beta":
-        low, high = (float(way.eta(np.array(p))) for p in (EDGE, 1.0 - EDGE))
-        return np.clip(eta, low, high), phi
-    if family == "gamma" and link == "inverse":
-        return np.where(eta > 0.0, eta, np.nan), phi
-    return eta, phi
 
 
 def drawn_of(live: Any, psi: Array, effects: Sequence[Array] = ()) -> Drawn:

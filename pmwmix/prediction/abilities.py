@@ -1,0 +1,47 @@
+"""What whoever has a family and a link can do: asked here, and of no family by its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pmwmix.families import Family
+    from pmwmix.links import Link
+
+
+class Abilities:
+    """Base of results, posteriors and single draws: everything that names a family and a link.
+
+    Three questions that today have the same answer, and need not tomorrow; a caller asks the one that it means.
+    """
+
+    family: str
+    link: str
+
+    @property
+    def distribution(self) -> tuple[Family, Link]:
+        """The family and the link that the names stand for."""
+        from pmwmix.families import FAMILIES
+        from pmwmix.links import LINKS
+
+        return FAMILIES[self.family], LINKS[self.link]
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether the likelihood is that of a linear model: no quadrature, degrees of freedom, least squares."""
+        family, link = self.distribution
+        return family.has_closed_form(link)
+
+    @property
+    def has_residual_variance(self) -> bool:
+        """Whether the last variance component is that of residuals, ``sigma`` its root; else it is a latent one."""
+        return self.has_closed_form
+
+    @property
+    def has_linear_mean(self) -> bool:
+        """Whether the mean of the outcome is the linear predictor, so that coefficients are in units of the outcome."""
+        family, link = self.distribution
+        return family.has_linear_mean(link)
+
+
+__all__ = ["Abilities"]
