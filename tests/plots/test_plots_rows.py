@@ -19,6 +19,7 @@ import pmwmix
 from pmwmix import plots
 from pmwmix.errors import PmwmixError, PmwmixWarning
 from pmwmix.plots._lines import split_name
+from pmwmix.prediction.abilities import Abilities
 
 PLAIN = {"backend": "none"}
 EXACT = 1e-9  # the same sums in another order
@@ -436,7 +437,7 @@ def test_the_callers_figure_size_wins():
         pyplot.close("all")
 
 
-class Posterior:
+class Posterior(Abilities):
     """Shaped as a BayesResult, with the numbers of a fit by maximum likelihood moved."""
 
     def __init__(self, ml, moved, each=()):
