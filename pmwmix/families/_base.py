@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from pmwmix._registry import Registry
 from pmwmix._types import Array
 from pmwmix.links import Link
 from pmwmix.spec.outcome import Outcome, Response
+from pmwmix.spec.predictors import Predictor
 
 FAMILIES = Registry("family")
 
@@ -25,7 +27,8 @@ class Family:
     """
 
     name: str
-    links: tuple[str, ...]  # the default first
+    links: tuple[str, ...]  # of the mean, the default first
+    further: tuple[Predictor, ...] = ()  # linear predictors besides that of the mean, as that of excess zeros
     n_extra: int = 0
     has_intercept: bool = True  # False: thresholds stand in for the intercept
     has_scale: bool = False  # rows have a variance of their own, so that a group per row is not identified
@@ -60,6 +63,11 @@ class Family:
         raise NotImplementedError
 
     @property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """All linear predictors of a row, that of the mean first."""
+        return (Predictor("mu", self.links), *self.further)
+
+    @property
     def has_thresholds(self) -> bool:
         """Whether the first coefficients are thresholds between ordered categories."""
         return not self.has_intercept
@@ -86,6 +94,31 @@ class Family:
     def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
         """Say what the mean of an outcome is, for axes: ``outcome`` as it is shown, ``written`` as in the formula."""
         return f"Mean of {outcome}"
+
+    def log_density_of(
+        self, links: Sequence[Link], y: Any, extra: tuple[Any, ...], etas: Sequence[Any], phi: list[Any]
+    ) -> Any:
+        """Log-density of each row at all its linear predictors, symbolic; what the likelihood asks.
+
+        A family with one predictor writes `log_density` and leaves this to the base class; one with several writes this
+        instead. Its second derivatives between the predictors come by themselves.
+
+        Parameters
+        ----------
+        links : sequence of Link
+            One per predictor, in the order of `predictors`.
+        y, extra, phi
+            As in `log_density`.
+        etas : sequence of PyTensor variables
+            As in `log_density`, one per predictor; the shapes need only broadcast with each other, as those of a
+            predictor without random effects have no axes of quadrature nodes.
+
+        Returns
+        -------
+        PyTensor variable, shape of the broadcast ``etas``
+        """
+        (link,), (eta,) = links, etas
+        return self.log_density(link, y, extra, eta, phi)
 
     def n_phi(self, response: Response) -> int:
         """Give the number of further parameters."""

@@ -23,6 +23,7 @@ from pmwmix.inference.averages import MeanModel, RowColumns, combined
 from pmwmix.inference.delta import complete_df
 from pmwmix.pooling import pool
 from pmwmix.pooling.rubin import mix_draws
+from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.newdata import Blueprint, check_kind, prepared_table, random_columns
 from pmwmix.prediction.responses import check_type
 
@@ -225,7 +226,7 @@ def _sample(fit: Any, table: Table, by: str | None, weighted: bool, averaged: bo
 
 
 @dataclass(frozen=True)
-class _Means:
+class _Means(Abilities):
     """A posterior as `MeanModel` reads a fit: at its means."""
 
     family: str

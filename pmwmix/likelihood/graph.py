@@ -96,6 +96,20 @@ def jacobian_of(gradient: Any, wrt: list[Any]) -> list[Any]:
     return rows
 
 
+def slopes_in(density: Any, etas: list[Any]) -> list[Any]:
+    """Elementwise derivative of rows' log-densities in each of their linear predictors, of which one row has one."""
+    found: Any = pytensor.grad(pt.sum(density), etas)
+    return found
+
+
+def curvatures_in(first: list[Any], etas: list[Any]) -> list[list[Any]]:
+    """Elementwise second derivatives, given the first: a nested list, predictor by predictor, symmetric."""
+    lower: list[Any] = []
+    for k, slope in enumerate(first):
+        lower.append(pytensor.grad(pt.sum(slope), etas[: k + 1], disconnected_inputs="ignore"))
+    return [[lower[max(i, j)][min(i, j)] for j in range(len(etas))] for i in range(len(etas))]
+
+
 def derivative(values: Any, eta: Any) -> Any:
     """Elementwise derivative."""
     return pytensor.grad(pt.sum(values), eta)

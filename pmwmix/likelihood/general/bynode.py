@@ -35,18 +35,22 @@ def sums_by_node(model: Model, b: list[list[Any]]) -> Any:
         tiles += [insert_axes(spread(entry, model.tree.tile_to[level]), level) for entry in entries]
     zero = pt.zeros_like(total(tiles))
     tiles = [zero + part for part in tiles]
-    return TileSums(model.structure)(model.eta0, *model.phi, *tiles, *model.rows.flat())
+    return TileSums(model.structure)(*model.eta0, *model.phi, *tiles, *model.rows.flat())
 
 
 class TileSums(Op):
-    """Inputs: eta0 (lanes, T), the scalars phi, b of every random column (..., T), `RowData.flat`; output (..., T)."""
+    """Sum weighted log-densities over the rows of a tile, at every node.
+
+    Inputs: eta0 of every linear predictor (lanes, T), the scalars phi, b of every random column (..., T),
+    `RowData.flat`; output (..., T).
+    """
 
     __props__ = ("structure",)
     slopes = False
 
     def __init__(self, structure: MarginalStructure) -> None:
         self.structure = structure
-        self.n_free = 1 + structure.n_phi  # inputs without node axes
+        self.n_free = structure.n_predictors + structure.n_phi  # inputs without node axes
         self.n_wrt = self.n_free + len(structure.ones)
 
     def make_node(self, *inputs: Any) -> Apply:  # type: ignore[override]
@@ -79,12 +83,13 @@ class TileSums(Op):
     def sums(self, inputs: list[Any]) -> Any:
         """Write the sums (T,)."""
         rows = RowData.of_flat(inputs[self.n_wrt :])
-        eta = inputs[0]
+        structure, n = self.structure, self.structure.n_predictors
+        etas = list(inputs[:n])
         for c, entry in enumerate(inputs[self.n_free : self.n_wrt]):
-            eta = eta + (entry if self.structure.ones[c] else entry * rows.Z[c])
-        family, link = self.structure.parts
-        phi = inputs[1 : self.n_free]
-        return pt.sum(rows.w * family.log_density(link, rows.y, rows.extra, eta, phi), axis=0)
+            k = structure.predictor_of(c)
+            etas[k] = etas[k] + (entry if structure.ones[c] else entry * rows.Z[c])
+        phi = inputs[n : self.n_free]
+        return pt.sum(rows.w * structure.log_density(rows.y, rows.extra, etas, phi), axis=0)
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
         """Go through the nodes in PyTensor's interpreter."""

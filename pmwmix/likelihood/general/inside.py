@@ -137,9 +137,9 @@ def integrated_loglik(structure: MarginalStructure, beta: Any, theta: Any, phi: 
     scalar variable
         Without the constant of the outcome. Its gradient by pytensor.grad is exact.
     """
-    fixed = pt.sum(beta[:, None, None] * data.X, axis=0) if structure.p else 0.0
+    fixed = structure.fixed_parts(beta[:, None, None], data.X, data.offset)
     own = [phi[k] for k in range(structure.n_phi)]
-    model = Model(structure, data.rows, data.tree, fixed + data.offset, theta, own)
+    model = Model(structure, data.rows, data.tree, fixed, theta, own)
     psi = pt.concatenate([beta, theta, pt.stack(own)] if own else [beta, theta])
     modes: Any = FindModes(structure)(*data.start(structure, psi), *model.flat(), return_list=True)
     sums = sums_by_node if any(structure.adaptive) else sums_at_nodes

@@ -19,7 +19,7 @@ from pytensor.graph.op import Op
 
 from pmwmix.likelihood.general.model import MarginalStructure, Model, RowData, insert_axes
 from pmwmix.likelihood.general.tree import Tree, solve_tree
-from pmwmix.likelihood.graph import Graph, derivative, with_hessian
+from pmwmix.likelihood.graph import Graph, curvatures_in, slopes_in, with_hessian
 from pmwmix.likelihood.ops.registry import register
 from pmwmix.likelihood.ops.segment import spread
 from pmwmix.likelihood.ops.smallmat import Column, product, total, transposed_times
@@ -59,17 +59,18 @@ class AtMode(Op):
         return shapes[: self.structure.n_levels]
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        n, first, last = self.structure.n_levels, self.structure.n_levels, self.structure.n_levels + 2
-        return [[first <= k < last + self.structure.n_phi] * n for k in range(len(node.inputs))]
+        n = self.structure.n_levels
+        last = n + self.structure.n_predictors + 1 + self.structure.n_phi
+        return [[n <= k < last] * n for k in range(len(node.inputs))]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
         structure, n = self.structure, self.structure.n_levels
         model = Model.of_flat(structure, list(inputs[n:]))
         modes = [[u[c] for c in range(q)] for u, q in zip(outputs, structure.layout.q, strict=True)]
         Lambda = model.Lambdas()
-        eta = model.eta0 + model.random_part(model.b_of(Lambda, modes))
-        first = derivative(model.density(eta), eta)
-        curvature = model.curvature(Lambda, derivative(first, eta), FLOOR)
+        etas = model.etas(model.b_of(Lambda, modes))
+        first = slopes_in(model.density(etas), etas)
+        curvature = model.curvature(Lambda, curvatures_in(first, etas), FLOOR)
         rho = [
             [c[k] / model.tree.omega[level] for k in range(q)]
             for level, (c, q) in enumerate(zip(cotangents, structure.layout.q, strict=True))
@@ -77,10 +78,11 @@ class AtMode(Op):
         step = solve_tree(model.tree, structure.layout.q, curvature, rho)
         omega = spread(model.tree.omega[0], model.tree.tile_to[0])
         along = model.random_part(model.b_of(Lambda, step))
-        slope = pt.sum(model.rows.w * omega * first * along)
-        wrt = [model.eta0, model.theta, *model.phi]
+        moving = [(slope, part) for slope, part in zip(first, along, strict=True) if part is not None]
+        rise = total([pt.sum(model.rows.w * omega * slope * part) for slope, part in moving])
+        wrt = [*model.eta0, model.theta, *model.phi]
         held = [entry for column in step for entry in column] + list(outputs)
-        found = gradient(slope, wrt, consider_constant=held, disconnected_inputs="ignore")
+        found = gradient(rise, wrt, consider_constant=held, disconnected_inputs="ignore")
         return [
             *(disconnected_type() for _ in range(n)),
             *found,
@@ -123,9 +125,9 @@ class Symbols:
     def model(self, structure: MarginalStructure, beta: Any, theta: Any, phi: Any) -> Model:
         """Write a model whose top-level units have own copies (·, G_L) of the parameters."""
         to_top = self.tree.tile_to[-1]
-        fixed = pt.sum(spread(beta, to_top)[:, None, :] * self.X, axis=0) if structure.p else 0.0
+        fixed = structure.fixed_parts(spread(beta, to_top)[:, None, :], self.X, self.offset)
         tiles = [spread(phi[k], to_top) for k in range(structure.n_phi)]
-        return Model(structure, self.rows, self.tree, fixed + self.offset, theta, tiles)
+        return Model(structure, self.rows, self.tree, fixed, theta, tiles)
 
 
 def copies(symbols: Symbols) -> list[Any]:
@@ -154,10 +156,10 @@ def newton_step(model: Model, start: list[Any]) -> dict[str, Any]:
     q = structure.layout.q
     modes = [[u[c] for c in range(size)] for u, size in zip(start, q, strict=True)]
     Lambda = model.Lambdas()
-    eta = model.eta0 + model.random_part(model.b_of(Lambda, modes))
-    density = model.density(eta)
-    first = derivative(density, eta)
-    curvature = model.curvature(Lambda, derivative(first, eta), SAFE_FLOOR)
+    etas = model.etas(model.b_of(Lambda, modes))
+    density = model.density(etas)
+    first = slopes_in(density, etas)
+    curvature = model.curvature(Lambda, curvatures_in(first, etas), SAFE_FLOOR)
     slopes = model.slopes(first)
     gradient = []
     for level, u in enumerate(modes):
@@ -180,7 +182,7 @@ def newton_step(model: Model, start: list[Any]) -> dict[str, Any]:
 
 def sums_at_nodes(model: Model, b: list[Column]) -> Any:
     """Weighted sums of log-densities per tile, (K_top, ..., K_1, T), at random effects of every node."""
-    return pt.sum(model.rows.w * model.density(model.eta0 + model.random_part(b)), axis=-2)
+    return pt.sum(model.rows.w * model.density(model.etas(b)), axis=-2)
 
 
 def log_integral(
@@ -204,8 +206,8 @@ def log_integral(
     centre = [[u[c] for c in range(size)] for u, size in zip(modes, q, strict=True)]
     Lambda = model.Lambdas()
     b_hat = model.b_of(Lambda, centre)
-    eta = model.eta0 + model.random_part(b_hat)
-    second = derivative(derivative(model.density(eta), eta), eta)
+    etas = model.etas(b_hat)
+    second = curvatures_in(slopes_in(model.density(etas), etas), etas)
     curvature = model.curvature(Lambda, second, FLOOR)
     u_nodes: list[Column] = [[] for _ in range(n)]
     b_nodes: list[Column] = [[] for _ in range(n)]

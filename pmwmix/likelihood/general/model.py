@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytensor.tensor as pt
 
 from pmwmix.families import FAMILIES, Family
@@ -25,12 +27,17 @@ class MarginalStructure:
     p : int
         Number of fixed columns.
     family, link : str
+        The link is that of the first linear predictor.
     n_phi : int
         Number of further parameters of the family.
     ones : tuple of bool, length Q
         Random columns that are constant 1.
     adaptive : tuple of bool
         Levels with more than one node.
+    further : tuple of (str, int)
+        Link and first fixed column of every further linear predictor; the columns stand predictor after predictor.
+    predictors : tuple of int, length Q
+        Linear predictor of every random column; empty if there is only one.
     """
 
     layout: ThetaLayout
@@ -40,6 +47,8 @@ class MarginalStructure:
     n_phi: int
     ones: tuple[bool, ...]
     adaptive: tuple[bool, ...]
+    further: tuple[tuple[str, int], ...] = ()
+    predictors: tuple[int, ...] = ()
 
     @property
     def parts(self) -> tuple[Family, Link]:
@@ -47,9 +56,38 @@ class MarginalStructure:
         return FAMILIES[self.family], LINKS[self.link]
 
     @property
+    def links(self) -> tuple[Link, ...]:
+        """The link of every linear predictor."""
+        return (LINKS[self.link], *(LINKS[name] for name, _ in self.further))
+
+    @property
+    def n_predictors(self) -> int:
+        """Number of linear predictors of a row."""
+        return 1 + len(self.further)
+
+    @property
     def n_levels(self) -> int:
         """Number of grouping levels."""
         return len(self.layout.q)
+
+    def predictor_of(self, column: int) -> int:
+        """Give the linear predictor that a random column belongs to."""
+        return self.predictors[column] if self.predictors else 0
+
+    def log_density(self, y: Any, extra: tuple[Any, ...], etas: list[Any], phi: list[Any]) -> Any:
+        """Log-density of every row at its linear predictors, each (..., rows)."""
+        return FAMILIES[self.family].log_density_of(self.links, y, extra, etas, phi)
+
+    def fixed_parts(self, beta: Any, X: Any, offset: Any) -> list[Any]:
+        """Write the fixed part of every linear predictor, given coefficients per column; the first has the offset."""
+        if not self.further:
+            return [(pt.sum(beta * X, axis=0) if self.p else 0.0) + offset]
+        edges = np.array([0, *(first for _, first in self.further), self.p])
+        parts = []
+        for a, b in pairwise(edges):  # masks, as JAX cannot take slices of coefficients apart again in the Hessian
+            mine = ((np.arange(self.p) >= a) & (np.arange(self.p) < b)).astype(float)
+            parts.append(pt.sum(mine[:, *[None] * (X.type.ndim - 1)] * (beta * X), axis=0) + pt.zeros_like(offset))
+        return [parts[0] + offset, *parts[1:]]
 
 
 @dataclass(frozen=True)
@@ -95,8 +133,8 @@ class Model:
     structure : MarginalStructure
     rows : RowData
     tree : Tree
-    eta0 : tensor (lanes, T)
-        Fixed part and offset.
+    eta0 : list of tensors (lanes, T)
+        Fixed part of every linear predictor, of the first with the offset.
     theta : tensor (n_theta, G_L), or (n_theta,) for all units
     phi : list of tensors (T,), or of scalars for all units
     """
@@ -104,27 +142,26 @@ class Model:
     structure: MarginalStructure
     rows: RowData
     tree: Tree
-    eta0: Any
+    eta0: list[Any]
     theta: Any
     phi: list[Any]
 
     def flat(self) -> list[Any]:
         """List all symbols; parameters first."""
-        return [self.eta0, self.theta, *self.phi, *self.rows.flat(), *self.tree.flat()]
+        return [*self.eta0, self.theta, *self.phi, *self.rows.flat(), *self.tree.flat()]
 
     @classmethod
     def of_flat(cls, structure: MarginalStructure, symbols: list[Any]) -> Model:
         """Undo `flat`."""
-        n_tree = 5 * structure.n_levels - 1
-        phi = list(symbols[2 : 2 + structure.n_phi])
-        rows = RowData.of_flat(symbols[2 + structure.n_phi : len(symbols) - n_tree])
+        n_tree, n = 5 * structure.n_levels - 1, structure.n_predictors
+        phi = list(symbols[n + 1 : n + 1 + structure.n_phi])
+        rows = RowData.of_flat(symbols[n + 1 + structure.n_phi : len(symbols) - n_tree])
         tree = Tree.of_flat(structure.n_levels, symbols[len(symbols) - n_tree :])
-        return cls(structure, rows, tree, symbols[0], symbols[1], phi)
+        return cls(structure, rows, tree, list(symbols[:n]), symbols[n], phi)
 
-    def density(self, eta: Any) -> Any:
-        """Log-density of every row at a linear predictor (..., lanes, T)."""
-        family, link = self.structure.parts
-        return family.log_density(link, self.rows.y, self.rows.extra, eta, self.phi)
+    def density(self, etas: list[Any]) -> Any:
+        """Log-density of every row at its linear predictors, each (..., lanes, T)."""
+        return self.structure.log_density(self.rows.y, self.rows.extra, etas, self.phi)
 
     def Lambdas(self) -> list[Matrix]:
         """Cholesky factors per level."""
@@ -140,15 +177,23 @@ class Model:
         """Multiply values (..., lanes or 1, T) by a random column."""
         return values if self.structure.ones[column] else values * self.rows.Z[column]
 
-    def random_part(self, b: list[Column]) -> Any:
-        """Add Z b over all levels: b[l][c] of shape (K_top, ..., K_l, G_l) or (G_l,)."""
-        out, column = None, 0
+    def etas(self, b: list[Column]) -> list[Any]:
+        """Linear predictors at random effects, as `random_part` takes them."""
+        return [e if part is None else e + part for e, part in zip(self.eta0, self.random_part(b), strict=True)]
+
+    def random_part(self, b: list[Column]) -> list[Any]:
+        """Add Z b over all levels, per linear predictor: b[l][c] of shape (K_top, ..., K_l, G_l) or (G_l,).
+
+        None for a predictor without random effects.
+        """
+        column, out = 0, [None] * self.structure.n_predictors
         for level, entries in enumerate(b):
             for entry in entries:
                 tiles = spread(entry, self.tree.tile_to[level])
                 insert = level + 1 if entry.type.ndim > 1 else 1
                 part = self.times_z(column, insert_axes(tiles, insert))
-                out = part if out is None else out + part
+                k = self.structure.predictor_of(column)
+                out[k] = total([out[k], part])
                 column += 1
         return out
 
@@ -160,22 +205,25 @@ class Model:
             out.append([total([product(L[i][j], entries[j]) for j in q]) for i in q])
         return out
 
-    def curvature(self, Lambda: list[Matrix], second: Any, floor: float) -> Curvature:
-        """Factor the joint Hessian, given l'' of every row (lanes, T)."""
-        Q = len(self.structure.ones)
-        kappa = -self.rows.w * second
+    def curvature(self, Lambda: list[Matrix], second: list[list[Any]], floor: float) -> Curvature:
+        """Factor the joint Hessian, given l'' of every row between its linear predictors (lanes, T).
+
+        C_ij is the sum of z_i z_j (-w d²l / d eta_p d eta_r) with p and r the predictors of the columns i and j.
+        """
+        Q, of = len(self.structure.ones), self.structure.predictor_of
+        kappa = [[-self.rows.w * part for part in row] for row in second]
         C: Matrix = [[None] * Q for _ in range(Q)]
         for i in range(Q):
-            left = self.times_z(i, kappa)
+            left = [self.times_z(i, part) for part in kappa[of(i)]]
             for j in range(i + 1):
-                C[i][j] = C[j][i] = self.tree.from_tiles(pt.sum(self.times_z(j, left), axis=0))
+                C[i][j] = C[j][i] = self.tree.from_tiles(pt.sum(self.times_z(j, left[of(j)]), axis=0))
         return factor_tree(self.tree, self.structure.layout.q, Lambda, C, floor)
 
-    def slopes(self, first: Any) -> list[list[Any]]:
-        """Weighted sums of z l' per unit at every level, (G_l,), given l' of every row; before Lambda."""
-        Q = len(self.structure.ones)
-        wl = self.rows.w * first
-        sums = [self.tree.from_tiles(pt.sum(self.times_z(c, wl), axis=0)) for c in range(Q)]
+    def slopes(self, first: list[Any]) -> list[list[Any]]:
+        """Weighted sums of z l' per unit at every level, (G_l,), given l' of every row and predictor; before Lambda."""
+        Q, of = len(self.structure.ones), self.structure.predictor_of
+        wl = [self.rows.w * part for part in first]
+        sums = [self.tree.from_tiles(pt.sum(self.times_z(c, wl[of(c)]), axis=0)) for c in range(Q)]
         out = []
         for level, q in enumerate(self.structure.layout.q):
             out.append(sums[:q])

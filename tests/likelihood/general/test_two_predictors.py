@@ -1,0 +1,184 @@
+"""Families with two linear predictors: value and derivatives of the marginal likelihood against brute force."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+from helpers import close
+from scipy import optimize, special, stats
+from test_insidemodes import loglik_of
+
+from pmwmix.families import FAMILIES, Family
+from pmwmix.likelihood.contract import RowArrays
+from pmwmix.likelihood.general.insidedata import inside_data
+from pmwmix.likelihood.general.model import MarginalStructure
+from pmwmix.likelihood.general.objective import IntegratedObjective
+from pmwmix.likelihood.general.tiles import cut
+from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.spec.predictors import Predictor
+
+
+class LocationScale(Family):
+    """Normal with a linear predictor for the log of the standard deviation; no log(2 pi) / 2."""
+
+    name = "location-scale"
+    links = ("identity",)
+    further = (Predictor("sigma", ("log",), default="1"),)
+
+    def log_density_of(self, links, y, extra, etas, phi):
+        mean, log_sigma = links[0].mean_graph(etas[0]), links[1].log_mean(etas[1])
+        return -0.5 * pt.square((y - mean) * pt.exp(-log_sigma)) - log_sigma
+
+    @staticmethod
+    def numbers(y, eta, eta_sigma):
+        return stats.norm.logpdf(y, eta, np.exp(eta_sigma)) + 0.5 * np.log(2 * np.pi)
+
+    @staticmethod
+    def draw_from(rng, eta, eta_sigma):
+        return rng.normal(eta, np.exp(eta_sigma))
+
+
+class ZeroInflated(Family):
+    """Poisson counts, of which a share is 0 whatever the mean; without log y!."""
+
+    name = "zero-inflated"
+    links = ("log",)
+    further = (Predictor("zi", ("logit",), default="1"),)
+
+    def log_density_of(self, links, y, extra, etas, phi):
+        log_mean, mean = links[0].log_mean(etas[0]), links[0].mean_graph(etas[0])
+        count = links[1].log_sf(etas[1]) + y * log_mean - mean
+        return pt.switch(pt.eq(y, 0.0), pt.logaddexp(links[1].log_cdf(etas[1]), count), count)
+
+    @staticmethod
+    def numbers(y, eta, eta_zero):
+        share, mean = special.expit(eta_zero), np.exp(eta)
+        density = (1 - share) * stats.poisson.pmf(y, mean) + share * (y == 0)
+        return np.log(density) + special.gammaln(y + 1)
+
+    @staticmethod
+    def draw_from(rng, eta, eta_zero):
+        return np.where(rng.random(len(eta)) < special.expit(eta_zero), 0.0, rng.poisson(np.exp(eta)))
+
+
+TOYS = {toy.name: toy for toy in (LocationScale(), ZeroInflated())}
+BETA = {"location-scale": [0.5, 0.8, -0.3, 0.4], "zero-inflated": [1.0, 0.4, -0.8, 0.5]}  # mean 1, x; other 1, x
+THETA = {"together": [0.5, 0.2, 0.4], "apart": [0.4, 0.5]}  # one correlated term, or one term at each of two levels
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    for name, toy in TOYS.items():
+        monkeypatch.setitem(FAMILIES, name, toy)
+
+
+class Sample:
+    """Twelve lowest units of a few rows each, three of them in every upper one; weights that vary."""
+
+    def __init__(self, family, shape):
+        rng = np.random.default_rng(4)
+        self.family, self.shape = TOYS[family], shape
+        self.unit = np.repeat(np.arange(12), rng.integers(3, 9, 12))
+        n = len(self.unit)
+        self.top = np.repeat(np.arange(4), 3)
+        self.x, self.offset = rng.normal(size=n), 0.2 * rng.normal(size=n)
+        self.w = rng.uniform(0.5, 1.5, n)
+        self.w_unit, self.w_top = rng.uniform(0.5, 1.5, 12), rng.uniform(0.5, 1.5, 4)
+        self.psi = np.array(BETA[family] + THETA[shape])
+        b = self.effects(
+            self.psi, rng.normal(size=12), rng.normal(size=12)[self.top if shape == "apart" else slice(12)]
+        )
+        self.y = self.family.draw_from(rng, *self.etas(self.psi, *(part[self.unit] for part in b)))
+
+    def effects(self, psi, u, v):
+        """Random effects of the two predictors, from standard normal numbers."""
+        theta = psi[4:]
+        if self.shape == "together":
+            return theta[0] * u, theta[1] * u + theta[2] * v
+        return theta[0] * u, theta[1] * v
+
+    def etas(self, psi, b, b_other):
+        first = psi[0] + psi[1] * self.x + self.offset + b
+        return first, psi[2] + psi[3] * self.x + b_other
+
+    def objective(self, n_agq=15, engine="python", rows_per_chunk=10_000):
+        ones = np.ones(len(self.x))
+        together = self.shape == "together"
+        structure = MarginalStructure(
+            layout=ThetaLayout(((2,),) if together else ((1,), (1,))),
+            p=4,
+            family=self.family.name,
+            link=self.family.links[0],
+            n_phi=0,
+            ones=(True, True),
+            adaptive=(n_agq > 1,) * (1 if together else 2),
+            further=((self.family.further[0].links[0], 2),),
+            predictors=(0, 1),
+        )
+        rows = RowArrays([ones, self.x, ones, self.x], [ones, ones], self.offset, self.w, [self.y], [()])
+        starts = np.searchsorted(self.unit, np.arange(13))
+        parents = () if together else (self.top,)
+        w = (self.w_unit,) if together else (self.w_unit, self.w_top)
+        chunks = cut(None, starts, parents, w, rows_per_chunk)
+        return IntegratedObjective(structure, chunks, rows, (n_agq,) * len(w), engine)
+
+    def brute(self, psi, step=0.1):
+        """Minus the marginal log-likelihood by sums over an even grid, as exact as the integrand is smooth."""
+        nodes = np.arange(-7.0, 7.0 + step / 2, step)
+        log_weights = stats.norm.logpdf(nodes) + np.log(step)
+        u, v = np.meshgrid(nodes, nodes, indexing="ij")
+        b, b_other = (np.broadcast_to(part, u.shape)[..., None] for part in self.effects(psi, u, v))
+        density = self.w * self.family.numbers(self.y, *self.etas(psi, b, b_other))
+        units = np.stack([density[..., self.unit == g].sum(-1) for g in range(12)], -1)
+        if self.shape == "together":
+            both = log_weights[:, None, None] + log_weights[None, :, None]
+            return -float(special.logsumexp(units + both, axis=(0, 1)) @ self.w_unit)
+        inner = special.logsumexp(units + log_weights[:, None, None], axis=0) * self.w_unit
+        tops = np.stack([inner[:, self.top == g].sum(-1) for g in range(4)], -1)
+        return -float(special.logsumexp(tops + log_weights[:, None], axis=0) @ self.w_top)
+
+
+CASES = [(family, shape) for family in TOYS for shape in THETA]
+
+
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_the_integral_is_that_of_brute_force(family, shape):
+    sample = Sample(family, shape)
+    point = sample.objective(41).at(sample.psi)
+    close(point.value, sample.brute(sample.psi), rtol=1e-9)
+    close(point.gradient, optimize.approx_fprime(sample.psi, sample.brute, 1e-6), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("family", "shape", "n_agq"), [(*CASES[0], 1), (*CASES[1], 3), (*CASES[2], 3)])
+def test_derivatives_are_those_of_the_value(family, shape, n_agq):
+    sample = Sample(family, shape)
+    objective = sample.objective(n_agq)
+    psi = sample.psi + 0.05
+    point, h = objective.at(psi), 1e-5
+    sides = [(objective.at(psi + h * e), objective.at(psi - h * e)) for e in np.eye(len(psi))]
+    close(point.gradient, [(a.value - b.value) / (2 * h) for a, b in sides], rtol=1e-6, atol=1e-6)
+    close(point.hessian, np.array([(a.gradient - b.gradient) / (2 * h) for a, b in sides]), rtol=1e-6, atol=1e-5)
+    close(-point.scores.sum(axis=0), point.gradient, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("family", "shape"), CASES[1:3])
+def test_chunks_and_engines_agree(family, shape):
+    sample = Sample(family, shape)
+    whole, cut_up = sample.objective(3).at(sample.psi), sample.objective(3, "jax", 20).at(sample.psi)
+    close(cut_up.value, whole.value, rtol=1e-12)
+    close(cut_up.gradient, whole.gradient, rtol=1e-9, atol=1e-9)
+    close(cut_up.hessian, whole.hessian, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("family", "shape"), [CASES[0], CASES[3]])
+def test_modes_found_inside_the_graph_give_the_same(family, shape):
+    sample = Sample(family, shape)
+    objective = sample.objective(3)
+    w = (sample.w_unit,) if shape == "together" else (sample.w_unit, sample.w_top)
+    tree = ((), w) if shape == "together" else ((sample.top,), w)
+    problem = SimpleNamespace(structure=objective.structure, objective=objective, tree=tree)
+    value, gradient = loglik_of(objective.structure)(sample.psi, inside_data(problem, 0, sample.psi + 0.1))
+    point = objective.at(sample.psi)
+    close(value, -point.value, rtol=1e-10)
+    close(gradient, -point.gradient, rtol=1e-7, atol=1e-7)
