@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 ORDER = """
-    errors _registry _types running spec weights surveys readers data resolve frame links families simulate likelihood
-    variance pooling fitting prediction inference results sample studies plots api groups cli
+    errors _registry _types running writing spec weights surveys readers data resolve frame links families simulate
+    likelihood variance pooling fitting prediction inference results sample studies plots api groups cli
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
@@ -27,7 +27,7 @@ INNER = {  # files of the rooms that have a road of their own
         reweighted refits
     """.split(),
     "pooling": "_base rubin".split(),
-    "results": "varcorr record summary words account store result pooled build".split(),
+    "results": "varcorr record summary words account archive checked specs unpack store result pooled build".split(),
     "sample": """
         request refusal account keep
         model.target model.priors model.coordinates model.model model.density model.start
@@ -60,7 +60,7 @@ FENCES = {  # rooms, and single files of rooms that mix
     "arviz_stats": {"sample", "plots"},
     "xarray": {"sample", "plots"},
     "matplotlib": {"plots"},
-    "formulaic": {"spec.formula", "spec.whitelist", "frame.matrices", "prediction.newdata", "results.store"},
+    "formulaic": {"spec.formula", "spec.whitelist", "frame.matrices", "prediction.newdata", "results.specs"},
     "pandas": {
         *("surveys._table", "readers", "data", "resolve", "simulate", "prediction.newdata", "prediction.responses"),
         *(

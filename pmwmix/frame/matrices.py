@@ -21,7 +21,10 @@ from pmwmix.spec.whitelist import context
 
 FACTOR_CALL = re.compile(r"\b(?:C|factor|as_factor)\(\s*(`[^`]+`|[^\W\d][\w.]*)")
 MAX_CATEGORIES = 2_000
-FAILURES = (FormulaicError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NotImplementedError)
+FAILURES = (
+    *(FormulaicError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NotImplementedError),
+    *(MemoryError, RecursionError),
+)
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,11 @@ def new_columns(
     z = random_columns(blueprint, local, len(levels), len(rows))
     for level, (_, unseen) in zip(levels, found, strict=False):
         _say_unseen(level, unseen, new_groups)
+    if blueprint.kept.max(initial=-1) >= len(x):  # only a file that was altered
+        raise DataError(
+            f"The formula gives other columns than the fit has. {blueprint.formula.text!r} gives {len(x)}, the fit "
+            f"uses number {blueprint.kept.max() + 1}. Fit again, or use another copy of the saved fit."
+        )
     kept = [x[j] for j in blueprint.kept]
     return ModelColumns(
         table.index, rows, kept, offset, z, [group for group, _ in found], [names for _, names in found]

@@ -15,6 +15,7 @@ from pmwmix.readers.plan import Reading, plan_reading
 from pmwmix.readers.report import KEY, Report, report_of
 from pmwmix.readers.survey import assemble
 from pmwmix.running import bar
+from pmwmix.writing import replacing, target_of
 
 CELLS_AT_ONCE = 50_000_000
 
@@ -58,11 +59,9 @@ def convert(
     -----
     A single file is read and written in pieces of rows, so that it need not fit into memory.
     """
-    out = Path(target)
+    out = target_of(target, "A parquet file")
     if not out.name.lower().endswith((".parquet", ".pq")):
         raise FileError(f"Files are converted to parquet. Asked for {out.name!r}. Let the name end in .parquet.")
-    if not out.parent.exists():
-        raise FileError(f"The folder does not exist. Asked for {str(out)!r}. Create it first.")
     plan = plan_reading(source, school, teacher, home, survey, countries, columns, labels, missing, prefix)
     if any(one.path.resolve() == out.resolve() for stack in plan.stacks for one in stack.files):
         raise FileError(f"A file cannot be converted into itself. Source and target are {out.name!r}. Rename one.")
@@ -70,12 +69,12 @@ def convert(
     rows = files[0].n_rows or 0
     step = max(1, CELLS_AT_ONCE // max(len(plan.wanted[0]), 1))
     total = sum(stack.size for stack in plan.stacks)
-    with bar("Converting", total, progress) as tick:
+    with bar("Converting", total, progress) as tick, replacing(out) as new:
         if len(files) > 1 or rows <= step or plan.countries is not None or plan.labels != (None, {}):
             frame = assemble(plan, tick)
-            frame.to_parquet(out, index=False)
+            frame.to_parquet(new, index=False)
             return report_of(frame)
-        return _in_pieces(plan, out, [slice(first, first + step) for first in range(0, rows, step)], tick)
+        return _in_pieces(plan, new, [slice(first, first + step) for first in range(0, rows, step)], tick)
 
 
 def _in_pieces(plan: Reading, out: Path, pieces: Sequence[slice], tick: Any) -> Report:

@@ -244,6 +244,11 @@ class FitResult(FitRecord):
             return pd.Series(dict(zip(("statistic", "df1", "df2", "p_value"), tested, strict=True)))
         vcov, used = self.vcov.to_numpy() + self._added(rule), np.any(L != 0, axis=0)
         df2, shrunk = float(self.df(rule).to_numpy()[used].min()), 1.0
+        if not (np.isfinite(L @ vcov @ L.T).all() and (L @ vcov @ L.T).any()):
+            raise NotSupportedError(
+                f"A Wald test needs the covariance of its terms. That of {', '.join(self.coef.index[used])} is missing "
+                f"or zero. Test other terms, or fit with another vcov."
+            )
         L = independent(L, np.sqrt(np.diag(vcov)))
         value, rank = L @ self.coef.to_numpy(), int(np.linalg.matrix_rank(L @ vcov @ L.T))
         small = isinstance(rule, str) and rule == "bell-mccaffrey" and used.sum() > 1
@@ -352,7 +357,7 @@ class FitResult(FitRecord):
 
     def save(self, path: str | Path) -> Path:
         """Write the fit to one file, readable by `pmwmix.load`; arrays and JSON, no pickle."""
-        return save_fit(self, Path(path))
+        return save_fit(self, path)
 
 
 def _numbered(group: str) -> bool:
