@@ -14,7 +14,7 @@ INNER = {  # files of the rooms that have a road of their own
         paths layout contract graph standardise
         ops.registry ops.cells ops.smallmat ops.segment ops.special
         engine
-        linear.recursion linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
+        linear.recursion linear.residuals linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalgraph
         general.bynode general.marginal general.inside general.partials

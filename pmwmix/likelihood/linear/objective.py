@@ -1,6 +1,6 @@
 """The profiled objective of a Gaussian model at a point theta, with everything that inference needs from it.
 
-Numbers in, numbers out; the graph is written in `gaussian.py` and compiled in `engine.py`. All quantities are those
+Numbers in, numbers out; the graph is written in `nested.py` and compiled in `engine.py`. All quantities are those
 of the standardised data; `standardise.py` undoes that.
 """
 
@@ -39,30 +39,33 @@ class Objective:
 
     def __init__(self, blocks: Blocks, structure: Structure, engine: str = "jax") -> None:
         self.blocks, self.structure, self.engine = blocks, structure, engine
-        self.padded = replace(structure, p=bucket_columns(structure.p))
+        # zero columns need a total of 1 on the diagonal, which blocks with coefficients would change
+        self.padded = structure if structure.n_rho else replace(structure, p=bucket_columns(structure.p))
         self.function = compiled(objective_graph, self.padded, engine)
         self.n_calls = 0
         self._shared = self.function.put(self._padded())
         self._outcomes: dict[int, list[Any]] = {}
 
     def _padded(self) -> list[Array]:
-        """List the data of all outcomes in the order of `gaussian.Inputs.flat`, without zy and S0."""
+        """List the data of all outcomes in the order of `nested.Inputs.flat`, without zy and S0."""
         blocks = self.blocks
         sizes = [bucket(n) for n in blocks.n_units]
         levels = range(len(sizes))
         paths = blocks.paths()
+        lead = [(0, 0)] * (blocks.zx.ndim - 2)
         return [
             _pad(blocks.zz, sizes[0]),
-            _pad(np.pad(blocks.zx, [(0, 0), (0, self.padded.p - self.structure.p), (0, 0)]), sizes[0]),
+            _pad(np.pad(blocks.zx, [*lead, (0, self.padded.p - self.structure.p), (0, 0)]), sizes[0]),
             *(_pad(blocks.parents[level], sizes[level]) for level in levels[:-1]),
             *(_pad(paths[level][0], sizes[level]) for level in levels[:-1]),
             *(_pad(blocks.w[level], sizes[level]) for level in levels),
             *(_pad(paths[level][1], sizes[level]) for level in levels),
+            *([] if blocks.counts is None else [_pad(blocks.counts, sizes[-1])]),
         ]
 
     def _data(self, k: int) -> list[Any]:
         if k not in self._outcomes:
-            zy = _pad(self.blocks.zy[k], bucket(self.blocks.n_units[0]))
+            zy = _pad(self.blocks.zy[..., k, :, :], bucket(self.blocks.n_units[0]))
             self._outcomes = {k: self.function.put([zy, self._padded_total(k)])}
         zy, S0 = self._outcomes[k]
         return [self._shared[0], self._shared[1], zy, S0, *self._shared[2:]]
@@ -70,9 +73,10 @@ class Objective:
     def _padded_total(self, k: int) -> Array:
         """S0 with an identity for the zero columns, which keeps it positive definite and changes nothing else."""
         S0, p, P = self.blocks.S0(k), self.structure.p, self.padded.p
-        out = np.eye(P + 1)
         at = np.append(np.arange(p), P)
-        out[np.ix_(at, at)] = S0
+        out = np.zeros((*S0.shape[:-2], P + 1, P + 1))
+        out[..., :, :] = np.eye(P + 1)
+        out[..., at[:, None], at] = S0
         return out
 
     @cached_property
@@ -81,7 +85,7 @@ class Objective:
         return self.blocks.n_total - (self.structure.p if self.structure.reml else 0)
 
     def at(self, theta: Array, k: int = 0) -> Point:
-        """Evaluate outcome ``k`` at theta (n_theta,)."""
+        """Evaluate outcome ``k`` at theta (n_theta,), with the residual structure's parameters behind it."""
         self.n_calls += 1
         raw = self.function(np.asarray(theta, dtype=float), self._data(k))
         p, n = self.structure.p, self.n_free
@@ -108,15 +112,18 @@ class Objective:
         -----
         Weights included. Under REML the share of log det X'V⁻¹X of each unit is included too.
         """
-        blocks, raw, beta = self.blocks, point.raw, point.beta
+        blocks, raw, beta = self.structure.at(self.blocks, point.theta)[0], point.raw, point.beta
         G, sigma2, w = blocks.n_units[-1], point.sigma**2, blocks.w[-1]
         by_theta = np.asarray(raw["D_score"])[:, :G] + np.asarray(raw["Q_score"])[:, :G] / sigma2
         if self.structure.reml:
             by_theta = by_theta + self._reml_scores(point.theta)[:, :G]
+        if self.structure.n_rho:
+            by_theta = by_theta + self._row_scores(point, k)
         xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
         rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
-        zr_grad = np.asarray(raw["zr_grad"])[:, : blocks.n_units[0]]
-        lowest = np.einsum("apg,ag->pg", blocks.zx, zr_grad)
+        zr_grad = np.asarray(raw["zr_grad"])[..., : blocks.n_units[0]]
+        zx = self.blocks.zx.reshape(-1, *self.blocks.zx.shape[-2:])  # of all blocks
+        lowest = np.einsum("apg,ag->pg", zx, zr_grad.reshape(-1, zr_grad.shape[-1]))
         through_z = lowest if len(blocks.w) == 1 else _sum_by(lowest, blocks.paths()[0][0], G)
         by_beta = (w * xr + 0.5 * through_z) / sigma2
         Q_unit = w * rr - np.asarray(raw["lost_unit"])[:G]
@@ -125,6 +132,15 @@ class Objective:
         if self.structure.reml:  # REML spreads the p lost rows in proportion to each unit's share of X'V⁻¹X
             by_sigma = by_sigma + self.leverage(point)
         return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
+
+    def _row_scores(self, point: Point, k: int) -> Array:
+        """Differentiate what W alone adds to each top-level unit's share, for `scores` (n, G_L)."""
+        blocks, beta = self.blocks, point.beta
+        rr = blocks.yy[:, k] - 2.0 * np.einsum("a,bag->bg", beta, blocks.xy[:, k])
+        rr = (rr + np.einsum("a,bacg,c->bg", beta, blocks.xx, beta)) / point.sigma**2
+        if self.structure.reml:
+            rr = rr + np.einsum("ac,bacg->bg", np.linalg.inv(point.raw["S_xx"]), blocks.xx)
+        return np.asarray(point.raw["c_t"]).T @ (blocks.w[-1] * rr)
 
     def _reml_scores(self, theta: Array) -> Array:
         function = compiled(reml_score_graph, replace(self.padded, reml=False), self.engine)
@@ -151,6 +167,7 @@ class Objective:
 
 def unit_schur(blocks: Blocks, structure: Structure, theta: Array) -> Array:
     """X_j'V_j⁻¹X_j of every top-level unit, weights included, shape (p, p, G_L); numpy, for one point only."""
+    blocks, theta = structure.at(blocks, theta)
     G = blocks.n_units[-1]
     out = blocks.xx * blocks.w[-1]
     factored = factor_blocks(blocks, structure.layout, theta, blocks.zx)

@@ -172,7 +172,7 @@ def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], 
             w=many("w", levels),
             w_total=many("w_total", levels),
         )
-        return joint_loglik(structure, data, symbols["n_total"], beta, theta, phi[0])
+        return joint_loglik(structure, data, symbols["n_total"], beta, theta, phi)
 
     return Target(
         linear=True,
