@@ -98,7 +98,7 @@ def check_executor(executor: Any, engine: str) -> None:
     context = getattr(executor, "_mp_context", None)
     if context is None or context.get_start_method() != "fork" or getattr(executor, "_processes", None):
         return
-    if engine == "jax":
+    if engine in ("jax", "auto"):
         raise OptionError(
             f"Forked processes would wait forever, because JAX runs threads. The {type(executor).__name__} forks. Make "
             f"it with mp_context=multiprocessing.get_context('spawn'), and call it under if __name__ == '__main__'."

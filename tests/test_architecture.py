@@ -11,15 +11,15 @@ ORDER = """
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
-        paths layout contract graph standardise
+        paths layout contract jets graph standardise
         ops.registry ops.cells ops.smallmat ops.segment ops.special
         engine
         linear.recursion linear.residuals linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
-        jets linear.direct linear.objective
-        general.tiles general.rowsums general.direct general.objective general.insidedata
+        linear.direct linear.objective
+        general.tiles general.rowsums general.direct general.compiled general.objective general.insidedata
         crossed.units crossed.products crossed.joint crossed.direct crossed.general crossed.linear
     """.split(),
     "fitting": """

@@ -14,9 +14,8 @@ from pmwmix.fitting.problem import Problem, crossing_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.crossproducts import Blocks, build
+from pmwmix.likelihood.linear.crossproducts import Blocks, Structure, build
 from pmwmix.likelihood.linear.flat import FlatObjective
-from pmwmix.likelihood.linear.nested import Structure
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.standardise import Columns, RandomColumns, Transform, standardise
 

@@ -23,8 +23,7 @@ from pmwmix.fitting.quasinewton import INSIDE, NEAR, ROUGH, STEPS, QuasiNewton
 from pmwmix.fitting.rawscale import all_parameters
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.likelihood.general.objective import IntegratedObjective
-from pmwmix.likelihood.linear.crossproducts import ROWS_PER_CHUNK, Blocks, build
-from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.linear.crossproducts import ROWS_PER_CHUNK, Blocks, Structure, build
 from pmwmix.likelihood.paths import inner_weight
 from pmwmix.likelihood.standardise import Columns, RandomColumns, Transform, standardise
 from pmwmix.variance import inverse_along

@@ -14,8 +14,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.optimise import minimise
 from pmwmix.fitting.problem import GeneralProblem, Problem
-from pmwmix.likelihood.linear.crossproducts import Blocks
-from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.objective import Objective
 
 

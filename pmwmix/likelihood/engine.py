@@ -46,13 +46,52 @@ ENGINES.add("jax", _jax)
 ENGINES.add("numba", _numba)
 ENGINES.add("c", _c)
 ENGINES.add("python", _python)
+ENGINES.add("auto", _jax)  # numpy for small data, which is done before a compiler has started
+ENGINES.add("numpy", _python)  # what has no form in numpy is interpreted
+
+
+AUTO, DIRECT = "auto", "numpy"
+QUICK = 0.05  # seconds that numpy may take though compiled code is at hand
+_spent: dict[Any, float] = {}
 
 
 def choose_engine(name: str | None) -> str:
-    """Give the engine's name: the argument, else the environment's PMWMIX_ENGINE, else ``"jax"``."""
-    chosen = name or os.environ.get("PMWMIX_ENGINE") or "jax"
+    """Give the engine's name: the argument, else the environment's PMWMIX_ENGINE, else ``"auto"``."""
+    chosen = name or os.environ.get("PMWMIX_ENGINE") or AUTO
     ENGINES[chosen]  # an unknown name fails here, before any work
     return chosen
+
+
+def is_direct(engine: str, seconds: float, structure: Any, compiling: float) -> bool:
+    """Whether to evaluate in numpy what would take so many seconds there.
+
+    Parameters
+    ----------
+    engine : str
+    seconds : float
+        Predicted for the fit at hand.
+    structure : hashable
+        What compiled code would be shared by.
+    compiling : float
+        Seconds that compiling it takes.
+
+    Notes
+    -----
+    Whoever fits once is done before a compiler is; whoever fits again and again soon has compiled code: it is made when
+    what numpy took for the same structure comes to what the compiler takes.
+    """
+    if engine != AUTO or seconds < QUICK:
+        return engine in (AUTO, DIRECT)
+    spent = _spent.get(structure, 0.0) + seconds
+    if spent > compiling:
+        return False
+    _spent[structure] = spent
+    return True
+
+
+def graph_engine(engine: str) -> str:
+    """Give what compiles a graph: JAX by default, the interpreter where nothing shall be compiled."""
+    return {AUTO: "jax", DIRECT: "python"}.get(engine, engine)
 
 
 class Compiled:
@@ -120,6 +159,7 @@ _compiling = threading.RLock()
 
 def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Compiled:
     """Compile ``write(structure)``, once per process."""
+    engine = graph_engine(engine)
     key = (write.__module__, write.__qualname__, structure, engine)
     with _compiling:
         if key not in _cache:
@@ -131,6 +171,7 @@ def compiled_pair(
     write: Callable[[Any], tuple[Graph, Graph]], structure: Any, engine: str
 ) -> tuple[Compiled, Compiled]:
     """Compile the two graphs of ``write(structure)``, once per process."""
+    engine = graph_engine(engine)
     key = (write.__module__, write.__qualname__, structure, engine)
     first, second = (*key, 1), (*key, 2)
     with _compiling:

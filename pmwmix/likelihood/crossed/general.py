@@ -6,6 +6,7 @@ Numbers in, numbers out; the graphs are written in `crossed.py`. All quantities 
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.likelihood.contract import IntegratedPoint, RowArrays
 from pmwmix.likelihood.crossed.generalgraph import CrossedStructure, joint_graph, joint_mode_graph
+from pmwmix.likelihood.crossed.joint import DirectJoint, predicted_seconds
 from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
-from pmwmix.likelihood.engine import bucket, compiled, compiled_pair, padded_columns
+from pmwmix.likelihood.engine import Compiled, bucket, compiled, compiled_pair, is_direct, padded_columns
 from pmwmix.likelihood.general.modefinder import find_modes
 from pmwmix.likelihood.general.model import MarginalStructure
+from pmwmix.likelihood.jets import symmetric
 
 NO_FLOOR = -1e300  # of the curvature of a row: Newton's own step
 CELLS_AT_ONCE = 4_000_000  # of all directions of a Hessian, in one intermediate
@@ -38,21 +41,52 @@ class CrossedObjective:
     of like size share compiled code.
     """
 
-    def __init__(self, structure: MarginalStructure, crossing: Crossing, rows: RowArrays, engine: str = "jax") -> None:
+    def __init__(self, structure: MarginalStructure, crossing: Crossing, rows: RowArrays, engine: str = "auto") -> None:
         self.structure, self.crossing, self.rows, self.engine = structure, crossing, rows, engine
         self.n_agq = (1,) * structure.n_levels
         plan = {field.name: getattr(structure, field.name) for field in fields(MarginalStructure)}
         self.padded = CrossedStructure(**{**plan, "p": padded_columns(structure.p)}, sparse=crossing.sparse)
-        self.mode_step = compiled(joint_mode_graph, self.padded, engine)
-        self.first, self.second = compiled_pair(joint_graph, self.padded, engine)
         self.n_calls = 0
-        self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
+        seconds = len(rows.y) * predicted_seconds(structure, crossing, len(rows.w))
+        self.direct = is_direct(engine, seconds, self.padded, 4.0)
+        padded = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
+        self._lengths = (crossing.n_units[0], crossing.n_dense) if self.direct else padded
         free = structure.layout.n_theta + structure.n_phi
         self._eye = np.eye(self.padded.p + free)
         self._real = np.r_[: structure.p, self.padded.p : self.padded.p + free]
-        self._shared = self._put_shared()
         self._outcome: tuple[int, list[Any]] = (-1, [])
+        self._joint: tuple[int, Any] = (-1, None)
         self._modes: dict[int, list[Array]] = {}
+
+    @cached_property
+    def mode_step(self) -> Compiled:
+        """The compiled step towards the modes."""
+        return compiled(joint_mode_graph, self.padded, self.engine)
+
+    @cached_property
+    def _pair(self) -> tuple[Compiled, Compiled]:
+        return compiled_pair(joint_graph, self.padded, self.engine)
+
+    @property
+    def first(self) -> Compiled:
+        """The compiled value and scores."""
+        return self._pair[0]
+
+    @property
+    def second(self) -> Compiled:
+        """The compiled Hessian."""
+        return self._pair[1]
+
+    @cached_property
+    def _shared(self) -> tuple[list[Any], list[Any]]:
+        return self._put_shared()
+
+    def joint(self, k: int) -> DirectJoint:
+        """Lay the rows out in numpy for outcome ``k``."""
+        if self._joint[0] != k:
+            self._joint = (k, DirectJoint(self.structure, self.crossing, self.rows, k))
+        found: DirectJoint = self._joint[1]
+        return found
 
     @property
     def n_top(self) -> int:
@@ -100,6 +134,13 @@ class CrossedObjective:
         return self._modes[k]
 
     def _find(self, psi: Array, k: int) -> list[Array]:
+        whole = [np.zeros(n, dtype=np.int64) for n in self._lengths]
+        if self.direct:
+            return find_modes(
+                lambda u: self.joint(k).step(psi, u),
+                self._start(k),
+                [np.zeros(n, dtype=np.int64) for n in self._lengths],
+            )
         beta, theta, phi = self._split(psi)
         data = self._data(k)
 
@@ -111,7 +152,7 @@ class CrossedObjective:
                 out = self.mode_step(beta, [theta, phi, *u, *data, np.array(0.0)])
             return out
 
-        return find_modes(step, self._start(k), [np.zeros(n, dtype=np.int64) for n in self._lengths])
+        return find_modes(step, self._start(k), whole)
 
     def _first(self, psi: Array, k: int, modes: list[Array]) -> dict[str, Any]:
         beta, theta, phi = self._split(psi)
@@ -122,6 +163,8 @@ class CrossedObjective:
         psi = np.array(psi, dtype=float)
         self.n_calls += 1
         modes = self._find(psi, k)
+        if self.direct:
+            return self._direct_at(psi, k, modes)
         out = self._first(psi, k, modes)
         scores = np.concatenate([np.asarray(out[name]) for name in out if name.startswith("score_")])[self._real].T
         value = -float(out["value"])
@@ -129,8 +172,21 @@ class CrossedObjective:
             self._modes[k] = modes
         return IntegratedPoint(psi, value, -scores.sum(axis=0), scores, [modes], self, k)
 
+    def _direct_at(self, psi: Array, k: int, modes: list[Array]) -> IntegratedPoint:
+        jet = self.joint(k).value(psi, modes)
+        value, gradient = -float(jet.value[0, 0]), -jet.first[:, 0, 0]
+        if np.isfinite(value):
+            self._modes[k] = modes
+        point = IntegratedPoint(psi, value, gradient, -gradient[None], [modes], self, k)
+        point._hessian.append(-symmetric(jet.second[:, 0, 0], len(psi)))
+        return point
+
     def hessian(self, point: IntegratedPoint) -> Array:
         """Second derivatives of minus the pseudo-log-likelihood (P, P); a few directions at a time."""
+        if self.direct:
+            return -symmetric(
+                self.joint(point.outcome).value(point.theta, point.modes[0]).second[:, 0, 0], len(self._real)
+            )
         out = self._first(point.theta, point.outcome, point.modes[0])
         known = [value for name, value in out.items() if name.startswith("known")]
         names = [f"H_{name[6:]}" for name in out if name.startswith("score_")]
@@ -155,8 +211,11 @@ class CrossedObjective:
     def covariances(self, point: IntegratedPoint) -> list[Array]:
         """Conditional covariance of the random effects of every unit, per factor (G_f, q_f, q_f)."""
         beta, theta, phi = self._split(point.theta)
-        out = self.mode_step(beta, [theta, phi, *point.modes[0], *self._data(point.outcome), np.array(NO_FLOOR)])
-        kappa = np.asarray(out["kappa"])[: len(self.rows.w)]
+        if self.direct:
+            kappa = self.joint(point.outcome).kappa(point.theta, point.modes[0])
+        else:
+            out = self.mode_step(beta, [theta, phi, *point.modes[0], *self._data(point.outcome), np.array(NO_FLOOR)])
+            kappa = np.asarray(out["kappa"])[: len(self.rows.w)]
         return JointFactor(self.crossing, self.structure.layout, theta, self.rows.Z, kappa).covariances()
 
     def __reduce__(self) -> tuple[Any, ...]:

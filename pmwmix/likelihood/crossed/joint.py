@@ -147,6 +147,31 @@ class DirectJoint:
 
     # -- modes --------------------------------------------------------------------------------------------------
 
+    def step(self, psi: Array, modes: list[Array]) -> dict[str, Array]:
+        """Give what `modefinder.find_modes` asks for, at modes (q, G) and (D,)."""
+        u = self.effects(modes)
+        out = self.newton_step(psi, u, -np.inf)
+        if not out["rise"] >= 0.0:  # the rows do not curve downwards everywhere: leave out those that do not
+            out = self.newton_step(psi, u, 0.0)
+        low, high = out["step"]
+        return {
+            "J": np.array([out["J"]]),
+            "rise": np.array([out["rise"]]),
+            "step0": low[:, :, 0].T,
+            "step1": high[:, 0],
+        }
+
+    @staticmethod
+    def effects(modes: list[Array]) -> Both:
+        """Lay modes (q, G) and (D,) out as (G, q, 1) and (D, 1)."""
+        return modes[0].T[:, :, None].copy(), modes[1][:, None].copy()
+
+    def kappa(self, psi: Array, modes: list[Array]) -> Array:
+        """Weighted curvature of every row (n,) at the modes."""
+        beta, theta, phi = self.split(psi)
+        b = self.colour(self.structure.layout.unpack(theta), self.effects(modes))
+        return -self.partials(self.eta(beta, b), phi, 2)["l2"]
+
     def newton_step(self, psi: Array, u: Both, floor: float) -> dict[str, Any]:
         """Give J, rise and Newton's step at effects; curvatures of rows below ``floor`` are raised to it."""
         beta, theta, phi = self.split(psi)
@@ -170,8 +195,9 @@ class DirectJoint:
         first[: self.structure.p] += self.X
         return first, self.random_part((b[0].second, b[1].second))
 
-    def value(self, psi: Array, modes: Both) -> Jet:
-        """Laplace's approximation of the log-likelihood at the modes, a jet in psi."""
+    def value(self, psi: Array, at: list[Array]) -> Jet:
+        """Laplace's approximation of the log-likelihood at the modes (q, G) and (D,), a jet in psi (1, 1)."""
+        modes = self.effects(at)
         beta, theta, phi = self.split(psi)
         Lambdas, P = self.structure.layout.unpack(theta), len(psi)
         found = self.partials(self.eta(beta, self.colour(Lambdas, modes)), phi, 4)
@@ -226,7 +252,8 @@ class DirectJoint:
         own, dense = self._lambda_jets(theta, P)
         M = own.T @ low @ own
         M = Jet(M.value + np.eye(self.q), M.first, M.second)
-        upper = own.T @ (across @ dense)
+        wide = across.map(_below) @ dense  # one product for all units
+        upper = own.T @ wide.map(_units, self.q)
         solved = M.solve(upper)
         S = dense.T @ high @ dense - upper.map(_below).T @ solved.map(_below)
         S = Jet(S.value + np.eye(self.D), S.first, S.second)
@@ -276,3 +303,17 @@ def _below(values: Array) -> Array:
 def _total(values: Array) -> Array:
     """Sum rows (..., n) to (..., 1, 1)."""
     return values.sum(axis=-1)[..., None, None]
+
+
+def _units(values: Array, q: int) -> Array:
+    """Undo `_below`."""
+    return values.reshape(*values.shape[:-2], -1, q, values.shape[-1])
+
+
+def predicted_seconds(structure: MarginalStructure, crossing: Crossing, n: int, evaluations: int = 10) -> float:
+    """Estimate what a fit of one outcome takes in numpy."""
+    P = structure.p + structure.layout.n_theta + structure.n_phi
+    q, others = crossing.q[0], sum(crossing.q[1:])
+    sums = n * (q * q + q * others + others * others)
+    wide = crossing.n_units[0] * q * crossing.n_dense
+    return evaluations * (0.003 + 5e-8 * (1 + P + P * (P + 1) // 2) * (sums + wide))

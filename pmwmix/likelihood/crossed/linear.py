@@ -14,16 +14,12 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information, schur_onto
-from pmwmix.likelihood.crossed.lineargraph import (
-    CrossedLinearStructure,
-    crossed_contrast_graph,
-    crossed_objective_graph,
-)
+from pmwmix.likelihood.crossed.direct import DirectCrossed
 from pmwmix.likelihood.crossed.products import cross_products
 from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
-from pmwmix.likelihood.engine import bucket, bucket_columns, compiled
-from pmwmix.likelihood.linear.crossproducts import Blocks
-from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.engine import AUTO, DIRECT, Compiled, bucket, bucket_columns, compiled
+from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
+from pmwmix.likelihood.linear.objective import profiled_point
 from pmwmix.likelihood.standardise import Columns
 
 
@@ -53,19 +49,31 @@ class CrossedLinearObjective:
         columns: Columns,
         kept: Array,
         w: Array,
-        engine: str = "jax",
+        engine: str = "auto",
     ) -> None:
         self.blocks, self.structure, self.crossing, self.engine = blocks, structure, crossing, engine
         self._columns, self._kept, self._w = columns, kept, w
         self.products = cross_products(columns, kept, crossing, w)
-        self.padded = CrossedLinearStructure(
-            structure.layout, bucket_columns(structure.p), structure.reml, sparse=crossing.sparse
-        )
-        self.function = compiled(crossed_objective_graph, self.padded, engine)
         self.n_calls = 0
         self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
-        self._front, self._back = self._put_shared()
         self._outcomes: dict[int, list[Any]] = {}
+        intercepts = all(q == 1 for q in structure.layout.q)
+        self.direct = DirectCrossed(self.products, crossing) if intercepts and engine in (AUTO, DIRECT) else None
+
+    @cached_property
+    def padded(self) -> Any:
+        """What the graphs are written for."""
+        s = self.structure
+        return _graphs().CrossedLinearStructure(s.layout, bucket_columns(s.p), s.reml, sparse=self.crossing.sparse)
+
+    @cached_property
+    def function(self) -> Compiled:
+        """The compiled graph."""
+        return compiled(_graphs().crossed_objective_graph, self.padded, self.engine)
+
+    @cached_property
+    def _shared(self) -> tuple[list[Any], list[Any]]:
+        return self._put_shared()
 
     @cached_property
     def n_free(self) -> float:
@@ -110,12 +118,16 @@ class CrossedLinearObjective:
             at = np.append(np.arange(p), P)
             padded[np.ix_(at, at)] = S0
             self._outcomes = {k: self.function.put([_grow(own_y, (len(own_y), G)), _grow(dense_y, (D,)), padded])}
-        return [*self._front, *self._outcomes[k], *self._back]
+        front, back = self._shared
+        return [*front, *self._outcomes[k], *back]
 
     def at(self, theta: Array, k: int = 0) -> Point:
         """Evaluate outcome ``k`` at theta (n_theta,)."""
         self.n_calls += 1
-        raw = self.function(np.asarray(theta, dtype=float), self._data(k))
+        theta = np.array(theta, dtype=float)
+        if self.direct is not None:
+            return profiled_point(theta, self.direct(theta, k, self.blocks.S0(k), self.structure.reml), self.n_free)
+        raw = self._graph_at(theta, k)
         p, n, sigma2 = self.structure.p, self.n_free, float(raw["sigma2"])
         S_xx, beta, Q_t = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["beta"])[:p], np.asarray(raw["Q_t"])
         value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
@@ -124,11 +136,15 @@ class CrossedLinearObjective:
         hessian = schur_onto(information, slice(p, p + len(theta)))
         gradient, sigma = 0.5 * np.asarray(raw["F_t"]), float(np.sqrt(sigma2))
         raw = {**raw, "S_xx": S_xx}
-        return Point(np.array(theta, float), beta, sigma, value, gradient, hessian, information, raw)
+        return Point(theta, beta, sigma, value, gradient, hessian, information, raw)
+
+    def _graph_at(self, theta: Array, k: int) -> dict[str, Any]:
+        return self.function(theta, self._data(k))
 
     def scores(self, point: Point, k: int = 0) -> Array:
         """Gradient of each independent part's log-likelihood (C, P); not of the restricted one."""
-        blocks, raw, beta, sigma2 = self.blocks, point.raw, point.beta, point.sigma**2
+        blocks, beta, sigma2 = self.blocks, point.beta, point.sigma**2
+        raw = point.raw if "F_score" in point.raw else self._graph_at(point.theta, k)
         by_theta = np.asarray(raw["F_score"])
         xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
         rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
@@ -138,7 +154,10 @@ class CrossedLinearObjective:
 
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
-        function = compiled(crossed_contrast_graph, replace(self.padded, reml=False), self.engine)
+        if self.direct is not None:
+            S_xx_t = self.direct(np.asarray(theta, dtype=float), 0, self.blocks.S0(0), self.structure.reml)["S_xx_t"]
+            return np.einsum("am,kab,bm->km", U, S_xx_t, U)
+        function = compiled(_graphs().crossed_contrast_graph, replace(self.padded, reml=False), self.engine)
         padded = np.pad(U, [(0, self.padded.p - len(U)), (0, 0)])
         columns = [np.ascontiguousarray(u) for u in padded.T]
         return np.array(
@@ -169,6 +188,12 @@ class CrossedLinearObjective:
         """Pickle the data; compiled code is made again where it is needed."""
         given = (self.blocks, self.structure, self.crossing, self._columns, self._kept, self._w, self.engine)
         return CrossedLinearObjective, given
+
+
+def _graphs() -> Any:
+    from pmwmix.likelihood.crossed import lineargraph  # PyTensor is imported where a graph is compiled
+
+    return lineargraph
 
 
 def dense_map(crossing: Crossing, entries: Any, length: int) -> tuple[Array, Array, Array]:

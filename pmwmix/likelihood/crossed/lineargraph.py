@@ -17,7 +17,8 @@ from pytensor.tensor.linalg import slogdet, solve
 
 from pmwmix.likelihood.crossed.jointblock import CellIndex, Cross, joint_curvature
 from pmwmix.likelihood.graph import Graph, jacobian_of
-from pmwmix.likelihood.linear.nested import Structure, triangle
+from pmwmix.likelihood.linear.crossproducts import Structure
+from pmwmix.likelihood.linear.nested import triangle
 from pmwmix.likelihood.ops.cells import cell_spread
 from pmwmix.likelihood.ops.segment import segment_sum, spread
 from pmwmix.likelihood.ops.smallmat import Column, Matrix, inner, total, transposed_times

@@ -5,6 +5,7 @@ The algebra of units, carried by jets in (beta, theta, phi) (theory, eqs. 40-50)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.nodes import product_rule
 from pmwmix.likelihood.general.rowsums import RowSums
 from pmwmix.likelihood.general.tiles import Chunk
-from pmwmix.likelihood.jets import Jet, pairs, stacked
+from pmwmix.likelihood.jets import Jet, pairs, stacked, symmetric
 from pmwmix.likelihood.linear.direct import Lift
 
 SAFE_FLOOR = 0.1  # of the eigenvalues of a curvature while modes are searched; 1 is that of the prior alone
@@ -295,3 +296,80 @@ def _first_node(values: Array) -> Array:
 def _square(values: Array, Q: int) -> Array:
     """Lay columns (..., Q Q, 1) out as (..., Q, Q)."""
     return values.reshape(*values.shape[:-2], Q, Q)
+
+
+class DirectChunks:
+    """All chunks of the sample in numpy; arguments as `objective.IntegratedObjective`."""
+
+    side_by_side = True
+
+    def __init__(
+        self, structure: MarginalStructure, chunks: list[Chunk], rows: RowArrays, n_agq: tuple[int, ...]
+    ) -> None:
+        self.structure, self.chunks, self.rows, self.n_agq = structure, chunks, rows, n_agq
+        self._outcome: tuple[int, list[DirectChunk]] = (-1, [])
+        self._last: dict[int, tuple[Any, Jet]] = {}
+
+    def with_nodes(self, n_agq: tuple[int, ...], structure: MarginalStructure) -> DirectChunks:
+        """Give the same with other numbers of nodes; data are shared."""
+        other = DirectChunks(structure, self.chunks, self.rows, n_agq)
+        other._outcome = self._outcome
+        return other
+
+    def with_weights(self, chunks: list[Chunk], rows: RowArrays) -> DirectChunks:
+        """Give the same under other weights of rows and units."""
+        return DirectChunks(self.structure, chunks, rows, self.n_agq)
+
+    def prepare(self, k: int) -> None:
+        """Lay the rows out for an outcome."""
+        if self._outcome[0] != k:
+            self._last = {}
+            self._outcome = (k, [DirectChunk(self.structure, chunk, self.rows, k) for chunk in self.chunks])
+
+    def _chunk(self, number: int, k: int) -> DirectChunk:
+        self.prepare(k)
+        return self._outcome[1][number]
+
+    def newton_step(self, number: int, psi: Array, k: int, modes: list[Array]) -> dict[str, Array]:
+        """Give the outputs of `marginal.mode_graph` for one chunk; padding does not move."""
+        units = self.chunks[number].n_units
+        out = self._chunk(number, k).newton_step(psi, [u[:, :n] for u, n in zip(modes, units, strict=True)])
+        for level, u in enumerate(modes):
+            out[f"step{level}"] = _padded(out[f"step{level}"], u.shape[1])
+        return out | {name: _padded(out[name], modes[-1].shape[1]) for name in ("J", "rise")}
+
+    def _jet(self, number: int, psi: Array, k: int, modes: list[Array]) -> Jet:
+        key = (k, psi.tobytes(), [u.tobytes() for u in modes])
+        if number not in self._last or self._last[number][0] != key:
+            chunk, units = self._chunk(number, k), self.chunks[number].n_units
+            jet = chunk.integral(psi, [u[:, :n] for u, n in zip(modes, units, strict=True)], self.n_agq)
+            self._last[number] = (key, jet)
+        return self._last[number][1]
+
+    def evaluate(self, number: int, psi: Array, k: int, modes: list[Array]) -> tuple[Array, Array]:
+        """Give log-densities of the top-level units of one chunk (G,), without their weights, and scores (P, G)."""
+        jet = self._jet(number, psi, k, modes)
+        return jet.value[:, 0, 0], jet.first[:, :, 0, 0] * self._chunk(number, k).w_units[-1]
+
+    def hessian(self, number: int, psi: Array, k: int, modes: list[Array]) -> Array:
+        """Second derivatives of the weighted log-likelihood of one chunk (P, P)."""
+        second = self._jet(number, psi, k, modes).second[:, :, 0, 0] @ self._chunk(number, k).w_units[-1]
+        return symmetric(second, len(psi))
+
+
+def _padded(values: Array, n: int) -> Array:
+    """Fill the last axis up with zeros."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, n - values.shape[-1])])
+
+
+def predicted_seconds(
+    structure: MarginalStructure, n: int, chunks: Sequence[Chunk], n_agq: tuple[int, ...], evaluations: int = 10
+) -> float:
+    """Estimate what a fit of one outcome takes in numpy: ten evaluations, each with its search for modes."""
+    q, r = structure.layout.q, structure.p + sum(structure.layout.q)
+    P = structure.p + structure.layout.n_theta + structure.n_phi
+    nodes = int(np.prod([many**size for many, size in zip(n_agq, q, strict=True)]))
+    units = sum(chunk.n_units[0] for chunk in chunks)
+    by_row = n * ((nodes + 8) * 1.5e-7 + (nodes + sum(q) ** 2) * r * r * 2e-9)
+    by_unit = units * P * P * (nodes * r + 20 * sum(q)) * 2e-9
+    return evaluations * (0.004 * len(q) * len(chunks) + by_row + by_unit)

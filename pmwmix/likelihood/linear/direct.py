@@ -16,6 +16,7 @@ from pmwmix._types import Array
 from pmwmix.likelihood.jets import Jet, symmetric
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.linear.modes import conditional_modes
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,26 @@ class DirectNested:
             D = D + level.logdet.map(_total, w).among(t)
         return profiled(S, D, self.reml)
 
+    def unit_shares(self, theta: Array, beta: Array, k: int) -> dict[str, Any]:
+        """Give the outputs of `nested.objective_graph` that are shares of units."""
+        blocks = self.blocks
+        zr = blocks.zy[k] - np.einsum("apg,p->ag", blocks.zx, beta)
+        D, D_t, lost, lost_t = self.shares(theta, zr.T[:, :, None])
+        modes = conditional_modes(blocks, self.layout, theta, beta, 1.0, k)
+        b, index = [], np.arange(blocks.n_units[0])
+        for level, (part, _) in enumerate(modes):
+            b.append(part[index])
+            index = blocks.parents[level][index] if level < len(modes) - 1 else index
+        zr_grad = -2.0 * np.concatenate(b, axis=1).T * self.paths[0][1]  # Q is least at the modes
+        return {"D_unit": D, "D_score": D_t, "lost_unit": lost, "Q_score": -lost_t, "zr_grad": zr_grad}
+
+    def reml_scores(self, theta: Array) -> Array:
+        """Share of every top-level unit in the gradient of log det X'V⁻¹X, (n_theta, G_L)."""
+        p = self.blocks.xx.shape[0]
+        S_xx = self(theta, 0)["S_xx"]
+        half = np.linalg.cholesky(np.linalg.inv(S_xx))
+        return -self.shares(theta, self.columns(0)[..., :p] @ half)[3]
+
     def shares(self, theta: Array, rhs: Array) -> tuple[Array, Array, Array, Array]:
         """Give what each top-level unit adds to log det M and to rhs'ΛM⁻¹Λ'rhs, and their gradients in theta.
 
@@ -198,3 +219,13 @@ def _total(values: Array, w: Array) -> Array:
 
 def _trace(values: Array) -> Array:
     return np.trace(values, axis1=-2, axis2=-1)[..., None, None]
+
+
+def predicted_seconds(blocks: Blocks, layout: ThetaLayout, evaluations: int = 12) -> float:
+    """Estimate what a fit of one outcome takes in numpy."""
+    seconds, t, rest = 0.0, 0, sum(layout.q)
+    for q, entries, G in zip(layout.q, layout.entries, blocks.n_units, strict=True):
+        t, rest = t + len(entries), rest - q
+        channels = 1 + t + t * (t + 1) // 2
+        seconds += 5e-4 + 5e-8 * channels * G * q * (q + rest + blocks.zx.shape[1] + 1)
+    return evaluations * seconds

@@ -8,8 +8,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information
-from pmwmix.likelihood.linear.crossproducts import ROWS_PER_CHUNK, Blocks
-from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.linear.crossproducts import ROWS_PER_CHUNK, Blocks, Structure
 from pmwmix.likelihood.standardise import Columns
 
 

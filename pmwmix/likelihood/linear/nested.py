@@ -19,49 +19,9 @@ from pytensor.tensor.linalg import slogdet, solve
 from pmwmix._types import Array
 from pmwmix.likelihood.graph import Graph, gradient_graph, jacobian_of
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.crossproducts import Blocks
-from pmwmix.likelihood.linear.residuals import INDEPENDENT, Residual
+from pmwmix.likelihood.linear.crossproducts import Structure
 from pmwmix.likelihood.ops.segment import segment_sum, spread
 from pmwmix.likelihood.ops.smallmat import Column, Matrix, Pair, factor, inner, product, total, transposed_times
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What decides the shape of the graph: everything else is data.
-
-    Parameters
-    ----------
-    layout : ThetaLayout
-    p : int
-        Number of fixed columns.
-    reml : bool
-    residual : Residual
-    """
-
-    layout: ThetaLayout
-    p: int
-    reml: bool
-    residual: Residual = INDEPENDENT
-
-    @property
-    def n_rho(self) -> int:
-        """Number of parameters of the residual structure."""
-        return len(self.residual.parameters)
-
-    @property
-    def n_climbed(self) -> int:
-        """Number of parameters that are not profiled out: theta, then rho."""
-        return self.layout.n_theta + self.n_rho
-
-    @property
-    def lead(self) -> tuple[int, ...]:
-        """Leading axis of all cross-products: the blocks of a residual structure with parameters."""
-        return (self.residual.n_blocks,) if self.n_rho else ()
-
-    def at(self, blocks: Blocks, climbed: Array) -> tuple[Blocks, Array]:
-        """Give the cross-products at rho, and theta, of both in one vector (n,)."""
-        theta, rho = np.split(climbed, [self.layout.n_theta])
-        return blocks.at(self.residual.coefficients(list(rho))), theta
 
 
 @dataclass(frozen=True)

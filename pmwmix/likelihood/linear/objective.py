@@ -14,10 +14,10 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information, schur_onto
-from pmwmix.likelihood.engine import bucket, bucket_columns, compiled
-from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.engine import Compiled, bucket, bucket_columns, compiled, is_direct
+from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
+from pmwmix.likelihood.linear.direct import DirectNested, predicted_seconds
 from pmwmix.likelihood.linear.modes import factor_blocks
-from pmwmix.likelihood.linear.nested import Structure, contrast_graph, objective_graph, reml_score_graph
 
 
 class Objective:
@@ -37,14 +37,34 @@ class Objective:
     (`engine.bucket`, `engine.bucket_columns`): they add exactly nothing, and models of like size share compiled code.
     """
 
-    def __init__(self, blocks: Blocks, structure: Structure, engine: str = "jax") -> None:
+    def __init__(self, blocks: Blocks, structure: Structure, engine: str = "auto") -> None:
         self.blocks, self.structure, self.engine = blocks, structure, engine
-        # zero columns need a total of 1 on the diagonal, which blocks with coefficients would change
-        self.padded = structure if structure.n_rho else replace(structure, p=bucket_columns(structure.p))
-        self.function = compiled(objective_graph, self.padded, engine)
         self.n_calls = 0
-        self._shared = self.function.put(self._padded())
+        self.direct = DirectNested(blocks, structure.layout, structure.reml) if self._is_direct() else None
         self._outcomes: dict[int, list[Any]] = {}
+
+    def _is_direct(self) -> bool:
+        """Whether numpy will have fitted the outcomes before a compiler could."""
+        layout = self.structure.layout
+        seconds = self.blocks.yy.shape[-2] * predicted_seconds(self.blocks, layout)
+        compiling = 1.5 + 3.0 * (len(layout.q) - 1)
+        return not self.structure.n_rho and is_direct(self.engine, seconds, self.padded, compiling)
+
+    @cached_property
+    def padded(self) -> Structure:
+        """What the graphs are written for."""
+        if self.structure.n_rho:  # zero columns need a total of 1 on the diagonal, which coefficients would change
+            return self.structure
+        return replace(self.structure, p=bucket_columns(self.structure.p))
+
+    @cached_property
+    def function(self) -> Compiled:
+        """The compiled graph."""
+        return compiled(_graphs().objective_graph, self.padded, self.engine)
+
+    @cached_property
+    def _shared(self) -> list[Any]:
+        return self.function.put(self._padded())
 
     def _padded(self) -> list[Array]:
         """List the data of all outcomes in the order of `nested.Inputs.flat`, without zy and S0."""
@@ -87,23 +107,15 @@ class Objective:
     def at(self, theta: Array, k: int = 0) -> Point:
         """Evaluate outcome ``k`` at theta (n_theta,), with the residual structure's parameters behind it."""
         self.n_calls += 1
-        raw = self.function(np.asarray(theta, dtype=float), self._data(k))
-        p, n = self.structure.p, self.n_free
-        S_xx, S_xy, beta = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["S_xy"])[:p], np.asarray(raw["beta"])[:p]
-        raw |= {"S_xx": S_xx, "S_xy": S_xy}
-        Q = max(float(raw["S_yy"] - S_xy @ beta), 1e-300)
-        sigma2 = Q / n
-        D_t, Q_t, Q_tb = np.asarray(raw["D_t"]), np.asarray(raw["Q_t"]), np.asarray(raw["Q_tb"])[:, :p]
-        value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
-        gradient = 0.5 * (D_t + Q_t / sigma2)
-        second = 0.5 * (np.asarray(raw["D_tt"]) + np.asarray(raw["Q_tt"]) / sigma2)
-        if self.structure.reml:
-            value += 0.5 * float(raw["R"])
-            gradient = gradient + 0.5 * np.asarray(raw["R_t"])
-            second = second + 0.5 * np.asarray(raw["R_tt"])
-        information = joint_information(S_xx, Q_tb, second, Q_t, sigma2, n)
-        hessian = schur_onto(information, slice(p, p + len(theta)))
-        return Point(np.array(theta, float), beta, float(np.sqrt(sigma2)), value, gradient, hessian, information, raw)
+        theta = np.array(theta, dtype=float)
+        raw, p = self._evaluate(theta, k), self.structure.p
+        if self.direct is None:
+            raw |= {"S_xx": np.asarray(raw["S_xx"])[:p, :p], "S_xy": np.asarray(raw["S_xy"])[:p]}
+            raw |= {"beta": np.asarray(raw["beta"])[:p], "Q_tb": np.asarray(raw["Q_tb"])[:, :p]}
+        return profiled_point(theta, raw, self.n_free)
+
+    def _evaluate(self, theta: Array, k: int) -> dict[str, Any]:
+        return self.function(theta, self._data(k)) if self.direct is None else self.direct(theta, k)
 
     def scores(self, point: Point, k: int = 0) -> Array:
         """Gradient of the log-likelihood share of each top-level unit, shape (G_L, P); they sum to zero at the optimum.
@@ -113,6 +125,8 @@ class Objective:
         Weights included. Under REML the share of log det X'V⁻¹X of each unit is included too.
         """
         blocks, raw, beta = self.structure.at(self.blocks, point.theta)[0], point.raw, point.beta
+        if self.direct is not None:
+            raw = raw | self.direct.unit_shares(point.theta, beta, k)
         G, sigma2, w = blocks.n_units[-1], point.sigma**2, blocks.w[-1]
         by_theta = np.asarray(raw["D_score"])[:, :G] + np.asarray(raw["Q_score"])[:, :G] / sigma2
         if self.structure.reml:
@@ -143,7 +157,9 @@ class Objective:
         return np.asarray(point.raw["c_t"]).T @ (blocks.w[-1] * rr)
 
     def _reml_scores(self, theta: Array) -> Array:
-        function = compiled(reml_score_graph, replace(self.padded, reml=False), self.engine)
+        if self.direct is not None:
+            return self.direct.reml_scores(theta)
+        function = compiled(_graphs().reml_score_graph, replace(self.padded, reml=False), self.engine)
         copies = np.repeat(theta[:, None], bucket(self.blocks.n_units[-1]), axis=1)
         return np.asarray(function(copies, self._data(0))["R_score"])
 
@@ -155,7 +171,9 @@ class Objective:
 
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
-        function = compiled(contrast_graph, replace(self.padded, reml=False), self.engine)
+        if self.direct is not None:
+            return np.einsum("am,kab,bm->km", U, self.direct(np.asarray(theta, dtype=float), 0)["S_xx_t"], U)
+        function = compiled(_graphs().contrast_graph, replace(self.padded, reml=False), self.engine)
         copies = np.repeat(np.asarray(theta, dtype=float)[:, None], U.shape[1], axis=1)
         padded = np.pad(U, [(0, self.padded.p - len(U)), (0, 0)])
         return np.asarray(function(copies, [padded, *self._data(0)])["uSu_t"])
@@ -163,6 +181,39 @@ class Objective:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the data; compiled code is made again where it is needed."""
         return Objective, (self.blocks, self.structure, self.engine)
+
+
+def profiled_point(theta: Array, raw: dict[str, Any], n: float) -> Point:
+    """Put the parts of the profiled deviance together (theory, eqs. 10-13).
+
+    Parameters
+    ----------
+    theta : ndarray, shape (n_theta,)
+    raw : dict
+        The outputs of `nested.objective_graph` or `direct.profiled`; with ``R`` the criterion is the restricted one.
+    n : float
+        Rows that the residual variance is over.
+    """
+    S_xx, S_xy, beta = raw["S_xx"], raw["S_xy"], raw["beta"]
+    Q = max(float(raw["S_yy"] - S_xy @ beta), 1e-300)
+    sigma2, p = Q / n, len(beta)
+    D_t, Q_t = np.asarray(raw["D_t"]), np.asarray(raw["Q_t"])
+    value = 0.5 * (n * (LOG_2PI + np.log(sigma2) + 1.0) + float(raw["D"]))
+    gradient = 0.5 * (D_t + Q_t / sigma2)
+    second = 0.5 * (np.asarray(raw["D_tt"]) + np.asarray(raw["Q_tt"]) / sigma2)
+    if "R" in raw:
+        value += 0.5 * float(raw["R"])
+        gradient = gradient + 0.5 * np.asarray(raw["R_t"])
+        second = second + 0.5 * np.asarray(raw["R_tt"])
+    information = joint_information(S_xx, raw["Q_tb"], second, Q_t, sigma2, n)
+    hessian = schur_onto(information, slice(p, p + len(theta)))
+    return Point(theta, beta, float(np.sqrt(sigma2)), value, gradient, hessian, information, raw)
+
+
+def _graphs() -> Any:
+    from pmwmix.likelihood.linear import nested  # PyTensor is imported where a graph is compiled
+
+    return nested
 
 
 def unit_schur(blocks: Blocks, structure: Structure, theta: Array) -> Array:

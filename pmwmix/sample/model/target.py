@@ -18,7 +18,8 @@ from pmwmix.fitting.problem import GeneralProblem, Problem
 from pmwmix.likelihood.general.inside import InsideData, integrated_loglik
 from pmwmix.likelihood.general.insidedata import inside_data
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.nested import Inputs, Structure
+from pmwmix.likelihood.linear.crossproducts import Structure
+from pmwmix.likelihood.linear.nested import Inputs
 from pmwmix.likelihood.linear.unprofiled import joint_arrays, joint_loglik
 from pmwmix.likelihood.standardise import Transform
 from pmwmix.results.varcorr import component_names

@@ -21,8 +21,7 @@ from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.crossed.units import Crossing
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.crossproducts import build
-from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.linear.crossproducts import Structure, build
 from pmwmix.likelihood.standardise import Columns, Scaler
 from pmwmix.results.build import fit_frame
 

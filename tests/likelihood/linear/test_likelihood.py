@@ -11,8 +11,7 @@ from pmwmix.fitting.climb import estimate
 from pmwmix.fitting.linear import make_problem
 from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.crossproducts import build
-from pmwmix.likelihood.linear.nested import Structure
+from pmwmix.likelihood.linear.crossproducts import Structure, build
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.standardise import Columns, Scaler
 from pmwmix.spec.design import Design

@@ -13,7 +13,8 @@ from pmwmix.errors import OptionError
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import build
 from pmwmix.likelihood.linear.modes import conditional_modes
-from pmwmix.likelihood.linear.nested import Inputs, Structure
+from pmwmix.likelihood.linear.crossproducts import Structure
+from pmwmix.likelihood.linear.nested import Inputs
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.linear.residuals import RESIDUALS, UnitRows
 from pmwmix.likelihood.linear.unprofiled import joint_arrays, joint_loglik
