@@ -23,7 +23,7 @@ INNER = {  # files of the rooms that have a road of their own
         crossed.units crossed.products crossed.joint crossed.direct crossed.general crossed.linear
     """.split(),
     "fitting": """
-        problem collinear optimise quasinewton rawscale general linear estimate fewclusters judge climb
+        problem collinear optimise quasinewton rawscale estimate fewclusters linear general choose judge climb
         reweighted refits
     """.split(),
     "pooling": "_base rubin".split(),

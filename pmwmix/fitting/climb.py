@@ -1,7 +1,4 @@
-"""From a ModelFrame to estimates of a generalised model: start, climb, judge, raise the number of nodes if need be.
-
-The counterpart of `estimate.py` for likelihoods without a closed form; numbers only.
-"""
+"""From a ModelFrame to estimates: one climb and one judge for every likelihood, an outcome after the other."""
 
 from __future__ import annotations
 
@@ -12,26 +9,14 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.estimate import Estimate, GeneralEstimate
+from pmwmix.fitting.choose import Plan, can_be_finer, make_problem, starting_values
+from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.fewclusters import KINDS, with_few_clusters
-from pmwmix.fitting.general import make_general, node_numbers, starting_point, with_nodes
-from pmwmix.fitting.judge import (
-    boundary_parameters,
-    flat_directions,
-    general_basis,
-    judge,
-    light_point,
-    linear_covariance,
-    linear_loglik,
-    moving_basis,
-)
-from pmwmix.fitting.linear import make_problem, starting_theta
-from pmwmix.fitting.optimise import Status, minimise
-from pmwmix.fitting.problem import GeneralProblem, Problem, layout_of
+from pmwmix.fitting.judge import judge, moving_basis
+from pmwmix.fitting.optimise import minimise
+from pmwmix.fitting.problem import Problem
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.variance import inverse_along
 
@@ -40,18 +25,12 @@ MOST = {1: 31, 2: 15, 3: 7}  # nodes per dimension by the number of random effec
 STILL = 0.1  # of a standard error: estimates that move less from one rung to the next have settled
 
 
-def estimate_general(
-    problem: GeneralProblem, k: int, start: Array | None, vcov: str, clusters: Clusters | None
-) -> GeneralEstimate:
+def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
-    objective, layout, p = problem.objective, problem.layout, problem.structure.p
-    t = layout.n_theta
-
-    def boundary(psi: Array) -> list[Array]:
-        return [np.concatenate([psi[:p], theta, psi[p + t :]]) for theta in layout.boundary_candidates(psi[p : p + t])]
-
-    begin = starting_point(problem, k) if start is None else start
-    optimum = minimise(lambda psi: objective.at(psi, k), begin, scale=max(problem.n_total, 1.0), boundary=boundary)
+    objective = problem.objective
+    begin = starting_values(problem, k) if start is None else start
+    scale = max(problem.n_total, 1.0)
+    optimum = minimise(lambda free: objective.at(free, k), begin, scale=scale, boundary=objective.boundary)
     return judge(problem, k, optimum, vcov, clusters)
 
 
@@ -80,9 +59,7 @@ class _Held:
         return self.point.hessian[np.ix_(self.free, self.free)]
 
 
-def without_random_part(
-    problem: GeneralProblem, k: int, fit: GeneralEstimate, vcov: str, clusters: Clusters | None
-) -> GeneralEstimate:
+def without_random_part(problem: Problem, k: int, fit: Estimate, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit the same model with all random effects held at zero: a generalised linear model."""
     p, t = problem.structure.p, problem.layout.n_theta
     free = np.r_[:p, p + t : len(fit.point.theta)]
@@ -97,55 +74,38 @@ def without_random_part(
     return judge(problem, k, replace(found, point=found.point.point), vcov, clusters)
 
 
-def fit_general(
-    frame: ModelFrame,
-    vcov: str,
-    engine: str,
-    n_agq: Any,
-    progress: Callable[[Sequence[Any]], Any] = iter,
-    chunk_cells: int | None = None,
-) -> tuple[list[GeneralEstimate], list[tuple[GeneralProblem, int]]]:
+def fit_outcomes(
+    frame: ModelFrame, plan: Plan, vcov: str, progress: Callable[[Sequence[Any]], Any] = iter
+) -> tuple[list[Estimate], list[tuple[Problem, int]]]:
     """Fit every plausible value, each climb starting where the one before ended.
 
     Parameters
     ----------
     frame : ModelFrame
-    vcov, engine : str
-    n_agq : int, tuple of int or None
+    plan : Plan
+    vcov : str
     progress : callable
-    chunk_cells : int, optional
 
     Returns
     -------
-    list of GeneralEstimate
-    list of (GeneralProblem, int)
+    list of Estimate
+    list of (Problem, int)
         Problem and number of the outcome in it.
     """
-    if vcov in KINDS:
-        raise NotSupportedError(
-            f"Small-sample variances are defined for linear models. Asked for vcov={vcov!r} with family="
-            f"{frame.family!r}. Use vcov='robust', which has the factor J / (J - 1) of CR1."
-        )
-    if not frame.hierarchy.levels:
-        raise NotSupportedError(
-            f"A generalised model needs a random term. The formula {frame.formula.text!r} has none. "
-            f"Add one such as (1 | school), or use a package for generalised linear models."
-        )
-    layout = layout_of(frame)
-    nodes = node_numbers(n_agq, layout, frame.level_names[1:], bool(frame.hierarchy.crossed))
-    fits: list[GeneralEstimate] = []
-    places: list[tuple[GeneralProblem, int]] = []
+    fits: list[Estimate] = []
+    places: list[tuple[Problem, int]] = []
     start: Array | None = None
-    jobs = [(d, k) for d, design in enumerate(frame.designs) for k in range(len(design.y))]
-    problem: GeneralProblem | None = None
-    for d, k in progress(jobs):
+    problem: Problem | None = None
+    plan.check(frame, vcov)
+    for d, k in progress([(d, k) for d, design in enumerate(frame.designs) for k in range(len(design.y))]):
         if k == 0:
-            first = nodes or _lowest_rung(layout)
-            problem = make_general(frame, frame.designs[d], engine, first, chunk_cells)
+            problem = make_problem(frame, frame.designs[d], plan, lowest_rung)
         assert problem is not None
-        fit, problem = _climb_ladder(problem, k, start, vcov, frame.clusters, nodes is None)
+        fit, problem = _climb_ladder(problem, k, start, vcov, frame.clusters, plan)
         if start is not None and not fit.converged:
-            fit, problem = _climb_ladder(problem, k, None, vcov, frame.clusters, nodes is None)
+            fit, problem = _climb_ladder(problem, k, None, vcov, frame.clusters, plan)
+        if vcov in KINDS:
+            fit = with_few_clusters(problem, frame, frame.designs[d], k, fit, vcov)
         start = None if fit.singular or not fit.converged else fit.point.theta
         fits.append(fit)
         places.append((problem, k))
@@ -157,107 +117,37 @@ def _rungs(layout: ThetaLayout) -> list[tuple[int, ...]]:
     return [tuple(min(n, MOST.get(q, 1)) for q in layout.q) for n in LADDER]
 
 
-def _lowest_rung(layout: ThetaLayout) -> tuple[int, ...]:
+def lowest_rung(layout: ThetaLayout) -> tuple[int, ...]:
+    """Give the numbers of nodes that the automatic choice begins with."""
     return _rungs(layout)[1 if max(layout.q) == 1 and len(layout.q) == 1 else 0]
 
 
 def _climb_ladder(
-    problem: GeneralProblem, k: int, start: Array | None, vcov: str, clusters: Clusters | None, automatic: bool
-) -> tuple[GeneralEstimate, GeneralProblem]:
+    problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None, plan: Plan
+) -> tuple[Estimate, Problem]:
     """Fit, and while the estimates would still move with more nodes, fit again with more."""
-    fit = estimate_general(problem, k, start, vcov, clusters)
-    if not automatic:
+    fit = estimate(problem, k, start, vcov, clusters)
+    if not can_be_finer(problem, plan):
         return fit, problem
     moved = float("nan")
     for n_agq in _rungs(problem.layout):
         if n_agq <= problem.objective.n_agq:
             continue
-        finer = with_nodes(problem, n_agq)
+        finer = problem.with_nodes(n_agq)
         moved = movement(finer, fit, k)
         if moved < STILL or not fit.converged:
             break
         problem = finer
-        fit = estimate_general(problem, k, fit.point.theta, vcov, clusters)
+        fit = estimate(problem, k, fit.point.theta, vcov, clusters)
     return replace(fit, moved=moved), problem
 
 
-def movement(finer: GeneralProblem, fit: GeneralEstimate, k: int) -> float:
+def movement(finer: Problem, fit: Estimate, k: int) -> float:
     """How far one Newton step on the finer rule takes the estimates, in standard errors (theory, eq. 51)."""
-    point, p, t = finer.objective.at(fit.point.theta, k), finer.structure.p, finer.layout.n_theta
-    basis = general_basis(p, fit.boundary, fit.flat, finer.structure.n_phi)
+    point, t = finer.objective.at(fit.point.theta, k), finer.layout.n_theta
+    flat = np.eye(t)[:, fit.flat]
+    basis = moving_basis(finer.structure.p, fit.boundary, flat, len(point.psi) - finer.structure.p - t)
     V = inverse_along(fit.point.hessian, basis)
     step, error = V @ point.gradient, np.sqrt(np.maximum(np.diag(V), 0.0))
     moving = error > 0
     return float(np.max(np.abs(step[moving]) / error[moving], initial=0.0)) if t else 0.0
-
-
-def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
-    """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
-    objective, layout = problem.objective, problem.layout
-    begin = start
-    if begin is None:
-        crossed = isinstance(objective, CrossedLinearObjective)
-        begin = layout.start(0.4) if crossed else starting_theta(problem.blocks, layout, k)
-    optimum = minimise(
-        lambda theta: objective.at(theta, k),
-        begin,
-        scale=max(objective.n_free, 1.0),
-        boundary=layout.boundary_candidates,
-    )
-    point = optimum.point
-    boundary = boundary_parameters(layout, point.theta)
-    flat = flat_directions(point, boundary)
-    singular = bool(boundary.any())
-    status = optimum.status
-    if optimum.converged:
-        status = Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED
-    transform = problem.transforms[k]
-    basis = moving_basis(len(point.beta), boundary, flat)
-    V = linear_covariance(problem, point, basis, k, vcov, clusters)
-    J = transform.jacobian(layout, point.theta, point.sigma)
-    V = J @ V @ J.T
-    sigma = transform.y_scale * point.sigma
-    return Estimate(
-        beta=transform.beta(point.beta),
-        Psi=tuple(transform.Psi(layout, point.theta, point.sigma)),
-        sigma=sigma,
-        theta=transform.theta(layout, point.theta),
-        loglik=linear_loglik(problem, point, transform),
-        vcov=V,
-        boundary=boundary,
-        flat=np.abs(flat).max(axis=1, initial=0.0) > 0.01,
-        status=status,
-        converged=optimum.converged,
-        singular=singular,
-        n_steps=optimum.n_steps,
-        point=light_point(point),
-        transform=transform,
-    )
-
-
-def fit_all(
-    frame: ModelFrame,
-    reml: bool,
-    vcov: str,
-    engine: str,
-    progress: Callable[[Sequence[Any]], Any] = iter,
-) -> tuple[list[Estimate], list[tuple[Problem, int]]]:
-    """Fit every plausible value, each climb starting where the one before ended."""
-    fits: list[Estimate] = []
-    places: list[tuple[Problem, int]] = []
-    start: Array | None = None
-    jobs = [(d, k) for d, design in enumerate(frame.designs) for k in range(len(design.y))]
-    problem: Problem | None = None
-    for d, k in progress(jobs):
-        if k == 0:
-            problem = make_problem(frame, frame.designs[d], reml, engine)
-        assert problem is not None
-        fit = estimate(problem, k, start, vcov, frame.clusters)
-        if start is not None and not fit.converged:
-            fit = estimate(problem, k, None, vcov, frame.clusters)
-        if vcov in KINDS:
-            fit = with_few_clusters(problem, frame, frame.designs[d], k, fit, vcov)
-        start = None if fit.singular or not fit.converged else fit.point.theta
-        fits.append(fit)
-        places.append((problem, k))
-    return fits, places

@@ -16,16 +16,26 @@ class Estimate:
 
     Parameters
     ----------
+    terms : tuple of str
+        Names of ``beta``: thresholds first in an ordinal model.
     beta : ndarray, shape (p,)
+    eta_beta : ndarray
+        Coefficients of the linear predictor alone.
     Psi : tuple of ndarray
         Covariance matrix of the random effects per level.
     sigma : float
     theta : ndarray, shape (n_theta,)
         Cholesky factors of Psi / sigma², lme4's theta.
+    phi : ndarray
+        Further parameters on the working scale: log sigma of a Gaussian model, those of the family else.
+    reported : dict
+        Further parameters of the family as they are reported.
+    latent : float
+        Variance of level 1 on the scale of the linear predictor: sigma² of a Gaussian model.
     loglik : float
         (Restricted) pseudo-log-likelihood.
-    vcov : ndarray, shape (P, P)
-        Covariance of (beta, variance components, sigma²).
+    joint : ndarray
+        Covariance of (beta, variance components, ``latent``, ``reported``).
     boundary : ndarray of bool, shape (n_theta,)
         Parameters held at the boundary.
     flat : ndarray of bool, shape (n_theta,)
@@ -34,18 +44,33 @@ class Estimate:
     converged, singular : bool
     n_steps : int
     point : Point
-        On the standardised scale.
+        On the standardised scale, without what is as long as there are units.
     transform : Transform
-    replicates : ReplicateEstimates or None
+    n_agq : tuple of int
+        Nodes per dimension and level; none where the integral has a closed form.
+    moved : float
+        Largest change of an estimate, in standard errors, when the nodes are next increased; NaN if that was not
+        tried.
+    modes : list of (ndarray (G_l, q_l), ndarray (G_l, q_l)), optional
+        Conditional modes of the random effects on the raw scale and their standard errors, bottom-up; None where they
+        are found from the cross-products when they are asked for.
+    small_df : ndarray, shape (p,), optional
+        Degrees of freedom of a small-sample variance.
+    replicates : ReplicateEstimates, optional
         What the replicates gave, for functions of the parameters.
     """
 
+    terms: tuple[str, ...]
     beta: Array
+    eta_beta: Array
     Psi: tuple[Array, ...]
     sigma: float
     theta: Array
+    phi: Array
+    reported: dict[str, float]
+    latent: float
     loglik: float
-    vcov: Array
+    joint: Array
     boundary: Array
     flat: Array
     status: Status
@@ -54,52 +79,24 @@ class Estimate:
     n_steps: int
     point: Any
     transform: Transform
+    n_agq: tuple[int, ...] = ()
+    moved: float = float("nan")
+    modes: Any = None
     small_df: Array | None = None
     replicates: Any = None
 
-
-@dataclass(frozen=True)
-class GeneralEstimate(Estimate):
-    """One fit of one outcome of a generalised model, on the raw scale.
-
-    Parameters
-    ----------
-    terms : tuple of str
-        Names of ``beta``: thresholds first in an ordinal model.
-    eta_beta : ndarray, shape (p,)
-        Coefficients of the linear predictor alone.
-    phi : ndarray, shape (n_phi,)
-        Further parameters of the family on the working scale.
-    reported : dict
-        The same as they are reported.
-    latent : float
-        Variance of level 1 on the scale of the linear predictor.
-    joint : ndarray
-        Covariance of (coefficients, variance components, ``latent``, ``reported``).
-    n_agq : tuple of int
-        Nodes per dimension and level.
-    moved : float
-        Largest change of an estimate, in standard errors, when the nodes are next increased; NaN if that was not
-        tried.
-    modes : list of (ndarray (G_l, q_l), ndarray (G_l, q_l))
-        Conditional modes of the random effects on the raw scale and their standard errors, bottom-up.
-    """
-
-    terms: tuple[str, ...] = ()
-    eta_beta: Any = None
-    phi: Any = None
-    reported: Any = None
-    latent: float = float("nan")
-    joint: Any = None
-    n_agq: tuple[int, ...] = ()
-    moved: float = float("nan")
-    modes: Any = None  # list of (b, se), see `modes_of`
+    @property
+    def vcov(self) -> Array:
+        """Covariance of (beta, variance components, ``latent``)."""
+        m = len(self.beta) + len(self.theta) + 1
+        return self.joint[:m, :m]
 
     @property
     def reported_vcov(self) -> Array:
         """Covariance of the reported parameters of the family."""
-        return self.joint[len(self.vcov) + 1 :, len(self.vcov) + 1 :]
+        m = len(self.beta) + len(self.theta) + 1
+        return self.joint[m:, m:]
 
-    def with_covariance(self, joint: Array) -> GeneralEstimate:
+    def with_covariance(self, joint: Array) -> Estimate:
         """Give the same estimate with another covariance of everything."""
-        return replace(self, joint=joint, vcov=joint[: len(self.vcov), : len(self.vcov)])
+        return replace(self, joint=joint)

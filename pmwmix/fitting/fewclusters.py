@@ -359,7 +359,7 @@ def _t(A: Array) -> Array:
     return np.swapaxes(A, -1, -2)
 
 
-for _kind in KINDS:  # of the variance parameters; `estimate.fit_all` puts the coefficients' block in its place
+for _kind in KINDS:  # of the variance parameters; `climb.fit_outcomes` puts the coefficients' block in its place
     VARIANCES.add(_kind, robust_block)
 
 
@@ -369,4 +369,4 @@ def with_few_clusters(
     """Put the small-sample covariance of the coefficients, apart from the variance parameters, in its place."""
     small, df = small_sample(problem, frame, design, k, fit, kind)
     p = len(fit.beta)
-    return replace(fit, vcov=scipy.linalg.block_diag(small, fit.vcov[p:, p:]), small_df=df)
+    return replace(fit, joint=scipy.linalg.block_diag(small, fit.joint[p:, p:]), small_df=df)

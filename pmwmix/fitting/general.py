@@ -6,7 +6,6 @@ The counterpart of `estimate.Problem` for likelihoods without a closed form; num
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.families import FAMILIES
 from pmwmix.fitting.collinear import cross_products, independent, subset_transform
-from pmwmix.fitting.problem import GeneralProblem, crossing_of, layout_of
+from pmwmix.fitting.problem import Problem, crossing_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.contract import RowArrays
+from pmwmix.likelihood.contract import Likelihood, RowArrays
 from pmwmix.likelihood.crossed.general import CrossedObjective
 from pmwmix.likelihood.engine import padded_columns
 from pmwmix.likelihood.general.model import MarginalStructure
@@ -73,33 +72,23 @@ def node_numbers(
 
 def make_general(
     frame: ModelFrame, design: DesignColumns, engine: str, n_agq: tuple[int, ...], chunk_cells: int | None = None
-) -> GeneralProblem:
+) -> Problem:
     """Standardise, drop collinear columns, cut the rows into chunks and set up the objective."""
-    hierarchy = frame.hierarchy
-    family = FAMILIES[frame.family]
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
     names = list(design.x.names)
     columns, transforms = standardise(design.x.columns, names, random, [np.zeros(frame.n)])
     top_scale = float(frame.w[-1].mean())
     w_levels = (*frame.w[1:-1], frame.w[-1] / top_scale)
-    total = total_weights((frame.w[0], *w_levels), hierarchy.row_parents)[0]
+    total = total_weights((frame.w[0], *w_levels), frame.hierarchy.row_parents)[0]
     standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
     X = [standard[int(j)] for j in columns.x]
-    if family.has_intercept or "Intercept" in names:
-        kept = independent(cross_products(X, total))
-    else:  # thresholds stand in for an intercept that the formula leaves out
-        kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1
-    dropped = tuple(name for j, name in enumerate(names) if j not in set(kept.tolist()))
-    transform = subset_transform(transforms[0], kept)
-    in_model = kept if family.has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
-    layout = layout_of(frame)
-    response = design.responses[0]
+    kept, in_model = _columns_in_model(frame, names, X, total)
     structure = MarginalStructure(
-        layout=layout,
+        layout=layout_of(frame),
         p=len(in_model),
         family=frame.family,
         link=frame.link,
-        n_phi=family.n_phi(response),
+        n_phi=FAMILIES[frame.family].n_phi(design.responses[0]),
         ones=tuple(name == "Intercept" for term in random for name in term.names),
         adaptive=tuple(n > 1 for n in n_agq),
     )
@@ -111,30 +100,50 @@ def make_general(
         design.y,
         [one.extra for one in design.responses],
     )
-    size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
-    nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
-    per_chunk = int(np.clip((chunk_cells or CELLS) // (nodes * size), MIN_ROWS, MAX_ROWS))
-    objective: IntegratedObjective | CrossedObjective
-    if hierarchy.crossed:
-        objective = CrossedObjective(structure, crossing_of(frame, layout), rows, engine)
-    else:
-        chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, w_levels, per_chunk)
-        objective = IntegratedObjective(structure, chunks, rows, n_agq, engine, chunk_cells or CELLS)
-    return GeneralProblem(
-        layout=layout,
-        structure=structure,
-        objective=objective,
-        transform=transform,
+    return Problem(
+        objective=_objective(frame, structure, rows, w_levels, engine, n_agq, chunk_cells or CELLS),
+        layout=structure.layout,
+        transforms=[subset_transform(transforms[0], kept)] * len(design.y),
         kept=in_model,
-        dropped=dropped,
+        names=tuple(names[j] for j in in_model),
+        dropped=tuple(name for j, name in enumerate(names) if j not in set(kept.tolist())),
         top_scale=top_scale,
+        n_total=float(total.sum()),
+        tree=(frame.hierarchy.parents, w_levels),
+        distribution=(frame.family, frame.link),
         responses=design.responses,
         constants=[float(total @ one.constant) for one in design.responses],
         means=[_mean(frame, one) for one in design.responses],
-        names=tuple(names[j] for j in in_model),
-        n_total=float(total.sum()),
-        tree=(hierarchy.parents, w_levels),
     )
+
+
+def _columns_in_model(frame: ModelFrame, names: Sequence[str], X: Sequence[Array], total: Array) -> tuple[Array, Array]:
+    """Independent fixed columns, and those of them that have a coefficient: not the intercept beside thresholds."""
+    has_intercept = FAMILIES[frame.family].has_intercept
+    if has_intercept or "Intercept" in names:
+        kept = independent(cross_products(X, total))
+    else:  # thresholds stand in for an intercept that the formula leaves out
+        kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1
+    return kept, kept if has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
+
+
+def _objective(
+    frame: ModelFrame,
+    structure: MarginalStructure,
+    rows: RowArrays,
+    w_levels: tuple[Array, ...],
+    engine: str,
+    n_agq: tuple[int, ...],
+    cells: int,
+) -> Likelihood:
+    layout, hierarchy = structure.layout, frame.hierarchy
+    if hierarchy.crossed:
+        return CrossedObjective(structure, crossing_of(frame, layout), rows, engine)
+    size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
+    nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
+    per_chunk = int(np.clip(cells // (nodes * size), MIN_ROWS, MAX_ROWS))
+    chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, w_levels, per_chunk)
+    return IntegratedObjective(structure, chunks, rows, n_agq, engine, cells)
 
 
 def _mean(frame: ModelFrame, response: Response) -> float:
@@ -148,14 +157,7 @@ def _standard(columns: Any, j: int) -> Array:
     return np.ascontiguousarray((columns.values[j] - scaler.shift[j]) / scaler.scale[j])
 
 
-def with_nodes(problem: GeneralProblem, n_agq: tuple[int, ...]) -> GeneralProblem:
-    """Give the same problem with other numbers of nodes."""
-    structure = replace(problem.structure, adaptive=tuple(n > 1 for n in n_agq))
-    assert isinstance(problem.objective, IntegratedObjective)
-    return replace(problem, structure=structure, objective=problem.objective.with_nodes(n_agq, structure))
-
-
-def starting_point(problem: GeneralProblem, k: int) -> Array:
+def starting_point(problem: Problem, k: int) -> Array:
     """Least squares of the family's starting linear predictor on the fixed columns; random effects of moderate size."""
     rows, response = problem.objective.rows, problem.responses[k]
     eta, phi = problem.family.start(problem.link, response, rows.w)

@@ -5,6 +5,8 @@ The stage where likelihood, optimiser and variance meet; numbers only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pmwmix._types import Array
@@ -22,7 +24,7 @@ from pmwmix.likelihood.standardise import Columns, RandomColumns, Transform, sta
 EXACT_TOL = 1e-13  # share of the outcome's variation that predictors leave over when they determine it
 
 
-def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: str) -> Problem:
+def make_linear(frame: ModelFrame, design: DesignColumns, reml: bool, engine: str) -> Problem:
     """Standardise, form cross-products, drop collinear columns and set up the objective."""
     hierarchy = frame.hierarchy
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
@@ -37,13 +39,31 @@ def make_problem(frame: ModelFrame, design: DesignColumns, reml: bool, engine: s
     w = (*frame.w[1:-1], frame.w[-1] / top_scale)
     blocks = build(columns, hierarchy.order, hierarchy.starts, w_obs, hierarchy.parents, w)
     kept = independent_columns(blocks)
-    dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
-    if dropped:
+    if len(kept) < len(design.x.names):
         blocks, transforms = subset_columns(blocks, kept), [subset_transform(t, kept) for t in transforms]
     _check_outcomes(blocks, frame)
     layout = layout_of(frame)
     objective = Objective(blocks, Structure(layout, len(kept), reml), engine)
-    return Problem(blocks, layout, objective, transforms, kept, dropped, top_scale, reml)
+    return _problem(objective, blocks, design, transforms, kept, top_scale)
+
+
+def _problem(
+    objective: Any, blocks: Blocks, design: DesignColumns, transforms: list[Transform], kept: Array, top_scale: float
+) -> Problem:
+    names = design.x.names
+    return Problem(
+        objective=objective,
+        layout=objective.structure.layout,
+        transforms=transforms,
+        kept=kept,
+        names=tuple(names[j] for j in kept),
+        dropped=tuple(name for j, name in enumerate(names) if j not in set(kept.tolist())),
+        top_scale=top_scale,
+        n_total=objective.n_free,
+        tree=(blocks.parents, blocks.w),
+        reml=objective.structure.reml,
+        blocks=blocks,
+    )
 
 
 def _flat_problem(
@@ -59,13 +79,12 @@ def _flat_problem(
     edges = np.unique(np.append(np.arange(0, frame.n, 4096), frame.n))
     blocks = build(columns, None, edges, w, (), (np.ones(len(edges) - 1),))
     kept = independent_columns(blocks)
-    dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
-    if dropped:
+    if len(kept) < len(design.x.names):
         blocks, transforms = subset_columns(blocks, kept), [subset_transform(t, kept) for t in transforms]
     _check_outcomes(blocks, frame)
     layout = ThetaLayout(())
     objective = FlatObjective(blocks, Structure(layout, len(kept), reml), columns, kept, w)
-    return Problem(blocks, layout, objective, transforms, kept, dropped, top_scale, reml)
+    return _problem(objective, blocks, design, transforms, kept, top_scale)
 
 
 def _crossed_problem(
@@ -79,13 +98,12 @@ def _crossed_problem(
     starts = np.concatenate([[0], np.cumsum(sizes)])
     blocks = build(columns, order, starts, frame.w[0], (), (np.ones(len(sizes)),))
     kept = independent_columns(blocks)
-    dropped = tuple(name for j, name in enumerate(design.x.names) if j not in set(kept.tolist()))
-    if dropped:
+    if len(kept) < len(design.x.names):
         blocks, transforms = subset_columns(blocks, kept), [subset_transform(t, kept) for t in transforms]
     _check_outcomes(blocks, frame)
     structure = Structure(layout, len(kept), reml)
     objective = CrossedLinearObjective(blocks, structure, crossing, columns, kept, frame.w[0], engine)
-    return Problem(blocks, layout, objective, transforms, kept, dropped, 1.0, reml)
+    return _problem(objective, blocks, design, transforms, kept, 1.0)
 
 
 def _check_outcomes(blocks: Blocks, frame: ModelFrame) -> None:

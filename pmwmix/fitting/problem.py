@@ -1,108 +1,101 @@
-"""Record of a model ready to be fitted, and the choice of its likelihood."""
+"""Record of a model ready to be fitted, whatever its likelihood."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pmwmix._types import Array
-from pmwmix.families import FAMILIES, Family
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.likelihood.crossed.general import CrossedObjective
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.crossed.units import Crossing
-from pmwmix.likelihood.general.model import MarginalStructure
-from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.crossproducts import Blocks
-from pmwmix.likelihood.linear.flat import FlatObjective
-from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.standardise import Transform
-from pmwmix.links import LINKS, Link
 from pmwmix.spec.outcome import Response
+
+if TYPE_CHECKING:
+    from pmwmix.families import Family
+    from pmwmix.links import Link
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One set of predictors with its cross-products, ready to be fitted for each of its outcomes.
+    """One set of predictors, ready to be fitted for each of its outcomes; parameters are psi = (beta, theta, phi).
 
     Parameters
     ----------
-    blocks : Blocks
-        With top-level weights divided by ``top_scale``.
+    objective : Likelihood
+        Minus the pseudo-log-likelihood of standardised columns, top-level weights divided by ``top_scale``.
     layout : ThetaLayout
-    objective : Objective, FlatObjective or CrossedLinearObjective
     transforms : list of Transform
-        One per outcome.
+        Between the standardised and the raw scale, one per outcome.
     kept : ndarray of int
-        Fixed columns in the model; the others are collinear.
+        Fixed columns in the model, without an intercept that thresholds stand in for; the others are collinear.
+    names : tuple of str
+        Of the kept fixed columns.
     dropped : tuple of str
     top_scale : float
+    n_total : float
+        Weighted number of rows; under REML less the number of coefficients.
+    tree : (tuple of ndarray, tuple of ndarray)
+        Parents and weights of the units, bottom-up; those of crossed factors count for nothing.
     reml : bool
-    """
-
-    blocks: Blocks
-    layout: ThetaLayout
-    objective: Objective | FlatObjective | CrossedLinearObjective
-    transforms: list[Transform]
-    kept: Array
-    dropped: tuple[str, ...]
-    top_scale: float
-    reml: bool
-
-
-@dataclass(frozen=True)
-class GeneralProblem:
-    """One set of predictors, ready to be fitted for each of its outcomes.
-
-    Parameters
-    ----------
-    layout : ThetaLayout
-    structure : MarginalStructure
-    objective : IntegratedObjective or CrossedObjective
-    transform : Transform
-        Between the standardised and the raw scale; the fixed columns of ``kept``, the intercept included.
-    kept : ndarray of int
-        Fixed columns in the model; without the intercept where thresholds stand in for it.
-    dropped : tuple of str
-    top_scale : float
+    blocks : Blocks, optional
+        Cross-products, where the integral has a closed form.
+    distribution : (str, str)
+        Names of family and link.
     responses : list of Response
     constants : list of float
         Weighted sum of what the log-densities do not depend on, at the scale of the weights used.
     means : list of float
         Mean of each outcome per trial, by the rows' total weights before scaling.
-    names : tuple of str
-        Of the kept fixed columns.
-    n_total : float
-        Weighted number of rows.
-    tree : (tuple of ndarray, tuple of ndarray)
-        Parents and weights of the units, bottom-up; those of crossed factors count for nothing.
     """
 
+    objective: Any
     layout: ThetaLayout
-    structure: MarginalStructure
-    objective: IntegratedObjective | CrossedObjective
-    transform: Transform
+    transforms: list[Transform]
     kept: Array
+    names: tuple[str, ...]
     dropped: tuple[str, ...]
     top_scale: float
-    responses: list[Response]
-    constants: list[float]
-    means: list[float]
-    names: tuple[str, ...]
     n_total: float
     tree: tuple[tuple[Array, ...], tuple[Array, ...]]
     reml: bool = False
+    blocks: Any = None
+    distribution: tuple[str, str] = ("gaussian", "identity")
+    responses: tuple[Response, ...] | list[Response] = ()
+    constants: tuple[float, ...] | list[float] = ()
+    means: tuple[float, ...] | list[float] = ()
+
+    @property
+    def structure(self) -> Any:
+        """What decides the shape of the likelihood."""
+        return self.objective.structure
+
+    @property
+    def transform(self) -> Transform:
+        """The transform of the columns, the same for all outcomes."""
+        return self.transforms[0]
 
     @property
     def family(self) -> Family:
         """The distribution."""
-        return FAMILIES[self.structure.family]
+        from pmwmix.families import FAMILIES
+
+        found: Family = FAMILIES[self.distribution[0]]
+        return found
 
     @property
     def link(self) -> Link:
         """The link function."""
-        return LINKS[self.structure.link]
+        from pmwmix.links import LINKS
+
+        found: Link = LINKS[self.distribution[1]]
+        return found
+
+    def with_nodes(self, n_agq: tuple[int, ...]) -> Problem:
+        """Give the same problem with other numbers of nodes."""
+        return replace(self, objective=self.objective.with_nodes(n_agq))
 
 
 def layout_of(frame: ModelFrame) -> ThetaLayout:

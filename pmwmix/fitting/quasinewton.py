@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.general.objective import IntegratedObjective
+from pmwmix.likelihood.contract import Likelihood
 
 NEAR = 1e-9  # squared distance to the optimum, in standard errors, at which a warm-started refit stops
 INSIDE = 0.05  # a diagonal entry of Λ below this is tried at the boundary too
@@ -21,7 +21,7 @@ class QuasiNewton:
     The inverse Hessian is that of the full sample, corrected by what each step shows of the replicate's own.
     """
 
-    def __init__(self, objective: IntegratedObjective, k: int, psi: Array, inverse: Array, gradient: Array | None):
+    def __init__(self, objective: Likelihood, k: int, psi: Array, inverse: Array, gradient: Array | None):
         self.objective, self.k, self.psi, self.inverse = objective, k, psi, inverse
         self.gradient = objective.at(psi, k).gradient if gradient is None else gradient
         self.value, self.moved = np.inf, False

@@ -8,14 +8,15 @@ from itertools import pairwise
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.fitting.problem import GeneralProblem
+from pmwmix.fitting.problem import Problem
 
 
 @dataclass(frozen=True)
 class RawMap:
     """Parameters on the raw scale, and the Jacobian of (coef, variance components, reported) in (beta, theta, phi).
 
-    ``phi`` belongs to the raw predictors: thresholds are those of ``coef``.
+    ``phi`` belongs to the raw predictors: thresholds are those of ``coef``. ``level_one`` (1, P) is the derivative of
+    the level-1 variance where that is a parameter, sigma².
     """
 
     terms: tuple[str, ...]
@@ -27,10 +28,25 @@ class RawMap:
     sigma: float
     jacobian: Array
     phi: Array
+    level_one: Array | None = None
 
 
-def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
+def raw_map(problem: Problem, k: int, psi: Array) -> RawMap:
     """Undo the standardisation (theory, eq. 39, with the Jacobian of eq. 15)."""
+    return _closed_map(problem, k, psi) if problem.objective.closed_form else _integrated_map(problem, k, psi)
+
+
+def _closed_map(problem: Problem, k: int, psi: Array) -> RawMap:
+    """Undo that of a Gaussian model, whose outcome is standardised too; phi is log sigma."""
+    layout, transform, p = problem.layout, problem.transforms[k], problem.structure.p
+    beta, theta, sigma = psi[:p], psi[p:-1], float(np.exp(psi[-1]))
+    coef, y_sigma = transform.beta(beta), transform.y_scale * sigma
+    J, Psi = transform.jacobian(layout, theta, sigma), transform.Psi(layout, theta, sigma)
+    raw_phi = np.array([np.log(y_sigma)])
+    return RawMap(problem.names, coef, coef, Psi, transform.theta(layout, theta), {}, y_sigma, J[:-1], raw_phi, J[-1:])
+
+
+def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:
     layout, transform, family = problem.layout, problem.transform, problem.family
     p, t = problem.structure.p, layout.n_theta
     beta, theta, phi = psi[:p], psi[p : p + t], psi[p + t :]
@@ -66,7 +82,7 @@ def raw_map(problem: GeneralProblem, k: int, psi: Array) -> RawMap:
     return RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, float(sigma), J, raw_phi)
 
 
-def level_one_variance(problem: GeneralProblem, k: int, phi: Array) -> tuple[float, Array]:
+def level_one_variance(problem: Problem, k: int, phi: Array) -> tuple[float, Array]:
     """Variance of level 1 on the scale of the linear predictor (theory, eq. 53), and its derivatives in phi.
 
     NaN, with derivatives of zero, where the distribution has none.
@@ -82,13 +98,16 @@ def level_one_variance(problem: GeneralProblem, k: int, phi: Array) -> tuple[flo
     return value, slope
 
 
-def all_parameters(problem: GeneralProblem, k: int, psi: Array, map_: RawMap | None = None) -> tuple[Array, Array]:
+def all_parameters(problem: Problem, k: int, psi: Array, map_: RawMap | None = None) -> tuple[Array, Array]:
     """Give coefficients, variance components, level-1 variance and reported parameters (m,), and d / d psi (m, P)."""
     map_ = raw_map(problem, k, psi) if map_ is None else map_
-    t, n_phi = problem.layout.n_theta, problem.structure.n_phi
+    t = problem.layout.n_theta
     components = [map_.Psi[level][i, j] for level, entries in enumerate(problem.layout.entries) for i, j, _ in entries]
-    latent, slope = level_one_variance(problem, k, map_.phi)
     n = len(map_.coef) + t
-    row = np.concatenate([np.zeros(len(psi) - n_phi), slope])
+    if map_.level_one is not None:
+        latent, row = map_.sigma**2, map_.level_one
+    else:
+        latent, slope = level_one_variance(problem, k, map_.phi)
+        row = np.concatenate([np.zeros(len(psi) - problem.structure.n_phi), slope])[None]
     values = np.array([*map_.coef, *components, latent, *map_.reported.values()])
     return values, np.vstack([map_.jacobian[:n], row, map_.jacobian[n:]])

@@ -14,23 +14,11 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import DesignError, OptionError
-from pmwmix.fitting.collinear import independent_columns
-from pmwmix.fitting.estimate import Estimate, GeneralEstimate
-from pmwmix.fitting.judge import flat_directions, moving_basis
-from pmwmix.fitting.optimise import decrement, minimise
-from pmwmix.fitting.problem import GeneralProblem, Problem
-from pmwmix.fitting.reweighted import GeneralSource, Source, general_source, source_of
+from pmwmix.fitting.problem import Problem
+from pmwmix.fitting.reweighted import source_of
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import ReplicateScheme
-from pmwmix.likelihood.contract import Point
-from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.flat import FlatObjective
-from pmwmix.likelihood.linear.objective import Objective
-from pmwmix.variance import inverse_along
 
-NEAR = 1e-12  # squared distance to the optimum, in standard errors, at which a warm-started refit stops
-INSIDE = 0.05  # a diagonal entry of Λ below this is tried at the boundary too
-NEWTON_STEPS = 8
 CHUNKS = 16  # tasks that an executor gets
 
 
@@ -66,100 +54,12 @@ class ReplicateEstimates:
         return (away * self.multiplier[:, None]).T @ away
 
 
-def one_step(objective: Objective, k: int, full: Estimate, begin: Array) -> tuple[Array, Array, float] | None:
-    """Take one Newton step in the replicate from ``begin``: beta, theta and sigma (replicates, eq. 12).
-
-    None where the replicate does not curve as it should, so that a step leads nowhere.
-    """
-    point, p = objective.at(begin, k), len(full.point.beta)
-    if not np.isfinite(point.value):
-        raise FloatingPointError
-    basis = moving_basis(p, full.boundary, flat_directions(full.point, full.boundary))
-    if np.linalg.eigvalsh(basis.T @ point.information @ basis)[0] <= 0:
-        return None
-    gradient = np.concatenate([np.zeros(p), -point.gradient, [0.0]])  # beta and sigma are profiled
-    step = inverse_along(point.information, basis) @ gradient
-    return point.beta + step[:p], point.theta + step[p:-1], point.sigma * float(np.exp(step[-1]))
-
-
-def refit(objective: Objective, k: int, start: Array, begin: Array) -> tuple[Point, bool]:
-    """Climb to the replicate's maximum: plain Newton steps from ``begin``, else the full climb from ``start``.
-
-    Raises
-    ------
-    FloatingPointError
-        If the likelihood is not finite where the climb starts.
-    """
-    point, layout = objective.at(begin, k), objective.structure.layout
-    if not np.isfinite(point.value):
-        raise FloatingPointError
-    scale = max(objective.n_free, 1.0)
-    for _ in range(NEWTON_STEPS):
-        if np.linalg.eigvalsh(point.hessian)[0] <= 0:
-            break
-        if decrement(point) < NEAR:
-            if _inside(layout, point.theta):
-                return point, True
-            break
-        trial = objective.at(point.theta - np.linalg.solve(point.hessian, point.gradient), k)
-        if not trial.value <= point.value + 1e-11 * max(scale, abs(point.value)):
-            break
-        point = trial
-    found = minimise(lambda theta: objective.at(theta, k), start, scale=scale, boundary=layout.boundary_candidates)
-    return found.point, found.converged
-
-
-def _inside(layout: ThetaLayout, theta: Array) -> bool:
-    return float(theta[layout.diagonal].min()) > INSIDE
-
-
-def _begin(source: Source, objective: Objective, k: int, full: Estimate, ratio: Array | None, single: bool) -> Array:
-    """Where the climb begins: the full-sample theta moved by the units' influence (replicates, eq. 11)."""
-    theta = full.point.theta
-    if k in source.influence and ratio is not None:
-        moved = theta + (ratio - 1.0) @ source.influence[k]
-    elif single:  # weights below the top changed: the step needs an evaluation
-        stepped = one_step(objective, k, full, theta)
-        moved = theta if stepped is None else stepped[1]
-    else:
-        return theta
-    return moved if _inside(source.structure.layout, moved) else theta
-
-
-def _replicate(
-    source: Source, fits: Mapping[int, Estimate], w: tuple[Array, ...], single: bool
-) -> Iterable[tuple[Array, bool]]:
-    """Estimate one replicate of every outcome: parameters (P,) and whether the climb arrived."""
-    blocks = source.reweighted(w)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if len(independent_columns(blocks)) < source.structure.p:
-            raise FloatingPointError
-    if not source.structure.layout.q:  # least squares: nothing to climb
-        flat = FlatObjective(blocks, source.structure, source.columns, source.kept, w[0])
-        points = [(k, flat.at(np.zeros(0), k)) for k in fits]
-        yield from ((source.parameters(k, at.beta, at.theta, at.sigma), True) for k, at in points)
-        return
-    layout, ratio = source.structure.layout, source.top_ratio(w)
-    objective = Objective(blocks, source.structure, source.engine)
-    for k, full in fits.items():
-        begin = _begin(source, objective, k, full, ratio, single)
-        stepped = one_step(objective, k, full, begin) if single and _inside(layout, begin) else None
-        if stepped is not None and _inside(layout, stepped[1]):
-            yield source.parameters(k, *stepped), True
-        else:
-            point, reached = refit(objective, k, full.point.theta, begin)
-            yield source.parameters(k, point.beta, point.theta, point.sigma), reached
-
-
 def _run(source: Any, fits: Mapping[int, Any], jobs: Iterable[tuple[int, Any]], single: bool) -> list[Any]:
     """Estimate some replicates; for each (values (K, P), converged (K,)) of its K outcomes."""
     out = []
     for number, w in jobs:
         try:
-            if isinstance(source, GeneralSource):
-                done = list(source.replicate(fits, w, single))
-            else:
-                done = list(_replicate(source, fits, w, single))
+            done = list(source.replicate(fits, w, single))
         except FloatingPointError:
             raise DesignError(
                 f"A replicate cannot be fitted: without the rows that it leaves out the predictors are collinear. It "
@@ -171,7 +71,7 @@ def _run(source: Any, fits: Mapping[int, Any], jobs: Iterable[tuple[int, Any]], 
 
 def replicate_estimates(
     frame: ModelFrame,
-    problem: Problem | GeneralProblem,
+    problem: Problem,
     fits: Mapping[int, Any],
     scheme: ReplicateScheme,
     *,
@@ -184,7 +84,7 @@ def replicate_estimates(
     Parameters
     ----------
     frame : ModelFrame
-    problem : Problem or GeneralProblem
+    problem : Problem
     fits : dict
         Outcome number to its full-sample estimate.
     scheme : ReplicateScheme
@@ -204,11 +104,7 @@ def replicate_estimates(
         raise OptionError(
             f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, or None."
         )
-    source: Any
-    if isinstance(problem, GeneralProblem):
-        source = general_source(frame, problem, fits)
-    else:
-        source = source_of(frame, problem, fits, design)
+    source = source_of(frame, problem, fits, design)
     jobs = ((r, scheme.weights(r)) for r in range(scheme.n_rep))
     if executor is None:
         found = _run(source, fits, jobs, single_step)
@@ -273,5 +169,4 @@ def with_replicates(
 
 
 def _with_covariance(fit: Any, found: ReplicateEstimates) -> Any:
-    fit, V = replace(fit, replicates=found), found.covariance
-    return fit.with_covariance(V) if isinstance(fit, GeneralEstimate) else replace(fit, vcov=V)
+    return replace(fit, replicates=found, joint=found.covariance)

@@ -14,29 +14,36 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.collinear import cross_products, independent
-from pmwmix.fitting.estimate import Estimate, GeneralEstimate
-from pmwmix.fitting.judge import flat_directions, general_basis, moving_basis
-from pmwmix.fitting.optimise import minimise
-from pmwmix.fitting.problem import GeneralProblem, Problem
+from pmwmix.fitting.collinear import cross_products, independent, independent_columns
+from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.judge import directions_without_curvature, moving_basis
+from pmwmix.fitting.optimise import decrement, minimise
+from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.quasinewton import INSIDE, NEAR, ROUGH, STEPS, QuasiNewton
 from pmwmix.fitting.rawscale import all_parameters
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.likelihood.general.objective import IntegratedObjective
+from pmwmix.likelihood.contract import Likelihood, Point
+from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import ROWS_PER_CHUNK, Blocks, Structure, build
+from pmwmix.likelihood.linear.flat import FlatObjective
+from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.paths import inner_weight
 from pmwmix.likelihood.standardise import Columns, RandomColumns, Transform, standardise
 from pmwmix.variance import inverse_along
 from pmwmix.weights.conditional import total_weights
 
+NEAR_CLOSED = 1e-12  # squared distance to the optimum, in standard errors, at which a warm-started refit stops
+INSIDE_CLOSED = 0.05  # a diagonal entry of Λ below this is tried at the boundary too
+NEWTON_STEPS = 8
+
 
 @dataclass(frozen=True)
-class GeneralSource:
+class IntegratedSource:
     """All that the replicates of one generalised problem share.
 
     Parameters
     ----------
-    problem : GeneralProblem
+    problem : Problem
     w : tuple of ndarray
         Weights of the full sample, rows first.
     row_parents : tuple of ndarray
@@ -47,7 +54,7 @@ class GeneralSource:
         Outcome to the scores (G_L, P) of the top-level units at the full-sample estimate.
     """
 
-    problem: GeneralProblem
+    problem: Problem
     w: tuple[Array, ...]
     row_parents: tuple[Array, ...]
     inverse: dict[int, Array]
@@ -57,7 +64,7 @@ class GeneralSource:
         """Raw coefficients, variance components, level-1 variance and reported parameters of the family (m,)."""
         return all_parameters(self.problem, k, psi)[0]
 
-    def centre(self, k: int, full: GeneralEstimate) -> Array:
+    def centre(self, k: int, full: Estimate) -> Array:
         """Give the same of the full sample."""
         return self.parameters(k, full.point.theta)
 
@@ -73,7 +80,7 @@ class GeneralSource:
         return float(psi[p : p + layout.n_theta][layout.diagonal].min()) > INSIDE
 
     def replicate(
-        self, fits: Mapping[int, GeneralEstimate], w: tuple[Array, ...], single: bool
+        self, fits: Mapping[int, Estimate], w: tuple[Array, ...], single: bool
     ) -> Iterator[tuple[Array, bool]]:
         """Estimate one replicate of every outcome: parameters (m,) and whether the climb arrived.
 
@@ -86,8 +93,8 @@ class GeneralSource:
         units = (*w[1:-1], w[-1] / problem.top_scale)
         if any((part == 0.0).any() for part in w):
             self._check_columns(w)
-        assert isinstance(problem.objective, IntegratedObjective)
-        objective = problem.objective.with_weights(w[0], units)
+        objective: Any = problem.objective
+        objective = objective.with_weights(w[0], units)
         for k, full in fits.items():
             climb = QuasiNewton(objective, k, full.point.theta, self.inverse[k], self.gradient(k, w))
             if not full.singular and climb.step(self.inside) and single:
@@ -103,16 +110,15 @@ class GeneralSource:
 
     def _check_columns(self, w: tuple[Array, ...]) -> None:
         total = total_weights(w, self.row_parents)[0]
-        X = self.problem.objective.rows.X
+        objective: Any = self.problem.objective
+        X = objective.rows.X
         if not self.problem.family.has_intercept:  # thresholds stand in for it
             X = [np.ones_like(total), *X]
         with np.errstate(divide="ignore", invalid="ignore"):
             if len(independent(cross_products(X, total))) < len(X):
                 raise FloatingPointError
 
-    def _refit(
-        self, objective: IntegratedObjective, k: int, full: GeneralEstimate, climb: QuasiNewton
-    ) -> tuple[Array, bool]:
+    def _refit(self, objective: Likelihood, k: int, full: Estimate, climb: QuasiNewton) -> tuple[Array, bool]:
         """Climb to the replicate's maximum: on with quasi-Newton steps, else the full climb."""
         for _ in range(STEPS if climb.moved else 0):
             psi = climb.next()
@@ -122,19 +128,13 @@ class GeneralSource:
                 break
             if not climb.step(self.inside):
                 break
-        p, layout = self.problem.structure.p, self.problem.layout
-        t = layout.n_theta
-
-        def boundary(psi: Array) -> list[Array]:
-            return [np.concatenate([psi[:p], c, psi[p + t :]]) for c in layout.boundary_candidates(psi[p : p + t])]
-
         scale = max(self.problem.n_total, 1.0)
-        found = minimise(lambda psi: objective.at(psi, k), full.point.theta, scale=scale, boundary=boundary)
+        found = minimise(lambda psi: objective.at(psi, k), full.point.theta, scale=scale, boundary=objective.boundary)
         return found.point.theta, found.converged
 
 
 @dataclass(frozen=True)
-class Source:
+class ClosedSource:
     """All that the replicates of one problem share.
 
     Parameters
@@ -214,9 +214,114 @@ class Source:
         """Give the same of the full sample."""
         return self.parameters(k, full.point.beta, full.point.theta, full.point.sigma)
 
+    def replicate(
+        self, fits: Mapping[int, Estimate], w: tuple[Array, ...], single: bool
+    ) -> Iterator[tuple[Array, bool]]:
+        """Estimate one replicate of every outcome, as `IntegratedSource.replicate`."""
+        return _replicate(self, fits, w, single)
 
-def source_of(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int = 0) -> Source:
-    """Collect what replicates of one set of predictors share."""
+
+def one_step(objective: Objective, k: int, full: Estimate, begin: Array) -> tuple[Array, Array, float] | None:
+    """Take one Newton step in the replicate from ``begin``: beta, theta and sigma (replicates, eq. 12).
+
+    None where the replicate does not curve as it should, so that a step leads nowhere.
+    """
+    point, p = objective.at(begin, k), len(full.point.beta)
+    if not np.isfinite(point.value):
+        raise FloatingPointError
+    basis = moving_basis(p, full.boundary, directions_without_curvature(full.point.hessian, full.boundary))
+    if np.linalg.eigvalsh(basis.T @ point.information @ basis)[0] <= 0:
+        return None
+    gradient = np.concatenate([np.zeros(p), -point.gradient, [0.0]])  # beta and sigma are profiled
+    step = inverse_along(point.information, basis) @ gradient
+    return point.beta + step[:p], point.theta + step[p:-1], point.sigma * float(np.exp(step[-1]))
+
+
+def refit(objective: Objective, k: int, start: Array, begin: Array) -> tuple[Point, bool]:
+    """Climb to the replicate's maximum: plain Newton steps from ``begin``, else the full climb from ``start``.
+
+    Raises
+    ------
+    FloatingPointError
+        If the likelihood is not finite where the climb starts.
+    """
+    point, layout = objective.at(begin, k), objective.structure.layout
+    if not np.isfinite(point.value):
+        raise FloatingPointError
+    scale = max(objective.n_free, 1.0)
+    for _ in range(NEWTON_STEPS):
+        if np.linalg.eigvalsh(point.hessian)[0] <= 0:
+            break
+        if decrement(point) < NEAR_CLOSED:
+            if _inside(layout, point.theta):
+                return point, True
+            break
+        trial = objective.at(point.theta - np.linalg.solve(point.hessian, point.gradient), k)
+        if not trial.value <= point.value + 1e-11 * max(scale, abs(point.value)):
+            break
+        point = trial
+    found = minimise(lambda theta: objective.at(theta, k), start, scale=scale, boundary=layout.boundary_candidates)
+    return found.point, found.converged
+
+
+def _inside(layout: ThetaLayout, theta: Array) -> bool:
+    return float(theta[layout.diagonal].min()) > INSIDE_CLOSED
+
+
+def _begin(
+    source: ClosedSource, objective: Objective, k: int, full: Estimate, ratio: Array | None, single: bool
+) -> Array:
+    """Where the climb begins: the full-sample theta moved by the units' influence (replicates, eq. 11)."""
+    theta = full.point.theta
+    if k in source.influence and ratio is not None:
+        moved = theta + (ratio - 1.0) @ source.influence[k]
+    elif single:  # weights below the top changed: the step needs an evaluation
+        stepped = one_step(objective, k, full, theta)
+        moved = theta if stepped is None else stepped[1]
+    else:
+        return theta
+    return moved if _inside(source.structure.layout, moved) else theta
+
+
+def _replicate(
+    source: ClosedSource, fits: Mapping[int, Estimate], w: tuple[Array, ...], single: bool
+) -> Iterator[tuple[Array, bool]]:
+    """Estimate one replicate of every outcome: parameters (P,) and whether the climb arrived."""
+    blocks = source.reweighted(w)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if len(independent_columns(blocks)) < source.structure.p:
+            raise FloatingPointError
+    if not source.structure.layout.q:  # least squares: nothing to climb
+        flat = FlatObjective(blocks, source.structure, source.columns, source.kept, w[0])
+        points = [(k, flat.at(np.zeros(0), k)) for k in fits]
+        yield from ((source.parameters(k, at.beta, at.theta, at.sigma), True) for k, at in points)
+        return
+    layout, ratio = source.structure.layout, source.top_ratio(w)
+    objective = Objective(blocks, source.structure, source.engine)
+    for k, full in fits.items():
+        begin = _begin(source, objective, k, full, ratio, single)
+        stepped = one_step(objective, k, full, begin) if single and _inside(layout, begin) else None
+        if stepped is not None and _inside(layout, stepped[1]):
+            yield source.parameters(k, *stepped), True
+        else:
+            point, reached = refit(objective, k, full.point.theta, begin)
+            yield source.parameters(k, point.beta, point.theta, point.sigma), reached
+
+
+def source_of(
+    frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int = 0
+) -> ClosedSource | IntegratedSource:
+    """Collect what replicates of one set of predictors share.
+
+    Raises
+    ------
+    NotSupportedError
+        For crossed random effects of a generalised model, whose groups share rows.
+    """
+    return (_closed_source if problem.objective.closed_form else _integrated_source)(frame, problem, fits, design)
+
+
+def _closed_source(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int) -> ClosedSource:
     part, objective, starts = frame.designs[design], problem.objective, frame.hierarchy.starts
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in part.blocks]
     columns, _ = standardise(part.x.columns, list(part.x.names), random, part.y)
@@ -225,31 +330,29 @@ def source_of(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate],
     influence = {}
     if problem.layout.q and not problem.reml:  # scores under REML are not proportional to the units' weights
         for k, full in fits.items():
-            basis = moving_basis(len(full.point.beta), full.boundary, flat_directions(full.point, full.boundary))
+            basis = moving_basis(
+                len(full.point.beta), full.boundary, directions_without_curvature(full.point.hessian, full.boundary)
+            )
             scores = objective.scores(objective.at(full.point.theta, k), k)
             influence[k] = (scores @ inverse_along(full.point.information, basis))[:, len(full.point.beta) : -1]
-    return Source(
-        problem.blocks, objective.structure, getattr(objective, "engine", ""), problem.transforms, columns,
+    return ClosedSource(
+        problem.blocks, objective.structure, objective.engine, problem.transforms, columns,
         frame.hierarchy.order, starts, frame.w, problem.kept, problem.top_scale, influence,
     )  # fmt: skip
 
 
-def general_source(frame: Any, problem: GeneralProblem, fits: Mapping[int, GeneralEstimate]) -> GeneralSource:
-    """Collect what replicates of one set of predictors share.
-
-    Raises
-    ------
-    NotSupportedError
-        For crossed random effects, whose groups share rows.
-    """
-    if not isinstance(problem.objective, IntegratedObjective):
+def _integrated_source(
+    frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int
+) -> IntegratedSource:
+    if problem.objective.crossed:
         raise NotSupportedError(
             f"Replicates of generalised models need nested groups. Those of {frame.formula.text!r} are crossed. "
             f"Use vcov='model'."
         )
     inverse, scores = {}, {}
     for k, full in fits.items():
-        basis = general_basis(problem.structure.p, full.boundary, full.flat, problem.structure.n_phi)
+        flat, t = np.eye(len(full.flat))[:, full.flat], len(full.flat)
+        basis = moving_basis(problem.structure.p, full.boundary, flat, len(full.point.psi) - problem.structure.p - t)
         inverse[k] = inverse_along(full.point.hessian, basis)
         scores[k] = problem.objective.at(full.point.theta, k).scores
-    return GeneralSource(problem, frame.w, frame.hierarchy.row_parents, inverse, scores)
+    return IntegratedSource(problem, frame.w, frame.hierarchy.row_parents, inverse, scores)

@@ -9,12 +9,9 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.estimate import GeneralEstimate
-from pmwmix.fitting.judge import flat_directions, general_basis, general_variance_input, moving_basis, variance_input
+from pmwmix.fitting.judge import basis_of, variance_input
 from pmwmix.fitting.rawscale import all_parameters
 from pmwmix.frame.clusters import Clusters
-from pmwmix.likelihood.crossed.general import CrossedObjective
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.variance import VARIANCES, VarianceInput, between_psu, inverse_along
 
 
@@ -25,7 +22,7 @@ def check_clusters(objective: Any, clusters: Clusters | None) -> None:
     ------
     NotSupportedError
     """
-    if clusters is None and isinstance(objective, CrossedObjective | CrossedLinearObjective):
+    if clusters is None and objective.crossed:
         raise NotSupportedError(
             "This rests on a robust variance, and that on clusters that share no group with each other. The random "
             "effects are crossed, and all groups hang together. Use model-based standard errors, or a PSU column that "
@@ -40,8 +37,8 @@ def judged(
 
     Parameters
     ----------
-    problem : Problem or GeneralProblem
-    fit : Estimate or GeneralEstimate
+    problem : Problem
+    fit : Estimate
     k : int
         Outcome.
     clusters : Clusters or None
@@ -66,14 +63,11 @@ def judged(
         check_clusters(problem.objective, clusters)
     used = replace(problem, top_scale=1.0) if relative else problem
     point = problem.objective.at(fit.point.theta, k)
-    if isinstance(fit, GeneralEstimate):
-        point._hessian.append(fit.point.hessian)
-        basis = general_basis(problem.structure.p, fit.boundary, fit.flat, problem.structure.n_phi)
-        J = all_parameters(problem, k, fit.point.theta)[1][: len(fit.vcov) + 1]
-        return general_variance_input(used, point, basis, method, clusters), J
-    basis = moving_basis(len(point.beta), fit.boundary, flat_directions(point, fit.boundary))
-    J = fit.transform.jacobian(problem.layout, point.theta, point.sigma)
-    return variance_input(used, point, basis, k, clusters, scored=method != "model"), J
+    if not problem.objective.closed_form:
+        point = point.with_hessian(fit.point.hessian)
+    basis = basis_of(problem, point, fit.boundary)
+    J = all_parameters(problem, k, point.psi)[1][: len(fit.vcov)]
+    return variance_input(used, point, basis, k, clusters, method), J
 
 
 def covariance(rows: Any, method: str, relative: bool = False) -> Array:

@@ -216,7 +216,7 @@ class _Profile:
     def deviance(self, phi: Array) -> tuple[float, Array]:
         """Twice minus the log-likelihood with sigma free, and its gradient."""
         point = self.problem.objective.at(phi[:-1], self.k)
-        n, s2, log_s = self.problem.objective.n_free, point.sigma**2, float(phi[-1])
+        n, s2, log_s = self.problem.n_total, point.sigma**2, float(phi[-1])
         ratio = float(np.exp(np.log(s2) - 2.0 * log_s))  # Q / (n sigma²), 1 where sigma is the profiled one
         determinants = 2.0 * point.value - n * (LOG_2PI + np.log(s2) + 1.0)
         Q_t = -s2 * point.information[self.p : -1, -1]

@@ -13,7 +13,6 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks
 
@@ -167,7 +166,7 @@ def _check(problem: Problem) -> None:
             "Kenward-Roger is derived for restricted maximum likelihood. This fit has method='ml'. "
             "Fit with method='reml', or use df='satterthwaite'."
         )
-    if isinstance(problem.objective, CrossedLinearObjective):
+    if problem.objective.crossed:
         raise NotSupportedError(
             "Kenward-Roger is built for nested random effects. The factors of this model are crossed. "
             "Use df='satterthwaite'."

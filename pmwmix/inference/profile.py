@@ -13,7 +13,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.optimise import minimise
-from pmwmix.fitting.problem import GeneralProblem, Problem
+from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.objective import Objective
 
@@ -40,9 +40,9 @@ def profile_interval(problem: Any, k: int, fit: Estimate, ci_prob: float) -> Arr
         For generalised models, under REML, whose likelihood does not depend on the coefficients, and for one fixed
         column alone.
     """
-    if isinstance(problem, GeneralProblem):
+    if not problem.objective.closed_form:
         raise NotSupportedError(
-            f"Profile intervals are made for linear models. This one has the {problem.structure.family} family. "
+            f"Profile intervals are made for linear models. This one has the {problem.family.name} family. "
             f"Use confint(method='wald')."
         )
     if problem.reml:
@@ -51,7 +51,7 @@ def profile_interval(problem: Any, k: int, fit: Estimate, ci_prob: float) -> Arr
             "Use method='ml', or confint(method='wald')."
         )
     transform, p = fit.transform, len(fit.beta)
-    if p < 2 or not isinstance(problem.objective, Objective):
+    if p < 2 or problem.objective.crossed or not problem.layout.q:
         raise NotSupportedError(
             "Profile intervals need nested random terms and two fixed columns. This model has fewer, or crossed "
             "factors. Use confint(method='wald')."

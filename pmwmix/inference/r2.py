@@ -15,7 +15,8 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.climb import fit_all
+from pmwmix.fitting.choose import Plan
+from pmwmix.fitting.climb import fit_outcomes
 from pmwmix.fitting.refits import replicate_estimates
 from pmwmix.frame.matrices import Matrix
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
@@ -210,7 +211,7 @@ def _pair(rows: LiveRows) -> _Pair:
     intercept = replace(rows.design.blocks[0], matrix=ones)
     designs = [DesignColumns(x, (intercept,), [rows.y]) for x in (ones, rows.design.x)]
     frame, engine = replace(frame, designs=designs), rows.engine
-    estimates, places = fit_all(frame, rows.problem.reml, "model", engine)
+    estimates, places = fit_outcomes(frame, Plan(engine, rows.problem.reml), "model")
     (a, _), (b, _) = places
     n = 1.0 / float(np.mean(1.0 / np.bincount(frame.hierarchy.levels[0].index)))
     return _Pair(((a, estimates[0]), (b, estimates[1])), frame, n)

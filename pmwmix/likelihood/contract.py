@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,65 @@ import numpy as np
 from pmwmix._types import Array
 
 LOG_2PI = float(np.log(2 * np.pi))
+
+
+class Likelihood:
+    """Minus the pseudo-log-likelihood of one set of predictors; parameters are psi = (beta, theta, phi), P of them.
+
+    Attributes
+    ----------
+    structure : object
+        What decides its shape: ``layout``, ``p``, and more of its own.
+    engine : str
+        As it was asked for.
+    closed_form : bool
+        Whether the random effects of a Gaussian model are integrated out in closed form, and beta and sigma profiled
+        out: theta alone is climbed, and phi is log sigma.
+    crossed : bool
+        Whether random effects of several factors meet in the rows: groups are then no independent units.
+    n_agq : tuple of int
+        Nodes per dimension and level; none in closed form.
+    """
+
+    structure: Any
+    engine: str
+    closed_form: bool = False
+    crossed: bool = False
+    n_agq: tuple[int, ...] = ()
+
+    def at(self, free: Array, k: int = 0) -> Any:
+        """Evaluate outcome ``k``: a `Point` or `IntegratedPoint`.
+
+        Parameters
+        ----------
+        free : ndarray
+            The parameters that are climbed, `free` of psi.
+        k : int
+        """
+        raise NotImplementedError
+
+    @property
+    def free(self) -> slice:
+        """Parameters of psi that are climbed."""
+        p = self.structure.p
+        return slice(p, p + self.structure.layout.n_theta) if self.closed_form else slice(None)
+
+    def scores(self, point: Any, k: int = 0) -> Array:
+        """Gradient of the log-likelihood of every independent unit in psi, weights included (G, P)."""
+        raise NotImplementedError
+
+    def boundary(self, free: Array) -> list[Array]:
+        """List points with one or all small variances at zero; the first is the point itself in its one spelling."""
+        layout, p = self.structure.layout, self.structure.p
+        if self.closed_form:
+            return list(layout.boundary_candidates(free))
+        t = layout.n_theta
+        found = layout.boundary_candidates(free[p : p + t])
+        return [np.concatenate([free[:p], theta, free[p + t :]]) for theta in found]
+
+    def with_nodes(self, n_agq: tuple[int, ...]) -> Any:
+        """Give the same with other numbers of nodes; only where there are any."""
+        raise NotImplementedError
 
 
 @dataclass
@@ -42,11 +101,30 @@ class IntegratedPoint:
     costly = True  # the Hessian takes several times as long as the rest
 
     @property
+    def psi(self) -> Array:
+        """All parameters (P,)."""
+        return self.theta
+
+    @property
     def hessian(self) -> Array:
         """Exact second derivatives of ``value`` (P, P); computed when first asked for."""
         if not self._hessian:
             self._hessian.append(self.source.hessian(self))
         return self._hessian[0]
+
+    @property
+    def information(self) -> Array:
+        """Negative Hessian of the pseudo-log-likelihood (P, P)."""
+        return self.hessian
+
+    def with_hessian(self, hessian: Array) -> IntegratedPoint:
+        """Give the same point, its second derivatives known."""
+        return replace(self, _hessian=[hessian])
+
+    def light(self) -> IntegratedPoint:
+        """Keep the second derivatives, without what is as long as there are units."""
+        bare = replace(self, modes=[], scores=np.zeros((0, len(self.theta))))
+        return bare.with_hessian(self.hessian)
 
 
 @dataclass(frozen=True)
@@ -98,6 +176,15 @@ class Point:
     hessian: Array
     information: Array
     raw: dict[str, Any]
+
+    @property
+    def psi(self) -> Array:
+        """All parameters (P,)."""
+        return np.concatenate([self.beta, self.theta, [np.log(self.sigma)]])
+
+    def light(self) -> Point:
+        """Forget the raw outputs of the likelihood, which are as long as there are units."""
+        return replace(self, raw={})
 
 
 def joint_information(Sxx: Array, Q_tb: Array, second: Array, Q_t: Array, sigma2: float, n: float) -> Array:

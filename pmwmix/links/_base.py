@@ -21,6 +21,9 @@ class Link:
     """
 
     name: str
+    can_separate = (
+        False  # whether a mean at its limit takes coefficients to infinity: no unit of the outcome holds them
+    )
 
     def log_mean(self, eta: Any) -> Any:
         """Logarithm of the mean, symbolic; only for links to positive means."""
@@ -58,6 +61,7 @@ class ProbabilityLink(Link):
     """
 
     latent_variance: float
+    can_separate = True
 
     def log_cdf(self, eta: Any) -> Any:
         """Log F(eta), symbolic; keeps its relative precision in the far lower tail."""

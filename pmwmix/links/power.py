@@ -37,6 +37,7 @@ class Log(Link):
     """log(mean) = eta."""
 
     name = "log"
+    can_separate = True
 
     def log_mean(self, eta: Any) -> Any:
         """Logarithm of the mean, symbolic."""

@@ -23,6 +23,9 @@ class FTest(NamedTuple):
     p_value: float
 
 
+ROUNDING = 1e-24  # of the total variance: what is left between equal values
+
+
 def rubin(values: Array, variances: Array, df_complete: float | Array = np.inf) -> Pooled:
     """Pool K fits of the same model that are exchangeable.
 
@@ -56,7 +59,8 @@ def rubin(values: Array, variances: Array, df_complete: float | Array = np.inf) 
     total, added = (np.diag(V) if together else V for V in (vcov, (1.0 + 1.0 / K) * between))
     share = np.divide(added, total, out=np.zeros(total.shape), where=total > 0)
     df = barnard_rubin(share, K, df_complete)
-    fmi = np.where(share > 0, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)
+    # values that differ by rounding alone lack nothing
+    fmi = np.where(share > ROUNDING, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)
     return Pooled(estimate, vcov, within, between, np.where(np.isfinite(fmi), fmi, 1.0), df)
 
 

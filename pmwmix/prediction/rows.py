@@ -9,9 +9,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import DataError
-from pmwmix.fitting.estimate import GeneralEstimate
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.linear.modes import conditional_modes
 from pmwmix.prediction.modes import LevelModes, quadratic
 from pmwmix.prediction.newdata import Blueprint
@@ -26,10 +24,10 @@ class LiveRows:
     ----------
     frame : ModelFrame
     design : DesignColumns
-    problem : Problem or GeneralProblem
+    problem : Problem
     k : int
         Outcome among those of ``design``.
-    fit : Estimate or GeneralEstimate
+    fit : Estimate
     blueprint : Blueprint
     stamp : float
         Sum over the columns at the time of the fit: they may belong to the caller's table.
@@ -53,7 +51,7 @@ class LiveRows:
         return self._memo["modes"]
 
     def _modes(self) -> list[LevelModes]:
-        found = self.fit.modes if isinstance(self.fit, GeneralEstimate) else self._linear_modes()
+        found = self._closed_modes() if self.fit.modes is None else self.fit.modes
         out = []
         for position, ((b, se), Psi) in enumerate(zip(found, self.fit.Psi, strict=True)):
             level = self.frame.hierarchy.levels[position]
@@ -61,9 +59,9 @@ class LiveRows:
             out.append(LevelModes(level.name, level.factors, level.labels, names, b, se, Psi))
         return out
 
-    def _linear_modes(self) -> list[tuple[Array, Array]]:
+    def _closed_modes(self) -> list[tuple[Array, Array]]:
         problem, point, transform = self.problem, self.fit.point, self.fit.transform
-        if isinstance(problem.objective, CrossedLinearObjective):
+        if problem.objective.crossed:
             found = problem.objective.random_effects(point, self.k)
         else:
             found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
@@ -91,7 +89,7 @@ class LiveRows:
     @property
     def engine(self) -> str:
         """Where the likelihood was compiled to."""
-        return str(getattr(self.problem.objective, "engine", "jax"))
+        return str(self.problem.objective.engine)
 
     @property
     def replicates(self) -> Any:
@@ -107,7 +105,7 @@ class LiveRows:
     @property
     def eta_beta(self) -> Array:
         """Coefficients of the linear predictor (p,)."""
-        return self.fit.eta_beta if isinstance(self.fit, GeneralEstimate) else self.fit.beta
+        return self.fit.eta_beta
 
     def random_variance(self) -> Array:
         """Variance z'Psi z of the random part of every row (n,)."""

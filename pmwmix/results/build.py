@@ -12,9 +12,10 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
-from pmwmix.fitting.climb import STILL, fit_all, fit_general
-from pmwmix.fitting.estimate import Estimate, GeneralEstimate
-from pmwmix.fitting.problem import GeneralProblem, Problem
+from pmwmix.fitting.choose import Plan
+from pmwmix.fitting.climb import STILL, fit_outcomes
+from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.satterthwaite import satterthwaite
@@ -53,17 +54,15 @@ def single(
     """Wrap one estimate."""
     columns = frame.designs[design]
     names = component_names(frame)
-    general = isinstance(fit, GeneralEstimate)
-    terms = list(fit.terms) if isinstance(fit, GeneralEstimate) else [columns.x.names[j] for j in problem.kept]
+    closed = problem.objective.closed_form
+    terms = list(fit.terms)
     p, V = len(terms), fit.vcov
     values = variance_components(frame, fit.Psi, fit.sigma)
-    more: dict[str, Any] = {}
-    if isinstance(fit, GeneralEstimate):
-        assert isinstance(problem, GeneralProblem)
-        values[-1], V = fit.latent, fit.joint[: len(V) + 1, : len(V) + 1]  # in the place of the residual variance
-        more = _general_fields(frame, problem, fit, k)
+    values[-1] = fit.latent  # of a generalised model in the place of the residual variance
+    if closed:
+        more: dict[str, Any] = {"satterthwaite": partial(satterthwaite, problem, fit)}
     else:
-        more = {"satterthwaite": partial(satterthwaite, problem, fit)}
+        more = _family_fields(frame, problem, fit, k)
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
@@ -71,7 +70,7 @@ def single(
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
         vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
-        varcorr=varcorr_table(names, values, variance, residual=not general),
+        varcorr=varcorr_table(names, values, variance, residual=closed),
         sigma=fit.sigma,
         theta=pd.Series(fit.theta, index=[_theta_name(*name) for name in names], name="theta"),
         loglik=fit.loglik,
@@ -92,7 +91,7 @@ def single(
     )
 
 
-def _general_fields(frame: ModelFrame, problem: GeneralProblem, fit: GeneralEstimate, k: int) -> dict[str, Any]:
+def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -> dict[str, Any]:
     error = np.sqrt(np.maximum(np.diag(fit.reported_vcov), 0.0))
     return {
         "family": frame.family,
@@ -117,7 +116,7 @@ def _theta_name(group: str, term: str, other: str | None) -> str:
 
 
 def _node_notes(fit: Estimate) -> list[str]:
-    if not isinstance(fit, GeneralEstimate) or not fit.moved >= STILL:
+    if not fit.moved >= STILL:
         return []
     return [
         f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and "
@@ -126,7 +125,7 @@ def _node_notes(fit: Estimate) -> list[str]:
     ]
 
 
-def _fit_notes(problem: Problem | GeneralProblem, frame: ModelFrame) -> list[str]:
+def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
     notes = []
     if problem.dropped:
         notes.append(
@@ -159,12 +158,8 @@ def fit_frame(
     if scheme is None and wanted:  # a level or the weights changed since the replicates were made
         settings = replace(settings, vcov="robust", replicates=None)
     how = settings.vcov if scheme is None else "model"
-    estimates: list[Any]
-    places: list[Any]
-    if frame.has_closed_form:
-        estimates, places = fit_all(frame, settings.method == "reml", how, engine, progress)
-    else:
-        estimates, places = fit_general(frame, how, engine, settings.n_agq, progress, settings.chunk_size)
+    plan = Plan(engine, settings.method == "reml", settings.n_agq, settings.chunk_size)
+    estimates, places = fit_outcomes(frame, plan, how, progress)
     if scheme is not None:
         single_step = settings.vcov == "replicate-one-step"
         estimates, notes = with_replicates(frame, estimates, places, scheme, single_step=single_step, executor=executor)

@@ -11,7 +11,7 @@ import xarray as xr
 from pmwmix._types import Array
 from pmwmix.errors import DataError, OptionError
 from pmwmix.fitting.optimise import Status
-from pmwmix.fitting.problem import GeneralProblem
+from pmwmix.fitting.problem import Problem
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
 from pmwmix.results.varcorr import component_names
@@ -56,9 +56,9 @@ class Live:
     seed: int
 
     @property
-    def general(self) -> tuple[GeneralProblem, int] | None:
+    def general(self) -> tuple[Problem, int] | None:
         """Problem and outcome of a generalised model."""
-        return (self.rows.problem, self.rows.k) if isinstance(self.rows.problem, GeneralProblem) else None
+        return (self.rows.problem, self.rows.k) if not self.rows.problem.objective.closed_form else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.fitting.climb import fit_all, fit_general
+from pmwmix.fitting.choose import Plan
+from pmwmix.fitting.climb import fit_outcomes
 from pmwmix.frame.matrices import Matrix
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.again import check_clusters, influence, judged
@@ -219,13 +220,9 @@ def _fits(fit: Any, change: Callable[[ModelFrame], ModelFrame]) -> list[tuple[An
         frame = rows.frame
         check_clusters(rows.problem.objective, frame.clusters)
         if id(frame) not in done:
-            if frame.has_closed_form:
-                done[id(frame)] = fit_all(change(frame), False, "robust", rows.engine)
-            else:
-                nodes = fit.quadrature["n_agq"]
-                done[id(frame)] = fit_general(
-                    change(frame), "robust", rows.engine, nodes, chunk_cells=fit.settings.chunk_size
-                )
+            nodes = None if fit.quadrature is None else fit.quadrature["n_agq"]
+            plan = Plan(rows.engine, n_agq=nodes, chunk_cells=fit.settings.chunk_size)
+            done[id(frame)] = fit_outcomes(change(frame), plan, "robust")
         estimates, places = done[id(frame)]
         position = sum(len(one.y) for one in frame.designs[: rows.design_number]) + rows.k
         problem, k = places[position]

@@ -16,8 +16,8 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.errors import DesignError, OptionError
-from pmwmix.fitting.refits import refit, replicate_covariance, replicate_estimates
-from pmwmix.fitting.reweighted import source_of
+from pmwmix.fitting.refits import replicate_covariance, replicate_estimates
+from pmwmix.fitting.reweighted import refit, source_of
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.weights.replicate_types import REPLICATES
 

@@ -15,7 +15,7 @@ from pmwmix.api import read_distribution
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, PmwmixWarning
 from pmwmix.fitting.general import make_general
-from pmwmix.fitting.linear import make_problem
+from pmwmix.fitting.linear import make_linear
 from pmwmix.fitting.rawscale import raw_map
 from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.linear.modes import conditional_modes
@@ -94,7 +94,7 @@ LINEAR = {
 
 def linear_problem(formula, data, design):
     frame = frame_of(formula, data, design)
-    return frame, make_problem(frame, frame.designs[0], False, "python")
+    return frame, make_linear(frame, frame.designs[0], False, "python")
 
 
 def tiled(count, *values):
@@ -148,7 +148,7 @@ def test_variances_of_zero_give_effects_of_zero():
 
 def test_linear_models_without_levels_and_crossed_ones():
     flat = frame_of("y ~ x", nested(), NONE)
-    problem = make_problem(flat, flat.designs[0], False, "python")
+    problem = make_linear(flat, flat.designs[0], False, "python")
     assert draw_linear(problem, 0, np.zeros((2, 2)), np.zeros((2, 0)), np.ones(2), np.random.default_rng(1)) == []
     data = nested()
     data["room"] = np.arange(len(data)) % 5
@@ -169,7 +169,7 @@ def test_row_order_does_not_matter(kind):
             table, THREE, "gaussian" if kind == "linear" else "binomial",
         )  # fmt: skip
         if kind == "linear":
-            problem = make_problem(frame, frame.designs[0], False, "python")
+            problem = make_linear(frame, frame.designs[0], False, "python")
             theta = problem.layout.start(0.5)
             found.append(draw_linear(problem, 0, *tiled(3, np.zeros(2), theta, 1.0), np.random.default_rng(1)))
         else:

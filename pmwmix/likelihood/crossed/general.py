@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.contract import IntegratedPoint, RowArrays
+from pmwmix.likelihood.contract import IntegratedPoint, Likelihood, RowArrays
 from pmwmix.likelihood.crossed.generalgraph import CrossedStructure, joint_graph, joint_mode_graph
 from pmwmix.likelihood.crossed.joint import DirectJoint, predicted_seconds
 from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
@@ -25,7 +25,7 @@ NO_FLOOR = -1e300  # of the curvature of a row: Newton's own step
 CELLS_AT_ONCE = 4_000_000  # of all directions of a Hessian, in one intermediate
 
 
-class CrossedObjective:
+class CrossedObjective(Likelihood):
     """Minus the Laplace approximation of the pseudo-log-likelihood (crossed, eqs. 1-6).
 
     Parameters
@@ -40,6 +40,8 @@ class CrossedObjective:
     Rows are padded with rows of weight zero, units and fixed columns with empty ones up to a few sizes, so that models
     of like size share compiled code.
     """
+
+    crossed = True
 
     def __init__(self, structure: MarginalStructure, crossing: Crossing, rows: RowArrays, engine: str = "auto") -> None:
         self.structure, self.crossing, self.rows, self.engine = structure, crossing, rows, engine
@@ -178,8 +180,7 @@ class CrossedObjective:
         if np.isfinite(value):
             self._modes[k] = modes
         point = IntegratedPoint(psi, value, gradient, -gradient[None], [modes], self, k)
-        point._hessian.append(-symmetric(jet.second[:, 0, 0], len(psi)))
-        return point
+        return point.with_hessian(-symmetric(jet.second[:, 0, 0], len(psi)))
 
     def hessian(self, point: IntegratedPoint) -> Array:
         """Second derivatives of minus the pseudo-log-likelihood (P, P); a few directions at a time."""
@@ -202,6 +203,10 @@ class CrossedObjective:
             H[start:stop] = np.concatenate([np.asarray(rows[name]) for name in names], axis=1)[: stop - start]
         H = -H[np.ix_(self._real, self._real)]
         return 0.5 * (H + H.T)
+
+    def scores(self, point: IntegratedPoint, k: int = 0) -> Array:
+        """Gradient of the log-likelihood of every independent part (C, P)."""
+        return point.scores
 
     def modes(self, point: IntegratedPoint) -> list[Array]:
         """Whitened conditional modes per factor (q_f, G_f)."""

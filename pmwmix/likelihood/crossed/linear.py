@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information, schur_onto
+from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.crossed.direct import DirectCrossed
 from pmwmix.likelihood.crossed.products import cross_products
 from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
@@ -23,7 +23,7 @@ from pmwmix.likelihood.linear.objective import profiled_point
 from pmwmix.likelihood.standardise import Columns
 
 
-class CrossedLinearObjective:
+class CrossedLinearObjective(Likelihood):
     """Minus the profiled pseudo-log-likelihood of a model with crossed factors (crossed, eqs. 8-11).
 
     Parameters
@@ -40,6 +40,8 @@ class CrossedLinearObjective:
         Weights of the rows.
     engine : str
     """
+
+    closed_form, crossed = True, True
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ def inside_data(problem: Any, k: int = 0, psi: Array | None = None) -> dict[str,
 
     Parameters
     ----------
-    problem : GeneralProblem
+    problem : Problem
         With nested groups.
     k : int
         Which outcome; shapes are the same for all.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.contract import IntegratedPoint, RowArrays
+from pmwmix.likelihood.contract import IntegratedPoint, Likelihood, RowArrays
 from pmwmix.likelihood.engine import graph_engine, is_direct
 from pmwmix.likelihood.general.direct import DirectChunks, predicted_seconds
 from pmwmix.likelihood.general.modefinder import find_modes
@@ -22,7 +22,7 @@ from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.tiles import Chunk, reweighted
 
 
-class IntegratedObjective:
+class IntegratedObjective(Likelihood):
     """Minus the marginal pseudo-log-likelihood (theory, eqs. 40-50).
 
     Parameters
@@ -64,8 +64,9 @@ class IntegratedObjective:
         engine = graph_engine(self.engine)
         return CompiledChunks(self.structure, self.chunks, self.rows, self.n_agq, engine, self.cells)
 
-    def with_nodes(self, n_agq: tuple[int, ...], structure: MarginalStructure) -> IntegratedObjective:
+    def with_nodes(self, n_agq: tuple[int, ...]) -> IntegratedObjective:
         """Give the same objective with other numbers of nodes; data are shared."""
+        structure = replace(self.structure, adaptive=tuple(n > 1 for n in n_agq))
         other = object.__new__(IntegratedObjective)
         other.__dict__.update(self.__dict__)
         other.structure, other.n_agq = structure, n_agq
@@ -122,6 +123,10 @@ class IntegratedObjective:
         psi, k = point.theta, point.outcome
         H = -np.sum(self._each(lambda number: self.parts.hessian(number, psi, k, point.modes[number])), axis=0)
         return 0.5 * (H + H.T)
+
+    def scores(self, point: IntegratedPoint, k: int = 0) -> Array:
+        """Gradient of the log-likelihood of every top-level unit (G_L, P)."""
+        return point.scores
 
     def units(self, point: IntegratedPoint) -> Array:
         """Log-density of every top-level unit, without its own weight (G_L,)."""

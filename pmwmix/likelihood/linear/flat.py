@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information
+from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information
 from pmwmix.likelihood.linear.crossproducts import ROWS_PER_CHUNK, Blocks, Structure
 from pmwmix.likelihood.standardise import Columns
 
 
-class FlatObjective:
+class FlatObjective(Likelihood):
     """Minus the pseudo-log-likelihood of y = Xb + e, profiled over beta and sigma: nothing is left to climb.
 
     Parameters
@@ -27,6 +27,8 @@ class FlatObjective:
     w : ndarray, shape (n,)
         Weights of the rows.
     """
+
+    closed_form, engine = True, ""
 
     def __init__(self, blocks: Blocks, structure: Structure, columns: Columns, kept: Array, w: Array) -> None:
         self.blocks, self.structure, self.n_calls = blocks, structure, 0

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.contract import LOG_2PI, Point, joint_information, schur_onto
+from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.engine import Compiled, bucket, bucket_columns, compiled, is_direct
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.direct import DirectNested, predicted_seconds
 from pmwmix.likelihood.linear.modes import factor_blocks
 
 
-class Objective:
+class Objective(Likelihood):
     """Minus the profiled pseudo-log-likelihood of one outcome (theory, eqs. 10-12).
 
     Parameters
@@ -36,6 +36,8 @@ class Objective:
     Units are padded with empty ones, fixed columns with zero columns whose coefficients are zero, up to a few sizes
     (`engine.bucket`, `engine.bucket_columns`): they add exactly nothing, and models of like size share compiled code.
     """
+
+    closed_form = True
 
     def __init__(self, blocks: Blocks, structure: Structure, engine: str = "auto") -> None:
         self.blocks, self.structure, self.engine = blocks, structure, engine

@@ -18,8 +18,7 @@ from scipy import special
 
 from pmwmix._types import Array
 from pmwmix.errors import PmwmixWarning
-from pmwmix.fitting.problem import GeneralProblem
-from pmwmix.likelihood.crossed.general import CrossedObjective
+from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.linear.recursion import Factored, UnitTree, factor, solve_upper, stack_Lambdas, walk_down
 from pmwmix.sample.draws.conditional_linear import refuse_crossed
 from pmwmix.sample.draws.conditional_rows import RowsOfUnits
@@ -36,9 +35,7 @@ AGAIN = 4  # times as many sweeps where units stay at their first proposals
 STUCK = 0.01  # chance that a unit never left its first proposal at which a warning is due
 
 
-def draw_general(
-    problem: GeneralProblem, k: int, psi: Array, rng: np.random.Generator, sweeps: int = SWEEPS
-) -> list[Array]:
+def draw_general(problem: Problem, k: int, psi: Array, rng: np.random.Generator, sweeps: int = SWEEPS) -> list[Array]:
     """Draw the random effects of a generalised model from their conditional distribution given data and parameters.
 
     From the top level down, each level given the effects drawn above it. The log-density of the whitened effects u of
@@ -63,7 +60,7 @@ def draw_general(
 
     Parameters
     ----------
-    problem : GeneralProblem
+    problem : Problem
     k : int
         Outcome.
     psi : ndarray, shape (S, P)
@@ -88,7 +85,7 @@ def draw_general(
         If the proposals of a unit are so rarely accepted that its draws cannot be relied on, four times as many sweeps
         included, which are tried first.
     """
-    if isinstance(problem.objective, CrossedObjective):
+    if problem.objective.crossed:
         raise refuse_crossed()
     if not problem.layout.q:
         return []

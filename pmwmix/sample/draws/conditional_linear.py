@@ -14,7 +14,6 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.linear.recursion import UnitTree, factor, stack_Lambdas, unpack_symmetric, walk_down
 
 CELLS = 32_768  # draws x units worked on at once: the arrays stay in the cache
@@ -62,7 +61,7 @@ def draw_linear(
     NotSupportedError
         If factors are crossed.
     """
-    if isinstance(problem.objective, CrossedLinearObjective):
+    if problem.objective.crossed:
         raise refuse_crossed()
     q, blocks, transform = problem.layout.q, problem.blocks, problem.transforms[k]
     if not q:

@@ -12,8 +12,7 @@ import numpy as np
 import pytensor.tensor as pt
 
 from pmwmix._types import Array
-from pmwmix.fitting.problem import GeneralProblem
-from pmwmix.likelihood.crossed.general import CrossedObjective
+from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.engine import Compiled, compiled
 from pmwmix.likelihood.general.nodes import product_rule
 from pmwmix.likelihood.graph import Graph, derivative
@@ -56,14 +55,14 @@ class RowsOfUnits:
 
     Parameters
     ----------
-    problem : GeneralProblem
+    problem : Problem
     k : int
         Outcome.
     """
 
-    def __init__(self, problem: GeneralProblem, k: int) -> None:
+    def __init__(self, problem: Problem, k: int) -> None:
         rows, structure = problem.objective.rows, problem.structure
-        assert not isinstance(problem.objective, CrossedObjective)
+        assert not problem.objective.crossed
         index = np.empty(len(rows.w), dtype=np.int64)
         for chunk in problem.objective.chunks:
             unit = np.broadcast_to(chunk.units[0].start + chunk.tile_to[0], chunk.rows.shape)

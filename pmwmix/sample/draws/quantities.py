@@ -23,7 +23,7 @@ def raw_draws(target: Target, general: Any, psi: Array) -> dict[str, Array]:
     Parameters
     ----------
     target : Target
-    general : tuple (GeneralProblem, int) or None
+    general : tuple (Problem, int) or None
         Problem and number of the outcome of a generalised model.
     psi : ndarray, shape (..., P)
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.judge import boundary_parameters, general_variance_input, variance_input
-from pmwmix.fitting.problem import GeneralProblem, Problem
+from pmwmix.fitting.judge import boundary_parameters, variance_input
+from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.general.inside import InsideData, integrated_loglik
 from pmwmix.likelihood.general.insidedata import inside_data
 from pmwmix.likelihood.layout import ThetaLayout
@@ -131,10 +131,35 @@ def target_of(fit: Any, corrected: bool) -> Target:
             f"Models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
             f"Use method='ml' or 'reml'."
         )
-    problem, estimate = rows.problem, rows.fit
-    names = tuple(component_names(rows.frame))
-    build = _linear if isinstance(problem, Problem) else _general
-    return build(rows, problem, estimate, names, corrected)
+    problem, estimate, k = rows.problem, rows.fit, rows.k
+    layout, p = problem.layout, problem.structure.p
+    point = problem.objective.at(estimate.point.theta, k)
+    boundary = boundary_parameters(layout, point.psi[p : p + layout.n_theta])
+    given = variance_input(
+        problem, point, np.eye(len(point.psi)), k, rows.frame.clusters, "robust" if corrected else "model"
+    )
+    transform = problem.transforms[k]
+    A_x, intercept = transform.A_x, transform.intercept
+    if not problem.family.has_intercept and intercept is not None:
+        keep = np.arange(len(A_x)) != intercept
+        A_x, intercept = A_x[np.ix_(keep, keep)], None
+    density = (_closed_density if problem.objective.closed_form else _integrated_density)(problem, k, point)
+    return Target(
+        linear=problem.objective.closed_form,
+        terms=problem.names,
+        components=tuple(component_names(rows.frame)),
+        layout=layout,
+        n_phi=len(point.psi) - p - layout.n_theta,
+        transform=transform,
+        intercept=intercept,
+        A_x=A_x,
+        z_scale=tuple(np.diag(A).copy() for A in transform.A_z),
+        ml=np.array(point.psi),
+        information=np.array(point.information),
+        robust=_sandwich(given, boundary, p) if corrected else None,
+        boundary=boundary,
+        **density,
+    )
 
 
 def sharing(target: Target, others: Sequence[Target]) -> Target:
@@ -147,14 +172,10 @@ def sharing(target: Target, others: Sequence[Target]) -> Target:
     return replace(target, arrays=arrays)
 
 
-def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], corrected: bool) -> Target:
-    layout, k, transform = problem.layout, rows.k, problem.transforms[rows.k]
-    p, Q = len(problem.kept), sum(layout.q)
-    structure = Structure(layout, p, False)
-    point = problem.objective.at(estimate.point.theta, k)
-    ml = np.concatenate([point.beta, point.theta, [np.log(point.sigma)]])
-    given = variance_input(problem, point, np.eye(len(ml)), k, rows.frame.clusters, scored=corrected)
-    boundary = boundary_parameters(layout, point.theta)
+def _closed_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
+    """Arrays, shapes, log-likelihood and centre of a Gaussian model, nothing profiled out."""
+    layout, transform, p = problem.layout, problem.transforms[k], problem.structure.p
+    structure, Q = Structure(layout, p, False), sum(layout.q)
 
     def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
         levels = len(layout.q)
@@ -175,69 +196,28 @@ def _linear(rows: Any, problem: Problem, estimate: Any, names: tuple[Any, ...], 
         )
         return joint_loglik(structure, data, symbols["n_total"], beta, theta, phi)
 
-    return Target(
-        linear=True,
-        terms=tuple(rows.design.x.names[j] for j in problem.kept),
-        components=names,
-        layout=layout,
-        n_phi=1,
-        transform=transform,
-        intercept=transform.intercept,
-        A_x=transform.A_x,
-        z_scale=tuple(np.diag(A).copy() for A in transform.A_z),
-        arrays=joint_arrays(problem.blocks, k),
-        static={"zz": (Q * (Q + 1) // 2, None), "zx": (p, None), "zy": (Q, None), "S0": (p + 1, p + 1)},
-        loglik=loglik,
-        ml=ml,
-        information=given.information / problem.top_scale,
-        robust=_sandwich(given, boundary, p) if corrected else None,
-        boundary=boundary,
-        centre=np.array([transform.y_shift, 0.0]),
-    )
+    return {
+        "arrays": joint_arrays(problem.blocks, k),
+        "static": {"zz": (Q * (Q + 1) // 2, None), "zx": (p, None), "zy": (Q, None), "S0": (p + 1, p + 1)},
+        "loglik": loglik,
+        "centre": np.array([transform.y_shift, 0.0]),
+    }
 
 
-def _general(rows: Any, problem: GeneralProblem, estimate: Any, names: tuple[Any, ...], corrected: bool) -> Target:
-    structure, k, transform = problem.structure, rows.k, problem.transform
-    point = problem.objective.at(estimate.point.theta, k)
-    p, t = structure.p, problem.layout.n_theta
-    boundary = boundary_parameters(problem.layout, point.theta[p : p + t])
-    given = general_variance_input(problem, point, np.eye(len(point.theta)), "robust", rows.frame.clusters)
-    A_x, intercept = transform.A_x, transform.intercept
-    if not problem.family.has_intercept and intercept is not None:
-        keep = np.arange(len(A_x)) != intercept
-        A_x, intercept = A_x[np.ix_(keep, keep)], None
+def _integrated_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
+    """Give the same of a model whose random effects are integrated out by quadrature."""
+    structure, objective = problem.structure, problem.objective
 
     def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
         return integrated_loglik(
             structure, beta, theta, phi if structure.n_phi else None, InsideData.of(structure, symbols)
         )
 
-    return Target(
-        linear=False,
-        terms=problem.names,
-        components=names,
-        layout=problem.layout,
-        n_phi=structure.n_phi,
-        transform=transform,
-        intercept=intercept,
-        A_x=A_x,
-        z_scale=tuple(np.diag(A).copy() for A in transform.A_z),
-        arrays=inside_data(problem, k, np.array(point.theta)),
-        static={},
-        loglik=loglik,
-        ml=np.array(point.theta),
-        information=point.hessian,
-        robust=_sandwich(given, boundary, p) if corrected else None,
-        boundary=boundary,
-        centre=_centre(problem, k),
-    )
-
-
-def _centre(problem: GeneralProblem, k: int) -> Array:
-    """Mean of the family's starting linear predictor without the offset, and its starting phi."""
-    rows = problem.objective.rows
+    rows = objective.rows
     eta, phi = problem.family.start(problem.link, problem.responses[k], rows.w)
-    return np.concatenate([[np.average(eta - rows.offset, weights=rows.w)], phi])
+    centre = np.concatenate([[np.average(eta - rows.offset, weights=rows.w)], phi])
+    arrays = inside_data(problem, k, np.array(point.psi))
+    return {"arrays": arrays, "static": {}, "loglik": loglik, "centre": centre}
 
 
 def _sandwich(given: Any, boundary: Array, p: int) -> Array:
