@@ -14,8 +14,8 @@ from types import MappingProxyType
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.linear.residuals import INDEPENDENT, Residual, UnitRows
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.linear.residuals import INDEPENDENT, Residual, UnitRows
 from pmwmix.likelihood.paths import climb, inner_weight
 from pmwmix.likelihood.standardise import Columns
 

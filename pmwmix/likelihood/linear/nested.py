@@ -10,13 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 from pytensor.tensor.linalg import inv as matrix_inverse
 from pytensor.tensor.linalg import slogdet, solve
 
-from pmwmix._types import Array
 from pmwmix.likelihood.graph import Graph, gradient_graph, jacobian_of
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Structure

@@ -11,9 +11,8 @@ from helpers import close
 
 from pmwmix.errors import OptionError
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.crossproducts import build
+from pmwmix.likelihood.linear.crossproducts import Structure, build
 from pmwmix.likelihood.linear.modes import conditional_modes
-from pmwmix.likelihood.linear.crossproducts import Structure
 from pmwmix.likelihood.linear.nested import Inputs
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.linear.residuals import RESIDUALS, UnitRows
