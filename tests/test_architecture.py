@@ -31,10 +31,10 @@ INNER = {  # files of the rooms that have a road of their own
     "sample": """
         request refusal account keep
         model.target model.priors model.coordinates model.model model.density model.start
-        nuts.words nuts.meeting nuts.nuts nuts.othersamplers
+        nuts.convergence nuts.meeting nuts.nuts nuts.othersamplers
         draws.conditional_rows draws.conditional_linear draws.conditional_general draws.quantities draws.correction
         draws.randomeffects draws.rowdraws draws.datatree
-        posterior draws.predictive draws.responses result bayes
+        posterior record draws.predictive draws.responses result bayes
     """.split(),
 }
 ROOT = Path(__file__).parents[1] / "pmwmix"

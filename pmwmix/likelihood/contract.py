@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ class IntegratedPoint:
     modes: list[list[Array]]
     source: Any
     outcome: int
-    _hessian: list[Array] = field(default_factory=list)
+    _hessian: Any = None
 
     costly = True  # the Hessian takes several times as long as the rest
 
@@ -108,9 +108,9 @@ class IntegratedPoint:
     @property
     def hessian(self) -> Array:
         """Exact second derivatives of ``value`` (P, P); computed when first asked for."""
-        if not self._hessian:
-            self._hessian.append(self.source.hessian(self))
-        return self._hessian[0]
+        if self._hessian is None:
+            self._hessian = self.source.hessian(self)
+        return self._hessian
 
     @property
     def information(self) -> Array:
@@ -119,7 +119,7 @@ class IntegratedPoint:
 
     def with_hessian(self, hessian: Array) -> IntegratedPoint:
         """Give the same point, its second derivatives known."""
-        return replace(self, _hessian=[hessian])
+        return replace(self, _hessian=hessian)
 
     def light(self) -> IntegratedPoint:
         """Keep the second derivatives, without what is as long as there are units."""

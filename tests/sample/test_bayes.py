@@ -24,7 +24,7 @@ from pmwmix.sample.draws.quantities import deviations, icc_draws, raw_draws, ter
 from pmwmix.sample.model import coordinates
 from pmwmix.sample.model.model import arrays_of
 from pmwmix.sample.model.target import target_of
-from pmwmix.sample.nuts.words import convergence
+from pmwmix.sample.nuts.convergence import convergence
 from pmwmix.variance import VARIANCES
 
 PLAIN = Mode("py", None)

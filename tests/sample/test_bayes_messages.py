@@ -12,7 +12,7 @@ from helpers import nested, outcomes
 
 import pmwmix
 from pmwmix.errors import DataError, FormulaError, NotSupportedError, OptionError, PmwmixError
-from pmwmix.sample.nuts.words import sentences
+from pmwmix.sample.nuts.convergence import sentences
 
 PV = {"out": ["y", "x"]}
 

@@ -10,7 +10,6 @@ import pytest
 from helpers import nested, outcomes
 from scipy import special, stats
 
-import pmwmix
 from pmwmix.api import read_distribution
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, PmwmixWarning
@@ -21,7 +20,7 @@ from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.linear.modes import conditional_modes
 from pmwmix.sample.draws import conditional_general
 from pmwmix.sample.draws.conditional_general import draw_general
-from pmwmix.sample.draws.conditional_linear import draw_linear, linear_predictors
+from pmwmix.sample.draws.conditional_linear import draw_linear
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import parse
 
@@ -178,27 +177,6 @@ def test_row_order_does_not_matter(kind):
             found.append(draw_general(problem, 0, np.tile(psi, (3, 1)), np.random.default_rng(1)))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-8)  # sums of rows in another order
-
-
-def test_linear_predictors_are_those_of_the_fit(monkeypatch):
-    """With the modes as effects they are the fitted values; blocks of draws and rows cover everything once."""
-    from pmwmix.sample.draws import conditional_linear
-
-    data = nested()
-    data["o"] = 0.1 * data["x"] ** 2
-    fit = pmwmix.fit("y ~ x + offset(o) + (1 | classroom) + (1 + x | school)", data, engine="python")
-    rows = fit.rows
-    monkeypatch.setattr(conditional_linear, "PREDICTED", 3 * fit.nobs)
-    monkeypatch.setattr(conditional_linear, "ROWS", 50)
-    beta = np.outer(1.0 + np.arange(5), fit.coef)
-    effects = [np.multiply.outer(1.0 + np.arange(5), modes.b) for modes in rows.modes()]
-    blocks = list(linear_predictors(rows.frame, rows.design, rows.problem.kept, beta, effects))
-    assert [draws for draws, _ in blocks] == [slice(0, 3), slice(3, 5)]
-    eta = np.concatenate([part for _, part in blocks])
-    part = rows.conditional() - data["o"]
-    np.testing.assert_allclose(eta, np.outer(1.0 + np.arange(5), part) + data["o"].to_numpy(), atol=1e-10)
-    fixed = list(linear_predictors(rows.frame, rows.design, rows.problem.kept, beta[:1], []))
-    np.testing.assert_allclose(fixed[0][1][0], rows.marginal(), atol=1e-12)
 
 
 # -- generalised models ------------------------------------------------------------------------------------------------

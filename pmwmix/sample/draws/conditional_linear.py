@@ -6,14 +6,11 @@ parameter draws are worked on at once. Numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.problem import Problem
-from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.linear.recursion import UnitTree, factor, stack_Lambdas, unpack_symmetric, walk_down
 
 CELLS = 32_768  # draws x units worked on at once: the arrays stay in the cache
@@ -85,48 +82,4 @@ def draw_linear(
     return out
 
 
-def linear_predictors(
-    frame: ModelFrame, design: DesignColumns, kept: Array, beta: Array, effects: Sequence[Array]
-) -> Iterator[tuple[slice, Array]]:
-    """Compute the linear predictor of every row for draws of coefficients and random effects, some draws at a time.
-
-    Parameters
-    ----------
-    frame : ModelFrame
-    design : DesignColumns
-    kept : ndarray of int, shape (p,)
-        Columns of ``design.x`` in the model.
-    beta : ndarray, shape (S, p)
-        Their coefficients on the raw scale; thresholds left out.
-    effects : sequence of ndarray, each (S, G_l, q_l)
-        Of every level, bottom-up, on the raw scale; empty for the fixed part alone.
-
-    Yields
-    ------
-    slice
-        The draws.
-    ndarray, shape (draws in the slice, n)
-        Their linear predictors, the offset included, rows in the order of the table.
-    """
-    columns = [design.x.columns[int(j)] for j in kept]
-    step = max(PREDICTED // max(frame.n, 1), 1)
-    for first in range(0, len(beta), step):
-        draws = slice(first, min(first + step, len(beta)))
-        eta = np.zeros((draws.stop - first, frame.n))
-        parts = [np.ascontiguousarray(b[draws].transpose(2, 0, 1)) for b in effects]
-        for start in range(0, frame.n, ROWS):
-            rows = slice(start, start + ROWS)
-            here = eta[:, rows]
-            if design.offset is not None:
-                here += design.offset[rows]
-            if columns:
-                here += beta[draws] @ np.array([column[rows] for column in columns])
-            for level, part in enumerate(parts):
-                index = frame.hierarchy.levels[level].index[rows]
-                z = [c for block in design.blocks if block.level == level for c in block.matrix.columns]
-                for column, b in zip(z, part, strict=True):
-                    here += column[rows] * np.take(b, index, axis=-1)
-        yield draws, eta
-
-
-__all__ = ["draw_linear", "linear_predictors"]
+__all__ = ["draw_linear"]

@@ -119,12 +119,17 @@ class Meeting:
 @lru_cache(maxsize=1)
 def _functions() -> dict[str, Any]:
     """Compile the chains' side and the main thread's wait, once per process."""
-    import numba
     from numba import types
 
-    pointer = types.CPointer(types.double)
     nap: Any = types.ExternalFunction("usleep", types.int32(types.int64))
     thread: Any = types.ExternalFunction("pthread_self", types.int64())
+    place_of = _place_of(thread)
+    return {"logp": _logp(nap, place_of), "expand": _expand(place_of), "wait": _wait(nap)}
+
+
+def _place_of(thread: Any) -> Any:
+    """Where in the cells the chain of the running thread stands."""
+    import numba
 
     @numba.njit(nogil=True)
     def place_of(cells: Array) -> int:
@@ -134,6 +139,16 @@ def _functions() -> dict[str, Any]:
             if cells[HEAD + chain * width + OWNER] == me:
                 return HEAD + chain * width
         return -1
+
+    return place_of
+
+
+def _logp(nap: Any, place_of: Any) -> Any:
+    """Give what a chain calls for its log-density: leave the point, wait for the answer."""
+    import numba
+    from numba import types
+
+    pointer = types.CPointer(types.double)
 
     @numba.cfunc(types.int64(types.uint64, pointer, pointer, pointer, types.voidptr))
     def logp(dim: Any, x_: Any, gradient_: Any, logp_: Any, cells_: Any) -> int:
@@ -162,6 +177,16 @@ def _functions() -> dict[str, Any]:
             return 3
         return 0 if np.isfinite(value[0]) else 4
 
+    return logp
+
+
+def _expand(place_of: Any) -> Any:
+    """Give what a chain calls with every draw that it keeps: copy and count it."""
+    import numba
+    from numba import types
+
+    pointer = types.CPointer(types.double)
+
     @numba.cfunc(types.int64(types.uint64, types.uint64, pointer, pointer, types.voidptr))
     def expand(dim: Any, expanded: Any, x_: Any, out_: Any, cells_: Any) -> int:
         head = numba.carray(cells_, (HEAD,), dtype=np.int64)
@@ -173,6 +198,13 @@ def _functions() -> dict[str, Any]:
         if at >= 0:
             cells[at + COUNTED] += 1
         return 0
+
+    return expand
+
+
+def _wait(nap: Any) -> Any:
+    """Give what the main thread calls: 0 when all chains are done, 1 when all that run ask, 2 after a while."""
+    import numba
 
     @numba.njit(nogil=True)
     def wait(cells: Array, total: int) -> int:
@@ -193,7 +225,7 @@ def _functions() -> dict[str, Any]:
             nap(POLL)
         return 2
 
-    return {"logp": logp, "expand": expand, "wait": wait}
+    return wait
 
 
 __all__ = ["Meeting", "is_possible"]
