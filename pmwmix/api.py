@@ -322,6 +322,11 @@ def read_distribution(family: str, link: str | None, trials: Any, method: str) -
             f"A family has links of its own. {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
             f"Use one of {', '.join(map(repr, known.links))}."
         )
+    if known.further:
+        raise NotSupportedError(
+            f"A formula is about one linear predictor. {family!r} has further ones: "
+            f"{', '.join(one.name for one in known.further)}. Use a family with one, or its likelihood directly."
+        )
     if method == "reml" and not closed:
         raise NotSupportedError(
             f"REML is defined for linear models. Asked for method='reml' with family={family!r}. Use method='ml'."

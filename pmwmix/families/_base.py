@@ -131,6 +131,11 @@ class Family:
         """
         raise NotImplementedError
 
+    def starts(self, links: Sequence[Link], response: Response, w: Array) -> tuple[list[Array], Array]:
+        """Give starting values of all linear predictors per row, each (n,), and phi; further ones at zero."""
+        eta, phi = self.start(links[0], response, w)
+        return [eta, *(np.zeros(len(eta)) for _ in links[1:])], phi
+
     def parameters(self, phi: Array) -> tuple[dict[str, float], Array]:
         """Give the further parameters on the scale on which they are reported, and their Jacobian d(reported)/d(phi).
 

@@ -6,6 +6,7 @@ The counterpart of `estimate.Problem` for likelihoods without a closed form; num
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,23 +76,18 @@ def make_general(
 ) -> Problem:
     """Standardise, drop collinear columns, cut the rows into chunks and set up the objective."""
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
-    names = list(design.x.names)
-    columns, transforms = standardise(design.x.columns, names, random, [np.zeros(frame.n)])
+    fixed = (design.x, *design.further)
+    of = np.repeat(range(len(fixed)), [len(part.names) for part in fixed])  # linear predictor of every fixed column
+    raw, values = ([one for part in parts for one in part] for parts in zip(*((m.names, m.columns) for m in fixed)))
+    names = _names(frame, raw, of)
+    columns, transforms = standardise(values, raw, random, [np.zeros(frame.n)], of.tolist())
     top_scale = float(frame.w[-1].mean())
     w_levels = (*frame.w[1:-1], frame.w[-1] / top_scale)
     total = total_weights((frame.w[0], *w_levels), frame.hierarchy.row_parents)[0]
     standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
     X = [standard[int(j)] for j in columns.x]
-    kept, in_model = _columns_in_model(frame, names, X, total)
-    structure = MarginalStructure(
-        layout=layout_of(frame),
-        p=len(in_model),
-        family=frame.family,
-        link=frame.link,
-        n_phi=FAMILIES[frame.family].n_phi(design.responses[0]),
-        ones=tuple(name == "Intercept" for term in random for name in term.names),
-        adaptive=tuple(n > 1 for n in n_agq),
-    )
+    kept, in_model = _columns_in_model(frame, names, X, of, total)
+    structure = _structure(frame, design, of[in_model], n_agq)
     rows = RowArrays(
         [X[j] for j in in_model],
         [standard[int(j)] for j in columns.z],
@@ -117,14 +113,41 @@ def make_general(
     )
 
 
-def _columns_in_model(frame: ModelFrame, names: Sequence[str], X: Sequence[Array], total: Array) -> tuple[Array, Array]:
+def _names(frame: ModelFrame, raw: Sequence[str], of: Array) -> list[str]:
+    """Name fixed columns, those of further linear predictors after them: ``zi.Intercept``."""
+    predictors = FAMILIES[frame.family].predictors
+    return [name if k == 0 else f"{predictors[k].name}.{name}" for name, k in zip(raw, of, strict=True)]
+
+
+def _columns_in_model(
+    frame: ModelFrame, names: Sequence[str], X: Sequence[Array], of: Array, total: Array
+) -> tuple[Array, Array]:
     """Independent fixed columns, and those of them that have a coefficient: not the intercept beside thresholds."""
     has_intercept = FAMILIES[frame.family].has_intercept
     if has_intercept or "Intercept" in names:
-        kept = independent(cross_products(X, total))
+        each = [np.flatnonzero(of == k) for k in np.unique(of)]
+        kept = np.concatenate([mine[independent(cross_products([X[j] for j in mine], total))] for mine in each])
     else:  # thresholds stand in for an intercept that the formula leaves out
         kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1
     return kept, kept if has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
+
+
+def _structure(frame: ModelFrame, design: DesignColumns, of: Array, n_agq: tuple[int, ...]) -> MarginalStructure:
+    """Say what decides the shape of the likelihood; ``of`` (p,) is the linear predictor of every coefficient."""
+    family = FAMILIES[frame.family]
+    names = [name for block in design.blocks for name in block.matrix.names]
+    firsts = [int(np.searchsorted(of, k)) for k in range(1, len(family.predictors))]
+    return MarginalStructure(
+        layout=layout_of(frame),
+        p=len(of),
+        family=frame.family,
+        link=frame.link,
+        n_phi=family.n_phi(design.responses[0]),
+        ones=tuple(name == "Intercept" for name in names),
+        adaptive=tuple(n > 1 for n in n_agq),
+        further=tuple((one.links[0], first) for one, first in zip(family.further, firsts, strict=True)),
+        predictors=tuple(b.predictor for b in design.blocks for _ in b.matrix.names) if family.further else (),
+    )
 
 
 def _objective(
@@ -158,13 +181,18 @@ def _standard(columns: Any, j: int) -> Array:
 
 
 def starting_point(problem: Problem, k: int) -> Array:
-    """Least squares of the family's starting linear predictor on the fixed columns; random effects of moderate size."""
-    rows, response = problem.objective.rows, problem.responses[k]
-    eta, phi = problem.family.start(problem.link, response, rows.w)
-    beta = np.zeros(problem.structure.p)
-    if problem.structure.p:
-        X = np.array(rows.X)
-        left = eta - rows.offset
-        G = (X * rows.w) @ X.T
-        beta = np.linalg.solve(G + 1e-9 * np.trace(G) / len(G) * np.eye(len(G)), (X * rows.w) @ left)
-    return np.concatenate([beta, problem.layout.start(0.5), phi])
+    """Least squares of the family's starting linear predictors on their columns; random effects of moderate size."""
+    rows, structure = problem.objective.rows, problem.structure
+    etas, phi = problem.family.starts(structure.links, problem.responses[k], rows.w)
+    etas[0] = etas[0] - rows.offset
+    edges = [0, *(first for _, first in structure.further), structure.p]
+    beta = [_least_squares(rows.X[a:b], rows.w, eta) for (a, b), eta in zip(pairwise(edges), etas, strict=True)]
+    return np.concatenate([*beta, problem.layout.start(0.5), phi])
+
+
+def _least_squares(columns: Sequence[Array], w: Array, eta: Array) -> Array:
+    if not len(columns):
+        return np.zeros(0)
+    X = np.array(columns)
+    G = (X * w) @ X.T
+    return np.linalg.solve(G + 1e-9 * np.trace(G) / len(G) * np.eye(len(G)), (X * w) @ eta)

@@ -62,6 +62,7 @@ def build_frame(
         Every problem with columns, weights, levels or design, in words.
     """
     distribution = distribution or Distribution()
+    formula = formula.with_predictors(distribution.further)
     centrings = find_groups(centrings, formula)
     pv = pv_columns(design.pv, formula, table.names)
     n_pv = number_of_pv(pv)

@@ -43,6 +43,7 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
     right = [
         *frame.formula.fixed_variables,
         *frame.formula.offset_variables,
+        *frame.formula.further_variables,
         *(v for term in frame.formula.random for v in term.variables),
     ]
     if frame.formula.response in right:

@@ -19,7 +19,7 @@ from pmwmix.weights.conditional import weight_columns
 def categories_of(formula: ModelFormula, columns: Mapping[str, pd.Series]) -> dict[str, list[str]]:
     """Categories of every factor among the predictors, as text."""
     slopes = [name for term in formula.random for name in term.variables]
-    used = dict.fromkeys([*formula.fixed_variables, *slopes])
+    used = dict.fromkeys([*formula.fixed_variables, *formula.further_variables, *slopes])
     return {
         name: [str(c) for c in columns[name].cat.categories]
         for name in used
@@ -43,8 +43,8 @@ def pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[s
 
 def varies_with_pv(formula: ModelFormula, pv: Mapping[str, Sequence[str]]) -> bool:
     """Whether predictors or the offset change with the plausible value."""
-    slopes = [v for term in formula.random for v in term.variables]
-    return any(v in pv for v in [*formula.fixed_variables, *formula.offset_variables, *slopes])
+    fixed = [*formula.fixed_variables, *formula.offset_variables, *formula.further_variables]
+    return any(v in pv for v in [*fixed, *(v for term in formula.random for v in term.variables)])
 
 
 def model_columns(formula: ModelFormula, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]) -> list[str]:

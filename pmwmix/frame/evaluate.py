@@ -30,11 +30,13 @@ def evaluate_columns(
     """Evaluate both sides and the random terms for one set of plausible values."""
     n = len(next(iter(local.values())))
     x = evaluate(formula.fixed, formula.fixed_variables, local, n)
+    further = tuple(evaluate(part.fixed, part.variables, local, n) for part in formula.further)
+    place = {None: 0} | {part.predictor: k for k, part in enumerate(formula.further, 1)}
     blocks = []
     for level, unit in enumerate(hierarchy.levels):
         for term in formula.random:
             if sorted(term.factors) == sorted(unit.factors):
-                blocks.append(RandomBlock(level, term, _random_matrix(term, local, n)))
+                blocks.append(RandomBlock(level, term, _random_matrix(term, local, n), place[term.predictor]))
     offset = offset_of(formula, local, n)
     sets = [name for name in formula.response_variables if name in pv]
     outcomes = [local]
@@ -47,7 +49,7 @@ def evaluate_columns(
     places = np.arange(n) if kept is None else kept
     found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
     responses = [distribution.read(one) for one in found]
-    return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset)
+    return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset, further)
 
 
 def _trials(name: str, columns: Mapping[str, pd.Series]) -> Array:

@@ -26,11 +26,14 @@ class RandomBlock:
         Position in ``Hierarchy.levels``.
     term : RandomTerm
     matrix : Matrix
+    predictor : int
+        Linear predictor that the columns belong to; 0 is that of the mean.
     """
 
     level: int
     term: RandomTerm
     matrix: Matrix
+    predictor: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class DesignColumns:
     Parameters
     ----------
     x : Matrix
+        Fixed columns of the mean.
     blocks : tuple of RandomBlock
         Bottom-up by level, in formula order inside a level.
     y : list of ndarray, each (n,)
@@ -47,6 +51,9 @@ class DesignColumns:
     responses : list of Response
         The outcomes as their family read them; empty for a gaussian model.
     offset : ndarray, shape (n,), or None
+        Of the mean.
+    further : tuple of Matrix
+        Fixed columns of every further linear predictor, in the order of the family.
     """
 
     x: Matrix
@@ -54,6 +61,7 @@ class DesignColumns:
     y: list[Array]
     responses: list[Response] = field(default_factory=list)
     offset: Array | None = None
+    further: tuple[Matrix, ...] = ()
 
 
 @dataclass(frozen=True)

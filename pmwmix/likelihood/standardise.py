@@ -148,7 +148,11 @@ class Transform:
 
 
 def standardise(
-    x: Sequence[Array], x_names: Sequence[str], random: Sequence[RandomColumns], y: Sequence[Array]
+    x: Sequence[Array],
+    x_names: Sequence[str],
+    random: Sequence[RandomColumns],
+    y: Sequence[Array],
+    predictors: Sequence[int] = (),
 ) -> tuple[Columns, list[Transform]]:
     """Choose shifts and scales, share equal columns, and write down the way back.
 
@@ -160,6 +164,8 @@ def standardise(
         Bottom-up by level.
     y : sequence of ndarray, each (n,)
         Outcomes.
+    predictors : sequence of int, length p, optional
+        Linear predictor of every fixed column, ascending; nothing means that there is one.
 
     Returns
     -------
@@ -169,10 +175,12 @@ def standardise(
 
     Notes
     -----
-    A predictor is centred only if the model has an intercept that can take up the shift: the fixed one for X and y,
-    the one of the same correlated term for Z.
+    A column is centred only if the model has an intercept that can take up the shift: the fixed one of the same linear
+    predictor for X, that of the mean for y, the one of the same correlated term for Z.
     """
-    intercept = x_names.index("Intercept") if "Intercept" in x_names else None
+    of = np.array(predictors or [0] * len(x_names), dtype=int)
+    intercepts = {int(of[j]): j for j, name in enumerate(x_names) if name == "Intercept"}
+    intercept = intercepts.get(0)
     values: list[Array] = []
     centre: list[bool] = []
     place: dict[tuple[str, bool], int] = {}
@@ -185,7 +193,7 @@ def standardise(
             centre.append(centred)
         return place[key]
 
-    x_at = [position(n, c, intercept is not None and n != "Intercept") for n, c in zip(x_names, x, strict=True)]
+    x_at = [position(n, c, int(k) in intercepts and n != "Intercept") for n, c, k in zip(x_names, x, of, strict=True)]
     z_at = [
         [
             position(n, c, "Intercept" in term.names and n != "Intercept")
@@ -200,7 +208,10 @@ def standardise(
         centre.append(intercept is not None)
         place[f"outcome {k}", True] = y_at[-1]
     scaler = Scaler.of(values, centre)
-    A_x = _map(np.array(x_at), scaler, intercept)
+    A_x = []
+    for k in np.unique(of):
+        mine, at_one = np.flatnonzero(of == k), intercepts.get(int(k))
+        A_x.append(_map(np.array(x_at)[mine], scaler, None if at_one is None else at_one - int(mine[0])))
     n_levels = 1 + max((term.level for term in random), default=-1)
     A_z = []
     for level in range(n_levels):
@@ -213,7 +224,7 @@ def standardise(
     z = np.array([i for at in z_at for i in at], dtype=int)
     columns = Columns(values, z, np.array(x_at), np.array(y_at), scaler)
     shifts = [(float(scaler.shift[i]), float(scaler.scale[i])) for i in y_at]
-    return columns, [Transform(A_x, tuple(A_z), shift, scale, intercept) for shift, scale in shifts]
+    return columns, [Transform(_block_diagonal(A_x), tuple(A_z), shift, scale, intercept) for shift, scale in shifts]
 
 
 def _map(at: Array, scaler: Scaler, intercept: int | None) -> Array:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from formulaic.parser.algos.tokenize import tokenize
 from formulaic.parser.types import ASTNode, Factor, Token
 
 from pmwmix.errors import FormulaError, NotSupportedError
+from pmwmix.spec.predictors import Predictor
 from pmwmix.spec.whitelist import QUOTED, fail, inspect_code
 
 MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, MAX_POWER = 20_000, 50, 10_000, 10
@@ -36,6 +38,16 @@ class RandomTerm:
     variables: tuple[str, ...]  # columns that `expr` uses
     text: str  # "(1 + escs | schoolid)"
     above: str | None = None  # next higher group of a nested a/b, for the lower ones
+    predictor: str | None = None  # name of the further linear predictor that it belongs to
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPart:
+    """Fixed part of a linear predictor besides that of the mean."""
+
+    predictor: str
+    fixed: str  # as `ModelFormula.fixed`
+    variables: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +64,51 @@ class ModelFormula:
     failures: str | None = None  # second argument of cbind(successes, failures) on the left
     offset: str | None = None  # sum of the arguments of offset(...)
     offset_variables: tuple[str, ...] = ()
+    further: tuple[FixedPart, ...] = ()  # of further linear predictors, whose random terms stand among `random`
+
+    def with_predictor(self, name: str, right: str) -> ModelFormula:
+        """Add a further linear predictor, by the right side of its formula.
+
+        Raises
+        ------
+        FormulaError
+        """
+        parsed = parse(f"{name} ~ {right}")
+        if parsed.offset is not None:
+            fail("Only the mean has an offset", f"{parsed.offset!r} in that of {name!r}", "Leave it out there")
+        own = tuple(replace(term, predictor=name) for term in parsed.random)
+        part = FixedPart(name, parsed.fixed, parsed.fixed_variables)
+        return replace(self, random=(*self.random, *own), further=(*self.further, part))
+
+    def with_predictors(self, predictors: Sequence[Predictor]) -> ModelFormula:
+        """Bring further predictors into the order of their family, with their defaults where nothing is said.
+
+        Raises
+        ------
+        FormulaError
+            If one is missing that has no default.
+        """
+        out = self
+        for one in predictors:
+            if one.name not in {part.predictor for part in out.further}:
+                if one.default is None:
+                    what = f"The linear predictor {one.name!r} of this family has no formula"
+                    fail(what, repr(self.text), "Write its right side, '1' for an intercept alone")
+                out = out.with_predictor(one.name, one.default)
+        named = {part.predictor: part for part in out.further}
+        return replace(out, further=tuple(named[one.name] for one in predictors))
+
+    @property
+    def further_variables(self) -> tuple[str, ...]:
+        """Columns of the fixed parts of further linear predictors."""
+        return tuple(name for part in self.further for name in part.variables)
 
     @property
     def variables(self) -> tuple[str, ...]:
         """Every column of the formula once: response, fixed, random, group factors."""
         slopes = [name for term in self.random for name in term.variables]
         factors = [name for term in self.random for name in term.factors]
-        right = [*self.fixed_variables, *self.offset_variables, *slopes, *factors]
+        right = [*self.fixed_variables, *self.offset_variables, *self.further_variables, *slopes, *factors]
         return tuple(dict.fromkeys([*self.response_variables, *right]))
 
 

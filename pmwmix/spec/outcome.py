@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pmwmix._types import Array
+from pmwmix.spec.predictors import Predictor
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Distribution:
         Whether rows have a variance of their own, so that a group per row is not identified.
     trials : str or None
         Column of the number of trials.
+    further : tuple of Predictor
+        Linear predictors besides that of the mean.
     """
 
     family: str = "gaussian"
@@ -31,6 +34,7 @@ class Distribution:
     has_closed_form: bool = True
     has_scale: bool = True
     trials: str | None = None
+    further: tuple[Predictor, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,12 @@ class Model:
         return values if self.structure.ones[column] else values * self.rows.Z[column]
 
     def etas(self, b: list[Column]) -> list[Any]:
-        """Linear predictors at random effects, as `random_part` takes them."""
-        return [e if part is None else e + part for e, part in zip(self.eta0, self.random_part(b), strict=True)]
+        """Linear predictors at random effects, as `random_part` takes them: variables to differentiate in.
+
+        One without random effects is not its fixed part itself, on which the modes of the others depend.
+        """
+        parts = [0.0 if part is None else part for part in self.random_part(b)]
+        return [e + part for e, part in zip(self.eta0, parts, strict=True)]
 
     def random_part(self, b: list[Column]) -> list[Any]:
         """Add Z b over all levels, per linear predictor: b[l][c] of shape (K_top, ..., K_l, G_l) or (G_l,).

@@ -3,23 +3,42 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytensor.tensor as pt
 import pytest
 from helpers import close
 from scipy import optimize, special, stats
 from test_insidemodes import loglik_of
 
+import pmwmix
+from pmwmix.data.table import Table
+from pmwmix.errors import FormulaError, NotSupportedError
 from pmwmix.families import FAMILIES, Family
+from pmwmix.fitting.general import make_general, starting_point
+from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.contract import RowArrays
 from pmwmix.likelihood.general.insidedata import inside_data
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.general.tiles import cut
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.spec.design import Design
+from pmwmix.spec.formula import parse
+from pmwmix.spec.outcome import Distribution, Response
 from pmwmix.spec.predictors import Predictor
 
 
-class LocationScale(Family):
+class Toy(Family):
+    """Takes the outcome as it is, and starts from the link of its mean."""
+
+    def read(self, outcome):
+        return Response(np.asarray(outcome.values, dtype=float), (), np.zeros(len(outcome.values)))
+
+    def start(self, link, response, w):
+        return link.eta(np.full(len(response.y), np.average(response.y, weights=w))), np.zeros(0)
+
+
+class LocationScale(Toy):
     """Normal with a linear predictor for the log of the standard deviation; no log(2 pi) / 2."""
 
     name = "location-scale"
@@ -39,7 +58,7 @@ class LocationScale(Family):
         return rng.normal(eta, np.exp(eta_sigma))
 
 
-class ZeroInflated(Family):
+class ZeroInflated(Toy):
     """Poisson counts, of which a share is 0 whatever the mean; without log y!."""
 
     name = "zero-inflated"
@@ -182,3 +201,68 @@ def test_modes_found_inside_the_graph_give_the_same(family, shape):
     point = objective.at(sample.psi)
     close(value, -point.value, rtol=1e-10)
     close(gradient, -point.gradient, rtol=1e-7, atol=1e-7)
+
+
+# -- from the formula --------------------------------------------------------------------------------------------------
+
+
+def problem_of(sample, formula):
+    data = pd.DataFrame({"y": sample.y, "x": 3.0 + 2.0 * sample.x, "o": sample.offset, "g": sample.unit, "w": sample.w})
+    data["w_unit"] = sample.w_unit[sample.unit]
+    toy, design = sample.family, Design(weights=["w", "w_unit"], conditional=True, scaling="none")
+    distribution = Distribution(toy.name, toy.links[0], toy.read, False, False, None, toy.further)
+    frame = build_frame(formula, Table(data), design, [], None, distribution)
+    return make_general(frame, frame.designs[0], "python", (25,))
+
+
+@pytest.mark.parametrize("family", TOYS)
+def test_a_problem_has_the_columns_of_every_predictor(family):
+    sample = Sample(family, "together")
+    other = sample.family.further[0].name
+    problem = problem_of(sample, parse("y ~ x + offset(o) + (1 | g)").with_predictor(other, "x + (1 | g)"))
+    structure = problem.structure
+    assert problem.names == ("Intercept", "x", f"{other}.Intercept", f"{other}.x")
+    assert (structure.further, structure.predictors) == (((sample.family.further[0].links[0], 2),), (0, 1))
+    assert structure.layout.blocks == ((1, 1),)  # effects of different predictors are independent
+    psi = np.array([*BETA[family], 0.5, 0.4])
+    raw = problem.transform.beta(psi[:4])
+    steps = np.array([raw[0] + 3.0 * raw[1], 2.0 * raw[1], raw[2] + 3.0 * raw[3], 2.0 * raw[3]])  # x was 3 + 2 x
+    brute = sample.brute(np.array([*steps, 0.5, 0.0, 0.4]))
+    close(problem.objective.at(psi).value * problem.top_scale, brute, rtol=1e-6)
+
+
+def test_a_problem_can_be_climbed():
+    """One whose second predictor has no random effects, and the family's default as its formula."""
+    sample = Sample("location-scale", "together")
+    problem = problem_of(sample, parse("y ~ x + offset(o) + (1 | g)"))
+    assert problem.names == ("Intercept", "x", "sigma.Intercept")
+    objective, start = problem.objective, starting_point(problem, 0)
+    found = optimize.minimize(lambda psi: (objective.at(psi).value, objective.at(psi).gradient), start, jac=True)
+    point = objective.at(found.x)
+    assert np.abs(point.gradient).max() < 1e-4
+
+    def brute(psi):
+        raw = problem.transform.beta(psi[:3])
+        steps = [raw[0] + 3.0 * raw[1], 2.0 * raw[1], raw[2], 0.0]  # x was 3 + 2 x
+        return sample.brute(np.array([*steps, psi[3], 0.0, 0.0])) / problem.top_scale
+
+    close(point.value, brute(found.x), rtol=1e-8)
+    moved = found.x + 0.1
+    close(objective.at(moved).gradient, optimize.approx_fprime(moved, brute, 1e-6), rtol=1e-4, atol=1e-4)
+
+
+def test_a_formula_has_a_part_for_every_predictor():
+    formula = parse("y ~ x + (1 | g)").with_predictor("zi", "log(v) + (1 + u | h)")
+    assert formula.variables == ("y", "x", "v", "u", "g", "h")
+    assert [(term.group, term.predictor) for term in formula.random] == [("g", None), ("h", "zi")]
+    both = formula.with_predictors((Predictor("sigma", ("log",), "0 + w"), Predictor("zi", ("logit",))))
+    assert [(part.predictor, part.fixed) for part in both.further] == [("sigma", "0 + w"), ("zi", "1 + log(v)")]
+    with pytest.raises(FormulaError, match=r"'zi' of this family has no formula"):
+        parse("y ~ x").with_predictors((Predictor("zi", ("logit",)),))
+    with pytest.raises(FormulaError, match=r"Only the mean has an offset"):
+        parse("y ~ x").with_predictor("zi", "offset(v)")
+
+
+def test_fit_says_that_formulas_are_about_one_predictor():
+    with pytest.raises(NotSupportedError, match=r"'zero-inflated' has further ones: zi"):
+        pmwmix.fit("y ~ x + (1 | g)", pd.DataFrame({"y": [1.0], "x": [1.0], "g": [1]}), family="zero-inflated")
