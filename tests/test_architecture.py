@@ -16,7 +16,7 @@ INNER = {  # files of the rooms that have a road of their own
         engine
         linear.recursion linear.residuals linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes general.tree general.model
-        crossed.jointblock crossed.lineargraph crossed.generalgraph
+        crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
         linear.direct linear.objective
         general.tiles general.rowsums general.direct general.compiled general.objective general.insidedata
@@ -45,8 +45,8 @@ FENCES = {  # rooms, and single files of rooms that mix
         *("likelihood.linear.nested", "likelihood.linear.unprofiled", "likelihood.general.model"),
         *("likelihood.general.tree", "likelihood.general.bynode", "likelihood.general.marginal"),
         *("likelihood.general.inside", "likelihood.crossed.jointblock", "likelihood.crossed.lineargraph"),
-        *("likelihood.crossed.generalgraph", "sample.model", "sample.nuts.othersamplers"),
-        *("sample.draws.conditional_rows", "sample.draws.datatree"),
+        *("likelihood.crossed.generalmodel", "likelihood.crossed.generalgraph", "sample.model"),
+        *("sample.nuts.othersamplers", "sample.draws.conditional_rows", "sample.draws.datatree"),
     },
     "jax": {
         *("likelihood.engine", "likelihood.ops", "likelihood.general.bynode", "likelihood.general.inside"),

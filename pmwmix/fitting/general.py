@@ -78,7 +78,8 @@ def make_general(
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
     fixed = (design.x, *design.further)
     of = np.repeat(range(len(fixed)), [len(part.names) for part in fixed])  # linear predictor of every fixed column
-    raw, values = ([one for part in parts for one in part] for parts in zip(*((m.names, m.columns) for m in fixed)))
+    raw = [name for part in fixed for name in part.names]
+    values = [column for part in fixed for column in part.columns]
     names = _names(frame, raw, of)
     columns, transforms = standardise(values, raw, random, [np.zeros(frame.n)], of.tolist())
     top_scale = float(frame.w[-1].mean())
@@ -126,7 +127,7 @@ def _columns_in_model(
     has_intercept = FAMILIES[frame.family].has_intercept
     if has_intercept or "Intercept" in names:
         each = [np.flatnonzero(of == k) for k in np.unique(of)]
-        kept = np.concatenate([mine[independent(cross_products([X[j] for j in mine], total))] for mine in each])
+        kept = np.concatenate([mine[independent(cross_products([X[int(j)] for j in mine], total))] for mine in each])
     else:  # thresholds stand in for an intercept that the formula leaves out
         kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1
     return kept, kept if has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)

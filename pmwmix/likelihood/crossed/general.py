@@ -50,7 +50,7 @@ class CrossedObjective(Likelihood):
         self.padded = CrossedStructure(**{**plan, "p": padded_columns(structure.p)}, sparse=crossing.sparse)
         self.n_calls = 0
         seconds = len(rows.y) * predicted_seconds(structure, crossing, len(rows.w))
-        self.direct = is_direct(engine, seconds, self.padded, 4.0)
+        self.direct = structure.n_predictors == 1 and is_direct(engine, seconds, self.padded, 4.0)
         padded = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
         self._lengths = (crossing.n_units[0], crossing.n_dense) if self.direct else padded
         free = structure.layout.n_theta + structure.n_phi
@@ -220,8 +220,9 @@ class CrossedObjective(Likelihood):
             kappa = self.joint(point.outcome).kappa(point.theta, point.modes[0])
         else:
             out = self.mode_step(beta, [theta, phi, *point.modes[0], *self._data(point.outcome), np.array(NO_FLOOR)])
-            kappa = np.asarray(out["kappa"])[: len(self.rows.w)]
-        return JointFactor(self.crossing, self.structure.layout, theta, self.rows.Z, kappa).covariances()
+            kappa = np.asarray(out["kappa"])[:, : len(self.rows.w)]
+        s = self.structure
+        return JointFactor(self.crossing, s.layout, theta, self.rows.Z, kappa, s.predictors).covariances()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the data; compiled code is made again where it is needed."""

@@ -10,194 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from pmwmix.likelihood.crossed.jointblock import CellIndex, Cross, JointCurvature, joint_curvature
-from pmwmix.likelihood.general.model import MarginalStructure
-from pmwmix.likelihood.graph import Graph, derivative, with_hessian
-from pmwmix.likelihood.ops.cells import cell_sum
+from pmwmix.likelihood.crossed.generalmodel import CrossedModel, CrossedRows, CrossedStructure
+from pmwmix.likelihood.graph import Graph, curvatures_in, slopes_in, with_hessian
 from pmwmix.likelihood.ops.registry import register
-from pmwmix.likelihood.ops.segment import segment_sum, spread
-from pmwmix.likelihood.ops.smallmat import Column, Matrix, total
-
-
-@dataclass(frozen=True)
-class CrossedStructure(MarginalStructure):
-    """What decides the shape of the graph; levels are factors, the eliminated one first.
-
-    Parameters
-    ----------
-    sparse : bool
-        Whether the block between the eliminated effects and the others is kept cell by cell.
-    """
-
-    sparse: bool = False
-
-
-@dataclass(frozen=True)
-class CrossedRows:
-    """Symbolic rows and the units that they belong to.
-
-    Parameters
-    ----------
-    Z : tensor (Q, n)
-        Random columns; those of the eliminated factor come first.
-    y, w : tensor (n,)
-    extra : tuple of tensors (n,)
-    unit : tensor of int (n,)
-        Unit of the eliminated factor.
-    place : tensor of int (Q_B, n)
-        Effect of the dense block that each of the other random columns multiplies.
-    part : tensor of int (n,)
-        Independent part of the sample; each has its own copy of the parameters.
-    units, places, parts : tensors of int (G,), (D,), (C,)
-        0, 1, 2, ...
-    cell : tensor of int (Q_B, n)
-        Cell in which a row's unit meets each of these effects; ignored without ``cells``.
-    cells : CellIndex or None
-    """
-
-    Z: Any
-    y: Any
-    w: Any
-    extra: tuple[Any, ...]
-    unit: Any
-    place: Any
-    part: Any
-    units: Any
-    places: Any
-    parts: Any
-    cell: Any = None
-    cells: CellIndex | None = None
-
-    def flat(self) -> list[Any]:
-        """List all symbols."""
-        index = [self.unit, self.place, self.part, self.units, self.places, self.parts]
-        cells = [] if self.cells is None else [self.cell, *self.cells.flat()]
-        return [self.Z, self.y, self.w, *self.extra, *index, *cells]
-
-    @classmethod
-    def of_flat(cls, structure: CrossedStructure, symbols: list[Any]) -> CrossedRows:
-        """Undo `flat`."""
-        n = 3 + structure.parts[0].n_extra
-        first, rest = list(symbols[:3]), list(symbols[n : n + 6])
-        cells = [symbols[n + 6], CellIndex(*symbols[n + 7 :])] if structure.sparse else []
-        return cls(*[*first, tuple(symbols[3:n]), *rest, *cells])
-
-    @classmethod
-    def symbols(cls, structure: CrossedStructure) -> CrossedRows:
-        """Make the symbols."""
-
-        def vector(name: str, dtype: str = "float64") -> Any:
-            return pt.tensor(name, shape=(None,), dtype=dtype)
-
-        Q, q = sum(structure.layout.q), structure.layout.q[0]
-        extra = tuple(vector(f"extra{k}") for k in range(structure.parts[0].n_extra))
-        rest = [vector(name, "int64") for name in ("part", "units", "places", "parts")]
-        place = pt.tensor("place", shape=(Q - q, None), dtype="int64")
-        Z = pt.tensor("Z", shape=(Q, None))
-        cells: list[Any] = [place.type("cell"), CellIndex.symbols()] if structure.sparse else []
-        return cls(Z, vector("y"), vector("w_row"), extra, vector("unit", "int64"), place, *[*rest, *cells])
-
-
-@dataclass(frozen=True)
-class CrossedModel:
-    """The model over all rows, and parameters of which each independent part of the sample has its own copy.
-
-    Parameters
-    ----------
-    structure : CrossedStructure
-    rows : CrossedRows
-    eta0 : tensor (n,)
-        Fixed part and offset.
-    theta : tensor (n_theta, C)
-    phi : list of tensors (n,)
-    """
-
-    structure: CrossedStructure
-    rows: CrossedRows
-    eta0: Any
-    theta: Any
-    phi: list[Any]
-
-    def flat(self) -> list[Any]:
-        """List all symbols; parameters first."""
-        return [self.eta0, self.theta, *self.phi, *self.rows.flat()]
-
-    @classmethod
-    def of_flat(cls, structure: CrossedStructure, symbols: list[Any]) -> CrossedModel:
-        """Undo `flat`."""
-        n = 2 + structure.n_phi
-        return cls(structure, CrossedRows.of_flat(structure, symbols[n:]), symbols[0], symbols[1], list(symbols[2:n]))
-
-    def density(self, eta: Any) -> Any:
-        """Log-density of every row at a linear predictor (n,)."""
-        family, link = self.structure.parts
-        return family.log_density(link, self.rows.y, self.rows.extra, eta, self.phi)
-
-    def whitened(self) -> tuple[Column, Any]:
-        """Random columns times Lambda: a list of q (n,), and (Q_B, n); b = Lambda u, so that Z b is these times u."""
-        layout, first = self.structure.layout, 0
-        own: Column = [None] * layout.q[0]
-        others: Any = None
-        n_others = sum(layout.q[1:])
-        for level, (q, entries) in enumerate(zip(layout.q, layout.entries, strict=True)):
-            for i, j, k in entries:
-                term = spread(self.theta[k], self.rows.part)
-                term = term if self.structure.ones[first + i] else term * self.rows.Z[first + i]
-                if level == 0:
-                    own[j] = total([own[j], term])
-                else:  # JAX cannot split what was stacked, as the derivative of a stack would
-                    row = np.eye(n_others)[first + j - layout.q[0]][:, None]
-                    others = total([others, row * term[None]])
-            first += q
-        return own, others
-
-    def random_part(self, columns: tuple[Column, Any], u: Column, u_B: Any) -> Any:
-        """Add the whitened columns times effects (q vectors (G,), (D,))."""
-        own, others = columns
-        low = total([z * spread(x, self.rows.unit) for z, x in zip(own, u, strict=True)])
-        high = [others[k] * spread(u_B, self.rows.place[k]) for k in range(self.n_others)]
-        return total([low, *high])
-
-    @property
-    def n_others(self) -> int:
-        """Number of random columns that the dense block belongs to."""
-        return sum(self.structure.layout.q[1:])
-
-    def slopes(self, columns: tuple[Column, Any], first: Any) -> tuple[Column, Any]:
-        """Weighted sums of whitened columns times l' per effect."""
-        rows, (own, others) = self.rows, columns
-        wl = rows.w * first
-        low = [segment_sum(z * wl, rows.unit, rows.units) for z in own]
-        high = [segment_sum(others[k] * wl, rows.place[k], rows.places) for k in range(self.n_others)]
-        return low, total(high)
-
-    def curvature(self, columns: tuple[Column, Any], kappa: Any) -> JointCurvature:
-        """Factor I + Z'KZ, Z the whitened columns and K the weighted curvature of the rows (n,) (crossed, eq. 3)."""
-        rows, (own, others) = self.rows, columns
-        q = len(own)
-        M: Matrix = [[None] * q for _ in range(q)]
-        for i in range(q):
-            for j in range(i + 1):
-                M[i][j] = segment_sum(kappa * own[i] * own[j], rows.unit, rows.units)
-            M[i][i] = M[i][i] + 1.0
-        both_ways = pt.zeros_like(rows.place)
-        height, width = rows.place[:, None] + both_ways[None], rows.place[None] + both_ways[:, None]
-        weighted = kappa[None] * others
-        dense = cell_sum(weighted[:, None] * others[None], height, width, rows.places, rows.places)
-        if rows.cells is None:
-            unit = rows.unit[None] + both_ways
-            values = [cell_sum(z[None] * weighted, rows.place, unit, rows.places, rows.units) for z in own]
-        else:
-            n = range(self.n_others)
-            values = [total([segment_sum(z * weighted[k], rows.cell[k], rows.cells.unit) for k in n]) for z in own]
-        return joint_curvature(M, Cross(values, rows.cells, rows.units, rows.places), dense)
+from pmwmix.likelihood.ops.segment import spread
+from pmwmix.likelihood.ops.smallmat import Column, total
 
 
 class AtJointMode(Op):
@@ -224,20 +47,23 @@ class AtJointMode(Op):
         return shapes[:2]
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        return [[2 <= k < 4 + self.structure.n_phi] * 2 for k in range(len(node.inputs))]
+        last = 2 + self.structure.n_predictors + 1 + self.structure.n_phi
+        return [[2 <= k < last] * 2 for k in range(len(node.inputs))]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
         structure, q = self.structure, self.structure.layout.q[0]
         model = CrossedModel.of_flat(structure, list(inputs[2:]))
         columns = model.whitened()
-        eta = model.eta0 + model.random_part(columns, [outputs[0][c] for c in range(q)], outputs[1])
-        first = derivative(model.density(eta), eta)
-        curvature = model.curvature(columns, -model.rows.w * derivative(first, eta))
+        etas = model.etas(columns, [outputs[0][c] for c in range(q)], outputs[1])
+        first = slopes_in(model.density(etas), etas)
+        curvature = model.curvature(columns, weighted_curvatures(model, first, etas))
         step, step_B = curvature.solve([cotangents[0][c] for c in range(q)], cotangents[1])
-        slope = pt.sum(model.rows.w * first * model.random_part(columns, step, step_B))
-        wrt = [model.eta0, model.theta, *model.phi]
+        along = model.random_part(columns, step, step_B)
+        moving = [(slope, part) for slope, part in zip(first, along, strict=True) if part is not None]
+        rise = total([pt.sum(model.rows.w * slope * part) for slope, part in moving])
+        wrt = [*model.eta0, model.theta, *model.phi]
         held = [*step, step_B, *outputs]
-        found: Any = pytensor.grad(slope, wrt, consider_constant=held, disconnected_inputs="ignore")
+        found: Any = pytensor.grad(rise, wrt, consider_constant=held, disconnected_inputs="ignore")
         left = len(inputs) - 2 - len(wrt)
         return [*(disconnected_type() for _ in range(2)), *found, *(disconnected_type() for _ in range(left))]
 
@@ -279,10 +105,13 @@ class CrossedSymbols:
     def model(self, structure: CrossedStructure, beta: Any, theta: Any, phi: Any) -> CrossedModel:
         """Write the model with own copies of the parameters."""
         part = self.rows.part
-        fixed = pt.sum(spread(beta, part) * self.X, axis=0) if structure.p else 0.0
-        return CrossedModel(
-            structure, self.rows, fixed + self.offset, theta, [spread(phi[k], part) for k in range(structure.n_phi)]
-        )
+        fixed = structure.fixed_parts(spread(beta, part), self.X, self.offset)
+        return CrossedModel(structure, self.rows, fixed, theta, [spread(phi[k], part) for k in range(structure.n_phi)])
+
+
+def weighted_curvatures(model: CrossedModel, first: list[Any], etas: list[Any]) -> list[list[Any]]:
+    """Write -w l'' between the linear predictors of every row, given l'."""
+    return [[-model.rows.w * part for part in row] for row in curvatures_in(first, etas)]
 
 
 def joint_mode_graph(structure: CrossedStructure) -> Graph:
@@ -293,25 +122,39 @@ def joint_mode_graph(structure: CrossedStructure) -> Graph:
     Graph
         Inputs: `CrossedSymbols.flat`, then ``floor``, the least curvature of a row. Outputs: ``J`` (1,), the joint
         log-density of rows and effects at the modes; ``step0`` (q, G) and ``step1`` (D,), the Newton step; ``rise``
-        (1,), the derivative of J along it; ``kappa`` (n,), the weighted curvature of the rows without the floor.
+        (1,), the derivative of J along it; ``kappa`` (D D, n), the weighted curvature of the rows between their linear
+        predictors, without the floor.
     """
     s = CrossedSymbols.of(structure)
     floor = pt.tensor("floor", shape=())
     model, q = s.model(structure, *s.copies()), structure.layout.q[0]
     u, u_B = [s.modes[0][c] for c in range(q)], s.modes[1]
     columns = model.whitened()
-    eta = model.eta0 + model.random_part(columns, u, u_B)
-    density = model.density(eta)
-    first = derivative(density, eta)
-    kappa = -model.rows.w * derivative(first, eta)
-    curvature = model.curvature(columns, pt.maximum(kappa, floor))
+    etas = model.etas(columns, u, u_B)
+    density = model.density(etas)
+    first = slopes_in(density, etas)
+    kappa = weighted_curvatures(model, first, etas)
+    curvature = model.curvature(columns, _floored(kappa, floor))
     own, others = model.slopes(columns, first)
     gradient, gradient_B = [g - x for g, x in zip(own, u, strict=True)], others - u_B
     step, step_B = curvature.solve(gradient, gradient_B)
     J = pt.sum(model.rows.w * density) - 0.5 * _squares(u, u_B)
     rise = total([pt.sum(g * d) for g, d in zip(gradient, step, strict=True)]) + pt.sum(gradient_B * step_B)
-    outputs = {"J": J[None], "rise": rise[None], "kappa": kappa, "step0": pt.stack(step), "step1": step_B}
+    outputs = {
+        "J": J[None],
+        "rise": rise[None],
+        "kappa": pt.stack([part for row in kappa for part in row]),
+        "step0": pt.stack(step),
+        "step1": step_B,
+    }
     return Graph([*s.flat(), floor], outputs)
+
+
+def _floored(kappa: list[list[Any]], floor: Any) -> list[list[Any]]:
+    """Raise a row's curvature to ``floor``; one that is no longer what it was has none between predictors."""
+    own = [[pt.maximum(part, floor) for part in row] for row in kappa]
+    D = range(len(kappa))
+    return [[own[p][p] if p == r else pt.switch(floor < 0.0, kappa[p][r], 0.0) for r in D] for p in D]
 
 
 def _squares(u: Column, u_B: Any) -> Any:
@@ -335,9 +178,9 @@ def joint_graph(structure: CrossedStructure) -> tuple[Graph, Graph]:
     found: Any = AtJointMode(structure)(*s.modes, *model.flat(), return_list=True)
     u, u_B = [found[0][c] for c in range(q)], found[1]
     columns = model.whitened()
-    eta = model.eta0 + model.random_part(columns, u, u_B)
-    density = model.density(eta)
-    curvature = model.curvature(columns, -model.rows.w * derivative(derivative(density, eta), eta))
+    etas = model.etas(columns, u, u_B)
+    density = model.density(etas)
+    curvature = model.curvature(columns, weighted_curvatures(model, slopes_in(density, etas), etas))
     value = pt.sum(model.rows.w * density) - 0.5 * _squares(u, u_B) - 0.5 * curvature.logdet
     sizes = (structure.p, structure.layout.n_theta, structure.n_phi)
     used = [k for k, size in enumerate(sizes) if size]

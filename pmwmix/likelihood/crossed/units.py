@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isqrt
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -153,26 +154,43 @@ class JointFactor:
     theta : ndarray, shape (n_theta,)
     Z : sequence of ndarray, each (n,)
         Random columns, factor after factor.
-    kappa : ndarray, shape (n,)
-        Weighted curvature of the rows.
+    kappa : ndarray, shape (n,) or (D D, n)
+        Weighted curvature of the rows, between each pair of their linear predictors.
+    predictors : sequence of int, length Q, optional
+        Linear predictor of every random column; nothing means that there is one.
     """
 
-    def __init__(self, crossing: Crossing, layout: ThetaLayout, theta: Array, Z: Sequence[Array], kappa: Array) -> None:
+    def __init__(
+        self,
+        crossing: Crossing,
+        layout: ThetaLayout,
+        theta: Array,
+        Z: Sequence[Array],
+        kappa: Array,
+        predictors: Sequence[int] = (),
+    ) -> None:
         self.crossing, self.Lambdas = crossing, layout.unpack(theta)
         self.columns = whitened(self.Lambdas, Z)
         q, G, D = crossing.q[0], crossing.n_units[0], crossing.n_dense
         own, others = self.columns[:q], self.columns[q:]
-        unit = crossing.index[0]
+        unit, of = crossing.index[0], list(predictors) or [0] * len(self.columns)
+        n_predictors = isqrt(kappa.size // len(unit))
+        K = kappa.reshape(n_predictors, n_predictors, len(unit))
+
+        def with_others(column: int) -> Array:
+            """Curvature between a column and each of the dense block (Q_B, n); (n,) where all have one predictor."""
+            return K[0, 0] if n_predictors == 1 else K[of[column]][of[q:]]
+
         M = np.zeros((G, q, q))
         for i in range(q):
             for j in range(i + 1):
-                M[:, i, j] = M[:, j, i] = np.bincount(unit, kappa * own[i] * own[j], minlength=G)
+                M[:, i, j] = M[:, j, i] = np.bincount(unit, K[of[i], of[j]] * own[i] * own[j], minlength=G)
         self.own_inverse = np.linalg.inv(M + np.eye(q))
         cells = crossing.cells
         at = (cells.place, cells.unit)
         self.cross = []
-        for z in own:
-            sums = np.bincount(cells.of.ravel(), (others * (kappa * z)).ravel(), minlength=len(cells.unit))
+        for c, z in enumerate(own):
+            sums = np.bincount(cells.of.ravel(), (others * (with_others(c) * z)).ravel(), minlength=len(cells.unit))
             self.cross.append(csc_matrix((sums, at), shape=(D, G)))
         self.solved = [
             sum(C @ diags(self.own_inverse[:, i, j]) for j, C in enumerate(self.cross)).tocsc() for i in range(q)
@@ -180,7 +198,7 @@ class JointFactor:
         S = np.eye(D)
         for k, z in enumerate(others):
             cells = (crossing.place[k] * D + crossing.place).ravel()
-            S += np.bincount(cells, (others * (kappa * z)).ravel(), minlength=D * D).reshape(D, D)
+            S += np.bincount(cells, (others * (with_others(q + k) * z)).ravel(), minlength=D * D).reshape(D, D)
         for C, half in zip(self.cross, self.solved, strict=True):
             S -= (C @ half.T).toarray()
         self.factor = cho_factor(S, lower=True)

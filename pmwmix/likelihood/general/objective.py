@@ -54,10 +54,11 @@ class IntegratedObjective(Likelihood):
         self.parts = self._choose()
 
     def _choose(self) -> Any:
-        """Take numpy or compiled graphs, whichever will have fitted the outcomes first."""
+        """Take numpy, which knows one linear predictor, or compiled graphs, whichever will have fitted first."""
         seconds = len(self.rows.y) * predicted_seconds(self.structure, len(self.rows.w), self.chunks, self.n_agq)
         compiling = 3.0 + 1.5 * (self.structure.n_levels - 1)
-        if is_direct(self.engine, seconds, (self.structure, self.n_agq), compiling):
+        alone = self.structure.n_predictors == 1
+        if alone and is_direct(self.engine, seconds, (self.structure, self.n_agq), compiling):
             return DirectChunks(self.structure, self.chunks, self.rows, self.n_agq)
         from pmwmix.likelihood.general.compiled import CompiledChunks
 

@@ -17,6 +17,9 @@ from pmwmix.families import FAMILIES, Family
 from pmwmix.fitting.general import make_general, starting_point
 from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.contract import RowArrays
+from pmwmix.likelihood.crossed import units
+from pmwmix.likelihood.crossed.general import CrossedObjective
+from pmwmix.likelihood.crossed.units import Crossing
 from pmwmix.likelihood.general.insidedata import inside_data
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.objective import IntegratedObjective
@@ -201,6 +204,80 @@ def test_modes_found_inside_the_graph_give_the_same(family, shape):
     point = objective.at(sample.psi)
     close(value, -point.value, rtol=1e-10)
     close(gradient, -point.gradient, rtol=1e-7, atol=1e-7)
+
+
+# -- crossed effects ---------------------------------------------------------------------------------------------------
+
+
+class DenseCross:
+    """Two crossed factors with an intercept in both predictors of a location-scale model; Laplace by dense matrices."""
+
+    def __init__(self):
+        rng = np.random.default_rng(8)
+        n = 90
+        self.index = (rng.integers(0, 9, n), rng.integers(0, 5, n))
+        self.x, self.w = rng.normal(size=n), rng.uniform(0.5, 1.5, n)
+        self.psi = np.array([0.5, 0.8, -0.3, 0.4, 0.5, 0.3, 0.6, 0.2])
+        b = [0.4 * rng.normal(size=(2, 9)), 0.4 * rng.normal(size=(2, 5))]
+        eta, log_sigma = (sum(part[k, at] for part, at in zip(b, self.index, strict=True)) for k in (0, 1))
+        self.y = rng.normal(0.5 + 0.8 * self.x + eta, np.exp(-0.3 + log_sigma))
+
+    def objective(self):
+        ones = np.ones(len(self.x))
+        layout = ThetaLayout(((1, 1), (1, 1)))
+        structure = MarginalStructure(
+            layout, 4, "location-scale", "identity", 0, (True,) * 4, (False,) * 2, (("log", 2),), (0, 1, 0, 1)
+        )
+        rows = RowArrays([ones, self.x, ones, self.x], [ones] * 4, 0.0 * ones, self.w, [self.y], [()])
+        crossing = Crossing(self.index, (9, 5), layout.q, np.zeros(len(ones), dtype=int))
+        return CrossedObjective(structure, crossing, rows, "python")
+
+    def designs(self, psi):
+        """Whitened columns (n, 28) of the mean and of the log standard deviation, factor after factor."""
+        indicators = [np.eye(n)[at] for n, at in zip((9, 5), self.index, strict=True)]
+        columns = [theta * indicators[k // 2] for k, theta in enumerate(psi[4:])]
+        none = [0.0 * part for part in columns]
+        mean = np.hstack([columns[0], none[1], columns[2], none[3]])
+        return mean, np.hstack([none[0], columns[1], none[2], columns[3]])
+
+    def laplace(self, psi, inverse=False):
+        """Minus the approximation; or the inverse of the joint Hessian."""
+        Z, Z_sigma = self.designs(psi)
+        u = np.zeros(Z.shape[1])
+        for step in range(60):
+            s = psi[2] + psi[3] * self.x + Z_sigma @ u
+            r, precision = self.y - psi[0] - psi[1] * self.x - Z @ u, np.exp(-2 * s)
+            k_mean, k_both, k_sigma = (self.w * c * precision for c in (1.0, 2 * r, 2 * r**2))
+            if step < 40:  # expected curvatures first, which are positive
+                k_both, k_sigma = 0.0 * k_both, 2.0 * self.w
+            cross = (Z * k_both[:, None]).T @ Z_sigma
+            M = np.eye(len(u)) + (Z * k_mean[:, None]).T @ Z + (Z_sigma * k_sigma[:, None]).T @ Z_sigma
+            M += cross + cross.T
+            slope = Z.T @ (self.w * r * precision) + Z_sigma.T @ (self.w * (r**2 * precision - 1.0)) - u
+            u = u + np.linalg.solve(M, slope)
+        J = self.w @ (-0.5 * r**2 * precision - s) - 0.5 * u @ u
+        return np.linalg.inv(M) if inverse else float(0.5 * np.linalg.slogdet(M)[1] - J)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_crossed_effects_in_both_predictors(monkeypatch, sparse):
+    monkeypatch.setattr(units, "PAIR_COST", 0 if sparse else 1e9)
+    dense = DenseCross()
+    objective, psi = dense.objective(), dense.psi
+    point, h = objective.at(psi), 1e-5
+    sides = [(psi + h * e, psi - h * e) for e in np.eye(len(psi))]
+    close(point.value, dense.laplace(psi), rtol=1e-12)
+    by_differences = [(dense.laplace(a) - dense.laplace(b)) / (2 * h) for a, b in sides]
+    close(point.gradient, by_differences, rtol=1e-6, atol=1e-6)
+    by_differences = [(objective.at(a).gradient - objective.at(b).gradient) / (2 * h) for a, b in sides]
+    close(point.hessian, by_differences, rtol=1e-6, atol=1e-5)
+    inverse, covariances = dense.laplace(psi, inverse=True), objective.covariances(point)
+    for g in range(5):
+        places = [18 + g, 23 + g]
+        theta = np.diag(psi[6:])
+        close(covariances[1][g], theta @ inverse[np.ix_(places, places)] @ theta, rtol=1e-7, atol=1e-10)
+    places, theta = [4, 9 + 4], np.diag(psi[4:6])
+    close(covariances[0][4], theta @ inverse[np.ix_(places, places)] @ theta, rtol=1e-7, atol=1e-10)
 
 
 # -- from the formula --------------------------------------------------------------------------------------------------
