@@ -29,7 +29,7 @@ INNER = {  # files of the rooms that have a road of their own
     "pooling": "_base rubin".split(),
     "results": "varcorr record summary words account archive checked specs unpack store result pooled build".split(),
     "sample": """
-        request refusal account keep
+        request refusal account guard keep
         model.target model.priors model.coordinates model.model model.density model.start
         nuts.convergence nuts.meeting nuts.nuts nuts.othersamplers
         draws.conditional_rows draws.conditional_linear draws.conditional_general draws.quantities draws.correction

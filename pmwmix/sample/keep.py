@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,46 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix.errors import DataError, OptionError
+from pmwmix.results.checked import (
+    AlteredError,
+    Fields,
+    as_flag,
+    as_object,
+    as_text,
+    as_whole,
+    listed,
+)
 from pmwmix.results.store import save_fit
+from pmwmix.sample.guard import ForeignError, check_draws, check_netcdf, check_zarr, seal_netcdf, seal_zarr
+from pmwmix.writing import replacing, target_of
 
 FORMAT = "pmwmix posterior 1"
 GROUP = "pmwmix"
+SETTINGS = {"draws": as_whole, "tune": as_whole, "chains": as_whole, "random_seed": as_whole, "sampler": as_text}
 SUFFIXES = (".nc", ".zarr")
 
 
-def save_bayes(fit: Any, path: Path) -> Path:
-    """Write a BayesResult.
+def save_bayes(fit: Any, path: str | Path) -> Path:
+    """Write a BayesResult, whole or not at all.
 
     Raises
     ------
     OptionError
-        If the name ends neither in ``.nc`` nor in ``.zarr``.
+        If the name ends neither in ``.nc`` nor in ``.zarr``, or the folder does not exist.
+    FileError
+        If it cannot be written.
     """
-    if path.suffix not in SUFFIXES:
+    out = target_of(path, "A posterior")
+    if out.suffix not in SUFFIXES:
         raise OptionError(
-            f"A posterior is saved as netCDF or zarr. Got {path.name!r}. End the name in '.nc' or '.zarr'."
+            f"A posterior is saved as netCDF or zarr. Got {out.name!r}. End the name in '.nc' or '.zarr'."
         )
-    if not path.parent.exists():
-        raise OptionError(
-            f"A posterior is saved in a folder that exists. There is no folder {path.parent.name!r}. Make it first."
-        )
+    netcdf = out.suffix == ".nc"
+    if out.exists() and out.is_file() != netcdf:
+        kind = "a folder" if netcdf else "a file"
+        raise OptionError(f"A posterior does not replace other things. {out.name!r} is {kind}. Choose another name.")
+    if not netcdf and out.exists() and not (out / "zarr.json").exists() and any(out.iterdir()):
+        raise OptionError(f"A posterior does not replace other things. {out.name!r} is no zarr store. Choose another.")
     with tempfile.TemporaryDirectory() as folder:
         packed = save_fit(fit.ml, Path(folder) / "ml.npz").read_bytes()
     meta = {
@@ -50,11 +68,14 @@ def save_bayes(fit: Any, path: Path) -> Path:
         {"ml": (("byte",), np.frombuffer(packed, dtype=np.uint8))}, attrs={"meta": json.dumps(meta)}
     )
     tree = xr.DataTree.from_dict({name: _plain(part) for name, part in parts.items()})
-    if path.suffix == ".nc":
-        tree.to_netcdf(path, engine="h5netcdf")
-    else:
-        tree.to_zarr(path, mode="w", consolidated=False)
-    return path
+    with replacing(out) as new:
+        if netcdf:
+            tree.to_netcdf(new, engine="h5netcdf")
+            seal_netcdf(new)
+        else:
+            tree.to_zarr(new, mode="w", consolidated=False)
+            seal_zarr(new)
+    return out
 
 
 def _plain(part: Any) -> Any:
@@ -87,29 +108,77 @@ def load_bayes(path: Path, load_fit: Any, build: Any) -> Any:
     if not path.exists():
         raise DataError(f"There is no such file. Asked for {path.name!r}. Check the path.")
     try:
-        netcdf = path.suffix == ".nc"
-        how: dict[str, Any] = {"engine": "h5netcdf"} if netcdf else {"engine": "zarr", "consolidated": False}
-        opened = xr.open_datatree(path, **how)
-        tree = opened.load()
-        opened.close()
-        meta = json.loads(tree[GROUP].attrs["meta"])
-        packed = np.asarray(tree[GROUP]["ml"], dtype=np.uint8).tobytes()
-    except Exception as error:
+        parts, meta, packed = _contents(path)
+    except (ForeignError, AlteredError) as error:
+        raise DataError(
+            f"The saved posterior is damaged or was altered. In {path.name!r}: {error}. Use a file that fit.save(...) "
+            f"wrote."
+        ) from error
+    except (Exception, MemoryError) as error:
         raise DataError(
             f"The file holds no posterior of pmwmix. {path.name!r} could not be read ({type(error).__name__}). "
             f"Pass a file that fit.save(...) wrote."
         ) from error
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder) / "ml.npz"
-        inner.write_bytes(packed)
-        ml = load_fit(inner)
-    parts = {name: node.to_dataset() for name, node in tree.children.items() if not name.startswith(GROUP)}
+    number = meta["format"].rpartition(" ")[-1]
+    if meta["format"] != FORMAT:
+        raise DataError(
+            f"The posterior was saved by a later version of pmwmix. {path.name!r} has format {number}, this version "
+            f"reads {FORMAT.rpartition(' ')[-1]}. Update pmwmix."
+        )
+    ml = _maximum(packed, path, load_fit)
+    try:
+        check_draws(parts, meta["parameters"], ml)
+    except ForeignError as error:
+        raise DataError(
+            f"The saved posterior is damaged or was altered. In {path.name!r}: {error}. Use a file that fit.save(...) "
+            f"wrote."
+        ) from error
     priors = pd.DataFrame(meta["priors"], index=pd.Index(meta["parameters"], name="parameter"))
     common = {"priors": priors, "corrected": meta["corrected"], "own_notes": tuple(meta["notes"]), "how": meta["how"]}
     each: tuple[Any, ...] = ()
     if ml.n_pv > 1:
         each = tuple(build(ml=one, idata=_of_one(parts, number), **common) for number, one in enumerate(ml.fits, 1))
     return build(ml=ml, idata=xr.DataTree.from_dict(parts), each=each, **common)
+
+
+def _contents(path: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """Read groups of draws, the settings, and the bytes of the fit by maximum likelihood."""
+    netcdf = path.suffix == ".nc"
+    (check_netcdf if netcdf else check_zarr)(path)
+    how: dict[str, Any] = {"engine": "h5netcdf"} if netcdf else {"engine": "zarr", "consolidated": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is decoded: it is checked afterwards
+        with xr.open_datatree(path, decode_times=False, **how) as opened:
+            tree = opened.load()
+    f = Fields(json.loads(tree[GROUP].attrs["meta"]), {}, "")
+    parameters = f.read("parameters", listed(as_text))
+    n, how_read = len(parameters), Fields(f.read("how", as_object), {}, "")
+    priors = Fields(f.read("priors", as_object), {}, "")
+    meta = {
+        "format": f.read("format", as_text),
+        "corrected": f.read("corrected", as_flag),
+        "notes": f.read("notes", listed(as_text)),
+        "how": {name: how_read.read(name, kind) for name, kind in SETTINGS.items()},
+        "priors": {
+            "prior": priors.read("prior", listed(as_text, n)),
+            "default": priors.read("default", listed(as_flag, n)),
+        },
+        "parameters": parameters,
+    }
+    packed = np.asarray(tree[GROUP]["ml"], dtype=np.uint8).tobytes()
+    return {name: node.to_dataset() for name, node in tree.children.items() if name != GROUP}, meta, packed
+
+
+def _maximum(packed: bytes, path: Path, load_fit: Any) -> Any:
+    """Load the fit by maximum likelihood inside, as strictly as one that stands alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder) / "ml.npz"
+        inner.write_bytes(packed)
+        try:
+            return load_fit(inner)
+        except DataError as error:
+            said = str(error).replace("'ml.npz'", "the fit by maximum likelihood")
+            raise DataError(f"The posterior in {path.name!r} cannot be read. {said}") from error
 
 
 def _of_one(parts: dict[str, Any], number: int) -> Any:

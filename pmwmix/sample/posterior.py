@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import pandas as pd
 import xarray as xr
 
@@ -55,10 +56,19 @@ class Live:
     sampled: Sampled
     seed: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # symbols and the functions that write them: pickle takes no functions that were made inside functions
+        return _live, (self.rows, self.psi, self.seed, cloudpickle.dumps((self.target, self.sampled)))
+
     @property
     def general(self) -> tuple[Problem, int] | None:
         """Problem and outcome of a generalised model."""
         return (self.rows.problem, self.rows.k) if not self.rows.problem.objective.closed_form else None
+
+
+def _live(rows: LiveRows, psi: Array, seed: int, packed: bytes) -> Live:
+    target, sampled = cloudpickle.loads(packed)
+    return Live(target, rows, psi, sampled, seed)
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ class BayesResult(BayesRecord):
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one file, netCDF (``.nc``) or zarr (``.zarr``), readable by `pmwmix.load` and ArviZ."""
-        return save_bayes(self, Path(path))
+        return save_bayes(self, path)
 
 
 __all__ = ["BayesResult"]
