@@ -120,6 +120,8 @@ def walk_down(
         Whitened effects u and b = Λu, bottom-up.
     """
     out: list[tuple[Array, Array]] = []
+    if not factored:  # a model without random terms
+        return out
     b_above = np.zeros((0, *factored[-1].B.shape[1:])) if above is None else above
     for level in range(len(factored) - 1, -1, -1):
         one = factored[level]
