@@ -15,7 +15,7 @@ INNER = {  # files of the rooms that have a road of their own
         ops.registry ops.cells ops.smallmat ops.segment ops.special
         engine
         linear.recursion linear.residuals linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
-        general.modefinder general.nodes general.tree general.model
+        general.modefinder general.nodes latent general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
         linear.direct linear.objective

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.general.nodes import product_rule
+from pmwmix.likelihood.latent import NORMAL
 from pmwmix.prediction.modes import quadratic
 from pmwmix.prediction.newdata import Blueprint
 from pmwmix.prediction.responses import NODES
@@ -117,10 +117,9 @@ class MeanModel:
         sign = -1.0 if ordinal else 1.0
         if not self.Psi:
             return self.link.mean(centre), sign * self.link.slope(centre), np.zeros_like(centre)
-        nodes, logs = product_rule(NODES, 1)
         spread = np.sqrt(variance)[:, None]
         mean, slope, tilt = (np.zeros_like(centre) for _ in range(3))
-        for a, w in zip(nodes[0], np.exp(logs - 0.5 * nodes[0] ** 2), strict=True):
+        for a, w in zip(*NORMAL.nodes(NODES), strict=True):
             at = centre + a * spread
             steep = self.link.slope(at)
             mean += w * self.link.mean(at)

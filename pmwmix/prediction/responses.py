@@ -12,7 +12,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.likelihood.general.nodes import product_rule
+from pmwmix.likelihood.latent import NORMAL
 from pmwmix.prediction.newdata import predict_new
 
 TYPES = ("response", "link")
@@ -59,10 +59,8 @@ def averaged_mean(fit: Any, eta: Array, variance: Array) -> Array:
     """
     if fit.has_linear_mean:
         return eta
-    nodes, logs = product_rule(NODES, 1)
-    weights = np.exp(logs - 0.5 * nodes[0] ** 2)
     spread = np.sqrt(variance)
-    return np.asarray(sum(w * mean_of(fit, eta + a * spread) for a, w in zip(nodes[0], weights, strict=True)))
+    return np.asarray(sum(w * mean_of(fit, eta + a * spread) for a, w in zip(*NORMAL.nodes(NODES), strict=True)))
 
 
 def label(fit: Any, values: Array, index: Any, name: str) -> Any:

@@ -70,7 +70,7 @@ class AtMode(Op):
         Lambda = model.Lambdas()
         etas = model.etas(model.b_of(Lambda, modes))
         first = slopes_in(model.density(etas), etas)
-        curvature = model.curvature(Lambda, curvatures_in(first, etas), FLOOR)
+        curvature = model.curvature(Lambda, modes, curvatures_in(first, etas), FLOOR)
         rho = [
             [c[k] / model.tree.omega[level] for k in range(q)]
             for level, (c, q) in enumerate(zip(cotangents, structure.layout.q, strict=True))
@@ -159,17 +159,17 @@ def newton_step(model: Model, start: list[Any]) -> dict[str, Any]:
     etas = model.etas(model.b_of(Lambda, modes))
     density = model.density(etas)
     first = slopes_in(density, etas)
-    curvature = model.curvature(Lambda, curvatures_in(first, etas), SAFE_FLOOR)
+    curvature = model.curvature(Lambda, modes, curvatures_in(first, etas), SAFE_FLOOR)
     slopes = model.slopes(first)
     gradient = []
     for level, u in enumerate(modes):
         pulled = transposed_times(Lambda[level], slopes[level])
-        gradient.append([-x if g is None else g - x for g, x in zip(pulled, u, strict=True)])
+        gradient.append([total([g, s]) for g, s in zip(pulled, structure.effects.slopes(u, pt), strict=True)])
     step = solve_tree(tree, q, curvature, gradient)
     inner = tree.from_tiles(pt.sum(model.rows.w * density, axis=0))
     rise: Any = None
     for level in range(structure.n_levels):
-        inner = inner - 0.5 * total([x * x for x in modes[level]])
+        inner = inner + structure.effects.log_density(modes[level], pt)
         part = total([g * d for g, d in zip(gradient[level], step[level], strict=True)])
         rise = part if rise is None else rise + part
         if level < structure.n_levels - 1:
@@ -208,7 +208,7 @@ def log_integral(
     b_hat = model.b_of(Lambda, centre)
     etas = model.etas(b_hat)
     second = curvatures_in(slopes_in(model.density(etas), etas), etas)
-    curvature = model.curvature(Lambda, second, FLOOR)
+    curvature = model.curvature(Lambda, centre, second, FLOOR)
     u_nodes: list[Column] = [[] for _ in range(n)]
     b_nodes: list[Column] = [[] for _ in range(n)]
     for level in range(n - 1, -1, -1):
@@ -231,7 +231,7 @@ def log_integral(
         b_nodes[level] = [total([product(L[i][j], u[j]) for j in range(q[level])]) for i in range(q[level])]
     value = tree.from_tiles(sums(model, b_nodes))
     for level in range(n):
-        value = value - 0.5 * total([x * x for x in u_nodes[level]])
+        value = value + structure.effects.log_density(u_nodes[level], pt)
         if structure.adaptive[level]:
             value = _log_sum_exp(value + log_weights[level][:, None])
         else:

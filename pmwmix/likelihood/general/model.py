@@ -11,6 +11,7 @@ import pytensor.tensor as pt
 
 from pmwmix.families import FAMILIES, Family
 from pmwmix.likelihood.general.tree import Curvature, Tree, factor_tree
+from pmwmix.likelihood.latent import LATENTS, Latent
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.ops.segment import spread
 from pmwmix.likelihood.ops.smallmat import Column, Matrix, product, total
@@ -38,6 +39,8 @@ class MarginalStructure:
         Link and first fixed column of every further linear predictor; the columns stand predictor after predictor.
     predictors : tuple of int, length Q
         Linear predictor of every random column; empty if there is only one.
+    latent : str
+        Distribution of the random effects, in `LATENTS`.
     """
 
     layout: ThetaLayout
@@ -49,6 +52,13 @@ class MarginalStructure:
     adaptive: tuple[bool, ...]
     further: tuple[tuple[str, int], ...] = ()
     predictors: tuple[int, ...] = ()
+    latent: str = "normal"
+
+    @property
+    def effects(self) -> Latent:
+        """Distribution of the whitened random effects."""
+        latent: Latent = LATENTS[self.latent]
+        return latent
 
     @property
     def parts(self) -> tuple[Family, Link]:
@@ -209,8 +219,8 @@ class Model:
             out.append([total([product(L[i][j], entries[j]) for j in q]) for i in q])
         return out
 
-    def curvature(self, Lambda: list[Matrix], second: list[list[Any]], floor: float) -> Curvature:
-        """Factor the joint Hessian, given l'' of every row between its linear predictors (lanes, T).
+    def curvature(self, Lambda: list[Matrix], u: list[Column], second: list[list[Any]], floor: float) -> Curvature:
+        """Factor the joint Hessian at u, given l'' of every row between its linear predictors (lanes, T).
 
         C_ij is the sum of z_i z_j (-w d²l / d eta_p d eta_r) with p and r the predictors of the columns i and j.
         """
@@ -221,7 +231,8 @@ class Model:
             left = [self.times_z(i, part) for part in kappa[of(i)]]
             for j in range(i + 1):
                 C[i][j] = C[j][i] = self.tree.from_tiles(pt.sum(self.times_z(j, left[of(j)]), axis=0))
-        return factor_tree(self.tree, self.structure.layout.q, Lambda, C, floor)
+        prior = [self.structure.effects.curvatures(column, pt) for column in u]
+        return factor_tree(self.tree, self.structure.layout.q, Lambda, C, prior, floor)
 
     def slopes(self, first: list[Any]) -> list[list[Any]]:
         """Weighted sums of z l' per unit at every level, (G_l,), given l' of every row and predictor; before Lambda."""

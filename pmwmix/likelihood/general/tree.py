@@ -88,7 +88,8 @@ class Curvature:
     Lambda : list of nested lists
         Cholesky factors per level; entries are arrays over the level's units.
     factors : list of Factor
-        Of M = I + Lambda'C Lambda per level, C the curvature left over by the levels below.
+        Of M = P + Lambda'C Lambda per level, P the curvature of the effects' own density and C that left over by the
+        levels below.
     cross : list of list of columns
         Per level and random column of any level above: Lambda'C between the level's effects and that column.
     rows : nested list, Q x Q
@@ -101,7 +102,9 @@ class Curvature:
     rows: Matrix
 
 
-def factor_tree(tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, floor: float) -> Curvature:
+def factor_tree(
+    tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, prior: list[Matrix], floor: float
+) -> Curvature:
     """Factor the joint Hessian from the lowest level up (theory, eqs. 6-8 with row weights w_i times -l'').
 
     Parameters
@@ -111,6 +114,8 @@ def factor_tree(tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, f
     Lambda : list of nested lists
     C : nested list, Q x Q
         Curvature between random columns per lowest unit.
+    prior : list of nested lists
+        Lower triangle of the curvature of the random effects' own density per level; the identity where it is normal.
     floor : float
         Smallest pivot of a factor.
 
@@ -121,7 +126,7 @@ def factor_tree(tree: Tree, q: Sequence[int], Lambda: list[Matrix], C: Matrix, f
     factors, cross, rows = [], [], C
     for level, size in enumerate(q):
         L = Lambda[level]
-        found = factorise(inner(L, [row[:size] for row in C[:size]]), floor)
+        found = factorise(inner(L, [row[:size] for row in C[:size]], prior[level]), floor)
         factors.append(found)
         upper = [transposed_times(L, [C[i][j] for i in range(size)]) for j in range(size, len(C))]
         cross.append(upper)

@@ -47,15 +47,16 @@ def transposed_times(Lambda: Matrix, column: Column) -> Column:
     return [total([product(Lambda[i][a], column[i]) for i in range(q)]) for a in range(q)]
 
 
-def inner(Lambda: Matrix, C: Matrix) -> Matrix:
-    """Compute M = I + Λ'CΛ (theory, eq. 6); only the lower triangle is filled."""
+def inner(Lambda: Matrix, C: Matrix, prior: Matrix | None = None) -> Matrix:
+    """Compute M = P + Λ'CΛ (theory, eq. 6), P the identity if left out; only the lower triangle is filled."""
     q = len(Lambda)
     CL = [[total([product(C[i][k], Lambda[k][j]) for k in range(q)]) for j in range(q)] for i in range(q)]
     M: Matrix = [[None] * q for _ in range(q)]
     for i in range(q):
         for j in range(i + 1):
             entry = total([product(Lambda[k][i], CL[k][j]) for k in range(q)])
-            M[i][j] = entry + 1.0 if i == j else entry
+            own = (1.0 if i == j else None) if prior is None else prior[i][j]
+            M[i][j] = total([entry, own])
     return M
 
 

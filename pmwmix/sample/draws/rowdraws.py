@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.likelihood.latent import NORMAL
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.newdata import ModelColumns
 from pmwmix.prediction.responses import averaged_mean, mean_of
@@ -117,7 +118,7 @@ def normal_effects(Psi: Array, n: int, rng: np.random.Generator) -> Array:
     """Draw random effects of n units from N(0, Psi) (q, S, n) for draws of Psi (S, q, q)."""
     values, vectors = np.linalg.eigh(Psi)
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-    return np.einsum("sij,jsn->isn", root, rng.standard_normal((Psi.shape[-1], len(Psi), n)))
+    return np.einsum("sij,jsn->isn", root, NORMAL.draw(rng, (Psi.shape[-1], len(Psi), n)))
 
 
 def drawn_of(live: Any, psi: Array, effects: Sequence[Array] = ()) -> Drawn:
