@@ -12,7 +12,6 @@ from pmwmix.errors import OptionError
 from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.latent import LATENTS, NORMAL
 
-
 S = np.sqrt(3.0) / np.pi  # scale of a logistic distribution with variance 1
 
 
