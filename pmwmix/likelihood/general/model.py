@@ -40,7 +40,7 @@ class MarginalStructure:
     predictors : tuple of int, length Q
         Linear predictor of every random column; empty if there is only one.
     latent : str
-        Distribution of the random effects, in `LATENTS`.
+        Distribution of the random effects of nested groups, in `LATENTS`; those of crossed ones are normal.
     """
 
     layout: ThetaLayout

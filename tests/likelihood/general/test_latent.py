@@ -43,17 +43,19 @@ def registered():
     del LATENTS["logistic"]
 
 
-def objective_of(formula, family, n_agq):
+def objective_of(formula, family, n_agq, engine="python"):
     """The objective of a problem, with logistic effects in place of normal ones."""
     problem = problem_of(formula, outcomes(), family, n_agq)
     old = problem.objective
     structure = replace(problem.structure, latent="logistic")
-    return problem, IntegratedObjective(structure, old.chunks, old.rows, old.n_agq, "python")
+    return problem, IntegratedObjective(structure, old.chunks, old.rows, old.n_agq, engine)
 
 
 def test_a_random_intercept_equals_brute_force():
     """Scipy's densities on a fine grid, weights at both levels; 61 nodes about the mode leave errors of 1e-8."""
-    problem, objective = objective_of("z ~ x + v + (1 | school)", "binomial", 61)
+    problem, objective = objective_of(
+        "z ~ x + v + (1 | school)", "binomial", 61, "direct"
+    )  # where numpy could have done it
     psi = somewhere(problem)
     rows, chunk = objective.rows, objective.chunks[0]
     eta = rows.offset + sum(b * column for b, column in zip(psi[:3], rows.X, strict=True))
