@@ -54,7 +54,7 @@ class IntegratedObjective(Likelihood):
         self.parts = self._choose()
 
     def _choose(self) -> Any:
-        """Take numpy, which knows one predictor and normal effects, or compiled graphs, whichever will be done first."""
+        """Take numpy, which knows one predictor and normal effects, or compiled graphs, whichever is done first."""
         seconds = len(self.rows.y) * predicted_seconds(self.structure, len(self.rows.w), self.chunks, self.n_agq)
         compiling = 3.0 + 1.5 * (self.structure.n_levels - 1)
         alone = self.structure.n_predictors == 1 and self.structure.latent == "normal"
