@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +15,16 @@ from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
 from pmwmix.frame.suspects import check_weights
 from pmwmix.likelihood.engine import choose_engine
-from pmwmix.resolve.fill import fill_in
+from pmwmix.resolve.fill import Filled, fill_in
 from pmwmix.results.build import fit_frame
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
 from pmwmix.results.store import load_fields
 from pmwmix.running import check_executor, over
 from pmwmix.sample.request import read_request, refuse_request
-from pmwmix.spec.centring import Centring, read_center
+from pmwmix.spec.call import call_text, check_names, read_chunk, read_nodes
+from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
-from pmwmix.spec.formula import ModelFormula, parse
 from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.settings import Settings
 from pmwmix.variance import VARIANCES
@@ -34,8 +33,6 @@ from pmwmix.weights.scaling import resolve_scaling
 
 if TYPE_CHECKING:
     from pmwmix.sample.result import BayesResult
-
-METHODS = ("ml", "reml", "bayes")
 
 
 def fit(
@@ -111,8 +108,9 @@ def fit(
         without such rows stay in the robust variance and its degrees of freedom.
     progress : bool, optional
         Bar over plausible values; default: in a terminal or notebook.
-    engine : {"jax", "numba", "c", "python"}, optional
-        What PyTensor compiles with; default the environment's PMWMIX_ENGINE, else ``"jax"``.
+    engine : {"auto", "jax", "numpy", "numba", "c", "python"}, optional
+        What evaluates the likelihood; default the environment's PMWMIX_ENGINE, else ``"auto"``: numpy, which needs no
+        compiler, where data are small, JAX where compiling pays.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
         Runs replicates side by side. Processes must be spawned, not forked.
     chunk_size : int, optional
@@ -146,66 +144,46 @@ def fit(
     >>> print(round(float(fit("y ~ 1 + (1 | g)", rows).coef["Intercept"]), 3))
     4.0
     """
-    _check_names(method, family, link, vcov)
     sampling = {"draws": draws, "tune": tune, "chains": chains, "random_seed": random_seed, "sampler": sampler}
-    request = None
-    if method == "bayes":
-        request = read_request(**sampling, progress=progress, vcov=vcov)
-    else:
-        refuse_request(method, **sampling, priors=priors)
-    n_agq, chunk_size = _read_nodes(n_agq), _read_chunk(chunk_size)
+    given = {"weights": weights, "conditional": conditional, "scaling": scaling, "pv": pv}
+    # say: names, numbers and what goes together, before any data are read
+    check_names(method, family, link, vcov)
+    if vcov is not None and vcov not in BY_REPLICATES:
+        VARIANCES[vcov]  # an unknown name fails here
+    request = _request(method, sampling, priors, progress, vcov)
+    nodes, cells = read_nodes(n_agq), read_chunk(chunk_size)
     distribution = read_distribution(family, link, trials, method)
     chosen = choose_engine(engine)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
-    said = resolve_design(design).override(weights=weights, conditional=conditional, scaling=scaling, pv=pv)
-    plan = read_center(center)
-    given = {"weights": weights, "conditional": conditional, "scaling": scaling, "pv": pv}
+    said = resolve_design(design).override(**given)
+    # parse and resolve: the words of a survey become columns of this table
     own = [name for name, value in given.items() if value is not None]
-    filled = fill_in(formula, said, Table(data, said), plan, vcov, own)
-    said, table, plan = filled.design, filled.table, filled.center
-    _check_design(said, vcov)
-    parsed = _add_means(parse(filled.formula), plan)
-    frame = build_frame(parsed, table, said, plan, subset, distribution)
-    check_weights(frame, said, table.names)
-    frame = replace(frame, notes=(*filled.notes, *frame.notes))
-    _check_reml(method, frame)
-    chosen_vcov = vcov
-    if frame.hierarchy.crossed:
-        weighted = any(frame.weighted)
-        chosen_vcov, said_of_it = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, said.psu, weighted, method)
-        frame = replace(frame, notes=(*frame.notes, *said_of_it))
-    default = "replicate" if has_replicates(said) and request is None else "robust" if any(frame.weighted) else "model"
-    how = chosen_vcov or default
-    if how in BY_REPLICATES:
-        replicates = read_replicates(said, table, frame)
-        frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
-    call = _call_text(
+    filled = fill_in(formula, said, Table(data, said), read_center(center), vcov, own)
+    _check_replicates(filled.design, vcov)
+    parsed = with_means(filled.formula, filled.center)
+    # frame and weigh
+    frame = build_frame(parsed, filled.table, filled.design, filled.center, subset, distribution)
+    frame = _checked(frame, filled, method)
+    # how errors are judged
+    frame, how = _variance(frame, filled, vcov, method)
+    # write, compile, climb, judge, pool
+    call = call_text(
         formula,
-        method=None if method == "ml" else method,
-        family=None if family == Distribution.family else family,
-        link=link,
-        weights=weights,
-        conditional=conditional,
-        scaling=scaling,
-        pv=pv,
-        design=design,
-        vcov=vcov,
-        n_agq=n_agq,
-        trials=trials,
-        center=center,
-        **(sampling if request is not None else {}),
-        priors=priors,
+        {
+            "method": None if method == "ml" else method,
+            "family": None if family == Distribution.family else family,
+            "link": link,
+            **given,
+            **{"design": design, "vcov": vcov, "n_agq": nodes, "trials": trials, "center": center},
+            **(sampling if request is not None else {}),
+            "priors": priors,
+        },
     )
-    labels = {name: label for name, label in table.labels.items() if name in parsed.fixed_variables}
-    climbed = "ml" if request is not None else method
-    settings = replace(_settings(filled.formula, climbed, how, frame, said, call, n_agq, chunk_size), labels=labels)
+    settings = _settings(filled, "ml" if request is not None else method, how, frame, call, nodes, cells)
     fitted = fit_frame(frame, settings, chosen, over("Plausible values", progress), executor)
-    if request is None:
-        return fitted
-    from pmwmix.sample.bayes import bayes
-
-    return bayes(fitted, request, priors)
+    # sample, where a posterior is wanted
+    return fitted if request is None else _sampled(fitted, request, priors)
 
 
 def pool(fits: Iterable[FitResult]) -> FitResult:
@@ -265,38 +243,18 @@ def load(path: str | Path) -> FitResult | BayesResult:
     return build(load_fields(Path(path)))
 
 
-def _check_names(method: str, family: str, link: str | None, vcov: str | None) -> None:
-    for name, value in (("method", method), ("family", family), ("link", link), ("vcov", vcov)):
-        if value is not None and not isinstance(value, str):
-            raise OptionError(
-                f"The argument {name} is a text. Got {type(value).__name__} {value!r}. Write it in quotes."
-            )
-    if method not in METHODS:
-        raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml', 'reml' or 'bayes'.")
-    if vcov is not None and vcov not in BY_REPLICATES:
-        VARIANCES[vcov]
+def _request(method: str, sampling: dict[str, Any], priors: Any, progress: bool | None, vcov: str | None) -> Any:
+    """Read what was asked of the sampler; None, and a refusal of its arguments, for other methods."""
+    if method == "bayes":
+        return read_request(**sampling, progress=progress, vcov=vcov)
+    refuse_request(method, **sampling, priors=priors)
+    return None
 
 
-def _read_nodes(n_agq: Any) -> Any:
-    """Numbers of nodes as an int, a tuple of them, or None."""
-    nodes = n_agq if isinstance(n_agq, tuple | list) else (n_agq,)
-    if n_agq is not None and not all(_is_whole(n) and 1 <= n <= 200 for n in nodes):
-        raise OptionError(
-            f"Numbers of quadrature nodes are whole and from 1 to 200. Got n_agq={n_agq!r}. Leave it out."
-        )
-    if n_agq is None:
-        return None
-    return tuple(int(n) for n in nodes) if isinstance(n_agq, tuple | list) else int(n_agq)
+def _sampled(fitted: FitResult, request: Any, priors: Any) -> BayesResult:
+    from pmwmix.sample.bayes import bayes
 
-
-def _read_chunk(chunk_size: Any) -> int | None:
-    if chunk_size is not None and not (_is_whole(chunk_size) and chunk_size > 0):
-        raise OptionError(f"The argument chunk_size is a whole number above 0. Got {chunk_size!r}. Leave it out.")
-    return None if chunk_size is None else int(chunk_size)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return bayes(fitted, request, priors)
 
 
 def read_distribution(family: str, link: str | None, trials: Any, method: str) -> Distribution:
@@ -306,6 +264,8 @@ def read_distribution(family: str, link: str | None, trials: Any, method: str) -
     ------
     OptionError, NotSupportedError
     """
+    if trials is None and family == Distribution.family and link in (None, Distribution.link):
+        return Distribution()  # the closed form needs neither table
     from pmwmix.families import FAMILIES
     from pmwmix.links import LINKS
 
@@ -334,37 +294,38 @@ def read_distribution(family: str, link: str | None, trials: Any, method: str) -
     return Distribution(family, chosen, None if closed else known.read, closed, known.has_scale, trials)
 
 
-def _check_design(design: Design, vcov: str | None) -> None:
+def _check_replicates(design: Design, vcov: str | None) -> None:
     if vcov in BY_REPLICATES or (vcov is None and has_replicates(design)):
         check_replicates(design)
 
 
-def _add_means(formula: ModelFormula, plan: Sequence[Centring]) -> ModelFormula:
-    """Add the group means that centring asks for to the fixed part."""
-    names = [one.mean_name for one in plan if one.add_mean and one.mean_name not in formula.fixed_variables]
-    if not names:
-        return formula
-    left, _, right = formula.text.partition("~")
-    return parse(f"{left}~{right} + {' + '.join(f'`{name}`' for name in names)}")
-
-
-def _check_reml(method: str, frame: ModelFrame) -> None:
+def _checked(frame: ModelFrame, filled: Filled, method: str) -> ModelFrame:
+    """Look for weights that cannot be meant, and add the notes of what was filled in."""
+    check_weights(frame, filled.design, filled.table.names)
     if method == "reml" and frame.weighted[0]:
         raise NotSupportedError(
             f"REML is not defined with level-1 sampling weights. Column {frame.weight_columns[0]!r} weights the rows. "
             f"Use method='ml'."
         )
+    return replace(frame, notes=(*filled.notes, *frame.notes))
+
+
+def _variance(frame: ModelFrame, filled: Filled, vcov: str | None, method: str) -> tuple[ModelFrame, str]:
+    """Choose the variance method, and read the replicates if it needs them."""
+    design, weighted = filled.design, any(frame.weighted)
+    if frame.hierarchy.crossed:
+        vcov, said = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, design.psu, weighted, method)
+        frame = replace(frame, notes=(*frame.notes, *said))
+    default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
+    how = vcov or default
+    if how in BY_REPLICATES:
+        replicates = read_replicates(design, filled.table, frame)
+        frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
+    return frame, how
 
 
 def _settings(
-    formula: str,
-    method: str,
-    vcov: str,
-    frame: ModelFrame,
-    design: Design,
-    call: str,
-    n_agq: Any,
-    chunk_size: int | None,
+    filled: Filled, method: str, vcov: str, frame: ModelFrame, call: str, n_agq: Any, chunk_size: int | None
 ) -> Settings:
     top = frame.hierarchy.levels[-1] if frame.hierarchy.levels else None
     clusters: tuple[str, str | None, int, int] = (
@@ -376,12 +337,12 @@ def _settings(
         clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
     return Settings(
         call=call,
-        formula=" ".join(formula.split()),
+        formula=" ".join(filled.formula.text.split()),
         method=method,
         vcov=vcov,
         scaling=frame.scaling,
         weights=tuple(zip(frame.level_names, frame.weight_columns, strict=True)),
-        conditional=bool(design.conditional),
+        conditional=bool(filled.design.conditional),
         pv=frame.pv,
         clusters=clusters,
         n_read=frame.n_read,
@@ -392,9 +353,5 @@ def _settings(
         link=frame.link,
         n_agq=n_agq,
         chunk_size=chunk_size,
+        labels={name: label for name, label in filled.table.labels.items() if name in frame.formula.fixed_variables},
     )
-
-
-def _call_text(formula: str, **given: Any) -> str:
-    said = [f"{name}={value!r}" for name, value in given.items() if value is not None]
-    return f"pmwmix.fit({', '.join([repr(' '.join(formula.split())), 'data', *said])})"

@@ -36,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
     verbs = top.add_subparsers(dest="verb", metavar="{fit,surveys,codebook,convert,demo}")
+    _add_fit(verbs)
+    _add_tables(verbs)
+    _add_convert(verbs)
+    return top
+
+
+def _add_fit(verbs: Any) -> None:
     fit = verbs.add_parser(
         "fit", help="fit a model to a file", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
     fit.add_argument("--save", type=Path, metavar="FILE", help="write the fit, to be read by pmwmix.load")
     fit.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _add_tables(verbs: Any) -> None:
     surveys = verbs.add_parser("surveys", help="list the survey presets, or show one")
     surveys.add_argument("name", nargs="?", metavar="NAME", help="preset to show, such as pisa-2018")
     book = verbs.add_parser("codebook", help="search names and labels of the columns of a file")
@@ -74,6 +84,14 @@ def parser() -> argparse.ArgumentParser:
     book.add_argument("--prefix", metavar="PREFIX", help="file type in a folder, such as bsg")
     book.add_argument("--output", type=Path, metavar="FILE.csv", help="write the codebook instead of printing it")
     book.add_argument("--no-progress", action="store_true", help="no progress bar")
+    demo = verbs.add_parser("demo", help="simulate a PISA-like survey, fit it, print estimates beside the truth")
+    demo.add_argument("--schools", type=int, default=150, help="sampled schools (150)")
+    demo.add_argument("--students", type=int, default=25, help="sampled students per school (25)")
+    demo.add_argument("--seed", type=int, default=2012, help="of the random numbers (2012)")
+    demo.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
+
+
+def _add_convert(verbs: Any) -> None:
     convert = verbs.add_parser("convert", help="write survey files as one parquet file, which reads fast")
     convert.add_argument("data", nargs="+", metavar="IN", help="files to be stacked, or a folder of files per country")
     convert.add_argument("target", metavar="OUT.parquet", help="file to write")
@@ -82,12 +100,6 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--labels", action="store_true", help="turn value labels into categories")
     convert.add_argument("--keep-codes", action="store_true", help="do not set codes for missing to missing")
     convert.add_argument("--no-progress", action="store_true", help="no progress bar")
-    demo = verbs.add_parser("demo", help="simulate a PISA-like survey, fit it, print estimates beside the truth")
-    demo.add_argument("--schools", type=int, default=150, help="sampled schools (150)")
-    demo.add_argument("--students", type=int, default=25, help="sampled students per school (25)")
-    demo.add_argument("--seed", type=int, default=2012, help="of the random numbers (2012)")
-    demo.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
-    return top
 
 
 def _add_reading(verb: argparse.ArgumentParser) -> None:
@@ -152,6 +164,7 @@ def _fit(chosen: argparse.Namespace) -> None:
     from pmwmix.api import fit
     from pmwmix.errors import OptionError
     from pmwmix.groups import fit_groups
+    from pmwmix.results.as_json import as_json, groups_as_json
 
     for path in (chosen.output, chosen.html, chosen.save):
         if path is not None and not path.parent.exists():
@@ -300,59 +313,6 @@ def _print(table: Any) -> None:
     for row in table.itertuples(index=False):
         out.add_row(*(Text(str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 140).print(out)
-
-
-def groups_as_json(groups: Any, ci_prob: float = 0.95) -> dict[str, Any]:
-    """Lay fits by group out as plain JSON values."""
-    return {
-        "by": groups.by,
-        "average": _records(groups.average(ci_prob)),
-        "groups": {str(name): as_json(one, ci_prob) for name, one in groups.items()},
-        "failures": _records(groups.failures),
-    }
-
-
-def as_json(result: Any, ci_prob: float = 0.95) -> dict[str, Any]:
-    """Lay a fit out as plain JSON values: settings, tables, and the tables of every plausible value."""
-    import dataclasses
-
-    def one(fit: Any) -> dict[str, Any]:
-        return {
-            "loglik": getattr(fit, "loglik", None),
-            "status": fit.status,
-            "coef": fit.coef.to_dict(),
-            "varcorr": _records(fit.varcorr),
-        }
-
-    icc = result.icc if isinstance(result.icc, float) else {str(k): float(v) for k, v in result.icc.items()}
-    return {
-        "settings": dataclasses.asdict(result.settings),
-        "fixed": _records(result.tidy(ci_prob)),
-        "varcorr": _records(result.varcorr),
-        "sigma": result.sigma,
-        "icc": icc,
-        "loglik": getattr(result, "loglik", None),
-        "nobs": result.nobs,
-        "n_groups": {str(name): int(n) for name, n in result.n_groups.items()},
-        "weight_stats": result.weight_stats.to_dict(orient="index"),
-        "converged": result.converged,
-        "singular": result.singular,
-        "status": result.status,
-        "notes": list(result.notes),
-        "fits": [one(fit) for fit in result.fits] if result.n_pv > 1 else [],
-    }
-
-
-def _records(table: Any) -> list[dict[str, Any]]:
-    rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
-    return [{name: _finite(value) for name, value in row.items()} for row in rows]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    import math
-
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _demo(chosen: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 
 from pmwmix.api import fit
 from pmwmix.data.bygroup import TablePart, sorted_parts
@@ -30,6 +29,7 @@ from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, Summary, coefficient_table, decimals_for, fixed
 from pmwmix.running import bar, check_executor
 from pmwmix.spec.design import resolve_design
+from pmwmix.studies.average import average_row
 
 OF_THE_CALL = (OptionError, MissingColumnsError, NotSupportedError)  # the same in every group: raised at once
 PARTS = ("fixed", "varcorr")
@@ -146,7 +146,7 @@ class GroupFits(Mapping[Any, FitResult]):
             long["df"] = np.inf
         rows = []
         for key, part in long.groupby(keys, sort=False, dropna=False):
-            rows.append(dict(zip(keys, key, strict=True)) | _average(part, ci_prob))
+            rows.append(dict(zip(keys, key, strict=True)) | average_row(part, ci_prob))
         return pd.DataFrame(rows)
 
     def _long(self, table: Callable[[FitResult], pd.DataFrame]) -> pd.DataFrame:
@@ -206,31 +206,6 @@ class GroupFits(Mapping[Any, FitResult]):
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
-
-
-def _average(part: pd.DataFrame, ci_prob: float) -> dict[str, float]:
-    estimates, errors = part["estimate"].to_numpy(dtype=float), part["std_error"].to_numpy(dtype=float)
-    df, n = part["df"].to_numpy(dtype=float), len(part)
-    squares = errors**2
-    error = float(np.sqrt(squares.sum()) / n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        below = float((squares**2 / df).sum())
-        degrees = float(squares.sum() ** 2 / below) if below > 0 else np.inf
-        estimate = float(estimates.mean())
-        statistic = float(np.float64(estimate) / error)
-    capped = min(degrees, 1e10)
-    half = float(stdtrit(capped, 0.5 + ci_prob / 2)) * error
-    return {
-        "estimate": estimate,
-        "std_error": error,
-        "statistic": statistic,
-        "df": degrees,
-        "p_value": float(2 * stdtr(capped, -abs(statistic))),
-        "ci_low": estimate - half,
-        "ci_high": estimate + half,
-        "n_groups": n,
-        "between_sd": float(estimates.std(ddof=1)) if n > 1 else np.nan,
-    }
 
 
 def fit_groups(

@@ -125,10 +125,9 @@ def simulate_survey(
     >>> survey.data.shape
     (300, 9)
     """
-    _check_whole("n_schools", n_schools, 2)
-    _check_whole("n_students", n_students, 2)
-    _check_whole("n_pv", n_pv, 1)
-    _check_whole("n_covariates", n_covariates, 1)
+    least = {"n_schools": 2, "n_students": 2, "n_pv": 1, "n_covariates": 1}
+    for name, value in zip(least, (n_schools, n_students, n_pv, n_covariates), strict=True):
+        _check_whole(name, value, least[name])
     if random_seed is not None:
         _check_whole("random_seed", random_seed, 0)
     n_population = 20 * n_schools if n_population_schools is None else n_population_schools

@@ -27,7 +27,9 @@ INNER = {  # files of the rooms that have a road of their own
         reweighted refits
     """.split(),
     "pooling": "_base rubin".split(),
-    "results": "varcorr record summary words account archive checked specs unpack store result pooled build".split(),
+    "results": """
+        as_json varcorr record summary words account archive checked specs unpack store result pooled build
+    """.split(),
     "sample": """
         request refusal account guard keep
         model.target model.priors model.coordinates model.model model.density model.start
@@ -60,7 +62,7 @@ FENCES = {  # rooms, and single files of rooms that mix
     "arviz_stats": {"sample", "plots"},
     "xarray": {"sample", "plots"},
     "matplotlib": {"plots"},
-    "formulaic": {"spec.formula", "spec.whitelist", "frame.matrices", "prediction.newdata", "results.specs"},
+    "formulaic": {"spec.terms", "spec.whitelist", "frame.matrices", "prediction.newdata", "results.specs"},
     "pandas": {
         *("surveys._table", "readers", "data", "resolve", "simulate", "prediction.newdata", "prediction.responses"),
         *(

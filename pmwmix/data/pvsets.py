@@ -45,34 +45,41 @@ def expand_pv(pv: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, l
 
 def _expand_one(name: str, spec: Any, names: Sequence[str]) -> list[str]:
     if isinstance(spec, str):
-        if spec.count("{}") != 1:
-            raise OptionError(
-                f"A template has exactly one {{}} where the number stands. That of {name!r} is {spec!r}. "
-                f"Write for example 'PV{{}}MATH', or give a list of columns."
-            )
-        before, after = spec.split("{}")
-        pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-        pairs = [(int(match[1]), column) for column in names if (match := pattern.fullmatch(column))]
-        found = dict(pairs)
-        if not found:
-            raise missing_columns([spec], names, f"plausible values of {name!r}")
-        if len(found) < len(pairs):
-            again = next(number for number, column in pairs if column != found[number])
-            same = [column for number, column in pairs if number == again]
-            raise DataError(
-                f"Plausible values of {name!r} have number {again} twice. The columns are {some(same)}. "
-                f"List the columns to use."
-            )
-        gaps = sorted(set(range(min(found), max(found) + 1)) - set(found))
-        if gaps:
-            raise DataError(
-                f"Plausible values of {name!r} have gaps. Missing: {some([spec.format(g) for g in gaps])}. "
-                f"Add the columns, or list those to use."
-            )
-        return [found[number] for number in sorted(found)]
+        return _from_template(name, spec, names)
     if not isinstance(spec, Iterable):
         raise OptionError(f"The columns of {name!r} are a template or a list. Got {spec!r}. Write 'PV{{}}MATH'.")
-    columns = list(spec)
+    return _from_list(name, list(spec), names)
+
+
+def _from_template(name: str, spec: str, names: Sequence[str]) -> list[str]:
+    if spec.count("{}") != 1:
+        raise OptionError(
+            f"A template has exactly one {{}} where the number stands. That of {name!r} is {spec!r}. "
+            f"Write for example 'PV{{}}MATH', or give a list of columns."
+        )
+    before, after = spec.split("{}")
+    pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    pairs = [(int(match[1]), column) for column in names if (match := pattern.fullmatch(column))]
+    found = dict(pairs)
+    if not found:
+        raise missing_columns([spec], names, f"plausible values of {name!r}")
+    if len(found) < len(pairs):
+        again = next(number for number, column in pairs if column != found[number])
+        same = [column for number, column in pairs if number == again]
+        raise DataError(
+            f"Plausible values of {name!r} have number {again} twice. The columns are {some(same)}. "
+            f"List the columns to use."
+        )
+    gaps = sorted(set(range(min(found), max(found) + 1)) - set(found))
+    if gaps:
+        raise DataError(
+            f"Plausible values of {name!r} have gaps. Missing: {some([spec.format(g) for g in gaps])}. "
+            f"Add the columns, or list those to use."
+        )
+    return [found[number] for number in sorted(found)]
+
+
+def _from_list(name: str, columns: list[Any], names: Sequence[str]) -> list[str]:
     wrong = [column for column in columns if not isinstance(column, str)]
     if wrong:
         raise OptionError(

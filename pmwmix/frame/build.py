@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from pmwmix.frame.crossing import check_weights_of_crossed, crossed_clusters, cr
 from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
 from pmwmix.frame.levelweights import weigh, weight_notes, weight_statistics
-from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.spec.centring import Centring, find_groups
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
@@ -65,68 +66,38 @@ def build_frame(
     formula = formula.with_predictors(distribution.further)
     centrings = find_groups(centrings, formula)
     pv = pv_columns(design.pv, formula, table.names)
-    n_pv = number_of_pv(pv)
-    columns = resolve_columns(formula, table, design, centrings, pv, distribution.trials)
-    trials = [distribution.trials] if distribution.trials is not None else []
-    model = [name for name in [*model_columns(formula, centrings, pv), *trials] if name in columns]
-    n_read = len(next(iter(columns.values())))
-    keep, dropped = complete_rows(columns, model, n_read)
-    weight_names = weight_columns(design.weights, formula)
-    if subset is not None:
-        keep &= subset_rows(subset, table, n_read)
-    keep, zero, lost = positive_rows(columns, weight_names, formula, keep)
-    if not keep.any():
-        reason = some([f"{name} ({count})" for name, count in {**dropped, **zero}.items()])
-        raise DataError(f"No row is left. Rows were lost to {reason}. Check those columns and the join of the files.")
-    kept, everything = None if keep.all() else np.flatnonzero(keep), columns
-    if kept is not None:
-        columns = {name: take_rows(column, kept) for name, column in columns.items()}
-    outcomes = [one for name in formula.response_variables for one in pv.get(name, [name])]
-    columns = with_declared(columns, outcomes, table.declared)
-    hierarchy = find_levels(formula.random, columns)
-    by_level = order_weights(weight_names, hierarchy)
+    read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
+    columns, hierarchy = read.columns, find_levels(formula.random, read.columns)
+    by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
     if hierarchy.crossed:
         check_weights_of_crossed(by_level, hierarchy, scaling)
     cond, w = weigh(by_level, columns, hierarchy, bool(design.conditional), scale)
     totals = total_weights(cond, hierarchy.row_parents)
     weighted = any(name is not None for name in by_level)
-    parts = []
-    means = []
-    for k in range(n_pv if varies_with_pv(formula, pv) else 1):
-        chosen = {name: columns[cols[k]].rename(name) for name, cols in pv.items()}
-        mean = Means()
-        local = apply_center(list(centrings), {**columns, **chosen}, totals[0] if weighted else None, mean)
-        parts.append(evaluate_columns(formula, hierarchy, local, columns, pv, distribution, kept))
-        means.append(mean)
+    designs, means = _design_columns(
+        formula, hierarchy, read, centrings, pv, distribution, totals[0] if weighted else None
+    )
     notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
     if hierarchy.crossed:
         notes = crossing_notes(by_level, hierarchy, w[0], distribution.has_closed_form)
-    if subset is not None:
-        notes += (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
-    notes += notes_on_codes(formula, columns, table.values, [plan.column for plan in centrings])
-    notes += lost + pv_notes(design.pv, formula.variables, table.names)
-    notes += tuple(dict.fromkeys(note for part in parts for read in part.responses for note in read.notes))
     frame = ModelFrame(
         formula=formula,
         hierarchy=hierarchy,
-        designs=parts,
+        designs=designs,
         w=w,
         weighted=tuple(name is not None for name in by_level),
         weight_columns=by_level,
         weight_stats=weight_statistics(hierarchy, totals, w, weighted),
         scaling=scaling,
-        n_read=n_read,
-        kept=kept,
-        dropped=dropped,
-        zero_weight=zero,
-        clusters=_clusters(design, columns, everything, hierarchy, None if subset is None else np.flatnonzero(keep)),
+        **read.counts,
+        clusters=_clusters(design, columns, read.everything, hierarchy, read.subset),
         means=means,
         centrings=list(centrings),
         pv=pv,
         categories=categories_of(formula, columns),
-        index=table.index if kept is None else table.index[kept],
-        notes=notes,
+        index=table.index if read.kept is None else table.index[read.kept],
+        notes=(*notes, *_notes(formula, table, design, centrings, read, designs)),
         cond=cond,
         family=distribution.family,
         link=distribution.link,
@@ -135,6 +106,100 @@ def build_frame(
     check_frame_size(frame, distribution)
     check_same_categories(frame)
     return frame
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows that are left.
+
+    Parameters
+    ----------
+    columns, everything : dict of str to Series
+        Of the rows that are left, and of all.
+    kept : ndarray of int, or None
+        The rows that are left; None if all are.
+    subset : ndarray of int, or None
+        The same where a subset was asked for.
+    counts : dict
+        ``n_read, kept, dropped, zero_weight`` of the frame.
+    notes : tuple of str
+    """
+
+    columns: dict[str, pd.Series]
+    everything: dict[str, pd.Series]
+    kept: Array | None
+    subset: Array | None
+    counts: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def _read_rows(
+    formula: ModelFormula,
+    table: Table,
+    design: Design,
+    centrings: Sequence[Centring],
+    pv: Mapping[str, Sequence[str]],
+    subset: Any,
+    distribution: Distribution,
+) -> _Rows:
+    """Resolve the columns and drop incomplete rows, those outside a subset, and those without weight."""
+    columns = everything = resolve_columns(formula, table, design, centrings, pv, distribution.trials)
+    trials = [distribution.trials] if distribution.trials is not None else []
+    model = [name for name in [*model_columns(formula, centrings, pv), *trials] if name in columns]
+    n_read = len(next(iter(columns.values())))
+    keep, dropped = complete_rows(columns, model, n_read)
+    if subset is not None:
+        keep &= subset_rows(subset, table, n_read)
+    keep, zero, lost = positive_rows(columns, weight_columns(design.weights, formula), formula, keep)
+    if not keep.any():
+        reason = some([f"{name} ({count})" for name, count in {**dropped, **zero}.items()])
+        raise DataError(f"No row is left. Rows were lost to {reason}. Check those columns and the join of the files.")
+    kept = None if keep.all() else np.flatnonzero(keep)
+    if kept is not None:
+        columns = {name: take_rows(column, kept) for name, column in columns.items()}
+    outcomes = [one for name in formula.response_variables for one in pv.get(name, [name])]
+    columns = with_declared(columns, outcomes, table.declared)
+    told: tuple[str, ...] = ()
+    if subset is not None:
+        told = (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
+    counts = {"n_read": n_read, "kept": kept, "dropped": dropped, "zero_weight": zero}
+    chosen = None if subset is None else np.flatnonzero(keep)
+    return _Rows(columns, everything, kept, chosen, counts, (*told, *lost))
+
+
+def _design_columns(
+    formula: ModelFormula,
+    hierarchy: Hierarchy,
+    read: _Rows,
+    centrings: Sequence[Centring],
+    pv: Mapping[str, Sequence[str]],
+    distribution: Distribution,
+    w: Array | None,
+) -> tuple[list[DesignColumns], list[Means]]:
+    """Centre and evaluate the columns, anew for every plausible value of a predictor."""
+    designs, means = [], []
+    for k in range(number_of_pv(pv) if varies_with_pv(formula, pv) else 1):
+        chosen = {name: read.columns[cols[k]].rename(name) for name, cols in pv.items()}
+        mean = Means()
+        local = apply_center(list(centrings), {**read.columns, **chosen}, w, mean)
+        designs.append(evaluate_columns(formula, hierarchy, local, read.columns, pv, distribution, read.kept))
+        means.append(mean)
+    return designs, means
+
+
+def _notes(
+    formula: ModelFormula,
+    table: Table,
+    design: Design,
+    centrings: Sequence[Centring],
+    read: _Rows,
+    designs: Sequence[DesignColumns],
+) -> tuple[str, ...]:
+    subset, lost = (read.notes[:1], read.notes[1:]) if read.subset is not None else ((), read.notes)
+    coded = notes_on_codes(formula, read.columns, table.values, [plan.column for plan in centrings])
+    sets = pv_notes(design.pv, formula.variables, table.names)
+    outcome = tuple(dict.fromkeys(note for part in designs for one in part.responses for note in one.notes))
+    return (*subset, *coded, *lost, *sets, *outcome)
 
 
 def _clusters(

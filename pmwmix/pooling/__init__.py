@@ -1,8 +1,10 @@
 """Results of several plausible values or imputations combined: one file per rule, with its tests; numpy only."""
 
-from pmwmix import _registry
+import sys
+
+from pmwmix._registry import discover
 from pmwmix.pooling._base import POOLINGS, Pooled, pool
 
-__all__ = ["POOLINGS", "Pooled", "pool"]
+discover(sys.modules[__name__])
 
-_registry.discover(__import__(__name__, fromlist=["_"]))
+__all__ = ["POOLINGS", "Pooled", "pool"]

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pmwmix.data.codes import code
-from pmwmix.data.table import Table, WiderTable, is_file
+from pmwmix.data.table import Table, WiderTable
 from pmwmix.errors import (
     DesignError,
     FormulaError,
@@ -27,15 +26,13 @@ from pmwmix.errors import (
     some,
 )
 from pmwmix.resolve.countries import SENATE, check_weights, weigh_countries
-from pmwmix.resolve.names import Names, is_nested, rename_groups
+from pmwmix.resolve.known import KINDS, Known, weight_texts
 from pmwmix.resolve.units import Units, replicate_design, variance_units
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula, parse
-from pmwmix.surveys import SURVEYS, Preset
+from pmwmix.surveys import Preset
 from pmwmix.weights.replicate_types import BY_REPLICATES
-
-KINDS = ("student", "teacher", "class", "school", "country")  # from the lowest up
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Filled:
 
     Parameters
     ----------
-    formula : str
+    formula : ModelFormula
     design : Design
     table : Table
         With derived columns, where there are any.
@@ -53,7 +50,7 @@ class Filled:
         What was filled in, and from where.
     """
 
-    formula: str
+    formula: ModelFormula
     design: Design
     table: Table
     center: list[Centring]
@@ -95,41 +92,15 @@ def fill_in(
     -----
     A column of the table always wins over a name of the preset: ``school`` means the column ``school`` if there is one.
     """
-    texts = [text for text in _weight_texts(design.weights) if "*" in text or "|" in text]
+    texts = [text for text in weight_texts(design.weights) if "*" in text or "|" in text]
     if not (isinstance(design, Preset) or design.ids or design.country_weights or texts):
-        return Filled(formula, design, table, list(center), ())
+        return Filled(parse(formula), design, table, list(center), ())
     return _Filling(design, table, given).run(formula, center, vcov)
 
 
-def _weight_texts(weights: Any) -> list[str]:
-    if isinstance(weights, Mapping):
-        weights = list(weights.values())
-    listed = weights if isinstance(weights, list | tuple) else [weights]
-    return [text for text in listed if isinstance(text, str)]
-
-
 @dataclass
-class _Filling:
-    """The steps, and what they have found so far."""
-
-    design: Design
-    table: Table
-    given: Collection[str]
-    notes: list[str] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
-    extra: dict[str, pd.Series] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.names = Names(self.table.names)
-        self.preset = self.design if isinstance(self.design, Preset) else None
-        self.title = self.preset.title if self.preset else "the design"
-        self.ids: dict[str, str] = {}
-        for kind, said in (self.design.ids or {}).items():
-            if column := self.names.first(said):
-                self.ids[kind.lower()] = column
-        self.adapt: Callable[[pd.Series], pd.Series] | None = None
-        self._read: dict[str, pd.Series] = {}
-        self._keys: dict[str, tuple[str, ...]] = {}
+class _Filling(Known):
+    """The steps, in order."""
 
     def run(self, formula: Any, center: Sequence[Centring], vcov: str | None) -> Filled:
         """Take the steps in order."""
@@ -137,7 +108,7 @@ class _Filling:
             formula = f"{self.default_outcome()} {formula.strip()}"
         parsed = parse(formula)
         self.fill_sets(parsed)
-        formula, parsed = self.fill_groups(formula, parsed)
+        parsed = self.fill_groups(parsed)
         groups = self.kinds_of_groups(parsed)
         self.fill_weights(groups, parsed)
         self.fill_countries(groups)
@@ -146,31 +117,7 @@ class _Filling:
             self.fill_units(parsed, vcov)
         center = [replace(plan, by=self.column_of(plan.by)) for plan in center]
         table = WiderTable(self.table, self.extra) if self.extra else self.table
-        return Filled(formula, self.design, table, center, (*self.summary(), *self.notes))
-
-    def own(self, name: str) -> bool:
-        """Whether a field is the preset's own, not one that the user gave or overrode."""
-        if self.preset is None or name in self.given:
-            return False
-        return bool(getattr(self.preset, name) == getattr(SURVEYS[self.preset.name], name))
-
-    def change(self, **fields: Any) -> None:
-        self.design = replace(self.design, **fields)
-
-    def read(self, names: Sequence[str]) -> dict[str, pd.Series]:
-        """Read columns of the table, derived ones too, each once."""
-        new = [name for name in dict.fromkeys(names) if name not in self._read and name not in self.extra]
-        if new and not self._read and is_file(self.table):  # go through the file once, not once per question
-            new = list(dict.fromkeys([*new, *self.likely()]))
-        if new:
-            self._read.update(self.table.columns(new, "survey preset"))
-        return {name: self.extra[name] if name in self.extra else self._read[name] for name in names}
-
-    def likely(self) -> list[str]:
-        """Columns that the steps are likely to ask for."""
-        said = [*_weight_texts(self.design.weights), self.design.strata or "", self.design.psu or ""]
-        found = [self.names.find(name) for text in said for name in re.split(r"[|*:]", text)]
-        return [name for name in (*self.ids.values(), *found) if name is not None]
+        return Filled(parsed, self.design, table, center, (*self.summary(), *self.notes))
 
     # -- outcome and plausible values ----------------------------------------------------------------------------------
 
@@ -229,38 +176,7 @@ class _Filling:
 
     # -- units ---------------------------------------------------------------------------------------------------------
 
-    def column_of(self, name: str) -> str:
-        """Column that a name of a group stands for; a column of that name comes first."""
-        if name in self.names:
-            return name
-        known = self.ids.get(name.lower())
-        by_column = self.names.find(name)
-        return known or (by_column if by_column in self.ids.values() else None) or name
-
-    def unit_columns(self, kind: str) -> tuple[str, ...]:
-        """Columns that name a unit uniquely: its id, and the ids of units above where ids start again in them."""
-        if kind not in self.ids:
-            return ()
-        if kind not in self._keys:
-            columns = [self.ids[kind]]
-            for above in KINDS[KINDS.index(kind) + 1 :] if kind in KINDS else ():
-                if above in self.ids and not self.nested(tuple(columns), self.ids[above]):
-                    columns.append(self.ids[above])
-            self._keys[kind] = tuple(columns)
-        return self._keys[kind]
-
-    def nested(self, columns: tuple[str, ...], above: str) -> bool:
-        read = self.read([*columns, above])
-        known = ~np.any([read[name].isna().to_numpy() for name in (*columns, above)], axis=0)
-        there = {name: column[known].reset_index(drop=True) for name, column in read.items()}
-        return is_nested(code([there[name] for name in columns])[0], code([there[above]])[0])
-
-    def country(self) -> str | None:
-        """Column of the countries, if the table has several."""
-        column = self.ids.get("country")
-        return column if column is not None and self.read([column])[column].nunique() > 1 else None
-
-    def fill_groups(self, formula: str, parsed: ModelFormula) -> tuple[str, ModelFormula]:
+    def fill_groups(self, parsed: ModelFormula) -> ModelFormula:
         """Put the study's columns in the place of ``school``, ``class`` and ``country``."""
         factors = list(dict.fromkeys(name for term in parsed.random for name in term.factors))
         renamed: dict[str, tuple[str, ...]] = {}
@@ -278,10 +194,7 @@ class _Filling:
             shown = " and ".join(repr(column) for column in renamed[name])
             again = ", because its ids start again in the units above" if len(renamed[name]) > 1 else ""
             self.notes.append(f"Group {name!r} of the formula is column {shown}{again}.")
-        if not renamed:
-            return formula, parsed
-        text = rename_groups(formula, lambda name: renamed.get(name, (name,)))
-        return text, parse(text)
+        return parsed.with_groups(renamed)
 
     def kinds_of_groups(self, parsed: ModelFormula) -> dict[str, str]:
         """Kind of unit of every level whose columns are all known, to the level's name."""
@@ -420,7 +333,7 @@ class _Filling:
         if self.preset is None or not self.own("scaling"):
             return
         levels = {tuple(sorted(term.factors)) for term in parsed.random}
-        if not _weight_texts(self.design.weights):
+        if not weight_texts(self.design.weights):
             self.change(scaling=None)
         elif self.preset.lowest_only and len(levels) > 1:
             self.change(scaling="size-lowest")

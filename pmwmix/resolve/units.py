@@ -200,25 +200,7 @@ def _by_country(preset: Preset, units: Units) -> tuple[Preset, dict[str, pd.Seri
     columns = list(preset.replicate_weights or ())
     rules: list[tuple[str, int, float | None]] = []
     for c, label in enumerate(labels):
-        codes, counts, factors = (
-            _distinct(facts[name][place == c]) if name is not None else [] for name in (method, number, factor)
-        )
-        where = "" if label is None else f" in {label}"
-        if len(codes) != 1 or codes[0] not in METHODS:
-            cure = "Fit one country at a time, or use vcov='robust'." if label is None else "Correct it there."
-            raise OptionError(
-                f"Replicates are used for one method at a time, 1 to 4. Column {method!r} holds "
-                f"{some(codes) or 'nothing'}{where}. {cure}"
-            )
-        kind = METHODS[int(codes[0])]
-        if kind == "fay" and len(factors) != 1:
-            raise OptionError(
-                f"Fay replicates need one factor. Column {preset.method_columns[2]!r} holds "
-                f"{some(factors) or 'nothing'}{where}. "
-                f"Write design=pmwmix.surveys[{preset.name!r}].override(replicate_type='fay', fay=...)."
-            )
-        n_rep = min(int(counts[0]), len(columns)) if len(counts) == 1 else len(columns)
-        rules.append((kind, n_rep, factors[0] if kind == "fay" else None))
+        rules.append(_rule_of(preset, facts, place == c, label, (method, number, factor), len(columns)))
     if len(set(rules)) == 1:
         kind, n_rep, fay = rules[0]
         note = f"Replication method {kind!r} ({n_rep} replicates), read from column {method!r}."
@@ -231,6 +213,34 @@ def _by_country(preset: Preset, units: Units) -> tuple[Preset, dict[str, pd.Seri
         f"its method's factor."
     )
     return replace(preset, replicate_weights=list(extra), replicate_type="jk2", fay=None), extra, [note]
+
+
+def _rule_of(
+    preset: Preset,
+    facts: Mapping[str, np.ndarray],
+    here: np.ndarray,
+    label: object,
+    there: tuple[str | None, ...],
+    n_columns: int,
+) -> tuple[str, int, float | None]:
+    """Replication method, number of replicates and Fay's factor of one country, whose rows are ``here``."""
+    codes, counts, factors = (_distinct(facts[name][here]) if name is not None else [] for name in there)
+    where = "" if label is None else f" in {label}"
+    if len(codes) != 1 or codes[0] not in METHODS:
+        cure = "Fit one country at a time, or use vcov='robust'." if label is None else "Correct it there."
+        raise OptionError(
+            f"Replicates are used for one method at a time, 1 to 4. Column {there[0]!r} holds "
+            f"{some(codes) or 'nothing'}{where}. {cure}"
+        )
+    kind = METHODS[int(codes[0])]
+    if kind == "fay" and len(factors) != 1:
+        raise OptionError(
+            f"Fay replicates need one factor. Column {preset.method_columns[2]!r} holds "
+            f"{some(factors) or 'nothing'}{where}. "
+            f"Write design=pmwmix.surveys[{preset.name!r}].override(replicate_type='fay', fay=...)."
+        )
+    n_rep = min(int(counts[0]), n_columns) if len(counts) == 1 else n_columns
+    return kind, n_rep, factors[0] if kind == "fay" else None
 
 
 def _countries(units: Units, n: int) -> tuple[np.ndarray, list[object]]:

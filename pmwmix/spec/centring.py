@@ -91,3 +91,9 @@ def find_groups(plans: Sequence[Centring], formula: ModelFormula) -> list[Centri
         factors = whole or (first[0] if len(first) == 1 else (plan.by,))
         out.append(replace(plan, factors=() if plan.by == "grand" else factors))
     return out
+
+
+def with_means(formula: ModelFormula, plan: Sequence[Centring]) -> ModelFormula:
+    """Add the group means that centring asks for to the fixed part."""
+    names = [one.mean_name for one in plan if one.add_mean and one.mean_name not in formula.fixed_variables]
+    return formula.with_fixed(names)

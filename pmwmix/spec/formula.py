@@ -6,26 +6,20 @@ allowed syntax and functions *before* formulaic sees it; what is not on the list
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-from formulaic.parser import DefaultFormulaParser
-from formulaic.parser.algos.tokenize import tokenize
-from formulaic.parser.types import ASTNode, Factor, Token
-
-from pmwmix.errors import FormulaError, NotSupportedError
+from pmwmix.errors import FormulaError
+from pmwmix.spec.groupnames import rename_groups
 from pmwmix.spec.predictors import Predictor
+from pmwmix.spec.terms import Side, side_of
 from pmwmix.spec.whitelist import QUOTED, fail, inspect_code
 
-MAX_CHARACTERS, MAX_DEPTH, MAX_TERMS, MAX_POWER = 20_000, 50, 10_000, 10
+MAX_CHARACTERS, MAX_DEPTH = 20_000, 50
 _NAME = r"(?:`[^`]+`|[^\W\d][\w.]*)"
 _GROUP = re.compile(rf"{_NAME}(?:\s*[:/]\s*{_NAME})*")
-_PARSER = DefaultFormulaParser(feature_flags=DefaultFormulaParser.FeatureFlags.NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +105,16 @@ class ModelFormula:
         right = [*self.fixed_variables, *self.offset_variables, *self.further_variables, *slopes, *factors]
         return tuple(dict.fromkeys([*self.response_variables, *right]))
 
+    def with_fixed(self, names: Sequence[str]) -> ModelFormula:
+        """Add columns to the fixed part."""
+        left, _, right = self.text.partition("~")
+        return parse(f"{left}~{right} + {' + '.join(f'`{name}`' for name in names)}") if names else self
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """Terms of one right side in formulaic's spelling, each with its columns."""
-
-    intercept: bool
-    terms: dict[str, tuple[str, ...]]
-
-    @property
-    def text(self) -> str:
-        return " + ".join(["1" if self.intercept else "0", *self.terms])
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for columns in self.terms.values() for name in columns))
+    def with_groups(self, renamed: Mapping[str, tuple[str, ...]]) -> ModelFormula:
+        """Put other columns, one or several that name a group together, in the place of group factors."""
+        if not renamed:
+            return self
+        return parse(rename_groups(self.text, lambda name: renamed.get(name, (name,))))
 
 
 def parse(text: str) -> ModelFormula:
@@ -181,7 +170,7 @@ def _parse(text: str) -> ModelFormula:
     response, response_variables, failures = _left(left)
     right, offset, offset_variables = _split_offset(right)
     rest, random = _split_random(right)
-    side = _side(rest, right.strip()) if rest.strip() else _Side(True, {})
+    side = side_of(rest, right.strip()) if rest.strip() else Side(True, {})
     random_terms = _without_repeats(random)
     parts = (text, response, response_variables, side.text, side.variables, side.intercept, random_terms)
     return ModelFormula(*parts, failures, offset, offset_variables)
@@ -296,12 +285,12 @@ def _split_random(text: str) -> tuple[str, list[tuple[RandomTerm, set[str]]]]:
 def _random(left: str, right: str, shown: str, split: bool) -> list[tuple[RandomTerm, set[str]]]:
     if not left.strip() or not right.strip():
         fail("A random term has an empty side", shown, "Write (1 | school) for a random intercept")
-    side = _side(left, shown)
+    side = side_of(left, shown)
     if not side.intercept and not side.terms:
         fail("A random term has no effect", shown, "Write (1 | school) for a random intercept")
     pieces = [side]
     if split:
-        pieces = [_Side(True, {})] * side.intercept + [_Side(False, {name: v}) for name, v in side.terms.items()]
+        pieces = [Side(True, {})] * side.intercept + [Side(False, {name: v}) for name, v in side.terms.items()]
     out = []
     for piece in pieces:
         effects = {*piece.terms, *(["1"] if piece.intercept else [])}
@@ -355,61 +344,6 @@ def _response(text: str) -> tuple[str, tuple[str, ...]]:
     if re.fullmatch(_NAME, text):
         return text.strip("`"), (text.strip("`"),)
     _, variables = inspect_code(text)
-    if not variables or len(_side(f"0 + {{{text}}}", text).terms) != 1:
+    if not variables or len(side_of(f"0 + {{{text}}}", text).terms) != 1:
         fail("The left side is not one outcome", text, "Name one column, or a function of it such as log(y)")
     return text, variables
-
-
-def _side(text: str, shown: str) -> _Side:
-    """Check every piece of Python in the text, then let formulaic expand the operators."""
-    try:
-        for token in tokenize(text):
-            if token.token == ".":
-                fail("The formula uses '.' for all columns", shown, "Write the columns out")
-            if token.kind is Token.Kind.PYTHON:
-                inspect_code(token.token)
-        _count(_PARSER.get_ast(text), shown)
-        terms = _PARSER.get_terms(text).root
-        written = [[_written(factor) for factor in term.factors] for term in terms]
-        side = _Side(
-            any(str(term) == "1" for term in terms),
-            {
-                ":".join(name for name, _ in factors): tuple(column for _, columns in factors for column in columns)
-                for term, factors in zip(terms, written, strict=True)
-                if str(term) != "1"
-            },
-        )
-        same = sorted(map(str, terms)) == sorted(map(str, _PARSER.get_terms(side.text).root))
-    except (FormulaError, NotSupportedError, RecursionError, MemoryError):
-        raise
-    except Exception as error:
-        reason = re.sub(r"\x1b\[[\d;]*m|[⧛⧚]", "", str(error)).strip().split("\n")[0].rstrip(".")
-        fail(f"The formula cannot be read ({reason})", shown, "Check the operators and brackets there", error)
-    if not same:  # what was checked must be what formulaic will run
-        fail("The formula has a term that cannot be written back", shown, "Compute it as a column first")
-    return side
-
-
-def _written(factor: Factor) -> tuple[str, tuple[str, ...]]:
-    if factor.eval_method is Factor.EvalMethod.LOOKUP:
-        return _quote(factor.expr), (factor.expr,)
-    if factor.eval_method is Factor.EvalMethod.LITERAL:
-        return factor.expr, ()
-    node, variables = inspect_code(factor.expr)
-    return (factor.expr if isinstance(node, ast.Call) else f"{{{factor.expr}}}"), variables
-
-
-def _count(node: Any, shown: str) -> int:
-    """Bound the number of terms before formulaic multiplies them out: 30 columns joined by * would hang."""
-    if not isinstance(node, ASTNode):
-        return 1
-    parts, symbol = [_count(part, shown) for part in node.args], node.operator.symbol
-    total = sum(parts)
-    if symbol in ("**", "^"):
-        power = int(str(node.args[1])) if str(node.args[1]).isdecimal() else 1
-        total = MAX_TERMS + 1 if power > MAX_POWER else max(parts[0], 1) ** power
-    elif symbol not in ("+", "-"):
-        total += int(np.prod(parts, dtype=float))
-    if total > MAX_TERMS:
-        fail("The formula expands to too many terms", f"more than {MAX_TERMS} in {shown}", "Use fewer interactions")
-    return total

@@ -1,8 +1,10 @@
 """Covariance of the estimates: one file per method, all on (beta, theta, log sigma) of the standardised data."""
 
-from pmwmix import _registry
+import sys
+
+from pmwmix._registry import discover
 from pmwmix.variance._base import VARIANCES, VarianceInput, between_psu, inverse_along, meat
 
-__all__ = ["VARIANCES", "VarianceInput", "between_psu", "inverse_along", "meat"]
+discover(sys.modules[__name__])
 
-_registry.discover(__import__(__name__, fromlist=["_"]))
+__all__ = ["VARIANCES", "VarianceInput", "between_psu", "inverse_along", "meat"]

@@ -135,6 +135,11 @@ def check_replicates(design: Design) -> None:
             f"Only Fay replicates have a factor. Got fay={fay!r} with replicate_type={kind!r}. "
             f"Leave fay out or write replicate_type='fay'."
         )
+    _check_zone(design, kind)
+
+
+def _check_zone(design: Design, kind: str) -> None:
+    """Refuse columns and zones that contradict each other or the type."""
     if design.replicate_weights is not None and design.zone is not None:
         raise DesignError(
             f"Replicates are columns or made from zones. The design has replicate_weights={design.replicate_weights!r} "

@@ -15,7 +15,8 @@ from helpers import ROOT, SHARED
 
 import pmwmix
 from pmwmix.errors import OptionError, PmwmixError, PmwmixWarning
-from pmwmix.resolve.names import Names, rename_groups
+from pmwmix.resolve.names import Names
+from pmwmix.spec.groupnames import rename_groups
 from pmwmix.surveys import SURVEYS, markdown
 
 pyreadstat = pytest.importorskip("pyreadstat")

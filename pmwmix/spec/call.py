@@ -1,0 +1,66 @@
+"""Single arguments of the call: names, numbers of nodes, and the call itself as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+from pmwmix.errors import OptionError, near
+
+METHODS = ("ml", "reml", "bayes")
+
+
+def check_names(method: str, family: str, link: str | None, vcov: str | None) -> None:
+    """Refuse names that are no text, and methods that do not exist.
+
+    Raises
+    ------
+    OptionError
+    """
+    for name, value in (("method", method), ("family", family), ("link", link), ("vcov", vcov)):
+        if value is not None and not isinstance(value, str):
+            raise OptionError(
+                f"The argument {name} is a text. Got {type(value).__name__} {value!r}. Write it in quotes."
+            )
+    if method not in METHODS:
+        raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml', 'reml' or 'bayes'.")
+
+
+def read_nodes(n_agq: Any) -> Any:
+    """Numbers of nodes as an int, a tuple of them, or None.
+
+    Raises
+    ------
+    OptionError
+    """
+    nodes = n_agq if isinstance(n_agq, tuple | list) else (n_agq,)
+    if n_agq is not None and not all(_is_whole(n) and 1 <= n <= 200 for n in nodes):
+        raise OptionError(
+            f"Numbers of quadrature nodes are whole and from 1 to 200. Got n_agq={n_agq!r}. Leave it out."
+        )
+    if n_agq is None:
+        return None
+    return tuple(int(n) for n in nodes) if isinstance(n_agq, tuple | list) else int(n_agq)
+
+
+def read_chunk(chunk_size: Any) -> int | None:
+    """Check a number of cells.
+
+    Raises
+    ------
+    OptionError
+    """
+    if chunk_size is not None and not (_is_whole(chunk_size) and chunk_size > 0):
+        raise OptionError(f"The argument chunk_size is a whole number above 0. Got {chunk_size!r}. Leave it out.")
+    return None if chunk_size is None else int(chunk_size)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def call_text(formula: str, given: Mapping[str, Any]) -> str:
+    """Write the call, without what was left out."""
+    said = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    return f"pmwmix.fit({', '.join([repr(' '.join(formula.split())), 'data', *said])})"
