@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from pmwmix.errors import FormulaError
-from pmwmix.spec.groupnames import rename_groups
+from pmwmix.spec.groupnames import quote, rename_groups
 from pmwmix.spec.predictors import Predictor
 from pmwmix.spec.terms import Side, side_of
 from pmwmix.spec.whitelist import QUOTED, fail, inspect_code
@@ -295,7 +295,7 @@ def _random(left: str, right: str, shown: str, split: bool) -> list[tuple[Random
     for piece in pieces:
         effects = {*piece.terms, *(["1"] if piece.intercept else [])}
         for factors, above in _groups(right.strip(), shown):
-            label = f"({piece.text} | {':'.join(_quote(name) for name in factors)})"
+            label = f"({piece.text} | {':'.join(quote(name) for name in factors)})"
             term = RandomTerm(piece.text, factors, ":".join(factors), piece.variables, label, above)
             out.append((term, effects))
     return out
@@ -332,10 +332,6 @@ def _without_repeats(random: list[tuple[RandomTerm, set[str]]]) -> tuple[RandomT
                 what = f"Two random terms hold the same effect {effect!r} of group {term.group!r}"
                 fail(what, f"{other.text} and {term.text}", "Drop it from one of them, as in (1 | g) + (0 + x | g)")
     return tuple(term for term, _ in random)
-
-
-def _quote(name: str) -> str:
-    return name if re.fullmatch(r"[^\W\d][\w.]*", name) else f"`{name}`"
 
 
 def _response(text: str) -> tuple[str, tuple[str, ...]]:
