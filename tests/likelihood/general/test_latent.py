@@ -54,7 +54,7 @@ def objective_of(formula, family, n_agq, engine="python"):
 def test_a_random_intercept_equals_brute_force():
     """Scipy's densities on a fine grid, weights at both levels; 61 nodes about the mode leave errors of 1e-8."""
     problem, objective = objective_of(
-        "z ~ x + v + (1 | school)", "binomial", 61, "direct"
+        "z ~ x + v + (1 | school)", "binomial", 61, "numpy"
     )  # where numpy could have done it
     psi = somewhere(problem)
     rows, chunk = objective.rows, objective.chunks[0]
