@@ -6,40 +6,54 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytensor
-from pytensor.compile.mode import Mode
-from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pmwmix._registry import Registry
-from pmwmix.likelihood.graph import Graph
-from pmwmix.likelihood.ops.registry import teach
+
+if TYPE_CHECKING:
+    from pytensor.compile.mode import Mode
+
+    from pmwmix.likelihood.graph import Graph
 
 ENGINES = Registry("engine")
+
+
+def _plain(linker: Any, *rewrites: str) -> Mode:
+    """Make a mode with few rewrites: PyTensor's own would cost seconds at the first fit."""
+    from pytensor.compile.mode import Mode
+    from pytensor.graph.rewriting.db import RewriteDatabaseQuery
+
+    return Mode(linker, RewriteDatabaseQuery(include=["minimum_compile", "merge", *rewrites]))
 
 
 def _jax() -> Mode:
     from pytensor.link.jax import JAXLinker
 
+    from pmwmix.likelihood.ops.registry import teach
+
     teach("jax")
-    # XLA fuses and simplifies by itself; PyTensor's own rewrites would cost seconds at the first fit.
-    return Mode(JAXLinker(), RewriteDatabaseQuery(include=["minimum_compile", "merge", "jax"]))
+    return _plain(JAXLinker(), "jax")  # XLA fuses and simplifies by itself
 
 
 def _numba() -> Mode:
+    from pytensor.compile.mode import get_mode
+
+    from pmwmix.likelihood.ops.registry import teach
+
     teach("numba")
-    return pytensor.compile.mode.get_mode("NUMBA")
+    return get_mode("NUMBA")
 
 
 def _c() -> Mode:
-    return pytensor.compile.mode.get_mode("CVM")
+    from pytensor.compile.mode import get_mode
+
+    return get_mode("CVM")
 
 
 def _python() -> Mode:
-    # a small graph is evaluated sooner than PyTensor's rewrites would have simplified it
-    return Mode("py", RewriteDatabaseQuery(include=["minimum_compile", "merge"]))
+    return _plain("py")  # a small graph is evaluated sooner than it would have been simplified
 
 
 ENGINES.add("jax", _jax)
@@ -104,6 +118,8 @@ class Compiled:
     """
 
     def __init__(self, graph: Graph, engine: str) -> None:
+        import pytensor
+
         self.names = list(graph.outputs)
         self.engine = engine
         self._met: set[Any] = set()

@@ -12,7 +12,6 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import PmwmixError
-from pmwmix.families import FAMILIES
 from pmwmix.frame.centring import Means
 from pmwmix.pooling import Pooled
 from pmwmix.prediction.modes import LevelModes
@@ -125,6 +124,8 @@ def _numbers(f: Fields) -> dict[str, Any]:
 
 
 def _check_family(family: str, link: str) -> None:
+    from pmwmix.families import FAMILIES  # with PyTensor, which a linear fit does without
+
     if family not in FAMILIES or link not in FAMILIES[family].links:
         raise AlteredError(f"the family {family!r} with the link {link!r}, which is none")
 
