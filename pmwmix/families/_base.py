@@ -1,4 +1,4 @@
-"""What a family is: the distribution of the outcome given the linear predictor, and a check of the outcome."""
+"""What a family is: the distribution of the outcome given its linear predictors, and a check of the outcome."""
 
 from __future__ import annotations
 
@@ -24,6 +24,29 @@ class Family:
     ``phi`` is the vector of the family's further parameters on an unbounded working scale (log size, log precision,
     first threshold and log gaps, ...); ``n_phi(response)`` of them. On this scale zero is an ordinary value and
     differences of one are moderate.
+
+    Notes
+    -----
+    A new family is one new file of this room that ends in ``FAMILIES.add(name, ...)``. One with a single linear
+    predictor writes `log_density`. One with several, as zero inflation has, names the others in ``further`` and writes
+    `log_density_of`; `start` stays that of the mean and `starts` adds the others:
+
+    >>> import pytensor.tensor as pt
+    >>> from pmwmix.families import Family
+    >>> from pmwmix.spec.predictors import Predictor
+    >>> class ZeroInflated(Family):
+    ...     name, links = "zipoisson", ("log",)
+    ...     further = (Predictor("zi", ("logit",), default="1"),)
+    ...
+    ...     def log_density_of(self, links, y, extra, etas, phi):
+    ...         count = links[1].log_sf(etas[1]) + y * links[0].log_mean(etas[0]) - links[0].mean_graph(etas[0])
+    ...         return pt.switch(pt.eq(y, 0.0), pt.logaddexp(links[1].log_cdf(etas[1]), count), count)
+    >>> [predictor.name for predictor in ZeroInflated().predictors]
+    ['mu', 'zi']
+
+    The likelihood does the rest: every fixed and random column knows its predictor, and the curvature between two
+    random columns is the sum of z_i z_j (-w d²l / d eta_p d eta_r), p and r their predictors. Of every row, those of
+    weight zero too, the density and its derivatives up to the fourth order must be finite.
     """
 
     name: str
@@ -144,6 +167,10 @@ class Family:
         thresholds ``1|2``, ``2|3`` by position here (labels are put in by the caller).
         """
         return {}, np.zeros((0, 0))
+
+    def scale(self, phi: Array) -> float:
+        """Give what results call ``sigma``: a residual standard deviation, or what stands for it; 1 for nothing."""
+        return 1.0
 
     def mean(self, link: Link, eta: Array, phi: Array) -> Array:
         """Give the expected outcome per trial (n,); of an ordinal family the probabilities of the categories (n, C)."""

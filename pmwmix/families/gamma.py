@@ -68,6 +68,10 @@ class Gamma(Family):
         dispersion = float(np.exp(-phi[0]))
         return {"dispersion": dispersion}, np.array([[-dispersion]])
 
+    def scale(self, phi: Array) -> float:
+        """Give the root of the dispersion."""
+        return float(np.sqrt(self.parameters(phi)[0]["dispersion"]))
+
     def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Give dispersion * mu²."""
         return np.exp(-phi[0]) * np.square(mean)

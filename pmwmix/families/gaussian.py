@@ -70,6 +70,10 @@ class Gaussian(Family):
         sigma = float(np.exp(phi[0]))
         return {"sigma": sigma}, np.array([[sigma]])
 
+    def scale(self, phi: Array) -> float:
+        """Give sigma."""
+        return self.parameters(phi)[0]["sigma"]
+
     def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Give sigma²."""
         return np.full(np.shape(mean), np.exp(2.0 * phi[0]))

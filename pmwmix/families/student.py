@@ -65,6 +65,10 @@ class Student(Family):
         sigma, above = np.exp(phi)
         return {"sigma": float(sigma), "df": float(1.0 + above)}, np.diag([sigma, above])
 
+    def scale(self, phi: Array) -> float:
+        """Give sigma."""
+        return self.parameters(phi)[0]["sigma"]
+
     def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Give sigma² df / (df - 2); NaN up to two degrees of freedom."""
         return np.full(np.shape(mean), _variance(phi))

@@ -77,9 +77,8 @@ def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:
             np.hstack([np.zeros((len(reported), p + t)), J_phi]),
         ]
     )
-    sigma = reported.get("sigma", np.sqrt(reported["dispersion"]) if "dispersion" in reported else 1.0)
     Psi = transform.Psi(layout, theta, 1.0)
-    return RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, float(sigma), J, raw_phi)
+    return RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, family.scale(phi), J, raw_phi)
 
 
 def level_one_variance(problem: Problem, k: int, phi: Array) -> tuple[float, Array]:

@@ -15,7 +15,7 @@ from helpers import close
 from scipy import special, stats
 
 from pmwmix.errors import DataError
-from pmwmix.families import FAMILIES, Outcome
+from pmwmix.families import FAMILIES, Outcome, Response
 from pmwmix.likelihood.engine import ENGINES
 from pmwmix.likelihood.ops.registry import teach
 from pmwmix.links import LINKS, ProbabilityLink
@@ -404,6 +404,57 @@ def test_start_is_better_than_chance(pair):
     level = run(response, np.full(300, np.average(start, weights=w)), phi).d[0]
     assert w @ run(response, start, phi).d[0] > w @ level
     assert len(np.unique(np.round(start, 8))) > 1
+
+
+def test_what_a_family_says_about_itself():
+    """Members that stand where names were asked for; a row per family, as the page on families describes them."""
+    members = ("has_scale", "per_trial", "is_categorical", "has_thresholds")
+    said = {name: tuple(member for member in members if getattr(f, member)) for name, f in FAMILIES.items()}
+    assert {name: found for name, found in said.items() if found} == {
+        "gaussian": ("has_scale",),
+        "student": ("has_scale",),
+        "binomial": ("per_trial",),
+        "cumulative": ("is_categorical", "has_thresholds"),
+    }
+    pairs = [(name, link) for name, f in FAMILIES.items() for link in f.links]
+    closed = [pair for pair in pairs if FAMILIES[pair[0]].has_closed_form(LINKS[pair[1]])]
+    linear = [pair for pair in pairs if FAMILIES[pair[0]].has_linear_mean(LINKS[pair[1]])]
+    assert closed == [("gaussian", "identity")]
+    assert sorted(linear) == [("gaussian", "identity"), ("student", "identity")]
+    eta = np.array([-2.0, 0.5])
+    for name, link in pairs:
+        f = FAMILIES[name]
+        phi = np.full(5, 0.3)
+        equal = f.mean(LINKS[link], eta, phi).shape == eta.shape and np.array_equal(f.mean(LINKS[link], eta, phi), eta)
+        assert equal == ((name, link) in linear)
+        assert [predictor.name for predictor in f.predictors] == ["mu"]
+
+
+def test_trials_and_words_for_means():
+    read = FAMILIES["binomial"].read(Outcome("k", np.array([1.0, 0.0]), failures=np.array([2.0, 4.0])))
+    assert FAMILIES["binomial"].trials(read).tolist() == [3.0, 4.0]
+    assert FAMILIES["poisson"].trials(Response(np.array([3.0, 0.0]), (), np.zeros(2))).tolist() == [1.0, 1.0]
+    words = {name: f.mean_words("passed", "passed", ("no", "yes")) for name, f in FAMILIES.items()}
+    assert words.pop("binomial") == "Probability of passed = yes"
+    assert words.pop("cumulative") == "Probability of passed"
+    assert set(words.values()) == {"Mean of passed"}
+    assert FAMILIES["binomial"].mean_words("hits", "cbind(hits, n - hits)", ()) == "Mean of hits"
+
+
+def test_vague_parameters_are_kept_where_numpy_can_draw():
+    rng, far = np.random.default_rng(1), np.array([-900.0, 0.0, 900.0])
+    for name, phi in {"poisson": [], "negbinomial": [99.0], "beta": [99.0], "gamma": [99.0]}.items():
+        link = LINKS[FAMILIES[name].links[0]]
+        eta, kept = FAMILIES[name].drawable(link, far, np.array(phi))
+        assert np.isfinite(FAMILIES[name].draw(rng, link, eta, kept, (far, far))).all()
+    assert np.isnan(FAMILIES["gamma"].drawable(LINKS["inverse"], far, np.zeros(1))[0]).tolist() == [True, True, False]
+
+
+def test_scale_is_what_results_call_sigma():
+    phi = np.array([0.4, 1.0])
+    assert FAMILIES["gaussian"].scale(phi[:1]) == FAMILIES["student"].scale(phi) == np.exp(0.4)
+    close(FAMILIES["gamma"].scale(phi[:1]), np.exp(-0.2), rtol=1e-15)
+    assert FAMILIES["poisson"].scale(np.zeros(0)) == 1.0
 
 
 def test_moments_at_the_start_recover_phi():
