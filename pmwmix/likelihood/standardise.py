@@ -180,51 +180,45 @@ def standardise(
     """
     of = np.array(predictors or [0] * len(x_names), dtype=int)
     intercepts = {int(of[j]): j for j, name in enumerate(x_names) if name == "Intercept"}
-    intercept = intercepts.get(0)
-    values: list[Array] = []
-    centre: list[bool] = []
-    place: dict[tuple[str, bool], int] = {}
-
-    def position(name: str, column: Array, centred: bool) -> int:
-        key = (name, centred)
-        if key not in place:
-            place[key] = len(values)
-            values.append(column)
-            centre.append(centred)
-        return place[key]
-
-    x_at = [position(n, c, int(k) in intercepts and n != "Intercept") for n, c, k in zip(x_names, x, of, strict=True)]
+    shared = _Shared()
+    x_at = [shared.place(n, c, int(k) in intercepts) for n, c, k in zip(x_names, x, of, strict=True)]
     z_at = [
-        [
-            position(n, c, "Intercept" in term.names and n != "Intercept")
-            for n, c in zip(term.names, term.values, strict=True)
-        ]
+        np.array([shared.place(n, c, "Intercept" in term.names) for n, c in zip(term.names, term.values, strict=True)])
         for term in random
     ]
-    y_at = []
-    for k, outcome in enumerate(y):
-        y_at.append(len(values))
-        values.append(outcome)
-        centre.append(intercept is not None)
-        place[f"outcome {k}", True] = y_at[-1]
-    scaler = Scaler.of(values, centre)
+    y_at = [shared.place(f"outcome {k}", outcome, 0 in intercepts, alone=True) for k, outcome in enumerate(y)]
+    scaler = Scaler.of(shared.values, shared.centre)
     A_x = []
     for k in np.unique(of):
         mine, at_one = np.flatnonzero(of == k), intercepts.get(int(k))
         A_x.append(_map(np.array(x_at)[mine], scaler, None if at_one is None else at_one - int(mine[0])))
     n_levels = 1 + max((term.level for term in random), default=-1)
-    A_z = []
-    for level in range(n_levels):
-        parts = []
-        for term, at in zip(random, z_at, strict=True):
-            if term.level == level:
-                at_one = term.names.index("Intercept") if "Intercept" in term.names else None
-                parts.append(_map(np.array(at), scaler, at_one))
-        A_z.append(_block_diagonal(parts))
+    A_z: list[list[Array]] = [[] for _ in range(n_levels)]
+    for term, at in zip(random, z_at, strict=True):
+        A_z[term.level].append(_map(at, scaler, term.names.index("Intercept") if "Intercept" in term.names else None))
     z = np.array([i for at in z_at for i in at], dtype=int)
-    columns = Columns(values, z, np.array(x_at), np.array(y_at), scaler)
+    columns = Columns(shared.values, z, np.array(x_at), np.array(y_at), scaler)
+    way_x, way_z = _block_diagonal(A_x), tuple(_block_diagonal(parts) for parts in A_z)
     shifts = [(float(scaler.shift[i]), float(scaler.scale[i])) for i in y_at]
-    return columns, [Transform(_block_diagonal(A_x), tuple(A_z), shift, scale, intercept) for shift, scale in shifts]
+    return columns, [Transform(way_x, way_z, shift, scale, intercepts.get(0)) for shift, scale in shifts]
+
+
+class _Shared:
+    """Distinct columns, and whether each is centred; one that is asked for again under its name stands once."""
+
+    def __init__(self) -> None:
+        self.values: list[Array] = []
+        self.centre: list[bool] = []
+        self._places: dict[tuple[str, bool], int] = {}
+
+    def place(self, name: str, column: Array, centred: bool, alone: bool = False) -> int:
+        """Give the place of a column, which stays as it is if it is the intercept; ``alone`` is never shared."""
+        key = (name, centred and name != "Intercept")
+        if key not in self._places or alone:
+            self._places[key] = len(self.values)
+            self.values.append(column)
+            self.centre.append(key[1])
+        return self._places[key]
 
 
 def _map(at: Array, scaler: Scaler, intercept: int | None) -> Array:

@@ -1,6 +1,6 @@
 """The objective of a generalised model with crossed random effects: minus the Laplace approximation at a point.
 
-Numbers in, numbers out; the graphs are written in `crossed.py`. All quantities are those of standardised columns.
+Numbers in, numbers out; the graphs are written in `generalgraph.py`. All quantities are those of standardised columns.
 """
 
 from __future__ import annotations

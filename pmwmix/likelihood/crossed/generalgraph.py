@@ -170,7 +170,7 @@ def joint_graph(structure: CrossedStructure) -> tuple[Graph, Graph]:
         Inputs: `CrossedSymbols.flat`. Outputs: ``value``, a scalar; ``score_beta``, ``score_theta``, ``score_phi``
         (·, C) per independent part of the sample; then whatever the second graph reads.
     Graph
-        As in `secondorder.with_hessian`.
+        As in `graph.with_hessian`.
     """
     s = CrossedSymbols.of(structure)
     own = s.copies()

@@ -25,7 +25,7 @@ FLOOR = 1e-8  # of the pivots of a curvature; 1 is that of the prior alone
 
 @dataclass(frozen=True)
 class CellIndex:
-    """Symbols of the cells in which a unit of A meets an effect of the dense block; as in `crossedmodes.Cells`.
+    """Symbols of the cells in which a unit of A meets an effect of the dense block; as in `units.Cells`.
 
     Parameters
     ----------

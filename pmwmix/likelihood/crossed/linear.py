@@ -1,6 +1,6 @@
 """The profiled objective of a linear model with crossed random effects at a point theta; see `objective.Objective`.
 
-Numbers in, numbers out; the graph is written in `crossedgaussian.py`. All quantities are those of the standardised
+Numbers in, numbers out; the graph is written in `lineargraph.py`. All quantities are those of the standardised
 data.
 """
 

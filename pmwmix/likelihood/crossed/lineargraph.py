@@ -1,7 +1,7 @@
 """The Gaussian pseudo-likelihood with crossed random effects integrated out in closed form, as a graph.
 
 Crossed page, eqs. 8-11: the factor with the most units is eliminated unit by unit, the effects of all others stand in
-one dense block. The counterpart of `gaussian.py`; sigma and beta are profiled out in the same way.
+one dense block. The counterpart of `linear/nested.py`; sigma and beta are profiled out in the same way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CrossedLinearStructure(Structure):
 
 @dataclass(frozen=True)
 class CrossedInputs:
-    """Symbolic data: those of `crossedblocks.CrossedBlocks` for one outcome, and how the effects hang together.
+    """Symbolic data: those of `products.CrossedBlocks` for one outcome, and how the effects hang together.
 
     Parameters
     ----------
@@ -192,21 +192,13 @@ def crossed_objective_graph(structure: CrossedLinearStructure) -> Graph:
     beta = disconnected_grad(solve(S_xx, S_xy, assume_a="pos"))
     sigma2 = disconnected_grad(pt.maximum(S_yy - pt.sum(S_xy * beta), 1e-300) / data.n[0])
     own_beta = beta[:, None] + zero
-    by_unit, by_place = spread(own_beta, data.part), spread(own_beta, data.dense_part[0])
-    residual = found.reduce(
-        [data.own_y[a] - pt.sum(by_unit * data.own_x[a], axis=0) for a in q],
-        data.dense_y - pt.sum(by_place * data.dense_x, axis=0),
-    )
-    low = total([a * b for a, b in zip(residual.own, residual.half, strict=True)])
-    high = residual.rest * found.curvature.solve_rest(residual.rest)
-    lost = segment_sum(low, data.part, data.parts) + segment_sum(high, data.dense_part[0], data.parts)
+    lost = _lost(found, data, own_beta)
     D, Q = found.curvature.logdet, -pt.sum(lost)
     both: Any = pytensor.grad(Q, [own, own_beta])
     Q_score, b_score = both
     Q_t = Q_score.sum(axis=1)
-    known: dict[Any, Any] = (
-        {S_xx: matrix_inverse(S_xx)} if structure.reml else {}
-    )  # d log det S = tr(S⁻¹ dS) (theory, eq. 11)
+    # d log det S = tr(S⁻¹ dS) (theory, eq. 11)
+    known: dict[Any, Any] = {S_xx: matrix_inverse(S_xx)} if structure.reml else {}
     F_score: Any = pytensor.grad(D + Q / sigma2, own, known_grads=known)
     F_t = F_score.sum(axis=1)
     outputs = {
@@ -224,6 +216,18 @@ def crossed_objective_graph(structure: CrossedLinearStructure) -> Graph:
         "lost": lost,
     }
     return Graph([theta, *data.flat()], outputs)
+
+
+def _lost(found: Reduction, data: CrossedInputs, beta: Any) -> Any:
+    """Write what (y - Xb)'W(y - Xb) loses to the effects of each independent part, which has its own beta (p, C)."""
+    by_unit, by_place = spread(beta, data.part), spread(beta, data.dense_part[0])
+    residual = found.reduce(
+        [data.own_y[a] - pt.sum(by_unit * data.own_x[a], axis=0) for a in range(len(found.Lambda))],
+        data.dense_y - pt.sum(by_place * data.dense_x, axis=0),
+    )
+    low = total([a * b for a, b in zip(residual.own, residual.half, strict=True)])
+    high = residual.rest * found.curvature.solve_rest(residual.rest)
+    return segment_sum(low, data.part, data.parts) + segment_sum(high, data.dense_part[0], data.parts)
 
 
 def crossed_contrast_graph(structure: CrossedLinearStructure) -> Graph:

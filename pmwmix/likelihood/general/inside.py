@@ -21,7 +21,7 @@ from pytensor.graph.fg import FunctionGraph
 
 from pmwmix.likelihood.general.bynode import INTERPRETER, sums_by_node
 from pmwmix.likelihood.general.marginal import AtMode, Symbols, log_integral, newton_step, sums_at_nodes
-from pmwmix.likelihood.general.modefinder import Climb, begin, climb, climbing, end, find_modes, step_names
+from pmwmix.likelihood.general.modefinder import Search, advance, begin, end, find_modes, searching, step_names
 from pmwmix.likelihood.general.model import MarginalStructure, Model, RowData
 from pmwmix.likelihood.general.tree import Tree
 from pmwmix.likelihood.ops.registry import register
@@ -180,10 +180,10 @@ def _jax_find_modes(op: FindModes, node: Apply) -> Any:
         data = inputs[n:]
         tree = Model.of_flat(op.structure, list(data)).tree
 
-        def one(state: Climb) -> Climb:
-            return climb(lambda u: step(*u, *data), state, tree.to_top, jnp)
+        def one(state: Search) -> Search:
+            return advance(lambda u: step(*u, *data), state, tree.to_top, jnp)
 
-        state = lax.while_loop(climbing, one, begin(inputs[:n], tree.w[-1].shape[0], jnp))
+        state = lax.while_loop(searching, one, begin(inputs[:n], tree.w[-1].shape[0], jnp))
         found = end(state, tree.to_top, jnp)
         return found[0] if n == 1 else tuple(found)
 

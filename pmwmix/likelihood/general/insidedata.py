@@ -1,4 +1,4 @@
-"""The arrays behind `insidemodes.InsideData`: the whole sample in one chunk. Numpy only."""
+"""The arrays behind `inside.InsideData`: the whole sample in one chunk. Numpy only."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def marginal_graph(structure: MarginalStructure) -> tuple[Graph, Graph]:
         top-level unit without its weight; ``score_beta``, ``score_theta``, ``score_phi`` (·, G_L), weighted; then
         whatever the second graph reads.
     Graph
-        The Hessian of the weighted sum times directions, as in `secondorder.with_hessian`.
+        The Hessian of the weighted sum times directions, as in `graph.with_hessian`.
     """
     s = Symbols.of(structure)
     layout = structure.layout

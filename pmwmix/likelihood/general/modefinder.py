@@ -1,7 +1,7 @@
 """Conditional modes of the random effects of generalised models: safeguarded Newton steps, all units at once.
 
 The step comes from a graph (`marginal.newton_step`); every top-level unit has its own step length, so that one
-difficult unit does not hold up the others. No array library is imported but numpy: `insidemodes.py` runs the same lines
+difficult unit does not hold up the others. No array library is imported but numpy: `inside.py` runs the same lines
 in JAX.
 """
 
@@ -20,7 +20,7 @@ MAX_STEPS = 200
 SHORTEST = 2.0**-30
 
 
-class Climb(NamedTuple):
+class Search(NamedTuple):
     """Where the search stands.
 
     Parameters
@@ -46,29 +46,31 @@ class Climb(NamedTuple):
 
 
 def step_names(n: int) -> list[str]:
-    """Name what `climb` needs of the outputs of `marginal.newton_step` for ``n`` levels, in order."""
+    """Name what `advance` needs of the outputs of `marginal.newton_step` for ``n`` levels, in order."""
     return ["J", "rise", *(f"step{level}" for level in range(n))]
 
 
-def begin(start: Sequence[Any], units: int, xp: Any = np) -> Climb:
+def begin(start: Sequence[Any], units: int, xp: Any = np) -> Search:
     """Stand at the start, with nothing evaluated; ``xp`` is numpy or its counterpart."""
     one = xp.ones(units)
-    return Climb(tuple(start), tuple(xp.zeros_like(u) for u in start), 0.0 * one, one, one, one < 0.0, 0)
+    return Search(tuple(start), tuple(xp.zeros_like(u) for u in start), 0.0 * one, one, one, one < 0.0, 0)
 
 
-def climbing(state: Climb) -> Any:
+def searching(state: Search) -> Any:
     """Say whether any unit is still moving."""
     return (state.steps < MAX_STEPS) & (state.rise > CLOSE).any()
 
 
-def climb(step: Callable[[tuple[Any, ...]], Sequence[Any]], state: Climb, to_top: Sequence[Any], xp: Any = np) -> Climb:
+def advance(
+    step: Callable[[tuple[Any, ...]], Sequence[Any]], state: Search, to_top: Sequence[Any], xp: Any = np
+) -> Search:
     """Try one step for every unit that moves, and keep it where J rises enough (theory, eqs. 42-45).
 
     Parameters
     ----------
     step : callable
         Modes per level, each (q_l, G_l) -> J (G_L,), rise (G_L,) and the Newton step of every level.
-    state : Climb
+    state : Search
     to_top : sequence of arrays of int
         Top-level unit of every unit, per level.
     xp : module
@@ -89,7 +91,7 @@ def climb(step: Callable[[tuple[Any, ...]], Sequence[Any]], state: Climb, to_top
     length = xp.where(better | reset, 1.0, 0.5 * length)
     rise = xp.where(better, rise_new, rise)
     stuck = moving & (length < SHORTEST)
-    return Climb(
+    return Search(
         tuple(choose(new, old, index) for new, old, index in zip(trial, u, to_top, strict=True)),
         tuple(choose(new, old, index) for new, old, index in zip(direction_new, direction, to_top, strict=True)),
         xp.where(better, J_new, J),
@@ -100,7 +102,7 @@ def climb(step: Callable[[tuple[Any, ...]], Sequence[Any]], state: Climb, to_top
     )
 
 
-def end(state: Climb, to_top: Sequence[Any], xp: Any = np) -> list[Any]:
+def end(state: Search, to_top: Sequence[Any], xp: Any = np) -> list[Any]:
     """Take the last step too: convergence is quadratic, so that it costs nothing and squares the error."""
     last = xp.where(state.rise <= SURE, 1.0, 0.0)
     return [part + last[index] * d for part, d, index in zip(state.u, state.direction, to_top, strict=True)]
@@ -128,6 +130,6 @@ def find_modes(step: Callable[[list[Array]], dict[str, Any]], start: list[Array]
         return [np.asarray(out[name]) for name in step_names(len(u))]
 
     state = begin(start, int(to_top[-1].max()) + 1)
-    while climbing(state):
-        state = climb(one, state, to_top)
+    while searching(state):
+        state = advance(one, state, to_top)
     return end(state, to_top)

@@ -228,7 +228,7 @@ def objective_graph(structure: Structure) -> Graph:
         With rho also ``c`` (b,), ``c_t`` (b, n), the coefficients of the blocks: ``Q_score`` lacks what they change in
         (y - Xb)'W(y - Xb).
     """
-    layout, p = structure.layout, structure.p
+    layout = structure.layout
     data = Inputs.symbols(structure)
     theta = pt.tensor("theta", shape=(structure.n_climbed,))
     own = theta[:, None] + pt.zeros_like(data.w[-1])[None, :]  # each top-level unit has its own copy of theta
@@ -241,11 +241,7 @@ def objective_graph(structure: Structure) -> Graph:
 
     columns = range(sum(layout.q))
     S0 = at_rho(structure, data.S0, _rho(structure, scalar_theta, 0))
-    fixed = reduce_levels(structure, data, scalar_theta, random_columns(structure, data.zx))
-    outcome = reduce_levels(structure, data, scalar_theta, random_columns(structure, data.zy))
-    S_xx = schur_total(data, S0[:p, :p], fixed, fixed)
-    S_xy = schur_total(data, S0[:p, p], fixed, outcome)
-    S_yy = schur_total(data, S0[p, p], outcome, outcome)
+    S_xx, S_xy, S_yy = _schur_complement(structure, data, scalar_theta, S0)
     beta = disconnected_grad(solve(S_xx, S_xy, assume_a="pos"))
 
     zr = per_block(structure, lambda zy, zx: pt.stack([zy[a] - pt.dot(beta, zx[a]) for a in columns]), data.zy, data.zx)
@@ -271,6 +267,17 @@ def objective_graph(structure: Structure) -> Graph:
     if structure.reml:
         outputs |= _log_det_derivatives(S_xx, theta)
     return Graph([theta, *data.flat()], outputs)
+
+
+def _schur_complement(
+    structure: Structure, data: Inputs, theta: Callable[[int, int], Any], S0: Any
+) -> tuple[Any, Any, Any]:
+    """Write S_xx (p, p), S_xy (p,) and S_yy (theory, eq. 9)."""
+    p = structure.p
+    fixed = reduce_levels(structure, data, theta, random_columns(structure, data.zx))
+    outcome = reduce_levels(structure, data, theta, random_columns(structure, data.zy))
+    S_xx, S_xy = schur_total(data, S0[:p, :p], fixed, fixed), schur_total(data, S0[:p, p], fixed, outcome)
+    return S_xx, S_xy, schur_total(data, S0[p, p], outcome, outcome)
 
 
 def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) -> dict[str, Any]:
