@@ -95,11 +95,18 @@ def check_executor(executor: Any, engine: str) -> None:
             f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, a Dask client or "
             f"None."
         )
-    context = getattr(executor, "_mp_context", None)
-    if context is None or context.get_start_method() != "fork" or getattr(executor, "_processes", None):
-        return
-    if engine in ("jax", "auto"):
+    if will_fork(executor) and engine in ("jax", "auto"):
         raise OptionError(
             f"Forked processes would wait forever, because JAX runs threads. The {type(executor).__name__} forks. Make "
             f"it with mp_context=multiprocessing.get_context('spawn'), and call it under if __name__ == '__main__'."
         )
+
+
+def will_fork(executor: Any) -> bool:
+    """Whether an executor will fork processes that do not run yet.
+
+    The only place that reads an executor's private ``_mp_context`` and ``_processes``: there is no public word for how
+    a ProcessPoolExecutor starts its processes.
+    """
+    context = getattr(executor, "_mp_context", None)
+    return context is not None and context.get_start_method() == "fork" and not getattr(executor, "_processes", None)

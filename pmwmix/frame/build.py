@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,6 @@ def build_frame(
     designs, means = _design_columns(
         formula, hierarchy, read, centrings, pv, distribution, totals[0] if weighted else None
     )
-    notes = weight_notes(by_level, hierarchy, cond, w, scaling, bool(design.conditional))
-    if hierarchy.crossed:
-        notes = crossing_notes(by_level, hierarchy, w[0], distribution.has_closed_form)
     frame = ModelFrame(
         formula=formula,
         hierarchy=hierarchy,
@@ -97,7 +94,7 @@ def build_frame(
         pv=pv,
         categories=categories_of(formula, columns),
         index=table.index if read.kept is None else table.index[read.kept],
-        notes=(*notes, *_notes(formula, table, design, centrings, read, designs)),
+        notes=_notes(formula, table, design, centrings, read, designs),
         cond=cond,
         family=distribution.family,
         link=distribution.link,
@@ -105,7 +102,14 @@ def build_frame(
     )
     check_frame_size(frame, distribution)
     check_same_categories(frame)
-    return frame
+    return replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
+
+
+def _notes_on_weights(frame: ModelFrame, design: Design) -> tuple[str, ...]:
+    by_level, hierarchy = frame.weight_columns, frame.hierarchy
+    if hierarchy.crossed:
+        return crossing_notes(by_level, hierarchy, frame.w[0], frame.has_closed_form)
+    return weight_notes(by_level, hierarchy, frame.cond, frame.w, frame.scaling, bool(design.conditional))
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
         raise DataError(
             f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."
         )
+    _check_groups(frame, distribution)
+
+
+def _check_groups(frame: ModelFrame, distribution: Distribution) -> None:
+    """Refuse groups whose variance cannot be found: of single rows, or fewer than two."""
     for block in frame.designs[0].blocks:
         level = frame.hierarchy.levels[block.level]
         if distribution.has_scale and level.n == frame.n and "Intercept" in block.matrix.names:

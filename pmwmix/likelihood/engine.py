@@ -108,6 +108,14 @@ def graph_engine(engine: str) -> str:
     return {AUTO: "jax", DIRECT: "python"}.get(engine, engine)
 
 
+def jitted(function: Any) -> Any:
+    """Give JAX's own function inside a PyTensor function, None if there is none.
+
+    The only place that knows the attribute ``jit_fn`` of PyTensor's virtual machine, which it does not document.
+    """
+    return getattr(function.vm, "jit_fn", None)
+
+
 class Compiled:
     """A graph compiled by one engine: arrays in, a dictionary of named outputs back.
 
@@ -133,7 +141,7 @@ class Compiled:
                 trust_input=True,
                 on_unused_input="ignore",
             )
-        self._direct = getattr(self.function.vm, "jit_fn", None) if engine == "jax" else None
+        self._direct = jitted(self.function) if engine == "jax" else None
 
     def put(self, arrays: list[np.ndarray]) -> list[Any]:
         """Move data to where the engine reads them without copying at each call."""

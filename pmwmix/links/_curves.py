@@ -13,8 +13,9 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import _vectorize_node
 from scipy import special as scipy_special
+
+from pmwmix.links._vectorise import vectorised
 
 LARGE = 50.0  # beyond it, exp goes on as its Taylor polynomial of second order: exp(50) = 5e21
 SMALL = 1e-8  # below it, log goes on so
@@ -60,9 +61,7 @@ class Curve(Op):
         return [tangents[0] * type(self)(self.order + 1)(inputs[0])]
 
 
-@_vectorize_node.register(Curve)
-def _vectorize_curve(op: Op, node: Apply, x: Any) -> Apply:
-    return op.make_node(x)
+vectorised(Curve)
 
 
 class BoundedExp(Curve):

@@ -13,12 +13,12 @@ import pytensor.tensor as pt
 from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import _vectorize_node
 
 from pmwmix.likelihood.ops.cells import cell_sum
 from pmwmix.likelihood.ops.registry import register
 from pmwmix.likelihood.ops.segment import segment_sum, spread
 from pmwmix.likelihood.ops.smallmat import Column, Factor, InverseLogDet, Matrix, factorise, total
+from pmwmix.links._vectorise import vectorised
 
 FLOOR = 1e-8  # of the pivots of a curvature; 1 is that of the prior alone
 
@@ -129,11 +129,12 @@ class SolveGiven(Op):
         return [-0.5 * (outer + outer.T), disconnected_type(), back]
 
 
-@_vectorize_node.register(SolveGiven)
-def _vectorize_solve(op: Op, node: Apply, S: Any, inverse: Any, b: Any) -> Apply:
+def _one_matrix(S: Any, inverse: Any, b: Any) -> None:
     if inverse.type.ndim != 2:
         raise NotImplementedError("One matrix serves all right-hand sides")
-    return op.make_node(S, inverse, b)
+
+
+vectorised(SolveGiven, _one_matrix)
 
 
 @dataclass(frozen=True)

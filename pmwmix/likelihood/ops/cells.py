@@ -14,9 +14,9 @@ import pytensor.tensor as pt
 from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import _vectorize_node
 
 from pmwmix.likelihood.ops.registry import register
+from pmwmix.links._vectorise import vectorised
 
 
 class CellSum(Op):
@@ -95,14 +95,10 @@ def _sum_cells(values: Any, row: Any, column: Any, like_row: Any, like_column: A
     return out.reshape((*values.shape[: values.ndim - row.ndim], height, width))
 
 
-@_vectorize_node.register(CellSum)
-def _vectorize_cell_sum(op: Op, node: Apply, *inputs: Any) -> Apply:
-    return op.make_node(*inputs)
+vectorised(CellSum)
 
 
-@_vectorize_node.register(CellSpread)
-def _vectorize_cell_spread(op: Op, node: Apply, *inputs: Any) -> Apply:
-    return op.make_node(*inputs)
+vectorised(CellSpread)
 
 
 def _jax_cell_sum(op: Any, node: Apply) -> Any:

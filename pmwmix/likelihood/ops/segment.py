@@ -12,9 +12,9 @@ import pytensor.tensor as pt
 from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import _vectorize_node
 
 from pmwmix.likelihood.ops.registry import register
+from pmwmix.links._vectorise import vectorised
 
 
 class SegmentSum(Op):
@@ -80,14 +80,10 @@ def spread(values: Any, index: Any) -> Any:
     return Spread()(values, index)
 
 
-@_vectorize_node.register(SegmentSum)
-def _vectorize_segment_sum(op: Op, node: Apply, values: Any, index: Any, like: Any) -> Apply:
-    return op.make_node(values, index, like)
+vectorised(SegmentSum)
 
 
-@_vectorize_node.register(Spread)
-def _vectorize_spread(op: Op, node: Apply, values: Any, index: Any) -> Apply:
-    return op.make_node(values, index)
+vectorised(Spread)
 
 
 def _jax_segment_sum(op: Any, node: Apply) -> Any:

@@ -16,9 +16,9 @@ import pytensor.tensor as pt
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import _vectorize_node
 
 from pmwmix.likelihood.ops.registry import register
+from pmwmix.links._vectorise import vectorised
 
 UNROLL = 3
 Column = list[Any]
@@ -223,9 +223,7 @@ class InverseLogDet(Op):
         return [out]
 
 
-@_vectorize_node.register(InverseLogDet)
-def _vectorize_inverse(op: Op, node: Apply, M: Any) -> Apply:
-    return op.make_node(M)
+vectorised(InverseLogDet)
 
 
 def _jax_inverse(op: Any, node: Apply) -> Any:

@@ -29,10 +29,16 @@ PATIENCE = 2_000  # looks of the main thread before it sees to interruptions
 
 def is_possible() -> bool:
     """Whether this system and this nutpie have what chains need; otherwise they are evaluated one by one."""
+    library = nutpie_library()
+    needed = all(hasattr(library, name) for name in ("LogpFunc", "ExpandFunc", "PyMcModel", "PyVariable"))
+    return sys.platform != "win32" and needed and hasattr(getattr(library, "PySampler", None), "from_pymc")
+
+
+def nutpie_library() -> Any:
+    """Give nutpie's compiled part, whose classes take C functions; the only place that knows where it is."""
     from nutpie import _lib  # type: ignore[attr-defined]
 
-    needed = all(hasattr(_lib, name) for name in ("LogpFunc", "ExpandFunc", "PyMcModel", "PyVariable"))
-    return sys.platform != "win32" and needed and hasattr(getattr(_lib, "PySampler", None), "from_pymc")
+    return _lib
 
 
 class Meeting:
@@ -83,23 +89,23 @@ class Meeting:
         begin : callable
             Seed of a chain -> starting point; called in the chain's thread.
         """
-        from nutpie import _lib  # type: ignore[attr-defined]
         from nutpie.compiled_pyfunc import PyFuncModel
 
+        library = nutpie_library()
         meeting, functions = self, _functions()
 
         sizes: dict[str, int] = {}  # filled in by the next call
-        variables = _lib.PyVariable.new_variables(["z"], ["float64"], [(self.dim,)], sizes, {})
+        variables = library.PyVariable.new_variables(["z"], ["float64"], [(self.dim,)], sizes, {})
 
         class MetModel(PyFuncModel):
             def _make_model(self, init_mean: Any) -> Any:
                 address = meeting.cells.ctypes.data
-                logp = _lib.LogpFunc(functions["logp"].address, address, meeting)
-                expand = _lib.ExpandFunc(meeting.dim, meeting.dim, functions["expand"].address, address, meeting)
-                return _lib.PyMcModel(logp, expand, variables, meeting.dim, sizes, {}, begin, None)
+                logp = library.LogpFunc(functions["logp"].address, address, meeting)
+                expand = library.ExpandFunc(meeting.dim, meeting.dim, functions["expand"].address, address, meeting)
+                return library.PyMcModel(logp, expand, variables, meeting.dim, sizes, {}, begin, None)
 
             def _make_sampler(self, settings: Any, init_mean: Any, cores: int, *rest: Any) -> Any:
-                return _lib.PySampler.from_pymc(settings, cores, self._make_model(init_mean), *rest)
+                return library.PySampler.from_pymc(settings, cores, self._make_model(init_mean), *rest)
 
         return MetModel(
             _n_dim=self.dim,
