@@ -64,8 +64,7 @@ def build_frame(
     """
     distribution = distribution or Distribution()
     formula = formula.with_predictors(distribution.further)
-    centrings = find_groups(centrings, formula)
-    pv = pv_columns(design.pv, formula, table.names)
+    centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, table.names)
     read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
     columns, hierarchy = read.columns, find_levels(formula.random, read.columns)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
