@@ -370,6 +370,6 @@ def predicted_seconds(
     P = structure.p + structure.layout.n_theta + structure.n_phi
     nodes = int(np.prod([many**size for many, size in zip(n_agq, q, strict=True)]))
     units = sum(chunk.n_units[0] for chunk in chunks)
-    by_row = n * ((nodes + 8) * 1.5e-7 + (nodes + sum(q) ** 2) * r * r * 2e-9)
-    by_unit = units * P * P * (nodes * r + 20 * sum(q)) * 2e-9
+    by_row = n * ((nodes + 8) * 2.5e-7 + (nodes + sum(q) ** 2) * r * r * 4e-9)
+    by_unit = units * P * P * (nodes * r + 20 * sum(q)) * 4e-9
     return evaluations * (0.004 * len(q) * len(chunks) + by_row + by_unit)
