@@ -5,8 +5,9 @@ Public names load when first used, so that ``import pmwmix`` costs nothing.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from pmwmix.interrupt import whole_import
 
 if TYPE_CHECKING:
     from pmwmix import plots, surveys
@@ -97,11 +98,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        value = getattr(importlib.import_module(f"pmwmix.{_HOME[name]}"), name)
+        value = getattr(whole_import(f"pmwmix.{_HOME[name]}"), name)
         globals()[name] = value
         return value
     if name in ("plots", "simulate", "surveys"):
-        return importlib.import_module(f"pmwmix.{name}")
+        return whole_import(f"pmwmix.{name}")
     if name == "__version__":
         from importlib.metadata import version
 

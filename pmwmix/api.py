@@ -14,6 +14,7 @@ from pmwmix.frame.crossing import PARTS, vcov_of_crossed
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
 from pmwmix.frame.suspects import check_weights
+from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.engine import choose_engine
 from pmwmix.resolve.fill import Filled, fill_in
 from pmwmix.results.build import fit_frame
@@ -234,6 +235,7 @@ def load(path: str | Path) -> FitResult | BayesResult:
         return FitResult(**{**fields, "each": tuple(build(one) for one in fields["each"])})
 
     if isinstance(path, str | Path) and Path(path).suffix in (".nc", ".zarr"):
+        whole_import("pmwmix.sample.result")
         from pmwmix.sample.keep import load_bayes
         from pmwmix.sample.result import BayesResult
 
@@ -252,6 +254,7 @@ def _request(method: str, sampling: dict[str, Any], priors: Any, progress: bool 
 
 
 def _sampled(fitted: FitResult, request: Any, priors: Any) -> BayesResult:
+    whole_import("pmwmix.sample.bayes")
     from pmwmix.sample.bayes import bayes
 
     return bayes(fitted, request, priors)
@@ -266,6 +269,7 @@ def read_distribution(family: str, link: str | None, trials: Any, method: str) -
     """
     if trials is None and family == Distribution.family and link in (None, Distribution.link):
         return Distribution()  # the closed form needs neither table
+    whole_import("pmwmix.families")
     from pmwmix.families import FAMILIES
     from pmwmix.links import LINKS
 

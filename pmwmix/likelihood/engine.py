@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmwmix._registry import Registry
+from pmwmix.interrupt import interruptible, whole_import
 
 if TYPE_CHECKING:
     from pytensor.compile.mode import Mode
@@ -29,6 +31,7 @@ def _plain(linker: Any, *rewrites: str) -> Mode:
 
 
 def _jax() -> Mode:
+    whole_import("pytensor.link.jax")
     from pytensor.link.jax import JAXLinker
 
     from pmwmix.likelihood.ops.registry import teach
@@ -65,6 +68,7 @@ ENGINES.add("numpy", _python)  # what has no form in numpy is interpreted
 
 
 AUTO, DIRECT = "auto", "numpy"
+QUICK_CALL = 0.02  # seconds that an interruption may wait for compiled code
 QUICK = 0.05  # seconds that numpy may take though compiled code is at hand
 _spent: dict[Any, float] = {}
 
@@ -131,6 +135,7 @@ class Compiled:
         self.names = list(graph.outputs)
         self.engine = engine
         self._met: set[Any] = set()
+        self._timed: dict[Any, float] = {}  # seconds of the quickest call so far, by shapes
         self._lock = threading.Lock()  # a PyTensor function keeps its inputs in one place for all threads
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping Assert|.*BLAS.*|.*explicit.*dtype.*")
@@ -154,10 +159,32 @@ class Compiled:
     def __call__(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any]:
         """Evaluate at theta."""
         if self._direct is not None:  # JAX's own function: any number of threads, no copies of inputs and outputs
-            return dict(zip(self.names, self._direct(theta, *data), strict=True))
+            return dict(zip(self.names, self._evaluate(theta, data), strict=True))
+        if self.engine == "python":
+            return dict(zip(self.names, self._alone(theta, data), strict=True))
+        return dict(zip(self.names, interruptible(self._alone, theta, data), strict=True))
+
+    def _alone(self, theta: np.ndarray, data: list[Any]) -> Any:
         with self._lock, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping Assert")
-            return dict(zip(self.names, self.function(theta, *data), strict=True))
+            return self.function(theta, *data)
+
+    def _evaluate(self, theta: np.ndarray, data: list[Any]) -> Any:
+        """Call JAX's function beside the main thread, until it is known to be quick for inputs of these shapes."""
+        assert self._direct is not None
+        key = tuple(np.shape(value) for value in (theta, *data))
+        quickest = self._timed.get(key, np.inf)
+        if quickest < QUICK_CALL:
+            return self._direct(theta, *data)
+        start = time.perf_counter()
+        out = interruptible(self._finished, theta, data)
+        self._timed[key] = min(quickest, time.perf_counter() - start)
+        return out
+
+    def _finished(self, theta: np.ndarray, data: list[Any]) -> Any:
+        import jax
+
+        return jax.block_until_ready(self._direct(theta, *data))  # type: ignore[misc]
 
     def shapes(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any] | None:
         """Give the shapes of the outputs for inputs that have not been met yet, without compiling; else None."""
@@ -174,7 +201,7 @@ class Compiled:
     def prepare(self, shapes: list[Any]) -> None:
         """Compile for inputs of these shapes."""
         if self._direct is not None:
-            self._direct.lower(*shapes).compile()
+            interruptible(lambda direct: direct.lower(*shapes).compile(), self._direct)
 
 
 _cache: dict[tuple[Any, ...], Compiled] = {}
@@ -185,10 +212,14 @@ def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Comp
     """Compile ``write(structure)``, once per process."""
     engine = graph_engine(engine)
     key = (write.__module__, write.__qualname__, structure, engine)
-    with _compiling:
-        if key not in _cache:
-            _cache[key] = Compiled(write(structure), engine)
-        return _cache[key]
+
+    def once() -> Compiled:
+        with _compiling:
+            if key not in _cache:
+                _cache[key] = Compiled(write(structure), engine)
+            return _cache[key]
+
+    return _cache[key] if key in _cache else interruptible(once)
 
 
 def compiled_pair(
@@ -198,11 +229,16 @@ def compiled_pair(
     engine = graph_engine(engine)
     key = (write.__module__, write.__qualname__, structure, engine)
     first, second = (*key, 1), (*key, 2)
-    with _compiling:
-        if second not in _cache:
-            one, other = write(structure)
-            _cache[first], _cache[second] = Compiled(one, engine), Compiled(other, engine)
-        return _cache[first], _cache[second]
+
+    def once() -> None:
+        with _compiling:
+            if second not in _cache:
+                one, other = write(structure)
+                _cache[first], _cache[second] = Compiled(one, engine), Compiled(other, engine)
+
+    if second not in _cache:
+        interruptible(once)
+    return _cache[first], _cache[second]
 
 
 def bucket_columns(p: int) -> int:

@@ -13,7 +13,7 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.errors import DataError, FileError, near, some
 from pmwmix.readers.columns import find
-from pmwmix.readers.formats import contents, format_of
+from pmwmix.readers.formats import contents, read_rows
 from pmwmix.readers.missing import Count, Rules, labels_of, without_codes
 from pmwmix.readers.report import code_text
 from pmwmix.readers.source import Contents, Tick
@@ -129,7 +129,7 @@ def read_stack(
             inside[part] = True
             rows = rows & inside
         here = {name: own for name in wanted if (own := find(name, one.names)) is not None}
-        frame = format_of(one.path).read(one.path, list(here.values()) or one.names[:1], rows, tick)
+        frame = read_rows(one.path, list(here.values()) or one.names[:1], rows, tick)
         columns: Columns = {}
         for name in wanted:
             if name in here:
@@ -205,7 +205,7 @@ def country_rows(
     there = list(dict.fromkeys(own for name in country_ids if (own := find(name, one.names)) is not None))
     if not there:
         return None
-    frame = format_of(one.path).read(one.path, there, None, tick)
+    frame = read_rows(one.path, there, None, tick)
     asked = [country.strip().lower() for country in countries]
     shown: list[str] = []
     for name in there:
@@ -230,5 +230,5 @@ def country_rows(
 def read_columns(path: Path, names: Sequence[str], preset: Any = None) -> pd.DataFrame:
     """Columns of a file, spelled as in it, without the codes that it declares missing or labels as no answer."""
     one, rules = contents(path), Rules(labels=labels_of(preset))
-    frame = format_of(path).read(path, list(names), None, None)
+    frame = read_rows(path, names, None, None)
     return pd.DataFrame({name: without_codes(frame[name], name, rules, one)[0] for name in names}, copy=False)

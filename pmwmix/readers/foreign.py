@@ -75,7 +75,7 @@ def _call(path: Path, read: Reader, tick: Tick | None, **options: Any) -> tuple[
     package = pyreadstat(path)
     errors = (package.ReadstatError, package.PyreadstatError, OSError, ValueError, UnicodeError, OverflowError)
     try:
-        if tick is None:
+        if options.get("metadataonly"):
             return read(str(path), **options)
         with opened(path, tick) as file:
             return read(file, **options)

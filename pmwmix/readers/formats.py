@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
+from pmwmix._types import Array
 from pmwmix.errors import FileError, some
+from pmwmix.interrupt import interruptible
 from pmwmix.readers.columnar import COLUMNAR
 from pmwmix.readers.sas import SAS
 from pmwmix.readers.sav import SAV
-from pmwmix.readers.source import Contents, Format
+from pmwmix.readers.source import Contents, Format, Tick
 from pmwmix.readers.stata import STATA
 from pmwmix.readers.text import TEXT
 
@@ -43,6 +48,16 @@ def format_of(path: Path) -> Format:
     return FORMATS[end]
 
 
+def read_rows(path: Path, names: Sequence[str], rows: Array | None, tick: Tick | None) -> pd.DataFrame:
+    """Read chosen columns of chosen rows, as `Format.read` does; an interruption does not wait for it.
+
+    Raises
+    ------
+    FileError
+    """
+    return interruptible(format_of(path).read, path, list(names), rows, tick)
+
+
 def contents(path: Path) -> Contents:
     """Read what a file holds, without its data.
 
@@ -51,7 +66,7 @@ def contents(path: Path) -> Contents:
     FileError
         Also if it holds no column, or one name twice.
     """
-    found = format_of(path).contents(path)
+    found: Contents = interruptible(format_of(path).contents, path)
     if not found.names:
         raise FileError(f"The file has no columns. {path.name!r} is empty. Check the path.")
     if len(set(found.names)) < len(found.names):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import FileError
+from pmwmix.interrupt import was_left
 
 Tick = Callable[[int], None]
 PIECES = 8  # row ranges that a file is read in at most; each costs a walk to its first row
@@ -87,7 +88,9 @@ class Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read, and tell."""
+        """Read, and tell; stop if nobody waits for it any more."""
+        if was_left():
+            raise OSError("interrupted")
         n = self._file.readinto(buffer) or 0
         if self._tick is not None:
             self._tick(n)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.crossed.direct import DirectCrossed
 from pmwmix.likelihood.crossed.products import cross_products
@@ -193,6 +194,7 @@ class CrossedLinearObjective(Likelihood):
 
 
 def _graphs() -> Any:
+    whole_import("pytensor")
     from pmwmix.likelihood.crossed import lineargraph  # PyTensor is imported where a graph is compiled
 
     return lineargraph

@@ -5,13 +5,13 @@ Numbers in, numbers out. The counterpart in numpy is `direct.DirectChunks`.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.interrupt import lend
 from pmwmix.likelihood.contract import RowArrays
 from pmwmix.likelihood.engine import compiled, compiled_pair, padded_columns
 from pmwmix.likelihood.general.marginal import marginal_graph, mode_graph
@@ -63,18 +63,17 @@ class CompiledChunks:
         beta, theta, phi = self._split(zero)
         modes = [np.zeros((n, len(w))) for n, w in zip(q, chunk.w, strict=True)]
         data = [theta, phi, *modes, *self._data(0)[0]]
-        with ThreadPoolExecutor(1) as pool:
-            waiting: list[Any] = [pool.submit(self.mode_step, beta, data)] if self.mode_step.engine == "jax" else []
-            self.first, self.second = compiled_pair(marginal_graph, self.padded, self.engine)
-            self._rules = self.first.put(_rules(self.n_agq, q))
-            shapes = self.first.shapes(beta, [*data, *self._rules])
-            if shapes is not None:
-                known = [shape for name, shape in shapes.items() if name.startswith("known")]
-                if len(self._directions) == 1:
-                    waiting.append(pool.submit(self.second.prepare, [self._eye, *known]))
-                self.first(beta, [*data, *self._rules])
-            for one in waiting:
-                one.result()
+        waiting = [lend(self.mode_step, beta, data)] if self.mode_step.engine == "jax" else []
+        self.first, self.second = compiled_pair(marginal_graph, self.padded, self.engine)
+        self._rules = self.first.put(_rules(self.n_agq, q))
+        shapes = self.first.shapes(beta, [*data, *self._rules])
+        if shapes is not None:
+            known = [shape for name, shape in shapes.items() if name.startswith("known")]
+            if len(self._directions) == 1:
+                waiting.append(lend(self.second.prepare, [self._eye, *known]))
+            self.first(beta, [*data, *self._rules])
+        for one in waiting:
+            one.result()
 
     @property
     def _directions(self) -> list[Array]:

@@ -7,13 +7,13 @@ those of standardised columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.interrupt import side_by_side, whole_import
 from pmwmix.likelihood.contract import IntegratedPoint, Likelihood, RowArrays
 from pmwmix.likelihood.engine import graph_engine, is_direct
 from pmwmix.likelihood.general.direct import DirectChunks, predicted_seconds
@@ -60,6 +60,7 @@ class IntegratedObjective(Likelihood):
         alone = self.structure.n_predictors == 1 and self.structure.latent == "normal"
         if alone and is_direct(self.engine, seconds, (self.structure, self.n_agq), compiling):
             return DirectChunks(self.structure, self.chunks, self.rows, self.n_agq)
+        whole_import("pmwmix.likelihood.general.compiled")
         from pmwmix.likelihood.general.compiled import CompiledChunks
 
         engine = graph_engine(self.engine)
@@ -166,8 +167,7 @@ class IntegratedObjective(Likelihood):
         if len(self.chunks) == 1 or not self.parts.side_by_side:
             return [one(number) for number in numbers]
         one_done = one(0)  # compiles; the others then run side by side
-        with ThreadPoolExecutor(2) as pool:
-            return [one_done, *pool.map(one, numbers[1:])]
+        return [one_done, *side_by_side(one, numbers[1:])]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the data; compiled code is made again where it is needed."""

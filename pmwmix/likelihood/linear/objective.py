@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.engine import Compiled, bucket, bucket_columns, compiled, is_direct
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
@@ -213,6 +214,7 @@ def profiled_point(theta: Array, raw: dict[str, Any], n: float) -> Point:
 
 
 def _graphs() -> Any:
+    whole_import("pytensor")
     from pmwmix.likelihood.linear import nested  # PyTensor is imported where a graph is compiled
 
     return nested

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ from scipy import special
 from pmwmix._types import Array
 from pmwmix.errors import PmwmixWarning
 from pmwmix.fitting.problem import Problem
+from pmwmix.interrupt import side_by_side
 from pmwmix.likelihood.linear.recursion import Factored, UnitTree, factor, solve_upper, stack_Lambdas, walk_down
 from pmwmix.sample.draws.conditional_linear import refuse_crossed
 from pmwmix.sample.draws.conditional_rows import RowsOfUnits
@@ -112,8 +112,7 @@ def _all_draws(
         return Given.at(data, psi[number]).draw(start, np.random.default_rng(seeds[number]), sweeps)
 
     parts = [one(0)]  # compiles
-    with ThreadPoolExecutor(2 if data.first.engine == "jax" else 1) as pool:
-        parts += pool.map(one, range(1, len(psi)))
+    parts += side_by_side(one, range(1, len(psi)), 2 if data.first.engine == "jax" else 1)
     levels = range(data.n_levels)
     return tuple([np.array([part[what][level] for part in parts]) for level in levels] for what in (0, 1))  # type: ignore[return-value]
 

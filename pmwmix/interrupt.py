@@ -1,0 +1,164 @@
+"""Ctrl-C is heard at once: what stays long in compiled code runs beside the main thread, which waits and can be woken.
+
+Python looks for signals between its own instructions and in the main thread alone. A compiler that takes ten seconds,
+or a reader that takes a minute, is one instruction; and an import that is broken off halfway leaves modules that no
+later import mends. So the main thread lends such calls to another and waits; when it is interrupted it leaves at
+once, and what was lent comes to its end unseen.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_idle: list[_Worker] = []
+_running: set[Lent] = set()
+_here = threading.local()
+_prepared: list[bool] = []
+
+
+class Lent:
+    """A call that another thread runs.
+
+    Parameters
+    ----------
+    call : callable
+    given : tuple
+        Its arguments.
+    """
+
+    def __init__(self, call: Callable[..., Any], given: tuple[Any, ...]) -> None:
+        self.call, self.given = call, given
+        self.context = contextvars.copy_context()
+        self.ended = threading.Lock()
+        self.ended.acquire()
+        self.left = False  # nobody waits any more
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do it, in the thread that it was lent to."""
+        _here.lent = self
+        try:
+            self.value = self.context.run(self.call, *self.given)
+        except BaseException as error:  # handed to the thread that waits
+            self.error = error
+        finally:
+            _here.lent = None
+            _running.discard(self)
+            self.ended.release()
+
+    def result(self) -> Any:
+        """Wait for it, give its value or raise its error."""
+        try:
+            self.ended.acquire()
+        except BaseException:
+            leave_all()
+            raise
+        self.ended.release()
+        if self.error is None:
+            return self.value
+        try:
+            raise self.error
+        finally:
+            self.error = None  # its traceback holds this frame
+
+
+class _Worker:
+    """A thread that takes one call after the other."""
+
+    def __init__(self) -> None:
+        self.calls: queue.SimpleQueue[Lent] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._work, name="pmwmix", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        while True:
+            self.calls.get().run()
+            _idle.append(self)
+
+
+def lend(call: Callable[..., Any], *given: Any) -> Lent:
+    """Let another thread run ``call(*given)``, and go on."""
+    lent = Lent(call, given)
+    _running.add(lent)
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = _Worker()
+    (worker if worker.thread.is_alive() else _Worker()).calls.put(lent)  # none is alive after a fork
+    return lent
+
+
+def interruptible(call: Callable[..., Any], *given: Any) -> Any:
+    """Give ``call(*given)``; an interruption of the main thread does not wait for it.
+
+    Parameters
+    ----------
+    call : callable
+        Something that stays long in compiled code and leaves nothing half done that others see: it goes on to its end
+        after an interruption, unless it asks `was_left`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call(*given)
+    return lend(call, *given).result()
+
+
+def side_by_side(call: Callable[[Any], Any], items: Iterable[Any], n: int = 2) -> list[Any]:
+    """Give ``call`` of every item, ``n`` at a time; after an interruption no other is begun."""
+    out: list[Any] = []
+    flying: deque[Lent] = deque()
+    for item in items:
+        if len(flying) == n:
+            out.append(flying.popleft().result())
+        flying.append(lend(call, item))
+    return out + [one.result() for one in flying]
+
+
+def was_left() -> bool:
+    """Whether nobody waits any more for the call that runs in this thread."""
+    lent = getattr(_here, "lent", None)
+    return lent is not None and lent.left
+
+
+def whole_import(name: str) -> Any:
+    """Import a module to its end, even if the main thread is interrupted meanwhile."""
+    there = sys.modules.get(name)
+    if there is not None and not getattr(there.__spec__, "_initializing", False):
+        return there
+    return interruptible(importlib.import_module, name)
+
+
+def leave_all() -> None:
+    """Note that nobody waits for what runs, and that the end of the process shall not wait for it either."""
+    for lent in tuple(_running):
+        lent.left = True
+    if not _prepared:
+        _prepared.append(True)
+        atexit.register(_end)  # the last one registered is called first
+
+
+def _end() -> None:
+    """End a process that was interrupted, though a compiler still runs in it and would be waited for."""
+    _prepared.clear()
+    if not isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt) or not _running:
+        return
+    for room, function in (("jax._src.api", "clean_up"), ("jax._src.dispatch", "wait_for_tokens")):  # they wait
+        atexit.unregister(getattr(sys.modules.get(room), function, _end))
+    atexit.unregister(_end)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as Python itself ends after an interruption
+    os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,105 @@
+"""Ctrl-C stops what runs within two seconds, once, in our own words, and the session goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pmwmix.interrupt import Lent, interruptible, lend, side_by_side, was_left
+
+PATIENCE = 2.0
+BEGIN = """
+import sys, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np, pandas as pd, pmwmix
+rng = np.random.default_rng(0)
+n = 20_000
+d = pd.DataFrame({"x": rng.normal(size=n), "z": rng.normal(size=n), "g": np.arange(n) // 20, "CNT": np.arange(n) % 9})
+d["y"] = d["x"] + rng.normal(size=n // 20)[d["g"]] + rng.normal(size=n)
+d["b"] = (d["y"] > 1) * 1.0
+print("ready", flush=True)
+"""
+SESSION = """
+try:
+    while True:
+        {call}
+except KeyboardInterrupt:
+    print("stopped", time.monotonic(), flush=True)
+    import traceback
+    traceback.print_exc()
+small = pd.DataFrame({{"y": rng.normal(size=60), "g": np.arange(60) // 6}})
+print("again", pmwmix.fit("y ~ 1 + (1 | g)", small).converged, flush=True)
+"""
+CALLS = {
+    "import": "pmwmix.fit('y ~ x + (1 | g)', d)",
+    "compile": "pmwmix.fit('b ~ x * z + (x | g)', d, family='binomial', n_agq=7, engine='jax')",
+    "groups": "pmwmix.fit_groups('b ~ x + (1 | g)', d, family='binomial', n_agq=7, progress=False)",
+    "sample": "pmwmix.fit('y ~ x + (1 | g)', d, method='bayes', draws=50_000, chains=2, progress=False)",
+    "read": "pmwmix.read_survey(sys.argv[1])",
+}
+AFTER = {"import": 0.4, "compile": 4.0, "groups": 5.0, "sample": 7.0, "read": 1.5}
+
+
+def started(code, *given):
+    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    pyreadstat = pytest.importorskip("pyreadstat")
+    path = tmp_path_factory.mktemp("survey") / "t.sav"
+    rng = np.random.default_rng(0)
+    pyreadstat.write_sav(pd.DataFrame(rng.normal(size=(60_000, 60)), columns=[f"v{k}" for k in range(60)]), str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_interruption_is_heard_at_once_and_the_session_goes_on(name, survey):
+    child = started(BEGIN + SESSION.format(call=CALLS[name]), str(survey))
+    time.sleep(AFTER[name])
+    asked = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    said, errors = child.communicate(timeout=60)
+    lines = said.splitlines()
+    assert lines[-1] == "again True" and lines[-2].startswith("stopped"), (said, errors)
+    assert float(lines[-2].split()[1]) - asked < PATIENCE
+    assert errors.count("Traceback") == 1 and "jax" not in errors.lower() and "FileError" not in errors, errors
+
+
+def test_a_script_ends_at_once():
+    child = started(BEGIN + CALLS["compile"])
+    time.sleep(AFTER["compile"])
+    asked = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert time.monotonic() - asked < PATIENCE and child.returncode == -signal.SIGINT
+    assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt"), errors
+
+
+def test_values_errors_and_order_come_back():
+    assert interruptible(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        interruptible(divmod, 7, 0)
+    assert side_by_side(lambda k: k * k, range(7)) == [k * k for k in range(7)]
+    assert interruptible(lambda: interruptible(threading.get_ident)) != threading.get_ident()
+    assert [one.result() for one in [lend(abs, -k) for k in range(5)]] == list(range(5))
+
+
+def test_a_call_may_ask_whether_it_was_left():
+    lent = Lent(was_left, ())
+    lent.left = True
+    thread = threading.Thread(target=lent.run)
+    thread.start()
+    thread.join()
+    assert lent.result() is True and interruptible(was_left) is False
