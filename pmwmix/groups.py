@@ -27,7 +27,7 @@ from pmwmix.likelihood.engine import choose_engine
 from pmwmix.readers.columns import find, id_names
 from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, Summary, coefficient_table, decimals_for, fixed
-from pmwmix.running import bar, check_executor
+from pmwmix.running import bar, check_executor, run_on
 from pmwmix.spec.design import resolve_design
 from pmwmix.studies.average import average_row
 
@@ -336,29 +336,13 @@ def _run(tasks: Sequence[tuple[str, TablePart, dict[str, Any]]], executor: Any, 
         if isinstance(first, OF_THE_CALL):
             raise first
         done[order[0]] = first
-        for k, result in zip(order[1:], _results([tasks[k] for k in order[1:]], executor), strict=True):
+        others = [tasks[k] for k in order[1:]]
+        results = (_one(*task) for task in others) if executor is None else run_on(executor, _one, others, "groups")
+        for k, result in zip(order[1:], results, strict=True):
             done[k] = result
             if tick is not None:
                 tick(1)
     return [done[k] for k in range(len(tasks))]
-
-
-def _results(tasks: Sequence[tuple[str, TablePart, dict[str, Any]]], executor: Any) -> Iterator[Any]:
-    if executor is None:
-        yield from (_one(*task) for task in tasks)
-        return
-    futures = [executor.submit(_one, *task) for task in tasks]
-    if hasattr(executor, "gather"):  # a Dask client
-        try:
-            yield from executor.gather(futures)
-            return
-        except Exception:  # a worker died: keep what the others have done
-            pass
-    for future in futures:
-        try:
-            yield future.result()
-        except Exception as error:
-            yield error
 
 
 def _collected(by: str, formula: str, labels: Sequence[Any], done: Sequence[Any]) -> GroupFits:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pmwmix.errors import OptionError
+from pmwmix.errors import OptionError, PmwmixError, PmwmixWarning
 
 
 def in_notebook() -> bool:
@@ -110,3 +111,72 @@ def will_fork(executor: Any) -> bool:
     """
     context = getattr(executor, "_mp_context", None)
     return context is not None and context.get_start_method() == "fork" and not getattr(executor, "_processes", None)
+
+
+def run_on(executor: Any, call: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], what: str) -> Iterator[Any]:
+    """Give ``call(*task)`` of every task in order, run by an executor; what it loses is done here.
+
+    Parameters
+    ----------
+    executor : object
+        Has ``submit``; a Dask client also ``gather``.
+    call : callable
+    tasks : iterable of tuple
+    what : str
+        What the tasks are, for the warning.
+
+    Warns
+    -----
+    PmwmixWarning
+        If the executor lost tasks, as when one of its processes died: that says nothing of the tasks themselves.
+
+    Notes
+    -----
+    After an interruption no other task is begun.
+    """
+    every = list(tasks)
+    futures = [_submitted(executor, call, task) for task in every]
+    lost: list[Exception] = []
+    try:
+        together = _gathered(executor, futures)
+        for number, (task, future) in enumerate(zip(every, futures, strict=True)):
+            try:
+                if isinstance(future, Exception):
+                    raise future
+                value = future.result() if together is None else together[number]
+            except PmwmixError:  # of the task, in our own words
+                raise
+            except Exception as error:
+                lost.append(error)
+                value = call(*task)
+            yield value
+    except BaseException:
+        for future in futures:
+            getattr(future, "cancel", bool)()
+        raise
+    if lost:
+        reason = " ".join(str(lost[0]).split()).rstrip(".") or "nothing"
+        warnings.warn(
+            f"The executor lost {len(lost)} of {len(every)} {what}, which were done here. {type(executor).__name__} "
+            f"says: {type(lost[0]).__name__}: {reason}. If its processes die, use fewer of them: memory may be short.",
+            PmwmixWarning,
+            stacklevel=4,
+        )
+
+
+def _submitted(executor: Any, call: Callable[..., Any], task: tuple[Any, ...]) -> Any:
+    """Give the future of a task, or the error of an executor that takes no more."""
+    try:
+        return executor.submit(call, *task)
+    except Exception as error:
+        return error
+
+
+def _gathered(executor: Any, futures: Sequence[Any]) -> Sequence[Any] | None:
+    """Collect all results of a Dask client at once; None where they are asked for one by one."""
+    if not hasattr(executor, "gather") or any(isinstance(one, Exception) for one in futures):
+        return None
+    try:
+        return executor.gather(futures)
+    except Exception:  # a worker died: keep what the others have done
+        return None

@@ -1,8 +1,9 @@
 """One model per group: the same numbers as fit on each part, failures beside, averages, executors."""
 
 import multiprocessing
+import os
 import pickle
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -137,10 +138,65 @@ def test_processes_give_the_same(countries, fits):
     close(got.tidy()["estimate"], fits.tidy()["estimate"], rtol=1e-9)
 
 
-def test_a_lost_worker_is_a_failure(countries):
-    with pytest.warns(PmwmixWarning, match=r"1 of 4 groups could not be fitted.*worker lost.*failures"):
+def test_groups_of_a_lost_worker_are_fitted_here(countries, fits):
+    with pytest.warns(PmwmixWarning, match=r"lost 1 of 3 groups, which were done here.*RuntimeError: worker lost"):
         got = pmwmix.fit_groups(FORMULA, countries, executor=Client(broken=True), **call())
-    assert len(got) == 3 and got.failures["error"].tolist() == ["RuntimeError"]
+    assert len(got) == 4 and got.failures.empty
+    close(got.tidy()["estimate"], fits.tidy()["estimate"], rtol=1e-9)
+
+
+def deadly(cond, parents):
+    """Leave weights as they are, and end every process but that of the tests."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(9)
+    return cond
+
+
+def test_groups_of_a_process_that_died_are_fitted_here(countries):
+    given = {**call(), "scaling": deadly}
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        with pytest.warns(PmwmixWarning, match=r"lost 3 of 3 groups, which were done here.*BrokenProcessPool"):
+            got = pmwmix.fit_groups(FORMULA, countries, executor=executor, **given)
+        with pytest.warns(PmwmixWarning, match="lost 3 of 3"):  # it takes no more
+            pmwmix.fit_groups(FORMULA, countries, executor=executor, **given)
+    here = pmwmix.fit_groups(FORMULA, countries, **given)
+    assert got.failures.empty
+    close(got.tidy()["estimate"], here.tidy()["estimate"], rtol=1e-9)
+
+
+def test_replicates_of_a_lost_worker_are_refitted_here(countries):
+    class Dying(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            future = Future()
+            future.set_exception(BrokenExecutor("a process was terminated abruptly"))
+            return future
+
+    d = countries[countries["CNT"] == "AUT"].copy()
+    for r in range(4):
+        d[f"R{r + 1}"] = d["W_FSTUWT"] * np.where(d["SCHOOLID"] // (r + 1) % 2, 1.5, 0.5)
+    given = {"weights": ["W_FSTUWT"], "design": {"replicate_weights": "R{}", "replicate_type": "fay", "fay": 0.5}}
+    formula = "PV1MATH ~ escs + (1 | SCHOOLID)"
+    here = pmwmix.fit(formula, d, **given)
+    with pytest.warns(PmwmixWarning, match="lost 4 of 4 parts of the replicates"):
+        there = pmwmix.fit(formula, d, executor=Dying(1), **given)
+    close(there.se, here.se, rtol=1e-9)
+
+
+def test_after_an_interruption_no_other_group_is_begun(countries):
+    begun = []
+
+    class Slow(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            future = Future()
+            begun.append(future)
+            if len(begun) == 1:
+                future.set_running_or_notify_cancel()
+                future.set_exception(KeyboardInterrupt())
+            return future
+
+    with pytest.raises(KeyboardInterrupt):
+        pmwmix.fit_groups(FORMULA, countries, executor=Slow(1), **call())
+    assert [one.cancelled() for one in begun[1:]] == [True, True]
 
 
 def test_groups_that_fail_do_not_stop_the_others(countries, fits):

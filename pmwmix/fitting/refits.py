@@ -18,6 +18,7 @@ from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.reweighted import source_of
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import ReplicateScheme
+from pmwmix.running import run_on
 
 CHUNKS = 16  # tasks that an executor gets
 
@@ -110,8 +111,8 @@ def replicate_estimates(
         found = _run(source, fits, jobs, single_step)
     else:
         parts = batched(jobs, -(-scheme.n_rep // CHUNKS))
-        tasks = [executor.submit(_run, source, fits, part, single_step) for part in parts]
-        found = [one for task in tasks for one in task.result()]
+        tasks = ((source, fits, part, single_step) for part in parts)
+        found = [one for done in run_on(executor, _run, tasks, "parts of the replicates") for one in done]
     out = {}
     for place, (k, full) in enumerate(fits.items()):
         centre = source.centre(k, full)
