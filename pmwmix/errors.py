@@ -6,7 +6,10 @@ Knows nothing of tables, formulas or mathematics.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+PLAUSIBLE = (3, 5, 10, 20)  # numbers of plausible values in studies
 
 
 class PmwmixError(Exception):
@@ -79,9 +82,44 @@ def near(name: str, available: Sequence[str]) -> str:
     return f" Did you mean {lowered[match[0]]!r}?" if match else ""
 
 
+def near_column(name: str, available: Sequence[str], reading: bool = False) -> str:
+    """Give the nearest column as a question; or a set of numbered columns, for which one of them cannot stand."""
+    found = near(name, available)
+    sets = _numbered(available)
+    letters = {template: re.sub(r"\W|_", "", template).casefold() for template in sets}
+    asked = re.sub(r"\W|_", "", str(name)).casefold()
+    exact = [t for t, plain in letters.items() if asked and asked in (plain, plain.removeprefix("pv"))]
+    close = [t for t, columns in sets.items() if any(f" {one!r}?" in found for one in columns)]
+    for template in exact or close:
+        columns = sets[template]
+        if len(columns) not in PLAUSIBLE and not template.casefold().startswith("pv"):
+            return "" if len(columns) > max(PLAUSIBLE) and not exact else found
+        said = f" {columns[0]!r} to {columns[-1]!r} are a set of numbered columns"
+        if reading:
+            return f"{said}: ask for {template!r}."
+        called = str(name) if str(name).isidentifier() and not re.search(r"\d", str(name)) else "score"
+        return (
+            f"{said}: if they are plausible values, write pv={{{called!r}: {template!r}}} and {called} in the formula."
+        )
+    return found
+
+
+def _numbered(available: Sequence[str]) -> dict[str, list[str]]:
+    """Find columns that are numbered from 1 on, by template: ``PV{}MATH``."""
+    found: dict[str, dict[int, str]] = {}
+    for name in map(str, available):
+        if match := re.fullmatch(r"(\D*)0*([1-9]\d*)(\D*)", name):
+            found.setdefault(f"{match[1]}{{}}{match[3]}", {})[int(match[2])] = name
+    return {
+        template: [columns[k] for k in sorted(columns)]
+        for template, columns in found.items()
+        if len(columns) >= 3 and sorted(columns) == list(range(1, len(columns) + 1))
+    }
+
+
 def missing_columns(missing: Sequence[str], available: Sequence[str], role: str = "") -> MissingColumnsError:
     """Build the error for columns that are not in the table, all of them at once."""
-    hints = "".join(f"{near(name, available)}" for name in missing[:3])
+    hints = "".join(dict.fromkeys(near_column(name, available) for name in missing[:3]))
     where = f" ({role})" if role else ""
     return MissingColumnsError(
         f"The table lacks columns that the call uses. Missing{where}: {some(missing, 12)}.{hints} "

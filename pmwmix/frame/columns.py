@@ -9,7 +9,7 @@ import pandas as pd
 
 from pmwmix.data.pvsets import expand_pv
 from pmwmix.data.table import Table
-from pmwmix.errors import OptionError, some
+from pmwmix.errors import DataError, OptionError, some
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
@@ -67,7 +67,27 @@ def resolve_columns(
     """Read every column of the call, all missing ones in one error."""
     weights = [name for name in weight_columns(design.weights, formula).values() if name is not None]
     extra = [name for name in (design.strata, design.psu, design.fpc, trials) if name is not None]
-    role = "formula, weights, design, center"
-    if isinstance(design.pv, Mapping) and len(pv) < len(design.pv):
+    model = model_columns(formula, centrings, pv)
+    centred = [name for plan in centrings for name in (*plan.columns, plan.column)]
+    said = {"formula": [n for n in model if n not in centred or n in formula.variables], "weights": weights}
+    said |= {"center": [n for n in centred if n not in formula.variables]}
+    said |= {name: [str(getattr(design, name))] for name in ("strata", "psu", "fpc") if getattr(design, name)}
+    said |= {"trials": [] if trials is None else [trials]}
+    role = ", ".join(where for where, names in said.items() if any(name not in table.names for name in names if name))
+    if "formula" in role and isinstance(design.pv, Mapping) and len(pv) < len(design.pv):
         role += f"; plausible-value sets not in the formula: {some([n for n in design.pv if n not in pv])}"
-    return table.columns([*model_columns(formula, centrings, pv), *weights, *extra], role)
+    columns = table.columns([*model, *weights, *extra], role)
+    _check_sets(pv, columns)
+    return columns
+
+
+def _check_sets(pv: Mapping[str, Sequence[str]], columns: Mapping[str, pd.Series]) -> None:
+    """Refuse sets of plausible values of which some hold text and others numbers."""
+    for name, members in pv.items():
+        texts = [one for one in members if isinstance(columns[one].dtype, pd.CategoricalDtype)]
+        if 0 < len(texts) < len(members):
+            shown = some([str(c) for c in columns[texts[0]].cat.categories], 3)
+            raise DataError(
+                f"Plausible values of a set are all numbers or all categories. Of {name!r} {some(texts)} holds text "
+                f"such as {shown}, the others numbers. Convert it to numbers."
+            )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.errors import DataError
+from pmwmix.errors import DataError, some
 from pmwmix.frame.columns import varies_with_pv
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.frame.matrices import Matrix, evaluate, offset_of, outcome, response
@@ -43,6 +43,7 @@ def evaluate_columns(
     if sets and not varies_with_pv(formula, pv):  # one set of predictors serves all plausible values
         outcomes = [{**local, **{name: columns[pv[name][k]] for name in sets}} for k in range(len(pv[sets[0]]))]
     if distribution.read is None:  # a linear model
+        _check_numbers(formula, columns, pv)
         y = [response(formula, values, n) for values in outcomes]
         return DesignColumns(x, tuple(blocks), y if offset is None else [v - offset for v in y], [], offset)
     trials = None if distribution.trials is None else _trials(distribution.trials, columns)
@@ -50,6 +51,17 @@ def evaluate_columns(
     found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
     responses = [distribution.read(one) for one in found]
     return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset, further)
+
+
+def _check_numbers(formula: ModelFormula, columns: Mapping[str, pd.Series], pv: Mapping[str, Sequence[str]]) -> None:
+    """Refuse plausible values that are text, by the names that they have in the table."""
+    members = pv.get(formula.response, ())
+    texts = [one for one in members if isinstance(columns[one].dtype, pd.CategoricalDtype)]
+    if texts:
+        raise DataError(
+            f"A gaussian outcome must be a number. Of the plausible values of {formula.response!r} {some(texts)} hold "
+            f"text such as {some([str(c) for c in columns[texts[0]].cat.categories], 2)}. Convert them."
+        )
 
 
 def _trials(name: str, columns: Mapping[str, pd.Series]) -> Array:

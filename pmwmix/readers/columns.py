@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pmwmix.errors import MissingColumnsError, OptionError, near, some
+from pmwmix.errors import MissingColumnsError, OptionError, near_column, some
 
 KNOWN_IDS = {
     "country": ("CNT", "IDCNTRY", "CNTRYID", "COUNTRY", "CNTRY"),
@@ -146,7 +146,7 @@ def wanted_columns(columns: Any, names: Sequence[str], preset: Any) -> dict[str,
 
 def lacking(missing: Sequence[str], names: Sequence[str]) -> MissingColumnsError:
     """Build the error for columns that no file has, with near names."""
-    hints = "".join(near(name, names) for name in missing[:3])
+    hints = "".join(dict.fromkeys(near_column(name, names, reading=True) for name in missing[:3]))
     return MissingColumnsError(
         f"The files lack columns that were asked for. Missing: {some(missing, 12)}.{hints} Names match whatever their "
         f"case; search them with pmwmix.codebook(path, 'word'). The files have {len(names)}: {some(names, 8)}."

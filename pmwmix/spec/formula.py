@@ -138,6 +138,7 @@ def parse(text: str) -> ModelFormula:
     Notes
     -----
     ``cbind(successes, failures)`` may stand on the left, ``offset(log(exposure))`` among the terms on the right.
+    ``x %in% f`` is ``x:f``, as in R.
 
     Examples
     --------
@@ -155,8 +156,17 @@ def parse(text: str) -> ModelFormula:
         raise FormulaError(message) from error
 
 
+def _with_colons(text: str) -> str:
+    """Spell R's ``x %in% f`` as the interaction that it is, ``x:f``."""
+    mask, out, end = _mask(text), "", 0
+    for match in re.finditer(r"\s*%in%\s*", mask):
+        out, end = f"{out}{text[end : match.start()]}:", match.end()
+    return out + text[end:]
+
+
 def _parse(text: str) -> ModelFormula:
-    code = "".join("**" if m == "^" else c for c, m in zip(text, _mask(text), strict=True))
+    spelled = _with_colons(text)
+    code = "".join("**" if m == "^" else c for c, m in zip(spelled, _mask(spelled), strict=True))
     within = _brackets(code)
     if number := re.search(r"`\s*[01]\s*`", code):
         fail("A column is called 0 or 1, which in a formula stands for the intercept", number[0], "Rename the column")

@@ -17,7 +17,7 @@ from formulaic.parser.types import ASTNode, Factor, Token
 
 from pmwmix.errors import FormulaError, NotSupportedError
 from pmwmix.spec.groupnames import quote
-from pmwmix.spec.whitelist import fail, inspect_code
+from pmwmix.spec.whitelist import fail, inspect_code, python_words
 
 MAX_TERMS, MAX_POWER = 10_000, 10
 _PARSER = DefaultFormulaParser(feature_flags=DefaultFormulaParser.FeatureFlags.NONE)
@@ -49,6 +49,8 @@ def side_of(text: str, shown: str) -> Side:
                 fail("The formula uses '.' for all columns", shown, "Write the columns out")
             if token.kind is Token.Kind.PYTHON:
                 inspect_code(token.token)
+            if token.kind is Token.Kind.OPERATOR:
+                _refuse_condition(text, token, shown)
         _count(_PARSER.get_ast(text), shown)
         terms = _PARSER.get_terms(text).root
         written = [[_written(factor) for factor in term.factors] for term in terms]
@@ -69,6 +71,18 @@ def side_of(text: str, shown: str) -> Side:
     if not same:  # what was checked must be what formulaic will run
         fail("The formula has a term that cannot be written back", shown, "Compute it as a column first")
     return side
+
+
+def _refuse_condition(text: str, operator: Token, shown: str) -> None:
+    """Say how a condition such as ``(x > 0)`` is written among the terms, where operators join columns."""
+    if not set(operator.token) & set("<>=!"):
+        return
+    at = operator.source_start or 0
+    first = max(text.rfind(sign, 0, at) for sign in "(+") + 1
+    piece = text[first : min((end for sign in ")+" if (end := text.find(sign, at)) >= 0), default=len(text))].strip()
+    words = python_words(piece)
+    cure = f"Rename the column {words[0]!r}, which is a Python word, and write" if words else "Write"
+    fail("A condition stands among the terms", f"{piece} in {shown}", f"{cure} it as I({piece}), or make it a column")
 
 
 def _written(factor: Factor) -> tuple[str, tuple[str, ...]]:

@@ -35,6 +35,7 @@ _SYNTAX = (
     *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr),
     *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
 )
+OPERATORS = ("and", "or", "not", "in", "is", "if", "else")
 QUOTED = re.compile(r"`([^`]*)`|'([^']*)'|\"([^\"]*)\"")
 
 
@@ -65,10 +66,18 @@ def inspect_code(code: str) -> tuple[ast.expr, tuple[str, ...]]:
     try:
         tree = ast.parse(QUOTED.sub(stand_in, code).strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
+        if words := python_words(code):
+            fail("A column has the name of a Python word", f"{words[0]!r} in {code}", "Rename the column")
         fail("A piece of the formula cannot be read", code, "Check its commas, quotes and brackets", error)
     guard = _Guard(code, names)
     guard.visit(tree)
     return tree.body, tuple(guard.columns)
+
+
+def python_words(code: str) -> list[str]:
+    """Words that Python keeps for itself, and which no formula may use: ``class``, ``for``; text left out."""
+    found = re.findall(r"[^\W\d]\w*", QUOTED.sub("", code))
+    return [word for word in found if keyword.iskeyword(word) and word not in ("True", "False", "None", *OPERATORS)]
 
 
 def _has_column(node: ast.AST) -> bool:
