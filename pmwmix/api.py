@@ -93,8 +93,9 @@ def fit(
     design : Design or str, optional
         Strata, PSU and defaults for the arguments above, or a survey preset, ``"pisa-2018"`` (`pmwmix.surveys`).
     vcov : {"model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step"}, optional
-        Default: replicate when the design has replicates (those of a survey preset only if asked for), robust when
-        there are weights, else model.
+        Or the robust ones that a program prints: "stata", "hlm", "mplus", "wemix", "gllamm". Default: replicate when
+        the design has replicates (those of a survey preset only if asked for), robust when there are weights, else
+        model.
     n_agq : int or tuple of int, optional
         Quadrature nodes per random effect, for all levels or per level (lowest first); 1 is Laplace's approximation.
         None starts with few and raises their number until estimates move less than a tenth of a standard error. A

@@ -58,7 +58,9 @@ def _add_fit(verbs: Any) -> None:
     fit.add_argument("--link", help="name of the link, if not the family's own")
     fit.add_argument("--method", default="ml", help="ml (default), reml or bayes")
     fit.add_argument("--seed", type=int, help="of the random numbers of --method bayes")
-    fit.add_argument("--vcov", help="model, robust, robust-block, CR0 to CR3, replicate")
+    fit.add_argument(
+        "--vcov", help="model, robust, robust-block, CR0 to CR3, replicate, or stata, hlm, mplus, wemix, gllamm"
+    )
     fit.add_argument("--strata", metavar="COLUMN", help="strata of the primary sampling units")
     fit.add_argument("--psu", metavar="COLUMN", help="primary sampling units, if not the top level")
     fit.add_argument("--replicates", metavar="TEMPLATE", help="replicate weights, such as W_FSTR{}")

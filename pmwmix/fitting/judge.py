@@ -16,7 +16,7 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks
 from pmwmix.likelihood.linear.modes import conditional_covariances
-from pmwmix.variance import VARIANCES, VarianceInput, inverse_along
+from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
 
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
 FLAT_CURVATURE = 1e-7  # curvature of the profiled likelihood below this share of the largest counts as none
@@ -102,12 +102,12 @@ def variance_input(
     """Gather what a variance method may use, on the standardised scale and at the actual scale of the weights.
 
     ``p``, before which the information falls into two blocks by some methods, is that of the coefficients; outside
-    closed forms only ``"robust-block"`` makes that cut.
+    closed forms only methods in `ALWAYS_CUT` make that cut.
     """
     scale, size = problem.top_scale, len(point.psi)
     scores = scale * problem.objective.scores(point, k) if vcov != "model" else None
     n_top = 1 if scores is None else len(scores)
-    p = problem.structure.p if problem.objective.closed_form or vcov == "robust-block" else size
+    p = problem.structure.p if problem.objective.closed_form or vcov in ALWAYS_CUT else size
     information = scale * point.information
     if clusters is None:
         return VarianceInput(information, scores, p, basis, np.arange(n_top), np.zeros(n_top, dtype=np.int64))

@@ -14,6 +14,11 @@ VARIANCE_WORDS = {
     "model": "model-based",
     "robust": "robust (sandwich over all parameters)",
     "robust-block": "robust (sandwich, block-diagonal information)",
+    "stata": "robust, as Stata prints them (with n/(n-1); linear: block-diagonal information)",
+    "hlm": "robust, as HLM prints them (without n/(n-1), block-diagonal information)",
+    "mplus": "robust, as Mplus prints them (without n/(n-1), sandwich over all parameters)",
+    "wemix": "robust, as WeMix prints them (with n/(n-1); linear: block-diagonal information)",
+    "gllamm": "robust, as GLLAMM prints them (with n/(n-1), sandwich over all parameters)",
     **{kind: f"{kind} (cluster-robust, for few clusters)" for kind in ("CR0", "CR1", "CR2", "CR3")},
 }
 SCALING_WORDS = {

@@ -3,8 +3,8 @@
 import sys
 
 from pmwmix._registry import discover
-from pmwmix.variance._base import VARIANCES, VarianceInput, between_psu, inverse_along, meat
+from pmwmix.variance._base import ALWAYS_CUT, VARIANCES, VarianceInput, between_psu, inverse_along, meat
 
 discover(sys.modules[__name__])
 
-__all__ = ["VARIANCES", "VarianceInput", "between_psu", "inverse_along", "meat"]
+__all__ = ["ALWAYS_CUT", "VARIANCES", "VarianceInput", "between_psu", "inverse_along", "meat"]

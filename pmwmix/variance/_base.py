@@ -10,6 +10,7 @@ from pmwmix._registry import Registry
 from pmwmix._types import Array
 
 VARIANCES = Registry("variance method")
+ALWAYS_CUT = frozenset({"robust-block", "hlm"})  # the information falls into blocks in generalised models too
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class VarianceInput:
     scores : ndarray, shape (G, P), or None
         Weighted gradient of every top-level unit; None if the method needs none.
     p : int
-        Number of coefficients beta, which come first.
+        Number of coefficients beta, which come first; that of all parameters where the likelihood is integrated and
+        the method, not in `ALWAYS_CUT`, takes the information whole there.
     basis : ndarray, shape (P, r)
         Orthonormal directions in which the parameters can move: those on the boundary are held fixed, and directions
         that the data do not identify are left out.
@@ -46,10 +48,10 @@ class VarianceInput:
     lonely: str = "certainty"
 
 
-def between_psu(given: VarianceInput) -> Array:
-    """Covariance of the scores of a `VarianceInput` between PSUs (P, P)."""
+def between_psu(given: VarianceInput, corrected: bool = True) -> Array:
+    """Covariance of the scores of a `VarianceInput` between PSUs (P, P), with n_h/(n_h-1) or without."""
     assert given.scores is not None
-    return meat(given.scores, given.psu, given.stratum, given.fraction, given.lonely)
+    return meat(given.scores, given.psu, given.stratum, given.fraction, given.lonely, corrected)
 
 
 def inverse_along(A: Array, basis: Array) -> Array:
@@ -72,7 +74,14 @@ def inverse_along(A: Array, basis: Array) -> Array:
     return basis @ (0.5 * (inverse + inverse.T)) @ basis.T
 
 
-def meat(scores: Array, psu: Array, stratum: Array, fraction: Array | None = None, lonely: str = "certainty") -> Array:
+def meat(
+    scores: Array,
+    psu: Array,
+    stratum: Array,
+    fraction: Array | None = None,
+    lonely: str = "certainty",
+    corrected: bool = True,
+) -> Array:
     """Between-PSU covariance of the scores, B = Σ_h n_h/(n_h-1) Σ_k (s_hk - s̄_h)(s_hk - s̄_h)' (theory, eq. 19).
 
     Parameters
@@ -85,6 +94,8 @@ def meat(scores: Array, psu: Array, stratum: Array, fraction: Array | None = Non
     lonely : {"certainty", "centre", "average"}
         What a stratum with one PSU adds: nothing; its square about the mean over all PSUs; or the average of the other
         strata.
+    corrected : bool
+        False leaves the factor n_h/(n_h-1) out.
 
     Returns
     -------
@@ -97,7 +108,7 @@ def meat(scores: Array, psu: Array, stratum: Array, fraction: Array | None = Non
     alone = n == 1
     centre = np.where(alone[:, None], totals.mean(axis=0) if lonely == "centre" else means, means)
     centred = totals - centre[stratum]
-    factor = np.where(alone, 1.0, n / np.maximum(n - 1.0, 1.0))
+    factor = np.where(alone, 1.0, n / np.maximum(n - 1.0, 1.0)) if corrected else np.ones(n_strata)
     if fraction is not None:
         factor = factor * (1.0 - fraction)
     B = (centred * factor[stratum][:, None]).T @ centred
