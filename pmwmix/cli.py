@@ -136,7 +136,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt as error:
+        print("Interrupted.", file=sys.stderr)
+        sys.last_exc = error  # so that the end does not wait for a compiler
+        return 130
     return 0
+
+
+def _write(path: Any, text: str) -> None:
+    """Write a file of results, whole or not at all."""
+    from pmwmix.writing import replacing, target_of
+
+    with replacing(target_of(path, "A file of results")) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def _show_warning(message: Warning | str, *rest: Any, **options: Any) -> None:
@@ -183,9 +195,9 @@ def _fit(chosen: argparse.Namespace) -> None:
         summary, numbers = result.summary(chosen.ci_prob), lambda: as_json(result, chosen.ci_prob)
     print(summary)
     if chosen.output is not None:
-        chosen.output.write_text(json.dumps(numbers(), indent=1) + "\n", encoding="utf-8")
+        _write(chosen.output, json.dumps(numbers(), indent=1) + "\n")
     if chosen.html is not None:
-        chosen.html.write_text(summary.to_html(f"pmwmix: {chosen.formula}"), encoding="utf-8")
+        _write(chosen.html, summary.to_html(f"pmwmix: {chosen.formula}"))
     if chosen.save is not None:
         result.save(chosen.save)
 
@@ -276,7 +288,7 @@ def _codebook(chosen: argparse.Namespace) -> None:
     progress = False if chosen.no_progress else None
     book = codebook(chosen.data, chosen.search, counts=not chosen.no_counts, prefix=chosen.prefix, progress=progress)
     if chosen.output is not None:
-        book.to_csv(chosen.output, index=False)
+        _write(chosen.output, book.to_csv(index=False))
     elif len(book):
         _print(book if not chosen.no_counts else book.drop(columns="missing"))
     print(f"{len(book)} columns" + (f" with {chosen.search!r} in name or label" if chosen.search else ""))
@@ -344,7 +356,7 @@ def _demo(chosen: argparse.Namespace) -> None:
         table.add_row(str(name), *(f"{value:.2f}" for value in row))
     Console(width=100).print(table)
     if chosen.html is not None:
-        chosen.html.write_text(weighted.summary().to_html("pmwmix demo"), encoding="utf-8")
+        _write(chosen.html, weighted.summary().to_html("pmwmix demo"))
 
 
 def _estimates(result: Any, what: str = "estimate") -> dict[str, float]:

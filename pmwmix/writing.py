@@ -48,6 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
         If it cannot be written.
     """
     place = Path(os.path.realpath(path))  # through links, which stay
+    if place.exists() and not (place.is_file() or place.is_dir()):  # a device or a pipe has no old content
+        yield place
+        return
     new = place.with_name(f".{secrets.token_hex(8)}.part")
     try:
         yield new

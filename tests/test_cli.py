@@ -200,3 +200,21 @@ def test_columns_of_a_survey_file_match_in_any_case_and_absent_ones_have_hints(f
     assert "PV{}READ" in capsys.readouterr().err
     assert main(["fit", str(folder / "one.parquet"), "--survey", "pisa-2018", "--formula", "math~escs+(1|school)"]) == 0
     assert "one.parquet (main): 480 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--output", "--html", "--save"])
+def test_places_that_cannot_be_written_end_in_a_sentence(option, file, tmp_path, capsys):
+    call = ["fit", str(file), "--formula", "math ~ escs + (1 | SCHOOLID)", option, str(tmp_path / "no" / "x")]
+    assert main(call) == 2
+    said = capsys.readouterr().err
+    assert "folder does not exist" in said and "Traceback" not in said
+
+
+def test_an_interruption_ends_in_a_word(file, capsys, monkeypatch):
+    def interrupted(*given, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pmwmix.api.fit", interrupted)
+    monkeypatch.setattr("sys.last_exc", None, raising=False)
+    assert main(["fit", str(file), "--formula", "math ~ escs + (1 | SCHOOLID)"]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"

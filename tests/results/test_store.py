@@ -239,3 +239,9 @@ def test_links_and_permissions_stay(linear, tmp_path):
     linear.save(tmp_path / "link.npz")
     assert (tmp_path / "link.npz").is_symlink() and oct(real.stat().st_mode)[-3:] == "640"
     assert pmwmix.load(real).loglik == linear.loglik
+
+
+def test_a_device_is_written_to_as_it_is():
+    with replacing(Path("/dev/null")) as new:
+        new.write_text("gone")
+    assert Path("/dev/null").is_char_device()
