@@ -11,11 +11,11 @@ from typing import Any
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.fewclusters import KINDS
 from pmwmix.fitting.linear import make_linear, starting_theta
 from pmwmix.fitting.problem import Problem, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.variance.few_clusters import KINDS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, can_be_finer, make_problem, starting_values
 from pmwmix.fitting.estimate import Estimate
-from pmwmix.fitting.fewclusters import KINDS, with_few_clusters
 from pmwmix.fitting.judge import judge, moving_basis
 from pmwmix.fitting.optimise import minimise
 from pmwmix.fitting.problem import Problem
@@ -104,8 +103,6 @@ def fit_outcomes(
         fit, problem = _climb_ladder(problem, k, start, vcov, frame.clusters, plan)
         if start is not None and not fit.converged:
             fit, problem = _climb_ladder(problem, k, None, vcov, frame.clusters, plan)
-        if vcov in KINDS:
-            fit = with_few_clusters(problem, frame, frame.designs[d], k, fit, vcov)
         start = None if fit.singular or not fit.converged else fit.point.theta
         fits.append(fit)
         places.append((problem, k))

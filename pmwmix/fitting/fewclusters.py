@@ -18,10 +18,8 @@ from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.linear.recursion import UnitTree, factor, walk_down
-from pmwmix.variance._base import VARIANCES
-from pmwmix.variance.robust import robust_block
+from pmwmix.variance.few_clusters import KINDS
 
-KINDS = ("CR0", "CR1", "CR2", "CR3")
 ZERO = 1e-12  # eigenvalues below this share of the largest possible one count as zero
 BATCH = 2_000_000  # numbers in the cluster matrices that are worked on at a time
 
@@ -359,14 +357,17 @@ def _t(A: Array) -> Array:
     return np.swapaxes(A, -1, -2)
 
 
-for _kind in KINDS:  # of the variance parameters; `climb.fit_outcomes` puts the coefficients' block in its place
-    VARIANCES.add(_kind, robust_block)
-
-
 def with_few_clusters(
-    problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate, kind: str
-) -> Estimate:
-    """Put the small-sample covariance of the coefficients, apart from the variance parameters, in its place."""
-    small, df = small_sample(problem, frame, design, k, fit, kind)
-    p = len(fit.beta)
-    return replace(fit, joint=scipy.linalg.block_diag(small, fit.joint[p:, p:]), small_df=df)
+    frame: ModelFrame, estimates: Sequence[Estimate], places: Sequence[tuple[Problem, int]], kind: str
+) -> list[Estimate]:
+    """Give the estimate of every plausible value its small-sample covariance.
+
+    It takes the place of that of the coefficients, apart from the variance parameters.
+    """
+    out = []
+    for number, (fit, (problem, k)) in enumerate(zip(estimates, places, strict=True)):
+        design = frame.designs[number if len(frame.designs) > 1 else 0]
+        small, df = small_sample(problem, frame, design, k, fit, kind)
+        p = len(fit.beta)
+        out.append(replace(fit, joint=scipy.linalg.block_diag(small, fit.joint[p:, p:]), small_df=df))
+    return out

@@ -104,37 +104,37 @@ def minimise(
     below `CLOSE`. Close to a boundary the objective is flat in its last direction and Newton steps only halve the
     distance, therefore boundary points are tried and taken when nothing is lost.
     """
-    climb = _Climb(objective)
+    trail = _Trail(objective)
     if not len(start):
-        return Optimum(climb.at(start), Status.CONVERGED, True, 1, climb.path)
+        return Optimum(trail.at(start), Status.CONVERGED, True, 1, trail.path)
     begin: Array | None = np.asarray(start, dtype=float)
     for _ in range(4):
         assert begin is not None
         found = minimize(
-            lambda theta: climb.at(theta).value / scale,
+            lambda theta: trail.at(theta).value / scale,
             begin,
             method="trust-exact",
-            jac=lambda theta: climb.at(theta).gradient / scale,
-            hess=lambda theta: climb.at(theta).hessian / scale,
+            jac=lambda theta: trail.at(theta).gradient / scale,
+            hess=lambda theta: trail.at(theta).hessian / scale,
             options={"gtol": 1e-6, "maxiter": max_steps, "initial_trust_radius": 0.5, "max_trust_radius": 8.0},
         )
-        point = climb.polish(climb.at(found.x), scale)
+        point = trail.polish(trail.at(found.x), scale)
         for candidate in boundary(point.theta) if boundary is not None else ():
-            trial = climb.at(candidate)
+            trial = trail.at(candidate)
             if trial.value <= point.value + 1e-11 * max(scale, abs(point.value)):
-                point = climb.polish(trial, scale)
-        begin = climb.escape(point, scale)
+                point = trail.polish(trial, scale)
+        begin = trail.escape(point, scale)
         if begin is None:
             break
-    point = climb.follow(point, scale)
+    point = trail.follow(point, scale)
     converged = decrement(point) < CLOSE
     status = Status.CONVERGED if converged else Status.MAX_STEPS
     if not converged and np.abs(point.theta).max() > FAR:
         status = Status.UNBOUNDED
-    return Optimum(point, status, converged, len(climb.path), climb.path)
+    return Optimum(point, status, converged, len(trail.path), trail.path)
 
 
-class _Climb:
+class _Trail:
     """An objective that remembers its last few points and the path of values."""
 
     def __init__(self, objective: Callable[[Array], Any]) -> None:

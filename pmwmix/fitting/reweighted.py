@@ -96,16 +96,16 @@ class IntegratedSource:
         objective: Any = problem.objective
         objective = objective.with_weights(w[0], units)
         for k, full in fits.items():
-            climb = QuasiNewton(objective, k, full.point.theta, self.inverse[k], self.gradient(k, w))
-            if not full.singular and climb.step(self.inside) and single:
+            steps = QuasiNewton(objective, k, full.point.theta, self.inverse[k], self.gradient(k, w))
+            if not full.singular and steps.step(self.inside) and single:
                 for _ in range(STEPS):  # few large units: one step is not enough
-                    if climb.decrement <= ROUGH or not climb.step(self.inside):
+                    if steps.decrement <= ROUGH or not steps.step(self.inside):
                         break
-                psi = climb.next()
+                psi = steps.next()
                 if self.inside(psi):
                     yield self.parameters(k, psi), True
                     continue
-            psi, reached = self._refit(objective, k, full, climb)
+            psi, reached = self._refit(objective, k, full, steps)
             yield self.parameters(k, psi), reached
 
     def _check_columns(self, w: tuple[Array, ...]) -> None:
@@ -118,15 +118,15 @@ class IntegratedSource:
             if len(independent(cross_products(X, total))) < len(X):
                 raise FloatingPointError
 
-    def _refit(self, objective: Likelihood, k: int, full: Estimate, climb: QuasiNewton) -> tuple[Array, bool]:
+    def _refit(self, objective: Likelihood, k: int, full: Estimate, steps: QuasiNewton) -> tuple[Array, bool]:
         """Climb to the replicate's maximum: on with quasi-Newton steps, else the full climb."""
-        for _ in range(STEPS if climb.moved else 0):
-            psi = climb.next()
-            if climb.decrement < NEAR:
+        for _ in range(STEPS if steps.moved else 0):
+            psi = steps.next()
+            if steps.decrement < NEAR:
                 if self.inside(psi):
                     return psi, True
                 break
-            if not climb.step(self.inside):
+            if not steps.step(self.inside):
                 break
         scale = max(self.problem.n_total, 1.0)
         found = minimise(lambda psi: objective.at(psi, k), full.point.theta, scale=scale, boundary=objective.boundary)

@@ -7,8 +7,8 @@ import numpy as np
 from pmwmix._types import Array
 
 
-def climb(parents: tuple[Array, ...], n_lowest: int) -> Array:
-    """Follow parents from the lowest units to the top."""
+def ancestors(parents: tuple[Array, ...], n_lowest: int) -> Array:
+    """Top-level unit of every lowest unit."""
     index = np.arange(n_lowest)
     for parent in parents:
         index = parent[index]

@@ -15,6 +15,7 @@ from pmwmix.errors import OptionError
 from pmwmix.fitting.choose import Plan
 from pmwmix.fitting.climb import STILL, fit_outcomes
 from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.fewclusters import with_few_clusters
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.modelframe import ModelFrame
@@ -25,6 +26,7 @@ from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
 from pmwmix.results.varcorr import component_names, icc_of, varcorr_table, variance_components
 from pmwmix.spec.settings import Settings
+from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES
 
 
@@ -160,6 +162,8 @@ def fit_frame(
     how = settings.vcov if scheme is None else "model"
     plan = Plan(engine, settings.method == "reml", settings.n_agq, settings.chunk_size)
     estimates, places = fit_outcomes(frame, plan, how, progress)
+    if how in KINDS:
+        estimates = with_few_clusters(frame, estimates, places, how)
     if scheme is not None:
         single_step = settings.vcov == "replicate-one-step"
         estimates, notes = with_replicates(frame, estimates, places, scheme, single_step=single_step, executor=executor)

@@ -40,19 +40,19 @@ class Partials:
         self.n_phi, self.order = n_phi, order
         outputs: dict[str, Any] = {}
 
-        def climb(name: str, value: Any, most: int) -> None:
+        def differentiate(name: str, value: Any, most: int) -> None:
             for j in range(most + 1):
                 outputs[f"{name}{j}"] = value + pt.zeros_like(eta)
                 if j < most:
                     value = derivative(value, eta)
 
         density = f.log_density(LINKS[link], y, extra, eta, phi)
-        climb("l", density, order)
+        differentiate("l", density, order)
         for a in range(n_phi):
             by_a = derivative(density, phi[a])
-            climb(f"p{a}.", by_a, order - 1)
+            differentiate(f"p{a}.", by_a, order - 1)
             for b in range(a + 1):
-                climb(f"p{a}.{b}.", derivative(by_a, phi[b]), order - 2)
+                differentiate(f"p{a}.{b}.", derivative(by_a, phi[b]), order - 2)
         self.function = Compiled(Graph([eta, y, *extra, *phi], outputs), "python")
 
     def __call__(self, eta: Array, y: Array, extra: Sequence[Array], phi: Array) -> dict[str, Array]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.engine import bucket
-from pmwmix.likelihood.paths import climb
+from pmwmix.likelihood.paths import ancestors
 
 TINY = 1e-100
 
@@ -100,7 +100,7 @@ def cut(
     sizes = np.diff(starts)
     lanes = lanes_for(sizes)
     tiles = -(-sizes // lanes)
-    top = climb(parents, len(sizes))
+    top = ancestors(parents, len(sizes))
     ends = np.searchsorted(top, np.arange(1, len(w[-1]) + 1))  # lowest units before the end of each top-level unit
     row_ends = starts[ends]
     edges = [0]

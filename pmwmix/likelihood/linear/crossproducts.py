@@ -16,7 +16,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.residuals import INDEPENDENT, Residual, UnitRows
-from pmwmix.likelihood.paths import climb, inner_weight
+from pmwmix.likelihood.paths import ancestors, inner_weight
 from pmwmix.likelihood.standardise import Columns
 
 ROWS_PER_CHUNK = 32_768
@@ -179,7 +179,7 @@ def build(
     zz, zx, zy = np.empty((*lead, len(rows), G1)), np.empty((*lead, len(z), p, G1)), np.empty((*lead, K, len(z), G1))
     xx, xy, yy = np.zeros((*lead, p, p, GL)), np.zeros((*lead, K, p, GL)), np.zeros((*lead, K, GL))
     n_w, counts = np.zeros(GL), np.zeros((*lead, GL))
-    top, inner = climb(parents, G1), inner_weight(parents, w)
+    top, inner = ancestors(parents, G1), inner_weight(parents, w)
     most = max(CELLS_PER_CHUNK // (residual.n_blocks * len(columns.values) ** 2), 1)
     for first, last in _chunks(starts, most):
         units = slice(first, last)

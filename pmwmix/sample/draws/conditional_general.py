@@ -94,7 +94,7 @@ def draw_general(problem: Problem, k: int, psi: Array, rng: np.random.Generator,
     sweeps *= MANY if data.prior_share else 1
     seeds = rng.integers(2**63, size=len(psi))  # a generator per draw: the order in which threads end plays no part
     middle = Given.at(data, psi.mean(axis=0))
-    start = middle.climb(data.n_levels - 1, middle.eta0, data.zeros()).u
+    start = middle.find_centre(data.n_levels - 1, middle.eta0, data.zeros()).u
     effects, accepted = _all_draws(data, psi, start, seeds, sweeps)
     if n_stuck(accepted, sweeps):
         sweeps *= AGAIN
@@ -225,7 +225,7 @@ class Given:
         effects: list[Array] = []
         accepted: list[Array] = []
         for level in range(self.data.n_levels - 1, -1, -1):
-            centre = self.climb(level, eta, start[: level + 1])
+            centre = self.find_centre(level, eta, start[: level + 1])
             u, share = self.choose(level, eta, centre, rng, n_sweeps(level, sweeps))
             b = self.b_of(level, u)
             effects.insert(0, b[:, 0])
@@ -282,7 +282,7 @@ class Given:
         Of K linear predictors (K, n) of the levels above, each with its own ``start``.
         """
         nodes, logs = self.data.rules[level]
-        centre, n_nodes = self.climb(level, eta, start), len(logs)
+        centre, n_nodes = self.find_centre(level, eta, start), len(logs)
         if len(eta) > 1:
             centre, eta = centre.repeat(n_nodes), np.repeat(eta, n_nodes, axis=0)
         R = centre.factored[level].R
@@ -300,7 +300,7 @@ class Given:
         above = b[..., self.data.tree.parents[level - 1]]
         return [u for u, _ in walk_down(tree, centre.factored[:level], self.Lambdas[:level], above=above)]
 
-    def climb(self, level: int, eta: Array, start: list[Array]) -> Centre:
+    def find_centre(self, level: int, eta: Array, start: list[Array]) -> Centre:
         """Find the joint modes of all effects up to a level given those above: Newton steps, halved where need be.
 
         A Newton step is the solution of the linear model with the rows' working outcomes (McCullagh & Nelder 1989).
