@@ -41,8 +41,8 @@ class Family:
     ...     def log_density_of(self, links, y, extra, etas, phi):
     ...         count = links[1].log_sf(etas[1]) + y * links[0].log_mean(etas[0]) - links[0].mean_graph(etas[0])
     ...         return pt.switch(pt.eq(y, 0.0), pt.logaddexp(links[1].log_cdf(etas[1]), count), count)
-    >>> [predictor.name for predictor in ZeroInflated().predictors]
-    ['mu', 'zi']
+    >>> print(*(predictor.name for predictor in ZeroInflated().predictors))
+    mu zi
 
     The likelihood does the rest: every fixed and random column knows its predictor, and the curvature between two
     random columns is the sum of z_i z_j (-w d²l / d eta_p d eta_r), p and r their predictors. Of every row, those of
