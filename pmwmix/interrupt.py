@@ -115,14 +115,25 @@ def interruptible(call: Callable[..., Any], *given: Any) -> Any:
 
 
 def side_by_side(call: Callable[[Any], Any], items: Iterable[Any], n: int = 2) -> list[Any]:
-    """Give ``call`` of every item, ``n`` at a time; after an interruption no other is begun."""
-    out: list[Any] = []
-    flying: deque[Lent] = deque()
-    for item in items:
-        if len(flying) == n:
-            out.append(flying.popleft().result())
-        flying.append(lend(call, item))
-    return out + [one.result() for one in flying]
+    """Give ``call`` of every item, ``n`` at a time; after an interruption or an error no other is begun."""
+    waiting = deque(enumerate(items))
+    out: list[Any] = [None] * len(waiting)
+
+    def take() -> None:
+        while not was_left():
+            try:
+                place, item = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                out[place] = call(item)
+            except BaseException:
+                waiting.clear()
+                raise
+
+    for one in [lend(take) for _ in range(min(n, len(waiting)))]:
+        one.result()
+    return out
 
 
 def was_left() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pmwmix._types import Array
@@ -96,7 +96,3 @@ class Estimate:
         """Covariance of the reported parameters of the family."""
         m = len(self.beta) + len(self.theta) + 1
         return self.joint[m:, m:]
-
-    def with_covariance(self, joint: Array) -> Estimate:
-        """Give the same estimate with another covariance of everything."""
-        return replace(self, joint=joint)

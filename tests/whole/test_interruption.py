@@ -92,6 +92,10 @@ def test_values_errors_and_order_come_back():
     with pytest.raises(ZeroDivisionError):
         interruptible(divmod, 7, 0)
     assert side_by_side(lambda k: k * k, range(7)) == [k * k for k in range(7)]
+    begun: list[int] = []
+    with pytest.raises(IndexError):
+        side_by_side(lambda k: begun.append(k) or [0][k > 2], range(1000))
+    assert len(begun) < 10, "others were begun after an error"
     assert interruptible(lambda: interruptible(threading.get_ident)) != threading.get_ident()
     assert [one.result() for one in [lend(abs, -k) for k in range(5)]] == list(range(5))
 
