@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from pmwmix.errors import FormulaError
-from pmwmix.spec.groupnames import quote, rename_groups
+from pmwmix.spec.brackets import arguments, brackets, mask
+from pmwmix.spec.groupnames import quote, rename_groups, spelled_out
 from pmwmix.spec.predictors import Predictor
 from pmwmix.spec.terms import Side, side_of
-from pmwmix.spec.whitelist import QUOTED, fail, inspect_code
+from pmwmix.spec.whitelist import fail, inspect_code
 
-MAX_CHARACTERS, MAX_DEPTH = 20_000, 50
+MAX_CHARACTERS = 20_000
 _NAME = r"(?:`[^`]+`|[^\W\d][\w.]*)"
 _GROUP = re.compile(rf"{_NAME}(?:\s*[:/]\s*{_NAME})*")
 
@@ -26,13 +26,51 @@ _GROUP = re.compile(rf"{_NAME}(?:\s*[:/]\s*{_NAME})*")
 class RandomTerm:
     """Effects that vary between the groups of one factor; see :func:`parse`."""
 
-    expr: str  # right side for formulaic, intercept explicit: "1 + escs"
-    factors: tuple[str, ...]  # columns whose combination is the grouping factor
-    group: str  # public name: "schoolid", "classid:schoolid"
-    variables: tuple[str, ...]  # columns that `expr` uses
-    text: str  # "(1 + escs | schoolid)"
-    above: str | None = None  # next higher group of a nested a/b, for the lower ones
+    effects: tuple[str, ...]  # "1" for the intercept, then terms in formulaic's spelling
+    rungs: tuple[tuple[str, ...], ...]  # columns of the grouping factor and of those that it lies in, lowest first
+    variables: tuple[str, ...]  # columns that the effects use
     predictor: str | None = None  # name of the further linear predictor that it belongs to
+
+    @property
+    def expr(self) -> str:
+        """Right side for formulaic, intercept explicit: ``"1 + escs"``."""
+        return " + ".join(self.effects if self.effects[0] == "1" else ("0", *self.effects))
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Columns whose combination is the grouping factor."""
+        return tuple(name for rung in self.rungs for name in rung)
+
+    @property
+    def group(self) -> str:
+        """Public name of the grouping factor: ``"schoolid"``, ``"classid:schoolid"``."""
+        return ":".join(self.factors)
+
+    @property
+    def above(self) -> str | None:
+        """Next higher group of a nested a/b, for the lower ones."""
+        return ":".join(name for rung in self.rungs[1:] for name in rung) or None
+
+    @property
+    def text(self) -> str:
+        """The term as it is written: ``"(1 + escs | schoolid)"``."""
+        return f"({self.expr} | {':'.join(quote(name) for name in self.factors)})"
+
+    def with_groups(self, columns_of: Mapping[str, tuple[str, ...]]) -> RandomTerm:
+        """Put columns in the place of names of groups.
+
+        Raises
+        ------
+        FormulaError
+            If a column would name the group twice.
+        """
+        found: list[tuple[str, ...]] = []
+        for rung in reversed(self.rungs):
+            above = [name for higher in found for name in higher]
+            found.insert(0, tuple(name for names in spelled_out(rung, columns_of, above) for name in names))
+        out = replace(self, rungs=tuple(found))
+        _check_factors(out.factors, out.group, out.text)
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +145,30 @@ class ModelFormula:
 
     def with_fixed(self, names: Sequence[str]) -> ModelFormula:
         """Add columns to the fixed part."""
-        left, _, right = self.text.partition("~")
-        return parse(f"{left}~{right} + {' + '.join(f'`{name}`' for name in names)}") if names else self
-
-    def with_groups(self, renamed: Mapping[str, tuple[str, ...]]) -> ModelFormula:
-        """Put other columns, one or several that name a group together, in the place of group factors."""
-        if not renamed:
+        if not names:
             return self
-        return parse(rename_groups(self.text, lambda name: renamed.get(name, (name,))))
+        more = "".join(f" + `{name}`" for name in names)
+        mask(more)  # refuses names that hold quotes
+        side = side_of(self.fixed + more, more)
+        return replace(self, text=self.text + more, fixed=side.text, fixed_variables=side.variables)
+
+    def with_groups(self, columns_of: Mapping[str, tuple[str, ...]]) -> ModelFormula:
+        """Put other columns, one or several that name a group together, in the place of group factors.
+
+        Parameters
+        ----------
+        columns_of : mapping
+            Name of a group in the formula to its columns, its own first.
+
+        Raises
+        ------
+        FormulaError
+            If two terms then hold the same effect of one group, or a column names a group twice.
+        """
+        if not columns_of:
+            return self
+        random = _without_repeats([term.with_groups(columns_of) for term in self.random])
+        return replace(self, text=rename_groups(self.text, columns_of), random=random)
 
 
 def parse(text: str) -> ModelFormula:
@@ -158,19 +212,19 @@ def parse(text: str) -> ModelFormula:
 
 def _with_colons(text: str) -> str:
     """Spell R's ``x %in% f`` as the interaction that it is, ``x:f``."""
-    mask, out, end = _mask(text), "", 0
-    for match in re.finditer(r"\s*%in%\s*", mask):
+    blank, out, end = mask(text), "", 0
+    for match in re.finditer(r"\s*%in%\s*", blank):
         out, end = f"{out}{text[end : match.start()]}:", match.end()
     return out + text[end:]
 
 
 def _parse(text: str) -> ModelFormula:
     spelled = _with_colons(text)
-    code = "".join("**" if m == "^" else c for c, m in zip(spelled, _mask(spelled), strict=True))
-    within = _brackets(code)
+    code = "".join("**" if m == "^" else c for c, m in zip(spelled, mask(spelled), strict=True))
+    within = brackets(code)
     if number := re.search(r"`\s*[01]\s*`", code):
         fail("A column is called 0 or 1, which in a formula stands for the intercept", number[0], "Rename the column")
-    tildes = [i for i, c in enumerate(_mask(code)) if c == "~" and "f" not in within[i]]
+    tildes = [i for i, c in enumerate(mask(code)) if c == "~" and "f" not in within[i]]
     if len(tildes) != 1:
         what = "The formula needs one '~' between the outcome and the rest"
         fail(what, f"{len(tildes)} in {text!r}", "Write for example math ~ escs + (1 | school)")
@@ -182,43 +236,30 @@ def _parse(text: str) -> ModelFormula:
     rest, random = _split_random(right)
     side = side_of(rest, right.strip()) if rest.strip() else Side(True, {})
     random_terms = _without_repeats(random)
-    parts = (text, response, response_variables, side.text, side.variables, side.intercept, random_terms)
-    return ModelFormula(*parts, failures, offset, offset_variables)
+    asked = (text, response, response_variables, side.text, side.variables, side.intercept, random_terms)
+    return ModelFormula(*asked, failures, offset, offset_variables)
 
 
 def _left(text: str) -> tuple[str, tuple[str, ...], str | None]:
     """Response, its columns, and the failures of ``cbind(successes, failures)``."""
     if not re.match(r"cbind\s*\(", text):
         return (*_response(text), None)
-    parts = _arguments(text)
-    if parts is None or len(parts) != 2:
+    given = arguments(text)
+    if given is None or len(given) != 2:
         fail("cbind() on the left side takes two columns", text, "Write cbind(successes, failures) ~ ...")
-    (first, names), (second, more) = (_response(part) for part in parts)
+    (first, names), (second, more) = (_response(column) for column in given)
     return first, tuple(dict.fromkeys([*names, *more])), second
-
-
-def _arguments(text: str) -> list[str] | None:
-    """Arguments of a call that is the whole text; None if the call ends earlier."""
-    mask = _mask(text)
-    depth, edges = 0, []
-    for i, character in enumerate(mask):
-        depth += (character in "([{") - (character in ")]}")
-        if depth == 1 and character in "(,":
-            edges.append(i)
-        if depth == 0 and character == ")":
-            return [text[a + 1 : b].strip() for a, b in pairwise([*edges, i])] if i == len(text) - 1 else None
-    return None
 
 
 def _split_offset(text: str) -> tuple[str, str | None, tuple[str, ...]]:
     """Cut ``offset(...)`` out of the right side."""
-    within, mask = _brackets(text), _mask(text)
+    within, blank = brackets(text), mask(text)
     rest, at, found = "", 0, []
-    for match in re.finditer(r"(?<![\w.])offset\s*\(", mask):
+    for match in re.finditer(r"(?<![\w.])offset\s*\(", blank):
         start = match.start()
         if within[start]:
             fail("An offset stands inside other brackets", text.strip(), "Write + offset(x) beside the other terms")
-        end = next(j for j in range(match.end() - 1, len(text)) if mask[j] == ")" and len(within[j]) == 0) + 1
+        end = next(j for j in range(match.end() - 1, len(text)) if blank[j] == ")" and len(within[j]) == 0) + 1
         before, shown = (rest + text[at:start]).rstrip(), text[start:end]
         if before[-1:] not in ("", "+") or text[end:].lstrip()[:1] not in ("", "+", "-"):
             fail("An offset is not joined by '+'", shown, f"Write ... + {shown}")
@@ -237,48 +278,17 @@ def _split_offset(text: str) -> tuple[str, str | None, tuple[str, ...]]:
     return rest.strip().lstrip("+"), offset, tuple(dict.fromkeys(name for _, names in found for name in names))
 
 
-def _mask(text: str) -> str:
-    """Blank what stands in quotes and backticks, so that only structure is left; same length."""
-    for match in QUOTED.finditer(text):
-        inside = "".join(group or "" for group in match.groups())
-        if not inside.strip() or set(inside) & set("`'\"\\") or not inside.isprintable():
-            what = "A quoted name or text in the formula is empty, or holds a quote or a backslash"
-            fail(what, match[0], "Rename the column or category")
-    mask = QUOTED.sub(lambda m: m[0][0] + "_" * (len(m[0]) - 2) + m[0][-1], text)
-    odd = sorted(set(QUOTED.sub("", text)) & set("`'\"\\"))
-    if odd:
-        fail("The formula has an unclosed quote or backtick, or a backslash", f"{odd[0]} in {text!r}", "Close it")
-    return mask
-
-
-def _brackets(text: str) -> list[str]:
-    """Brackets around each character, outermost first: ``(`` groups terms, ``f`` encloses Python."""
-    stack: list[tuple[str, str]] = []
-    within, mask = [], _mask(text)
-    for i, character in enumerate(mask):
-        if character in ")]}" and (not stack or stack.pop()[0] != {")": "(", "]": "[", "}": "{"}[character]):
-            fail("The formula has a bracket that was not opened", f"{text[: i + 1]!r}", "Balance the brackets")
-        within.append("".join(kind for _, kind in stack))
-        if character in "([{":
-            call = character == "{" or (i > 0 and re.match(r"[\w.]", mask[i - 1]))
-            stack.append((character, "f" if call else "("))
-        if len(stack) > MAX_DEPTH:
-            fail("The formula is nested too deeply", f"{MAX_DEPTH + 1} brackets", f"Use at most {MAX_DEPTH}")
-    if stack:
-        fail("The formula has a bracket that is not closed", f"{stack[-1][0]} in {text!r}", "Balance the brackets")
-    return within
-
-
-def _split_random(text: str) -> tuple[str, list[tuple[RandomTerm, set[str]]]]:
-    """Cut ``(expr | group)`` out of the right side; each term comes with the effects it holds."""
-    within, mask = _brackets(text), _mask(text)
+def _split_random(text: str) -> tuple[str, list[RandomTerm]]:
+    """Cut ``(expr | group)`` out of the right side."""
+    within, blank = brackets(text), mask(text)
     spans: dict[int, list[int]] = {}
-    for bar in (i for i, c in enumerate(mask) if c == "|" and "f" not in within[i]):
+    for bar in (i for i, c in enumerate(blank) if c == "|" and "f" not in within[i]):
         if within[bar] != "(":
             where = "inside other brackets" if within[bar] else "outside parentheses"
             fail(f"A bar | stands {where}", repr(text.strip()), "Write each random term as + (1 | school)")
         spans.setdefault(max(j for j in range(bar) if not within[j]), []).append(bar)
-    rest, end, random = "", 0, []
+    rest, end = "", 0
+    random: list[RandomTerm] = []
     for start, bars in spans.items():
         before = (rest + text[end:start]).rstrip()
         end = next(j for j in range(bars[0], len(text)) if not within[j]) + 1
@@ -292,7 +302,7 @@ def _split_random(text: str) -> tuple[str, list[tuple[RandomTerm, set[str]]]]:
     return rest + text[end:], random
 
 
-def _random(left: str, right: str, shown: str, split: bool) -> list[tuple[RandomTerm, set[str]]]:
+def _random(left: str, right: str, shown: str, split: bool) -> list[RandomTerm]:
     if not left.strip() or not right.strip():
         fail("A random term has an empty side", shown, "Write (1 | school) for a random intercept")
     side = side_of(left, shown)
@@ -301,18 +311,16 @@ def _random(left: str, right: str, shown: str, split: bool) -> list[tuple[Random
     pieces = [side]
     if split:
         pieces = [Side(True, {})] * side.intercept + [Side(False, {name: v}) for name, v in side.terms.items()]
-    out = []
-    for piece in pieces:
-        effects = {*piece.terms, *(["1"] if piece.intercept else [])}
-        for factors, above in _groups(right.strip(), shown):
-            label = f"({piece.text} | {':'.join(quote(name) for name in factors)})"
-            term = RandomTerm(piece.text, factors, ":".join(factors), piece.variables, label, above)
-            out.append((term, effects))
-    return out
+    groups = _groups(right.strip(), shown)
+    return [
+        RandomTerm((*(["1"] if piece.intercept else []), *piece.terms), rungs, piece.variables)
+        for piece in pieces
+        for rungs in groups
+    ]
 
 
-def _groups(text: str, shown: str) -> list[tuple[tuple[str, ...], str | None]]:
-    """Columns of each grouping factor, lowest first, with the name of the next higher factor."""
+def _groups(text: str, shown: str) -> list[tuple[tuple[str, ...], ...]]:
+    """Rungs of each grouping factor of ``a/b``, the lowest factor and its own rung first."""
     if not _GROUP.fullmatch(text):
         what = "A grouping factor must be a column, or columns joined by ':' or '/'"
         fail(what, f"{text!r} in {shown}", "Compute the factor as a column first and name it here")
@@ -322,26 +330,24 @@ def _groups(text: str, shown: str) -> list[tuple[tuple[str, ...], str | None]]:
             rungs.append([])
         else:
             rungs[-1].append(token.strip("`"))
-    names = [name for rung in rungs for name in rung]
+    _check_factors([name for rung in rungs for name in rung], text, shown)
+    lowest_first = tuple(tuple(rung) for rung in reversed(rungs))
+    return [lowest_first[k:] for k in range(len(rungs))]
+
+
+def _check_factors(names: Sequence[str], text: str, shown: str) -> None:
     if len(set(names)) < len(names):
         fail("A grouping factor names a column twice", f"{text!r} in {shown}", "Name each column once")
-    found: list[tuple[tuple[str, ...], str | None]] = []
-    columns: tuple[str, ...] = ()
-    for rung in rungs:
-        above = ":".join(columns) or None
-        columns = (*rung, *columns)
-        found.append((columns, above))
-    return found[::-1]
 
 
-def _without_repeats(random: list[tuple[RandomTerm, set[str]]]) -> tuple[RandomTerm, ...]:
-    for i, (term, effects) in enumerate(random):
-        for other, taken in random[:i]:
-            if set(other.factors) == set(term.factors) and effects & taken:
-                effect = min(effects & taken)
-                what = f"Two random terms hold the same effect {effect!r} of group {term.group!r}"
+def _without_repeats(random: Sequence[RandomTerm]) -> tuple[RandomTerm, ...]:
+    for i, term in enumerate(random):
+        for other in random[:i]:
+            same = set(term.effects) & set(other.effects)
+            if set(other.factors) == set(term.factors) and same:
+                what = f"Two random terms hold the same effect {min(same)!r} of group {term.group!r}"
                 fail(what, f"{other.text} and {term.text}", "Drop it from one of them, as in (1 | g) + (0 + x | g)")
-    return tuple(term for term, _ in random)
+    return tuple(random)
 
 
 def _response(text: str) -> tuple[str, tuple[str, ...]]:

@@ -98,13 +98,13 @@ def _count(node: Any, shown: str) -> int:
     """Bound the number of terms before formulaic multiplies them out: 30 columns joined by * would hang."""
     if not isinstance(node, ASTNode):
         return 1
-    parts, symbol = [_count(part, shown) for part in node.args], node.operator.symbol
-    total = sum(parts)
+    counts, symbol = [_count(argument, shown) for argument in node.args], node.operator.symbol
+    total = sum(counts)
     if symbol in ("**", "^"):
         power = int(str(node.args[1])) if str(node.args[1]).isdecimal() else 1
-        total = MAX_TERMS + 1 if power > MAX_POWER else max(parts[0], 1) ** power
+        total = MAX_TERMS + 1 if power > MAX_POWER else max(counts[0], 1) ** power
     elif symbol not in ("+", "-"):
-        total += int(np.prod(parts, dtype=float))
+        total += int(np.prod(counts, dtype=float))
     if total > MAX_TERMS:
         fail("The formula expands to too many terms", f"more than {MAX_TERMS} in {shown}", "Use fewer interactions")
     return total

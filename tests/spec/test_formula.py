@@ -325,3 +325,42 @@ def test_response_in_braces_is_evaluated():
     formula = parse("(x >= 3) ~ 1")
     matrix = Formula(f"0 + {{{formula.response}}}").get_model_matrix(TABLE, context=context())
     np.testing.assert_array_equal(matrix.iloc[:, -1], TABLE["x"] >= 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y ~ x*z + (1 + x || country/school) + (1 | other)",
+        "cbind(k, n - k) ~ 0 + C(f) + offset(log(e)) + (0 + x | school:class)",
+        "log(y) ~ poly(x, 2) + (1 | country/school/class) + (x | `my k`)",
+        "y ~ 1 + (1 | school/class/`my k`)",
+        "y ~ x^2 %in% f",
+    ],
+)
+def test_edits_on_the_record_are_what_their_text_says(text):
+    """An edited record is the one that its own text parses to; nothing else is read again."""
+    columns = {"school": ("S:1", "CNT"), "class": ("CL", "S:1", "CNT"), "country": ("CNT",), "my k": ("K", "CL")}
+    for edited in (parse(text).with_groups(columns), parse(text).with_fixed(["m", "my m"])):
+        assert edited == parse(edited.text)
+    both = parse(text).with_groups(columns).with_fixed(["m"])
+    assert both == parse(both.text)
+    assert parse(text).with_groups({}) == parse(text).with_fixed([]) == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("y ~ (1 | school) + (1 + x | S:CNT)", "same effect '1' of group"),
+        ("y ~ (1 | school:S)", "names a column twice"),
+        ("y ~ (1 | S/school)", "names a column twice"),
+    ],
+)
+def test_edits_of_groups_are_checked(text, message):
+    with pytest.raises(FormulaError, match=message):
+        parse(text).with_groups({"school": ("S", "CNT")})
+
+
+@pytest.mark.parametrize("name", ["a` + __import__('os') + `b", "a`b", "a\\b", "a'b"])
+def test_an_added_column_is_checked_as_one_that_is_written(name):
+    with pytest.raises(FormulaError):
+        parse("y ~ x").with_fixed([name])

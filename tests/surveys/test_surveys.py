@@ -391,11 +391,11 @@ def test_ids_that_start_again_in_every_country_are_made_unique():
 
 def test_rename_groups_touches_groups_only():
     renamed = {"school": ("SCHOOLID", "CNT"), "country": ("CNT",)}
-    text = rename_groups("y ~ school + (1 + school | country/school) + (1 || school)", lambda n: renamed.get(n, (n,)))
+    text = rename_groups("y ~ school + (1 + school | country/school) + (1 || school)", renamed)
     assert text == "y ~ school + (1 + school | CNT/SCHOOLID) + (1 || SCHOOLID:CNT)"
-    assert rename_groups("y ~ (1 | school)", lambda name: ("my id",)) == "y ~ (1 | `my id`)"
+    assert rename_groups("y ~ (1 | school)", {"school": ("my id",)}) == "y ~ (1 | `my id`)"
     renamed = {"school": ("IDSCHOOL", "IDCNTRY"), "class": ("IDCLASS", "IDSCHOOL", "IDCNTRY")}
-    assert rename_groups("y ~ (1 | school/class)", lambda n: renamed[n]) == "y ~ (1 | IDSCHOOL:IDCNTRY/IDCLASS)"
+    assert rename_groups("y ~ (1 | school/class)", renamed) == "y ~ (1 | IDSCHOOL:IDCNTRY/IDCLASS)"
 
 
 def test_three_levels_with_ids_that_start_again():
