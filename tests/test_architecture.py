@@ -19,12 +19,12 @@ INNER = {  # files of the rooms that have a road of their own
         general.modefinder general.nodes latent general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
-        linear.direct linear.objective
-        general.tiles general.rowsums general.direct general.compiled general.objective general.insidedata
+        linear.start linear.direct linear.objective
+        general.start general.tiles general.rowsums general.direct general.compiled general.objective general.insidedata
         crossed.units crossed.products crossed.joint crossed.direct crossed.general crossed.linear
     """.split(),
     "fitting": """
-        problem collinear optimise quasinewton rawscale estimate fewclusters linear general choose judge climb
+        problem collinear optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge climb
         reweighted refits
     """.split(),
     "pooling": "_base rubin".split(),

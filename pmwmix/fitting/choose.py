@@ -5,16 +5,14 @@ Modules of likelihoods that are not chosen are not imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.linear import make_linear, starting_theta
+from pmwmix.fitting import linear
+from pmwmix.fitting.ladder import rungs
 from pmwmix.fitting.problem import Problem, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.variance.few_clusters import KINDS
 
 
@@ -58,39 +56,17 @@ class Plan:
             )
 
 
-def make_problem(
-    frame: ModelFrame, design: DesignColumns, plan: Plan, first: Callable[[ThetaLayout], tuple[int, ...]]
-) -> Problem:
-    """Set up the likelihood of a frame.
-
-    Parameters
-    ----------
-    frame : ModelFrame
-    design : DesignColumns
-    plan : Plan
-    first : callable
-        Numbers of nodes that the automatic choice begins with.
-    """
+def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
+    """Set up the likelihood of a frame, one of five."""
+    crossed = bool(frame.hierarchy.crossed)
     if frame.has_closed_form:
-        return make_linear(frame, design, plan.reml, plan.engine)
-    from pmwmix.fitting.general import make_general, node_numbers
+        lay_out = linear.crossed if crossed else linear.nested if frame.hierarchy.levels else linear.flat
+        return linear.make_linear(frame, design, plan.reml, plan.engine, lay_out)
+    from pmwmix.fitting import general
 
     layout = layout_of(frame)
-    nodes = node_numbers(plan.n_agq, layout, frame.level_names[1:], bool(frame.hierarchy.crossed))
-    return make_general(frame, design, plan.engine, nodes or first(layout), plan.chunk_cells)
-
-
-def can_be_finer(problem: Problem, plan: Plan) -> bool:
-    """Whether the number of nodes is ours to choose and matters."""
-    return plan.n_agq is None and bool(problem.objective.n_agq) and not problem.objective.crossed
-
-
-def starting_values(problem: Problem, k: int) -> Array:
-    """Give the parameters that a climb starts from, those of `Likelihood.free`."""
-    if not problem.objective.closed_form:
-        from pmwmix.fitting.general import starting_point
-
-        return starting_point(problem, k)
-    if problem.objective.crossed:
-        return problem.layout.start(0.4)
-    return starting_theta(problem.blocks, problem.layout, k)
+    nodes = general.node_numbers(plan.n_agq, layout, frame.level_names[1:], crossed)
+    ladder = rungs(layout) if nodes is None else ()
+    likelihood = general.crossed if crossed else general.nested
+    problem = general.make_general(frame, design, plan.engine, nodes or ladder[0], plan.chunk_cells, likelihood)
+    return replace(problem, ladder=ladder)

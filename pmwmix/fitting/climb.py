@@ -9,25 +9,22 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.fitting.choose import Plan, can_be_finer, make_problem, starting_values
+from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.judge import judge, moving_basis
 from pmwmix.fitting.optimise import minimise
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.variance import inverse_along
 
-LADDER = (3, 5, 7, 11, 15, 21, 31)  # numbers of nodes that the automatic choice goes through
-MOST = {1: 31, 2: 15, 3: 7}  # nodes per dimension by the number of random effects of a level; Laplace beyond
 STILL = 0.1  # of a standard error: estimates that move less from one rung to the next have settled
 
 
 def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
     objective = problem.objective
-    begin = starting_values(problem, k) if start is None else start
+    begin = objective.start(k) if start is None else start
     scale = max(problem.n_total, 1.0)
     optimum = minimise(lambda free: objective.at(free, k), begin, scale=scale, boundary=objective.boundary)
     return judge(problem, k, optimum, vcov, clusters)
@@ -98,39 +95,23 @@ def fit_outcomes(
     plan.check(frame, vcov)
     for d, k in progress([(d, k) for d, design in enumerate(frame.designs) for k in range(len(design.y))]):
         if k == 0:
-            problem = make_problem(frame, frame.designs[d], plan, lowest_rung)
+            problem = make_problem(frame, frame.designs[d], plan)
         assert problem is not None
-        fit, problem = _climb_ladder(problem, k, start, vcov, frame.clusters, plan)
+        fit, problem = _climb_ladder(problem, k, start, vcov, frame.clusters)
         if start is not None and not fit.converged:
-            fit, problem = _climb_ladder(problem, k, None, vcov, frame.clusters, plan)
+            fit, problem = _climb_ladder(problem, k, None, vcov, frame.clusters)
         start = None if fit.singular or not fit.converged else fit.point.theta
         fits.append(fit)
         places.append((problem, k))
     return fits, places
 
 
-def _rungs(layout: ThetaLayout) -> list[tuple[int, ...]]:
-    """Numbers of nodes per level, from few to many; a level with many effects keeps to Laplace."""
-    return [tuple(min(n, MOST.get(q, 1)) for q in layout.q) for n in LADDER]
-
-
-def lowest_rung(layout: ThetaLayout) -> tuple[int, ...]:
-    """Give the numbers of nodes that the automatic choice begins with."""
-    return _rungs(layout)[1 if max(layout.q) == 1 and len(layout.q) == 1 else 0]
-
-
 def _climb_ladder(
-    problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None, plan: Plan
+    problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None
 ) -> tuple[Estimate, Problem]:
     """Fit, and while the estimates would still move with more nodes, fit again with more."""
-    fit = estimate(problem, k, start, vcov, clusters)
-    if not can_be_finer(problem, plan):
-        return fit, problem
-    moved = float("nan")
-    for n_agq in _rungs(problem.layout):
-        if n_agq <= problem.objective.n_agq:
-            continue
-        finer = problem.with_nodes(n_agq)
+    fit, moved = estimate(problem, k, start, vcov, clusters), float("nan")
+    while (finer := problem.finer()) is not None:
         moved = movement(finer, fit, k)
         if moved < STILL or not fit.converged:
             break

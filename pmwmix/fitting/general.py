@@ -1,12 +1,8 @@
-"""A generalised model ready to be fitted: standardised columns in chunks, the objective, and the way back.
-
-The counterpart of `estimate.Problem` for likelihoods without a closed form; numbers only.
-"""
+"""A generalised model ready to be fitted: standardised columns in chunks, and the objective; numbers only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,9 +68,14 @@ def node_numbers(
 
 
 def make_general(
-    frame: ModelFrame, design: DesignColumns, engine: str, n_agq: tuple[int, ...], chunk_cells: int | None = None
+    frame: ModelFrame,
+    design: DesignColumns,
+    engine: str,
+    n_agq: tuple[int, ...],
+    chunk_cells: int | None,
+    likelihood: Callable[[ModelFrame, MarginalStructure, RowArrays, str, tuple[int, ...], int], Likelihood],
 ) -> Problem:
-    """Standardise, drop collinear columns, cut the rows into chunks and set up the objective."""
+    """Standardise, drop collinear columns and set up the objective, `nested` or `crossed`."""
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
     fixed = (design.x, *design.further)
     of = np.repeat(range(len(fixed)), [len(part.names) for part in fixed])  # linear predictor of every fixed column
@@ -83,7 +84,7 @@ def make_general(
     names = _names(frame, raw, of)
     columns, transforms = standardise(values, raw, random, [np.zeros(frame.n)], of.tolist())
     top_scale = float(frame.w[-1].mean())
-    w_levels = (*frame.w[1:-1], frame.w[-1] / top_scale)
+    w_levels = _relative_weights(frame)
     total = total_weights((frame.w[0], *w_levels), frame.hierarchy.row_parents)[0]
     standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
     X = [standard[int(j)] for j in columns.x]
@@ -96,9 +97,10 @@ def make_general(
         frame.w[0],
         design.y,
         [one.extra for one in design.responses],
+        design.responses,
     )
     return Problem(
-        objective=_objective(frame, structure, rows, w_levels, engine, n_agq, chunk_cells or CELLS),
+        objective=likelihood(frame, structure, rows, engine, n_agq, chunk_cells or CELLS),
         layout=structure.layout,
         transforms=[subset_transform(transforms[0], kept)] * len(design.y),
         kept=in_model,
@@ -151,23 +153,28 @@ def _structure(frame: ModelFrame, design: DesignColumns, of: Array, n_agq: tuple
     )
 
 
-def _objective(
-    frame: ModelFrame,
-    structure: MarginalStructure,
-    rows: RowArrays,
-    w_levels: tuple[Array, ...],
-    engine: str,
-    n_agq: tuple[int, ...],
-    cells: int,
+def nested(
+    frame: ModelFrame, structure: MarginalStructure, rows: RowArrays, engine: str, n_agq: tuple[int, ...], cells: int
 ) -> Likelihood:
+    """Cut the rows into chunks of whole top-level units."""
     layout, hierarchy = structure.layout, frame.hierarchy
-    if hierarchy.crossed:
-        return CrossedObjective(structure, crossing_of(frame, layout), rows, engine)
     size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
     nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
     per_chunk = int(np.clip(cells // (nodes * size), MIN_ROWS, MAX_ROWS))
-    chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, w_levels, per_chunk)
+    chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, _relative_weights(frame), per_chunk)
     return IntegratedObjective(structure, chunks, rows, n_agq, engine, cells)
+
+
+def crossed(
+    frame: ModelFrame, structure: MarginalStructure, rows: RowArrays, engine: str, n_agq: tuple[int, ...], cells: int
+) -> Likelihood:
+    """Lay the crossed factors out."""
+    return CrossedObjective(structure, crossing_of(frame, structure.layout), rows, engine)
+
+
+def _relative_weights(frame: ModelFrame) -> tuple[Array, ...]:
+    """Weights of the units, bottom-up; those of the top level relative to their mean."""
+    return (*frame.w[1:-1], frame.w[-1] / float(frame.w[-1].mean()))
 
 
 def _mean(frame: ModelFrame, response: Response) -> float:
@@ -179,21 +186,3 @@ def _mean(frame: ModelFrame, response: Response) -> float:
 def _standard(columns: Any, j: int) -> Array:
     scaler = columns.scaler
     return np.ascontiguousarray((columns.values[j] - scaler.shift[j]) / scaler.scale[j])
-
-
-def starting_point(problem: Problem, k: int) -> Array:
-    """Least squares of the family's starting linear predictors on their columns; random effects of moderate size."""
-    rows, structure = problem.objective.rows, problem.structure
-    etas, phi = problem.family.starts(structure.links, problem.responses[k], rows.w)
-    etas[0] = etas[0] - rows.offset
-    edges = [0, *(first for _, first in structure.further), structure.p]
-    beta = [_least_squares(rows.X[a:b], rows.w, eta) for (a, b), eta in zip(pairwise(edges), etas, strict=True)]
-    return np.concatenate([*beta, problem.layout.start(0.5), phi])
-
-
-def _least_squares(columns: Sequence[Array], w: Array, eta: Array) -> Array:
-    if not len(columns):
-        return np.zeros(0)
-    X = np.array(columns)
-    G = (X * w) @ X.T
-    return np.linalg.solve(G + 1e-9 * np.trace(G) / len(G) * np.eye(len(G)), (X * w) @ eta)

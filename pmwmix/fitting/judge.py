@@ -14,8 +14,6 @@ from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.rawscale import all_parameters, raw_map
 from pmwmix.frame.clusters import Clusters
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.crossproducts import Blocks
-from pmwmix.likelihood.linear.modes import conditional_covariances
 from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
 
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
@@ -152,7 +150,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         point=point.light(),
         transform=problem.transforms[k],
         n_agq=objective.n_agq,
-        modes=None if objective.closed_form else modes_of(problem, point),
+        modes=None if objective.closed_form else modes_of(problem, point, k),  # closed forms wait until they are asked
     )
 
 
@@ -176,19 +174,10 @@ def _separated(problem: Problem, point: Any, basis: Array) -> bool:
     return bool(((size / alike > FAR) | ((error / alike > SEPARATED) & (reach > 1.0))).any())
 
 
-def modes_of(problem: Problem, point: Any) -> list[tuple[Array, Array]]:
+def modes_of(problem: Problem, point: Any, k: int) -> list[tuple[Array, Array]]:
     """Conditional modes b (G_l, q_l) on the raw scale, and their standard errors, per level bottom-up."""
-    objective: Any = problem.objective
-    layout, p = problem.layout, problem.structure.p
-    theta = point.psi[p : p + layout.n_theta]
-    if objective.crossed:
-        V = objective.covariances(point)
-    else:
-        none = np.zeros((0, 0, 0))
-        blocks = Blocks(objective.curvature(point), none, none, none, none, none, np.zeros(0), *problem.tree)
-        V = conditional_covariances(blocks, layout, theta)
-    out = []
-    for u, L, A, cov in zip(objective.modes(point), layout.unpack(theta), problem.transform.A_z, V, strict=True):
-        variance = np.einsum("ia,gab,ib->gi", A, cov, A)
-        out.append(((L @ u).T @ A.T, np.sqrt(np.maximum(variance, 0.0))))
+    transform, out = problem.transforms[k], []
+    for (b, V), A in zip(problem.objective.modes(point, k), transform.A_z, strict=True):
+        variance = transform.y_scale**2 * np.einsum("ia,gab,ib->gi", A, V, A)
+        out.append((transform.y_scale * b @ A.T, np.sqrt(np.maximum(variance, 0.0))))
     return out

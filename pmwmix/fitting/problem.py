@@ -49,6 +49,9 @@ class Problem:
         Weighted sum of what the log-densities do not depend on, at the scale of the weights used.
     means : list of float
         Mean of each outcome per trial, by the rows' total weights before scaling.
+    ladder : tuple of tuple of int
+        Numbers of nodes per level that the automatic choice may go through; none where they are given or there are
+        none.
     """
 
     objective: Any
@@ -66,6 +69,7 @@ class Problem:
     responses: tuple[Response, ...] | list[Response] = ()
     constants: tuple[float, ...] | list[float] = ()
     means: tuple[float, ...] | list[float] = ()
+    ladder: tuple[tuple[int, ...], ...] = ()
 
     @property
     def structure(self) -> Any:
@@ -93,9 +97,10 @@ class Problem:
         found: Link = LINKS[self.distribution[1]]
         return found
 
-    def with_nodes(self, n_agq: tuple[int, ...]) -> Problem:
-        """Give the same problem with other numbers of nodes."""
-        return replace(self, objective=self.objective.with_nodes(n_agq))
+    def finer(self) -> Problem | None:
+        """Give the same problem with the next larger numbers of nodes; None where that is not to be tried."""
+        more = [n_agq for n_agq in self.ladder if n_agq > self.objective.n_agq]
+        return replace(self, objective=self.objective.with_nodes(more[0])) if more else None
 
 
 def layout_of(frame: ModelFrame) -> ThetaLayout:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.spec.outcome import Response
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -56,6 +57,14 @@ class Likelihood:
 
     def scores(self, point: Any, k: int = 0) -> Array:
         """Gradient of the log-likelihood of every independent unit in psi, weights included (G, P)."""
+        raise NotImplementedError
+
+    def modes(self, point: Any, k: int = 0) -> list[tuple[Array, Array]]:
+        """Conditional modes (G_l, q_l) of the random effects, and their covariances (G_l, q_l, q_l), bottom-up."""
+        raise NotImplementedError
+
+    def start(self, k: int = 0) -> Array:
+        """Give the parameters that a climb of outcome ``k`` starts from, `free` of psi."""
         raise NotImplementedError
 
     def boundary(self, free: Array) -> list[Array]:
@@ -141,6 +150,8 @@ class RowArrays:
         Outcomes.
     extra : list of tuple of ndarray
         Per outcome.
+    responses : sequence of Response
+        The outcomes as their family read them, for starting values.
     """
 
     X: Sequence[Array]
@@ -149,6 +160,7 @@ class RowArrays:
     w: Array
     y: list[Array]
     extra: list[tuple[Array, ...]]
+    responses: Sequence[Response] = ()
 
 
 @dataclass(frozen=True)

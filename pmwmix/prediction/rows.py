@@ -9,8 +9,8 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import DataError
+from pmwmix.fitting.judge import modes_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.linear.modes import conditional_modes
 from pmwmix.prediction.modes import LevelModes, quadratic
 from pmwmix.prediction.newdata import Blueprint
 from pmwmix.spec.outcome import Response
@@ -51,24 +51,14 @@ class LiveRows:
         return self._memo["modes"]
 
     def _modes(self) -> list[LevelModes]:
-        found = self._closed_modes() if self.fit.modes is None else self.fit.modes
+        found = self.fit.modes
+        if found is None:  # a closed form: in no time, from the cross-products
+            found = modes_of(self.problem, self.fit.point, self.k)
         out = []
         for position, ((b, se), Psi) in enumerate(zip(found, self.fit.Psi, strict=True)):
             level = self.frame.hierarchy.levels[position]
             names = tuple(n for block in self.design.blocks if block.level == position for n in block.matrix.names)
             out.append(LevelModes(level.name, level.factors, level.labels, names, b, se, Psi))
-        return out
-
-    def _closed_modes(self) -> list[tuple[Array, Array]]:
-        problem, point, transform = self.problem, self.fit.point, self.fit.transform
-        if problem.objective.crossed:
-            found = problem.objective.random_effects(point, self.k)
-        else:
-            found = conditional_modes(problem.blocks, problem.layout, point.theta, point.beta, point.sigma, self.k)
-        out = []
-        for (b, V), A in zip(found, transform.A_z, strict=True):
-            variance = transform.y_scale**2 * np.einsum("ia,gab,ib->gi", A, V, A)
-            out.append((transform.y_scale * b @ A.T, np.sqrt(np.maximum(variance, 0))))
         return out
 
     @property

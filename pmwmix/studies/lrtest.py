@@ -13,7 +13,8 @@ from scipy.special import chdtrc, fdtrc
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError, PmwmixWarning
-from pmwmix.fitting.climb import MOST, without_random_part
+from pmwmix.fitting.climb import without_random_part
+from pmwmix.fitting.ladder import MOST
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters

@@ -13,8 +13,7 @@ from scipy import special, stats
 from pmwmix.api import read_distribution
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, PmwmixWarning
-from pmwmix.fitting.general import make_general
-from pmwmix.fitting.linear import make_linear
+from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.rawscale import raw_map
 from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.linear.modes import conditional_modes
@@ -93,7 +92,7 @@ LINEAR = {
 
 def linear_problem(formula, data, design):
     frame = frame_of(formula, data, design)
-    return frame, make_linear(frame, frame.designs[0], False, "python")
+    return frame, make_problem(frame, frame.designs[0], Plan("python"))
 
 
 def tiled(count, *values):
@@ -147,7 +146,7 @@ def test_variances_of_zero_give_effects_of_zero():
 
 def test_linear_models_without_levels_and_crossed_ones():
     flat = frame_of("y ~ x", nested(), NONE)
-    problem = make_linear(flat, flat.designs[0], False, "python")
+    problem = make_problem(flat, flat.designs[0], Plan("python"))
     assert draw_linear(problem, 0, np.zeros((2, 2)), np.zeros((2, 0)), np.ones(2), np.random.default_rng(1)) == []
     data = nested()
     data["room"] = np.arange(len(data)) % 5
@@ -168,11 +167,11 @@ def test_row_order_does_not_matter(kind):
             table, THREE, "gaussian" if kind == "linear" else "binomial",
         )  # fmt: skip
         if kind == "linear":
-            problem = make_linear(frame, frame.designs[0], False, "python")
+            problem = make_problem(frame, frame.designs[0], Plan("python"))
             theta = problem.layout.start(0.5)
             found.append(draw_linear(problem, 0, *tiled(3, np.zeros(2), theta, 1.0), np.random.default_rng(1)))
         else:
-            problem = make_general(frame, frame.designs[0], "python", (3, 3))
+            problem = make_problem(frame, frame.designs[0], Plan("python", n_agq=(3, 3)))
             psi = np.concatenate([[0.1, 0.2], problem.layout.start(0.8)])
             found.append(draw_general(problem, 0, np.tile(psi, (3, 1)), np.random.default_rng(1)))
     for one, other in zip(*found, strict=True):
@@ -228,7 +227,7 @@ class Truth:
 def draws_of(formula, data, design, family, theta, phi=(), n_agq=3, seed=1, beta=(0.3, 0.5), draws=DRAWS, sweeps=15):
     frame = frame_of(formula, data, design, family)
     n = len(frame.hierarchy.levels)
-    problem = make_general(frame, frame.designs[0], "python", (n_agq,) * n)
+    problem = make_problem(frame, frame.designs[0], Plan("python", n_agq=(n_agq,) * n))
     psi = np.concatenate([beta[: problem.structure.p], theta, phi])
     effects = draw_general(problem, 0, np.tile(psi, (draws, 1)), np.random.default_rng(seed), sweeps)
     return effects, Truth(frame, problem, psi), frame
@@ -399,7 +398,7 @@ def test_general_models_with_crossed_factors_are_refused():
     data = outcomes()
     data["room"] = np.arange(len(data)) % 5
     frame = frame_of("z ~ v + (1 | school) + (1 | room)", data, NONE, "binomial")
-    problem = make_general(frame, frame.designs[0], "python", (1, 1))
+    problem = make_problem(frame, frame.designs[0], Plan("python", n_agq=(1, 1)))
     with pytest.raises(NotSupportedError, match=r"crossed.*not nested.*ranef"):
         draw_general(problem, 0, np.ones((2, 4)), np.random.default_rng(1))
 

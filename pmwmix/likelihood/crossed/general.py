@@ -19,6 +19,7 @@ from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense,
 from pmwmix.likelihood.engine import Compiled, bucket, compiled, compiled_pair, is_direct, padded_columns
 from pmwmix.likelihood.general.modefinder import find_modes
 from pmwmix.likelihood.general.model import MarginalStructure
+from pmwmix.likelihood.general.start import starting_point
 from pmwmix.likelihood.jets import symmetric
 
 NO_FLOOR = -1e300  # of the curvature of a row: Newton's own step
@@ -208,7 +209,17 @@ class CrossedObjective(Likelihood):
         """Gradient of the log-likelihood of every independent part (C, P)."""
         return point.scores
 
-    def modes(self, point: IntegratedPoint) -> list[Array]:
+    def start(self, k: int = 0) -> Array:
+        """Least squares on the family's starting linear predictors."""
+        return starting_point(self.structure, self.rows, k)
+
+    def modes(self, point: IntegratedPoint, k: int = 0) -> list[tuple[Array, Array]]:
+        """Conditional modes (G_f, q_f) and their covariances (G_f, q_f, q_f) per factor."""
+        Lambdas = self.structure.layout.unpack(self._split(point.psi)[1])
+        found = zip(self.whitened_modes(point), Lambdas, self.covariances(point), strict=True)
+        return [((L @ u).T, V) for u, L, V in found]
+
+    def whitened_modes(self, point: IntegratedPoint) -> list[Array]:
         """Whitened conditional modes per factor (q_f, G_f)."""
         u, u_B = point.modes[0]
         return [u[:, : self.crossing.n_units[0]], *self.crossing.by_factor(u_B)]

@@ -167,7 +167,11 @@ class CrossedLinearObjective(Likelihood):
             [np.asarray(function(np.asarray(theta, float), [u, *self._data(0)])["uSu_t"]) for u in columns]
         ).T
 
-    def random_effects(self, point: Point, k: int) -> list[tuple[Array, Array]]:
+    def start(self, k: int = 0) -> Array:
+        """Random effects of moderate size."""
+        return self.structure.layout.start(0.4)
+
+    def modes(self, point: Point, k: int = 0) -> list[tuple[Array, Array]]:
         """Conditional modes (G_f, q_f) and their covariances (G_f, q_f, q_f) per factor, standardised."""
         crossing, products, layout = self.crossing, self.products, self.structure.layout
         Z = [self._standard(int(j)) for j in self._columns.z]

@@ -70,7 +70,7 @@ def _modes(problem: Any, k: int, psi: Array | None) -> tuple[list[Array], list[A
         sides = objective.steps(point, psi + move), objective.steps(point, psi - move)
         for level, (up, down) in enumerate(zip(*sides, strict=True)):
             slopes[level].append((up - down) / (2.0 * move.sum()))
-    return objective.modes(point), [np.array(part) for part in slopes]
+    return objective.whitened_modes(point), [np.array(part) for part in slopes]
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:

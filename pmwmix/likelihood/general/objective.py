@@ -19,7 +19,10 @@ from pmwmix.likelihood.engine import graph_engine, is_direct
 from pmwmix.likelihood.general.direct import DirectChunks, predicted_seconds
 from pmwmix.likelihood.general.modefinder import find_modes
 from pmwmix.likelihood.general.model import MarginalStructure
-from pmwmix.likelihood.general.tiles import Chunk, reweighted
+from pmwmix.likelihood.general.start import starting_point
+from pmwmix.likelihood.general.tiles import Chunk, reweighted, whole_tree
+from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.linear.modes import conditional_covariances
 
 
 class IntegratedObjective(Likelihood):
@@ -135,7 +138,24 @@ class IntegratedObjective(Likelihood):
         psi, k = point.theta, point.outcome
         return np.concatenate(self._each(lambda number: self.parts.evaluate(number, psi, k, point.modes[number])[0]))
 
-    def modes(self, point: IntegratedPoint) -> list[Array]:
+    def start(self, k: int = 0) -> Array:
+        """Least squares on the family's starting linear predictors."""
+        return starting_point(self.structure, self.rows, k)
+
+    @property
+    def tree(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Parents and weights of the units of the whole sample, bottom-up."""
+        return whole_tree(self.chunks)
+
+    def modes(self, point: IntegratedPoint, k: int = 0) -> list[tuple[Array, Array]]:
+        """Conditional modes (G_l, q_l) and, from the curvature there, covariances (G_l, q_l, q_l), bottom-up."""
+        layout, p, none = self.structure.layout, self.structure.p, np.zeros((0, 0, 0))
+        theta = point.psi[p : p + layout.n_theta]
+        blocks = Blocks(self.curvature(point), none, none, none, none, none, np.zeros(0), *self.tree)
+        u, V = self.whitened_modes(point), conditional_covariances(blocks, layout, theta)
+        return [((L @ one).T, cov) for one, L, cov in zip(u, layout.unpack(theta), V, strict=True)]
+
+    def whitened_modes(self, point: IntegratedPoint) -> list[Array]:
         """Whitened conditional modes of the whole sample, per level (q_l, G_l)."""
         out = []
         for level in range(self.structure.n_levels):

@@ -187,6 +187,17 @@ def reweighted(chunk: Chunk, w: Sequence[Array]) -> Chunk:
     return replace(chunk, w=tuple(new), omega=_cumulated(new, chunk.parents, chunk.units))
 
 
+def whole_tree(chunks: Sequence[Chunk]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Parents and weights of the units of all chunks together, bottom-up."""
+    levels = range(len(chunks[0].units))
+
+    def parents(level: int) -> Array:
+        return np.concatenate([c.parents[level][: c.n_units[level]] + c.units[level + 1].start for c in chunks])
+
+    weights = tuple(np.concatenate([c.w[level][: c.n_units[level]] for c in chunks]) for level in levels)
+    return tuple(parents(level) for level in levels[:-1]), weights
+
+
 def _pad(values: Array, n: int, fill: float) -> Array:
     out = np.full(n, fill, dtype=values.dtype)
     out[: len(values)] = values

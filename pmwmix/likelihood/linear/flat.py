@@ -66,6 +66,14 @@ class FlatObjective(Likelihood):
             out[rows, p] = w * (r / point.sigma) ** 2 - w + lost
         return out
 
+    def modes(self, point: Point, k: int = 0) -> list[tuple[Array, Array]]:
+        """There are no random effects."""
+        return []
+
+    def start(self, k: int = 0) -> Array:
+        """There is nothing to climb."""
+        return np.zeros(0)
+
     def _standard(self, column: int, rows: slice) -> Array:
         scaler = self._columns.scaler
         return (self._columns.values[column][rows] - scaler.shift[column]) / scaler.scale[column]

@@ -18,7 +18,8 @@ from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_informa
 from pmwmix.likelihood.engine import Compiled, bucket, bucket_columns, compiled, is_direct
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.direct import DirectNested, predicted_seconds
-from pmwmix.likelihood.linear.modes import factor_blocks
+from pmwmix.likelihood.linear.modes import conditional_modes, factor_blocks
+from pmwmix.likelihood.linear.start import starting_theta
 
 
 class Objective(Likelihood):
@@ -149,6 +150,14 @@ class Objective(Likelihood):
         if self.structure.reml:  # REML spreads the p lost rows in proportion to each unit's share of X'V⁻¹X
             by_sigma = by_sigma + self.leverage(point)
         return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
+
+    def modes(self, point: Point, k: int = 0) -> list[tuple[Array, Array]]:
+        """Conditional modes (G_l, q_l) and their covariances (G_l, q_l, q_l), bottom-up (theory, eqs. 16-17)."""
+        return conditional_modes(self.blocks, self.structure.layout, point.theta, point.beta, point.sigma, k)
+
+    def start(self, k: int = 0) -> Array:
+        """Moment estimates of theta."""
+        return starting_theta(self.blocks, self.structure.layout, k)
 
     def _row_scores(self, point: Point, k: int) -> Array:
         """Differentiate what W alone adds to each top-level unit's share, for `scores` (n, G_L)."""

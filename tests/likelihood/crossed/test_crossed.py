@@ -148,7 +148,7 @@ def test_laplace_equals_dense_matrices_with_exact_derivatives(monkeypatch, spars
     alone = replace(rows, w=np.where(d.part == 0, d.w, 0.0))
     close(CrossedObjective(structure, d.crossing, alone, "python").at(psi).gradient, -point.scores[0], atol=1e-9)
     # conditional covariances: blocks of the inverse of the joint Hessian
-    u, V = objective.modes(point), objective.covariances(point)
+    u, V = objective.whitened_modes(point), objective.covariances(point)
     assert [part.shape for part in u] == [(2, d.units[0]), (2, d.units[1]), (1, d.units[2])]
     assert [part.shape for part in V] == [(d.units[0], 2, 2), (d.units[1], 2, 2), (d.units[2], 1, 1)]
     objective._modes.clear()
@@ -195,7 +195,7 @@ def test_closed_form_equals_dense_matrices_with_exact_derivatives(monkeypatch, r
     u = np.linalg.solve(M, Z.T @ (d.w * (d.y - d.X @ point.beta)))
     at = Z @ u  # Z b of every row
     rows, start = np.zeros(len(d.one)), 0
-    for (b, _), index, q in zip(objective.random_effects(point, 0), d.index, d.layout.q, strict=True):
+    for (b, _), index, q in zip(objective.modes(point, 0), d.index, d.layout.q, strict=True):
         rows += sum(d.columns[start + c] * b[index, c] for c in range(q))
         start += q
     close(rows, at, atol=1e-10)

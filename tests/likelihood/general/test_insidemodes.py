@@ -122,7 +122,8 @@ def test_known_modes_follow_the_parameters_to_first_order():
     arrays = inside_data(problem, 0, psi)
     for j in range(len(psi)):
         up, down = (
-            problem.objective.modes(problem.objective.at(psi + sign * step * np.eye(len(psi))[j])) for sign in (1, -1)
+            problem.objective.whitened_modes(problem.objective.at(psi + sign * step * np.eye(len(psi))[j]))
+            for sign in (1, -1)
         )
         for level in range(2):
             slope = (up[level] - down[level]) / (2 * step)

@@ -14,7 +14,7 @@ import pmwmix
 from pmwmix.data.table import Table
 from pmwmix.errors import FormulaError, NotSupportedError
 from pmwmix.families import FAMILIES, Family
-from pmwmix.fitting.general import make_general, starting_point
+from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.contract import RowArrays
 from pmwmix.likelihood.crossed import units
@@ -289,7 +289,7 @@ def problem_of(sample, formula):
     toy, design = sample.family, Design(weights=["w", "w_unit"], conditional=True, scaling="none")
     distribution = Distribution(toy.name, toy.links[0], toy.read, False, False, None, toy.further)
     frame = build_frame(formula, Table(data), design, [], None, distribution)
-    return make_general(frame, frame.designs[0], "python", (25,))
+    return make_problem(frame, frame.designs[0], Plan("python", n_agq=(25,)))
 
 
 @pytest.mark.parametrize("family", TOYS)
@@ -313,7 +313,7 @@ def test_a_problem_can_be_climbed():
     sample = Sample("location-scale", "together")
     problem = problem_of(sample, parse("y ~ x + offset(o) + (1 | g)"))
     assert problem.names == ("Intercept", "x", "sigma.Intercept")
-    objective, start = problem.objective, starting_point(problem, 0)
+    objective, start = problem.objective, problem.objective.start()
     found = optimize.minimize(lambda psi: (objective.at(psi).value, objective.at(psi).gradient), start, jac=True)
     point = objective.at(found.x)
     assert np.abs(point.gradient).max() < 1e-4

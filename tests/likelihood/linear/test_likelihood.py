@@ -7,8 +7,8 @@ import pytest
 from helpers import close, nested
 
 from pmwmix.data.table import Table
+from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.climb import estimate
-from pmwmix.fitting.linear import make_linear
 from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Structure, build
@@ -22,7 +22,7 @@ THREE = Design(weights=["w1", "w2", "w3"], conditional=True)
 
 def problem_of(formula, data, design=None, reml=False, engine="jax"):
     frame = build_frame(parse(formula), Table(data), design or Design(), [])
-    return make_linear(frame, frame.designs[0], reml, engine), frame
+    return make_problem(frame, frame.designs[0], Plan(engine, reml)), frame
 
 
 def log_normal(y, mean, sigma):
