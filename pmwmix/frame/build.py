@@ -13,7 +13,7 @@ from pmwmix._types import Array
 from pmwmix.data.pvsets import number_of_pv, pv_notes
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, some
-from pmwmix.frame.centring import Means, apply_center
+from pmwmix.frame.centring import Means, apply_center, notes_on_means
 from pmwmix.frame.checks import check_frame_size, check_same_categories
 from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
 from pmwmix.frame.coded import notes_on_codes
@@ -153,6 +153,7 @@ def _read_rows(
     keep, dropped = complete_rows(columns, model, n_read)
     if subset is not None:
         keep &= subset_rows(subset, table, n_read)
+    of_means = notes_on_means(centrings, columns, pv, keep)
     keep, zero, lost = positive_rows(columns, weight_columns(design.weights, formula), formula, keep)
     if not keep.any():
         reason = some([f"{name} ({count})" for name, count in {**dropped, **zero}.items()])
@@ -167,7 +168,7 @@ def _read_rows(
         told = (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)
     counts = {"n_read": n_read, "kept": kept, "dropped": dropped, "zero_weight": zero}
     chosen = None if subset is None else np.flatnonzero(keep)
-    return _Rows(columns, everything, kept, chosen, counts, (*told, *lost))
+    return _Rows(columns, everything, kept, chosen, counts, (*told, *lost, *of_means))
 
 
 def _design_columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,3 +73,37 @@ def apply_center(
         if plan.add_mean:
             out[plan.mean_name] = pd.Series(row_mean, name=plan.mean_name)
     return out
+
+
+def notes_on_means(
+    plans: Sequence[Centring], columns: Mapping[str, pd.Series], pv: Mapping[str, Sequence[str]], keep: Array
+) -> tuple[str, ...]:
+    """Say which rows made the means where rows that have the value, and its group, are not fitted.
+
+    Parameters
+    ----------
+    plans : sequence of Centring
+    columns : mapping of str to Series, each (n,)
+        Of all rows.
+    pv : mapping of str to sequence of str
+        Columns of plausible-value sets.
+    keep : ndarray of bool, shape (n,)
+        Rows that are fitted.
+
+    Returns
+    -------
+    tuple of str
+    """
+    unused = []
+    for plan in plans:
+        needed = [pv.get(plan.column, [plan.column])[0], *plan.columns]
+        known = np.logical_and.reduce([columns[name].notna().to_numpy() for name in needed])
+        count = int((known & ~keep).sum())
+        if count:
+            unused.append(f"{count} other rows of {len(keep)} have a value of {plan.column!r}")
+    if not unused:
+        return ()
+    return (
+        f"The means used in centring are those of the fitted rows; {', '.join(unused)}, which does not count. For means "
+        f"of all rows, add them to the table as a column before the fit.",
+    )

@@ -167,3 +167,15 @@ def test_prediction_does_not_move_the_means_of_the_fit(data):
     part = data.groupby("room").head(2)
     np.testing.assert_allclose(fit.predict(part), fit.fitted()[part.index], rtol=RTOL)
     np.testing.assert_allclose(fit.predict(data), fit.fitted(), rtol=RTOL)
+
+
+def test_means_of_the_fitted_rows_are_said_to_be_those(data):
+    lost = np.random.default_rng(9).random(len(data)) < 0.3
+    table = data.assign(y=data["y"].mask(lost), x=data["x"].mask(data.index == np.flatnonzero(lost)[0]))
+    fit = pmwmix.fit("y ~ x + (1 | room)", table, center={"x": "room+mean"})
+    assert f"{lost.sum() - 1} other rows of {len(data)} have a value of 'x'" in " ".join(fit.notes)
+    means = table[~lost].groupby("room")["x"].transform("mean")
+    by_hand = pmwmix.fit("y ~ c + m + (1 | room)", table[~lost].assign(c=table["x"] - means, m=means))
+    np.testing.assert_allclose(fit.coef, by_hand.coef, rtol=1e-8)
+    for center, complete in ({"x": "grand"}, table[~lost]), (None, table), ({"x": "room"}, data):
+        assert not any("means used" in note for note in pmwmix.fit("y ~ x + (1 | room)", complete, center=center).notes)
