@@ -41,6 +41,7 @@ INNER = {  # files of the rooms that have a road of their own
     """.split(),
 }
 ROOT = Path(__file__).parents[1] / "pmwmix"
+GUIDE = ROOT.parent / "docs" / "contributing.md"
 FENCES = {  # rooms, and single files of rooms that mix
     "pytensor": {
         *("links", "families", "likelihood.graph", "likelihood.engine", "likelihood.ops"),
@@ -133,6 +134,23 @@ def test_files_of_a_room_import_backwards():
                 used = next((u for k in (2, 1) if (u := ".".join(parts[:k])) in files), None)
                 if name.startswith(f"pmwmix.{room}.") and used:
                     assert order.index(used) <= order.index(file), f"{room}.{file} imports {used}, which comes later"
+
+
+def layout() -> str:
+    """Give the table of rooms for ``docs/contributing.md``: in their order, each in the words of its own first line."""
+    out = ["| Room | What lives there |", "|---|---|"]
+    for name in ORDER:
+        is_room = (ROOT / name).is_dir()
+        words = ast.get_docstring(
+            ast.parse((ROOT / name / "__init__.py" if is_room else ROOT / f"{name}.py").read_text())
+        )
+        out.append(f"| `{name}{'/' if is_room else ''}` | {words.splitlines()[0].replace('``', '`')} |")
+    return "\n".join(out)
+
+
+def test_the_layout_of_the_contributors_guide_is_that_of_the_rooms():
+    there = GUIDE.read_text(encoding="utf-8")
+    assert layout() in there, "write the table again: .venv/bin/python tests/test_architecture.py"
 
 
 def named_families(path: Path):
@@ -230,3 +248,9 @@ def test_kinds_are_asked_of_the_contract():
         assert stage(path) == "pooling" or not re.search(r"1(?:\.0)? \+ 1(?:\.0)? / (?:K|self\.n_pv)\b", text), place(
             path
         )
+
+
+if __name__ == "__main__":
+    before, _, rest = GUIDE.read_text(encoding="utf-8").partition("| Room | What lives there |\n")
+    _, gap, after = rest.partition("\n\n")
+    GUIDE.write_text(before + layout() + gap + after, encoding="utf-8")
