@@ -53,7 +53,7 @@ class Jet:
 
     def among(self, t: int) -> Jet:
         """Give the same with further parameters at the end, of which it does not depend."""
-        if t == self.t:
+        if t <= self.t:
             return self
         more = Jet.constant(self.value, t)
         more.first[: self.t], more.second[: len(self.second)] = self.first, self.second
@@ -64,11 +64,11 @@ class Jet:
         return Jet(self.value[..., rows, columns], self.first[..., rows, columns], self.second[..., rows, columns])
 
     def __add__(self, other: Jet) -> Jet:
-        one, two = self._of_rank(other), other._of_rank(self)
+        one, two = self._beside(other), other._beside(self)
         return Jet(one.value + two.value, one.first + two.first, one.second + two.second)
 
     def __sub__(self, other: Jet) -> Jet:
-        one, two = self._of_rank(other), other._of_rank(self)
+        one, two = self._beside(other), other._beside(self)
         return Jet(one.value - two.value, one.first - two.first, one.second - two.second)
 
     __array_ufunc__ = None  # an array times a jet is a jet
@@ -76,12 +76,19 @@ class Jet:
     def __matmul__(self, other: Jet | Array) -> Jet:
         if isinstance(other, np.ndarray):
             return Jet(self.value @ other, self.first @ other, self.second @ other)
-        a, b = pairs(self.t)
-        one, two = self._of_rank(other), other._of_rank(self)
+        if other.t == 0 or self.t == 0:
+            one, two = self._of_rank(other), other._of_rank(self)
+            return one @ two.value if other.t == 0 else one.value @ two
+        a, b = pairs(max(self.t, other.t))
+        one, two = self._beside(other), other._beside(self)
         second = one.second @ two.value + one.value @ two.second
         second += one.first[a] @ two.first[b]
         second += one.first[b] @ two.first[a]
         return Jet(one.value @ two.value, one.first @ two.value + one.value @ two.first, second)
+
+    def _beside(self, other: Jet) -> Jet:
+        """Give the same as deep a stack and among as many parameters as another jet."""
+        return self.among(other.t)._of_rank(other)
 
     def _of_rank(self, other: Jet) -> Jet:
         """Insert axes of length 1 before the stack, so that it is as deep as that of another jet."""
@@ -109,8 +116,8 @@ class Jet:
 
     def solve(self, other: Jet) -> Jet:
         """Compute A⁻¹ B of this A and another B."""
-        a, b = pairs(self.t)
-        left, right = self._of_rank(other), other._of_rank(self)
+        a, b = pairs(max(self.t, other.t))
+        left, right = self._beside(other), other._beside(self)
         inverse = np.linalg.inv(left.value)
         value = inverse @ right.value
         first = inverse @ (right.first - left.first @ value)

@@ -51,7 +51,7 @@ class Level:
     logdet : Jet
         log det M per unit, (G_l, 1, 1).
     left, right : Jet
-        Λ'c and M⁻¹Λ'c of the right-hand sides, (G_l, q_l, m): left'right is what they lose to the random effects.
+        The right-hand sides c and ΛM⁻¹Λ'c, (G_l, q_l, m): left'right is what they lose to the random effects.
     """
 
     logdet: Jet
@@ -95,16 +95,17 @@ class DirectNested:
         t = 0
         for level, q in enumerate(self.layout.q):
             t += len(self.layout.entries[level])
-            Lambda, C, sides = self._lambda(level, theta, t), C.among(t), sides.among(t)
+            Lambda = self._lambda(level, theta, t)
             own, upper = slice(0, q), slice(q, None)
             M = Lambda.T @ C[own, own] @ Lambda
             M = Jet(M.value + np.eye(q), M.first, M.second)
-            left = Lambda.T @ sides[own, :]
-            right = M.solve(left)
+            K = Lambda @ M.solve(Lambda.T)
+            left = sides[own, :]
+            right = K @ left
             out.append(Level(M.logdet(), left, right))
             if level < len(self.layout.q) - 1:
-                across, lift = Lambda.T @ C[own, upper], self.lifts[level]
-                C = (C[upper, upper] - across.T @ M.solve(across)).map(lift)
+                across, lift = C[own, upper], self.lifts[level]
+                C = (C[upper, upper] - across.T @ (K @ across)).map(lift)
                 sides = (sides[upper, :] - across.T @ right).map(lift)
         return out
 
@@ -205,7 +206,8 @@ def profiled(S: Jet, D: Jet, reml: bool) -> dict[str, Any]:
 
 def _stacked(values: Array) -> Array:
     """Lay the units (..., G, q, m) below each other, (..., G q, m)."""
-    return values.reshape(*values.shape[:-3], -1, values.shape[-1])
+    *lead, G, q, m = values.shape
+    return values.reshape(*lead, G * q, m)
 
 
 def _times_units(values: Array, w: Array) -> Array:
@@ -227,5 +229,6 @@ def predicted_seconds(blocks: Blocks, layout: ThetaLayout, evaluations: int = 12
     for q, entries, G in zip(layout.q, layout.entries, blocks.n_units, strict=True):
         t, rest = t + len(entries), rest - q
         channels = 1 + t + t * (t + 1) // 2
-        seconds += 5e-4 + 5e-8 * channels * G * q * (q + rest + blocks.zx.shape[1] + 1)
+        per_entry = 8e-8 * min(q, 2) + 6e-9 * (q + rest + blocks.zx.shape[-2] + 1)
+        seconds += 2e-4 + per_entry * channels * G * q
     return evaluations * seconds
