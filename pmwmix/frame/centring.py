@@ -104,6 +104,6 @@ def notes_on_means(
     if not unused:
         return ()
     return (
-        f"The means used in centring are those of the fitted rows; {', '.join(unused)}, which does not count. For means "
-        f"of all rows, add them to the table as a column before the fit.",
+        f"The means used in centring are those of the fitted rows; {', '.join(unused)}, which does not count. For "
+        f"means of all rows, add them to the table as a column before the fit.",
     )
