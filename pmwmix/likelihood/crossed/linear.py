@@ -7,7 +7,7 @@ data.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,16 @@ from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.crossed.direct import DirectCrossed
 from pmwmix.likelihood.crossed.products import cross_products
+from pmwmix.likelihood.crossed.stagedpoint import StagedPoint
 from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
 from pmwmix.likelihood.engine import AUTO, DIRECT, Compiled, bucket, bucket_columns, compiled
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.objective import profiled_point
 from pmwmix.likelihood.standardise import Columns
+
+START = 0.4  # standard deviation of the effects that a climb starts from, in residual ones
+APPROACHES, GROWTH = 5, (0.1, 10.0)  # steps before a climb at most, and what they may multiply a variance with
+NEAR = 0.3  # relative change of all variances that is small enough to begin the climb
 
 
 class CrossedLinearObjective(Likelihood):
@@ -124,12 +129,12 @@ class CrossedLinearObjective(Likelihood):
         front, back = self._shared
         return [*front, *self._outcomes[k], *back]
 
-    def at(self, theta: Array, k: int = 0) -> Point:
+    def at(self, theta: Array, k: int = 0) -> Point | StagedPoint:
         """Evaluate outcome ``k`` at theta (n_theta,)."""
         self.n_calls += 1
         theta = np.array(theta, dtype=float)
         if self.direct is not None:
-            return profiled_point(theta, self.direct(theta, k, self.blocks.S0(k), self.structure.reml), self.n_free)
+            return StagedPoint(partial(self._direct_at, theta, k), self.direct.forget)
         raw = self._graph_at(theta, k)
         p, n, sigma2 = self.structure.p, self.n_free, float(raw["sigma2"])
         S_xx, beta, Q_t = np.asarray(raw["S_xx"])[:p, :p], np.asarray(raw["beta"])[:p], np.asarray(raw["Q_t"])
@@ -140,6 +145,24 @@ class CrossedLinearObjective(Likelihood):
         gradient, sigma = 0.5 * np.asarray(raw["F_t"]), float(np.sqrt(sigma2))
         raw = {**raw, "S_xx": S_xx}
         return Point(theta, beta, sigma, value, gradient, hessian, information, raw)
+
+    def start(self, k: int = 0) -> Array:
+        """Give a theta to climb from for outcome ``k``: a few steps towards the stationary point (crossed, eq. 12)."""
+        theta = self.structure.layout.start(START)
+        if self.direct is None:
+            return theta
+        for _ in range(APPROACHES):
+            gradient, excess = self.at(theta, k).gradient, self.direct.inverse(theta).excess
+            grown = np.clip(1.0 + gradient * theta**3 / np.where(excess < 0.0, excess, -np.inf), *GROWTH)
+            theta = theta * np.sqrt(grown)
+            if np.abs(grown - 1.0).max() < NEAR:
+                break
+        return theta
+
+    def _direct_at(self, theta: Array, k: int, order: int) -> Point:
+        assert self.direct is not None
+        raw = self.direct.outputs(theta, k, self.blocks.S0(k), self.structure.reml, order)
+        return profiled_point(theta, raw, self.n_free)
 
     def _graph_at(self, theta: Array, k: int) -> dict[str, Any]:
         return self.function(theta, self._data(k))
@@ -158,7 +181,8 @@ class CrossedLinearObjective(Likelihood):
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
         if self.direct is not None:
-            S_xx_t = self.direct(np.asarray(theta, dtype=float), 0, self.blocks.S0(0), self.structure.reml)["S_xx_t"]
+            found = self.direct.outputs(np.asarray(theta, dtype=float), 0, self.blocks.S0(0), self.structure.reml, 1)
+            S_xx_t = found["S_xx_t"]
             return np.einsum("am,kab,bm->km", U, S_xx_t, U)
         function = compiled(_graphs().crossed_contrast_graph, replace(self.padded, reml=False), self.engine)
         padded = np.pad(U, [(0, self.padded.p - len(U)), (0, 0)])
@@ -166,10 +190,6 @@ class CrossedLinearObjective(Likelihood):
         return np.array(
             [np.asarray(function(np.asarray(theta, float), [u, *self._data(0)])["uSu_t"]) for u in columns]
         ).T
-
-    def start(self, k: int = 0) -> Array:
-        """Random effects of moderate size."""
-        return self.structure.layout.start(0.4)
 
     def modes(self, point: Point, k: int = 0) -> list[tuple[Array, Array]]:
         """Conditional modes (G_f, q_f) and their covariances (G_f, q_f, q_f) per factor, standardised."""

@@ -20,11 +20,29 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.likelihood.engine import bucket
 from pmwmix.likelihood.layout import ThetaLayout
 
-MAX_DENSE = 2_000  # effects of all factors but the one with the most units
+MAX_DENSE = 20_000  # effects of all factors but the one with the most units
 MAX_CROSS = 40_000_000  # cells of the whole block between the eliminated effects and the others
-MAX_PAIRS = 20_000_000  # pairs of effects that meet in a unit
+MAX_PAIRS = 200_000_000  # pairs of effects that meet in a unit
 COLUMNS = 4_000_000  # of a matrix with a row per effect of the dense block that is held at a time
 PAIR_COST = 100  # time of summing a pair, in multiplications of whole matrices
+
+
+def pairs_within(counts: Array, first: int = 0) -> tuple[Array, Array]:
+    """Pair the cells of each unit, each pair once and the larger first (P,).
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (m,)
+        Cells of each unit, one unit after the other.
+    first : int
+        Number of the first cell.
+    """
+    n = int(counts.sum())
+    starts = np.cumsum(counts) - counts
+    within = np.arange(n) - np.repeat(starts, counts)
+    one = np.repeat(np.arange(n), within + 1)
+    before = np.cumsum(within + 1) - within - 1
+    return one + first, np.arange(len(one)) + np.repeat(np.repeat(starts, counts) - before + first, within + 1)
 
 
 @dataclass(frozen=True)
@@ -45,12 +63,7 @@ class Cells:
 
     def pairs(self) -> tuple[Array, Array, Array]:
         """Pairs of cells of the same unit, each once (P,), and 1/2 for a cell with itself, else 1."""
-        counts = np.bincount(self.unit)
-        starts = np.cumsum(counts) - counts
-        within = np.arange(len(self.unit)) - starts[self.unit]
-        one = np.repeat(np.arange(len(self.unit)), within + 1)
-        ends = np.cumsum(within + 1)
-        other = np.arange(len(one)) - np.repeat(ends - within - 1, within + 1) + starts[self.unit[one]]
+        one, other = pairs_within(np.bincount(self.unit))
         return one, other, np.where(one == other, 0.5, 1.0)
 
 
