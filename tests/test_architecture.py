@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 ORDER = """
-    errors _registry _types interrupt running writing spec weights surveys readers data resolve frame links families
-    simulate likelihood variance pooling fitting prediction inference results sample studies plots api groups cli
+    errors _registry _types interrupt running writing memory spec weights surveys readers data resolve frame links
+    families simulate likelihood variance pooling fitting prediction inference results sample studies plots api groups
+    cli
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """

@@ -14,7 +14,7 @@ from pmwmix.fitting.collinear import cross_products, independent, subset_transfo
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.contract import Likelihood, RowArrays
-from pmwmix.likelihood.crossed.general import CrossedObjective
+from pmwmix.likelihood.crossed.general import CrossedObjective, numbers_held
 from pmwmix.likelihood.engine import padded_columns
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.objective import IntegratedObjective
@@ -169,7 +169,7 @@ def crossed(
     frame: ModelFrame, structure: MarginalStructure, rows: RowArrays, engine: str, n_agq: tuple[int, ...], cells: int
 ) -> Likelihood:
     """Lay the crossed factors out."""
-    return CrossedObjective(structure, crossing_of(frame, structure.layout), rows, engine)
+    return CrossedObjective(structure, crossing_of(frame, structure.layout, numbers_held), rows, engine)
 
 
 def _relative_weights(frame: ModelFrame) -> tuple[Array, ...]:

@@ -13,7 +13,7 @@ from pmwmix.errors import DataError
 from pmwmix.fitting.collinear import independent_columns, subset_columns, subset_transform
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
+from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure, build
 from pmwmix.likelihood.linear.flat import FlatObjective
@@ -97,7 +97,7 @@ def flat(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOu
 def crossed(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOut:
     """Lay a model with crossed factors out; independent parts of the sample are the units of the robust variance."""
     layout = layout_of(frame)
-    crossing = crossing_of(frame, layout)
+    crossing = crossing_of(frame, layout, lambda found: numbers_held(found, layout, engine))
     sizes = np.bincount(crossing.part)
     order = None if len(sizes) == 1 else np.argsort(crossing.part, kind="stable")
     starts = np.concatenate([[0], np.cumsum(sizes)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,10 +111,10 @@ def layout_of(frame: ModelFrame) -> ThetaLayout:
     return ThetaLayout(tuple(tuple(len(b.matrix.names) for b in blocks if b.level == level) for level in levels))
 
 
-def crossing_of(frame: ModelFrame, layout: ThetaLayout) -> Crossing:
-    """Lay the crossed factors of a frame out, and check that they fit into memory."""
+def crossing_of(frame: ModelFrame, layout: ThetaLayout, numbers_held: Callable[[Crossing], float]) -> Crossing:
+    """Lay the crossed factors of a frame out, and check that the numbers to be held fit into memory."""
     levels = frame.hierarchy.levels
     index, n_units = tuple(level.index for level in levels), tuple(level.n for level in levels)
     crossing = Crossing(index, n_units, layout.q, parts_of(frame.hierarchy))
-    crossing.check_size([level.name for level in levels])
+    crossing.check_size([level.name for level in levels], numbers_held(crossing))
     return crossing

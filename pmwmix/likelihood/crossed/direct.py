@@ -160,7 +160,7 @@ class Inverse:
         self.logdet = 2.0 * float(np.log(np.diag(self.factor)).sum()) + float(np.log(grown).sum())
 
     def schur(self) -> Array:
-        """Schur complement of the dense block in Z'WZ + T, T of that block left out: (D, D), zero above the diagonal."""
+        """Schur complement of the dense block in Z'WZ + T, its own T left out: (D, D), zero above the diagonal."""
         out = self.model.gram.sum(self.shrunk)
         return np.subtract(self.model.lower, out, out=out)
 
@@ -183,7 +183,7 @@ class Inverse:
 
     @cached_property
     def along(self) -> Array:
-        """c'Nc of every eliminated unit (G,), c being its cross-products with the dense block."""
+        """Products c'Nc of every eliminated unit (G,), c being its cross-products with the dense block."""
         return self.model.gram.along(self.N)
 
     @cached_property

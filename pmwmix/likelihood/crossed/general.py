@@ -51,7 +51,8 @@ class CrossedObjective(Likelihood):
         self.padded = CrossedStructure(**{**plan, "p": padded_columns(structure.p)}, sparse=crossing.sparse)
         self.n_calls = 0
         seconds = len(rows.y) * predicted_seconds(structure, crossing, len(rows.w))
-        self.direct = structure.n_predictors == 1 and is_direct(engine, seconds, self.padded, 4.0)
+        alone = structure.n_predictors == 1 and self.n_top == 1  # scores of several parts come from the graph
+        self.direct = alone and is_direct(engine, seconds, self.padded, 4.0)
         padded = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
         self._lengths = (crossing.n_units[0], crossing.n_dense) if self.direct else padded
         free = structure.layout.n_theta + structure.n_phi
@@ -238,3 +239,8 @@ class CrossedObjective(Likelihood):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the data; compiled code is made again where it is needed."""
         return CrossedObjective, (self.structure, self.crossing, self.rows, self.engine)
+
+
+def numbers_held(crossing: Crossing) -> float:
+    """Estimate how many numbers of 8 bytes compiled code holds at once, as measured."""
+    return 30.0 * crossing.n_dense**2 + 26.0 * crossing.n_met

@@ -8,6 +8,7 @@ are multiplied whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,7 +50,7 @@ class PairGram:
         rows, products = np.empty(ends[-1], dtype=kind), np.empty(ends[-1])
         starts = np.cumsum(met) - met
         edges = np.append(np.searchsorted(ends, np.arange(0, ends[-1], AT_ONCE)), n_units)
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges.tolist()):
             if first == last:
                 continue
             one, other = pairs_within(met[first:last], starts[first])

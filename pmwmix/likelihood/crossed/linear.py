@@ -16,10 +16,12 @@ from pmwmix._types import Array
 from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.crossed.direct import DirectCrossed
+from pmwmix.likelihood.crossed.gram import MAX_LISTED
 from pmwmix.likelihood.crossed.products import cross_products
 from pmwmix.likelihood.crossed.stagedpoint import StagedPoint
 from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
 from pmwmix.likelihood.engine import AUTO, DIRECT, Compiled, bucket, bucket_columns, compiled
+from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.objective import profiled_point
 from pmwmix.likelihood.standardise import Columns
@@ -65,8 +67,7 @@ class CrossedLinearObjective(Likelihood):
         self.n_calls = 0
         self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
         self._outcomes: dict[int, list[Any]] = {}
-        intercepts = all(q == 1 for q in structure.layout.q)
-        self.direct = DirectCrossed(self.products, crossing) if intercepts and engine in (AUTO, DIRECT) else None
+        self.direct = DirectCrossed(self.products, crossing) if is_direct(structure.layout, engine) else None
 
     @cached_property
     def padded(self) -> Any:
@@ -215,6 +216,19 @@ class CrossedLinearObjective(Likelihood):
         """Pickle the data; compiled code is made again where it is needed."""
         given = (self.blocks, self.structure, self.crossing, self._columns, self._kept, self._w, self.engine)
         return CrossedLinearObjective, given
+
+
+def is_direct(layout: ThetaLayout, engine: str) -> bool:
+    """Whether the model is evaluated in numpy: random intercepts alone, unless an engine was asked for."""
+    return all(q == 1 for q in layout.q) and engine in (AUTO, DIRECT)
+
+
+def numbers_held(crossing: Crossing, layout: ThetaLayout, engine: str) -> float:
+    """Estimate how many numbers of 8 bytes are held at once; for compiled code as measured with four thetas."""
+    dense, met = float(crossing.n_dense) ** 2, float(crossing.n_met)
+    if is_direct(layout, engine):
+        return 8.0 * dense + 1.5 * min(met, MAX_LISTED)
+    return layout.n_theta * (16.0 * dense + 8.0 * met)
 
 
 def _graphs() -> Any:

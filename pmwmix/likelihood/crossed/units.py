@@ -19,10 +19,9 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.likelihood.engine import bucket
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.memory import GIB, bytes_left
 
-MAX_DENSE = 20_000  # effects of all factors but the one with the most units
 MAX_CROSS = 40_000_000  # cells of the whole block between the eliminated effects and the others
-MAX_PAIRS = 200_000_000  # pairs of effects that meet in a unit
 COLUMNS = 4_000_000  # of a matrix with a row per effect of the dense block that is held at a time
 PAIR_COST = 100  # time of summing a pair, in multiplications of whole matrices
 
@@ -135,25 +134,35 @@ class Crossing:
         """Whether that block is better kept cell by cell."""
         return self.n_cross > MAX_CROSS or PAIR_COST * self.n_pairs < self.n_units[0] * self.n_dense**2
 
-    def check_size(self, names: Sequence[str]) -> None:
+    @property
+    def n_met(self) -> int:
+        """Length of what units and the dense block have in common: pairs of cells, or the whole block."""
+        return self.n_pairs if self.sparse else self.n_cross
+
+    def check_size(self, names: Sequence[str], numbers: float) -> None:
         """Refuse what does not fit into memory.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the factors.
+        numbers : float
+            Of 8 bytes, that will be held at once.
 
         Raises
         ------
         NotSupportedError
         """
-        D = self.n_dense
-        if D <= MAX_DENSE and not (self.sparse and self.n_pairs > MAX_PAIRS):
+        needed, left = 8.0 * numbers / GIB, bytes_left() / GIB
+        if needed <= left:
             return
         parts = zip(self.n_units, self.q, names, strict=True)
-        shown = ", ".join(f"{name!r} {G}" + (f" x {q}" if q > 1 else "") for G, q, name in parts)
-        what = f"{D:,} of them would meet in one dense matrix, {MAX_DENSE:,} at most"
-        if D <= MAX_DENSE:
-            what = f"{self.n_pairs:,} pairs of them meet in a group, {MAX_PAIRS:,} at most"
+        shown = ", ".join(f"{name!r} {G:,}" + (f" x {q}" if q > 1 else "") for G, q, name in parts)
         raise NotSupportedError(
-            f"There are too many crossed random effects. Groups (and effects per group) are {shown}: all but those "
-            f"of the largest factor stand together, and {what}. Keep the factor with the most groups and a smaller "
-            f"one, drop random slopes, or use fixed effects for a small factor."
+            f"There are too many crossed random effects for the memory that is left. Groups (and effects per group) "
+            f"are {shown}: the {self.n_dense:,} effects of all but the largest factor meet in dense matrices, which "
+            f"would take about {needed:,.1f} GiB where {left:,.1f} are free. Keep the factor with the most groups and "
+            f"a smaller one, drop random slopes, use fixed effects for a small factor, or a machine with more memory."
         )
 
 

@@ -15,7 +15,7 @@ import pmwmix
 from pmwmix.errors import NotSupportedError
 from pmwmix.frame.crossing import independent_parts
 from pmwmix.likelihood.contract import RowArrays
-from pmwmix.likelihood.crossed import units
+from pmwmix.likelihood.crossed import gram, linear, units
 from pmwmix.likelihood.crossed.general import CrossedObjective
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
 from pmwmix.likelihood.crossed.units import Crossing
@@ -371,6 +371,72 @@ def test_robust_variance_over_independent_parts():
     assert fitted(formula, coarse, design={"psu": "region"}, vcov="robust").settings.clusters[2] == 6
 
 
+@pytest.mark.parametrize("family", ["binomial", "gaussian"])
+def test_robust_errors_are_the_same_by_default(family):
+    """Scores of several parts: numpy evaluates the likelihood of all, the graph that of each."""
+    formula = ("z" if family == "binomial" else "y") + " ~ x + (1 | rater) + (1 | task)"
+    one, other = (fitted(formula, sites(), family=family, vcov="robust", engine=e) for e in ("auto", "python"))
+    same(one, other)
+
+
+# -- the dense block ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [30, 10**6])
+@pytest.mark.parametrize("listed", [0, 10**6])
+def test_sums_over_units_equal_dense_matrices(monkeypatch, listed, at_once):
+    """By pairs, by blocks of a sparse and of a whole matrix; a few units at a time."""
+    layout_of_cross(monkeypatch, True)
+    monkeypatch.setattr(gram, "MAX_LISTED", listed)
+    monkeypatch.setattr(gram, "AT_ONCE", at_once)
+    rng = np.random.default_rng(5)
+    index = tuple(np.append(np.arange(n), rng.integers(0, n, 60)) for n in (40, 9, 3))
+    index = tuple(np.concatenate([np.arange(40) % n, part[-60:]]) for n, part in zip((40, 9, 3), index, strict=True))
+    crossing = Crossing(index, (40, 9, 3), (1, 1, 1), np.zeros(100, dtype=int))
+    cells = crossing.cells
+    values = rng.normal(size=len(cells.unit))
+    C = np.zeros((40, 12))
+    C[cells.unit, cells.place] = values
+    scale, N = rng.uniform(0.0, 2.0, 40), rng.normal(size=(12, 12))
+    N = N + N.T
+    kind = gram.PairGram if listed else gram.BlockGram
+    found = gram.gram_of(crossing, values)
+    assert isinstance(found, kind)
+    for one in (found, gram.BlockGram(C)):
+        close(one.sum(scale), np.tril(C.T @ np.diag(scale) @ C), atol=1e-13)
+        close(one.along(N), np.diag(C @ N @ C.T), atol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["ml", "reml"])
+def test_steps_before_the_climb_stand_still_at_the_maximum(monkeypatch, method):
+    """Their fixed point is a stationary point of the (restricted) likelihood (crossed, eq. 12); they come close."""
+    objective, fit = linear_objective(method)
+    start = objective.start()
+    assert np.abs(start / fit.theta - 1.0).max() < 0.1 < np.abs(0.4 / fit.theta - 1.0).max()
+    monkeypatch.setattr(linear, "NEAR", 0.0)
+    monkeypatch.setattr(linear, "APPROACHES", 60)
+    close(objective.start(), fit.theta, rtol=1e-6)
+
+
+def linear_objective(method: str) -> tuple[CrossedLinearObjective, pmwmix.FitResult]:
+    fit = fitted("y ~ x + (1 | a) + (1 | b)", made(), method=method, engine="numpy")
+    return fit.rows.problem.objective, fit
+
+
+def test_a_point_is_evaluated_as_far_as_it_is_asked():
+    """Value alone, then derivatives, in any order and with other points between: the numbers of the graph."""
+    objective, fit = linear_objective("reml")
+    graph = fitted("y ~ x + (1 | a) + (1 | b)", made(), method="reml").rows.problem.objective
+    at = fit.rows.fit.point.theta + 0.05
+    point, expected = objective.at(at), graph.at(at)
+    assert objective.direct.inverse(at).__dict__.keys().isdisjoint({"N", "logdet_curvature"})
+    close(point.value, expected.value, rtol=1e-12)
+    objective.at(at + 1.0)
+    close(point.information, expected.information, rtol=1e-9, atol=1e-7)
+    close(point.gradient, expected.gradient, rtol=1e-9, atol=1e-9)
+    close([*point.psi, point.raw["S_xx"][0, 1]], [*expected.psi, expected.raw["S_xx"][0, 1]], rtol=1e-9)
+
+
 # -- through the call -----------------------------------------------------------------------------------------------
 
 
@@ -440,16 +506,13 @@ def test_more_messages():
         fitted("y ~ x + (1 | rater) + (1 | task)", d, vcov="robust", method="reml")
 
 
-def test_size_limits(monkeypatch):
-    monkeypatch.setattr(units, "MAX_DENSE", 7)
-    with pytest.raises(
-        NotSupportedError, match=r"'a' 25, 'b' 8: .* 8 of them would meet in one dense matrix, 7 at most"
+def test_what_does_not_fit_is_refused_before(monkeypatch):
+    monkeypatch.setattr(units, "bytes_left", lambda: 4096.0)
+    for formula, options, groups in (
+        (BINARY, {"family": "binomial"}, "'a' 25, 'b' 8"),
+        ("y ~ x + (1 | a) + (1 | b)", {"engine": "auto"}, "'a' 25, 'b' 8"),
+        ("y ~ x + (1 + x | a) + (1 | b)", {}, "'a' 25 x 2, 'b' 8"),
     ):
-        fitted(BINARY, made(), family="binomial")
-    monkeypatch.setattr(units, "MAX_DENSE", 100)
-    monkeypatch.setattr(units, "MAX_CROSS", 399)
-    monkeypatch.setattr(units, "MAX_PAIRS", 500)
-    with pytest.raises(
-        NotSupportedError, match=r"'a' 25 x 2, 'b' 8: .* \d+ pairs of them meet in a group, 500 at most"
-    ):
-        fitted("y ~ x + (1 + x | a) + (1 | b)", made())
+        match = rf"memory.*{groups}: the 8 effects .* 0\.0 GiB where 0\.0 are free"
+        with pytest.raises(NotSupportedError, match=match):
+            fitted(formula, made(), **options)
