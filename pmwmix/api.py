@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.frame.build import build_frame
+from pmwmix.frame.checks import check_fixed_part
 from pmwmix.frame.crossing import PARTS, vcov_of_crossed
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
@@ -29,6 +30,7 @@ from pmwmix.spec.design import Design, resolve_design
 from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.settings import Settings
 from pmwmix.variance import VARIANCES
+from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
 from pmwmix.weights.scaling import resolve_scaling
 
@@ -323,6 +325,8 @@ def _variance(frame: ModelFrame, filled: Filled, vcov: str | None, method: str) 
         frame = replace(frame, notes=(*frame.notes, *said))
     default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
     how = vcov or default
+    if how in KINDS or method == "bayes":
+        check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
     if how in BY_REPLICATES:
         replicates = read_replicates(design, filled.table, frame)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))

@@ -128,7 +128,7 @@ def _columns_in_model(
     """Independent fixed columns, and those of them that have a coefficient: not the intercept beside thresholds."""
     has_intercept = FAMILIES[frame.family].has_intercept
     if has_intercept or "Intercept" in names:
-        each = [np.flatnonzero(of == k) for k in np.unique(of)]
+        each = [np.flatnonzero(of == k) for k in range(1 + max(of, default=0))]
         kept = np.concatenate([mine[independent(cross_products([X[int(j)] for j in mine], total))] for mine in each])
     else:  # thresholds stand in for an intercept that the formula leaves out
         kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1

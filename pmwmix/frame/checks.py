@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmwmix.errors import DataError, some
+from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.spec.outcome import Distribution
 
@@ -22,13 +22,8 @@ def check_same_categories(frame: ModelFrame) -> None:
 
 
 def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
-    """Refuse a model with as many fixed coefficients as rows, or none."""
+    """Refuse a model with as many fixed coefficients as rows."""
     p = len(frame.designs[0].x.names)
-    if p == 0:
-        raise DataError(
-            f"The model has no fixed column. The fixed part is {frame.formula.fixed!r}. "
-            f"Keep the intercept or a predictor."
-        )
     if frame.n <= p:
         raise DataError(
             f"There are not enough rows. {frame.n} rows are left for {p} fixed columns. "
@@ -51,6 +46,15 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
             f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."
         )
     _check_groups(frame, distribution)
+
+
+def check_fixed_part(frame: ModelFrame, asked: str) -> None:
+    """Refuse what is about fixed coefficients in a model without any; ``asked`` names it."""
+    if not frame.designs[0].x.names:
+        raise NotSupportedError(
+            f"This needs a fixed coefficient. The fixed part is {frame.formula.fixed!r}, and {asked} was asked for. "
+            f"Keep the intercept or a predictor, or leave {asked} out."
+        )
 
 
 def _check_groups(frame: ModelFrame, distribution: Distribution) -> None:

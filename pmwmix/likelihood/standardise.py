@@ -197,7 +197,7 @@ def standardise(
     for term, at in zip(random, z_at, strict=True):
         A_z[term.level].append(_map(at, scaler, term.names.index("Intercept") if "Intercept" in term.names else None))
     z = np.array([i for at in z_at for i in at], dtype=int)
-    columns = Columns(shared.values, z, np.array(x_at), np.array(y_at), scaler)
+    columns = Columns(shared.values, z, np.array(x_at, dtype=int), np.array(y_at), scaler)
     way_x, way_z = _block_diagonal(A_x), tuple(_block_diagonal(parts) for parts in A_z)
     shifts = [(float(scaler.shift[i]), float(scaler.scale[i])) for i in y_at]
     return columns, [Transform(way_x, way_z, shift, scale, intercepts.get(0)) for shift, scale in shifts]

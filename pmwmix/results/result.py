@@ -268,6 +268,11 @@ class FitResult(FitRecord):
 
     def _contrast(self, terms: Any) -> Array:
         names = list(self.coef.index)
+        if not names:
+            raise NotSupportedError(
+                f"A Wald test is about fixed coefficients. This fit, {self.formula!r}, has none. Test its variance "
+                f"components with pmwmix.lrt or pmwmix.ranova."
+            )
         if terms is None:
             terms = [name for name in names[max(len(self.categories) - 1, 0) :] if name != "Intercept"] or names
         if isinstance(terms, str):

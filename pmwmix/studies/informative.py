@@ -16,6 +16,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fitting.choose import Plan
 from pmwmix.fitting.climb import fit_outcomes
+from pmwmix.frame.checks import check_fixed_part
 from pmwmix.frame.matrices import Matrix
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.again import check_clusters, influence, judged
@@ -52,6 +53,8 @@ def informativeness(fit: Any, level: str | None = None) -> pd.DataFrame:
     The first looks for coefficients that change with the weight, the second for residuals that do, the third compares
     the weighted and unweighted coefficients directly. Not being rejected is no proof that weights can be left out.
     """
+    check_weighted(fit, "informativeness()")
+    check_fixed_part(rows_of(fit, "")[0][1].frame, "informativeness()")
     tests = {"dumouchel-duncan": dumouchel_duncan(fit, level)}
     if fit.has_residual_variance:
         tests["pfeffermann-sverchkov"] = pfeffermann_sverchkov(fit, level)
@@ -132,6 +135,7 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
             f"Powers of residuals are tested in linear models. This one has family={fit.family!r}, link={fit.link!r}. "
             f"Use dumouchel_duncan() or hausman()."
         )
+    check_fixed_part(rows_of(fit, "")[0][1].frame, "pfeffermann_sverchkov()")
     if not powers >= 1:
         raise OptionError(f"At least the first power is tested. Got powers={powers!r}. Write powers=3.")
     sums, covariances = [], []
@@ -173,6 +177,7 @@ def hausman(fit: Any) -> pd.Series:
     .. [2] Pfeffermann (1993). Int. Statistical Review, 61(2), 317-337. doi:10.2307/1403631
     """
     check_weighted(fit, "hausman()")
+    check_fixed_part(rows_of(fit, "")[0][1].frame, "hausman()")
     differences, covariances = [], []
     weighted = _fits(fit, lambda frame: frame)
     unweighted = _fits(fit, lambda frame: reweighted(frame, "unweighted"))

@@ -164,6 +164,7 @@ WEIGHTS = {
 }
 
 NOT_SUPPORTED = {
+    "no fixed column": (given(formula="y ~ 0 + (1 | g)", vcov="CR2"), "'0'"),
     "gk with three levels": (given(None, "y ~ 1 + (1 | g) + (1 | half)", weights="w1", scaling="gk"), "'gk'.*3"),
     "REML with level-1 weights": (given(method="reml", weights="w1"), "'w1'"),
 }
@@ -238,7 +239,6 @@ DATA = {
         ),
         r"'y \(100\)', 'x \(200\)'",
     ),
-    "no fixed column": (given(formula="y ~ 0 + (1 | g)"), "'0'"),
     "center of a factor": (given(formula="y ~ sex + (1 | g)", center={"sex": "g"}), "'sex'"),
     "dict": (lambda t: pmwmix.fit(NULL, t.to_dict()), "builtins.dict"),
     "array": (lambda t: pmwmix.fit(NULL, t.to_numpy()), "numpy.ndarray"),

@@ -56,9 +56,9 @@ class FlatObjective(Likelihood):
         out = np.empty((n, p + 1))
         for start in range(0, n, ROWS_PER_CHUNK):
             rows = slice(start, start + ROWS_PER_CHUNK)
-            X = np.column_stack([self._standard(j, rows) for j in columns.x[self._kept]])
-            r = self._standard(columns.y[k], rows) - X @ point.beta
             w = self._w[rows]
+            X = np.array([self._standard(j, rows) for j in columns.x[self._kept]]).reshape(p, len(w)).T
+            r = self._standard(columns.y[k], rows) - X @ point.beta
             out[rows, :p] = X * (w * r / point.sigma**2)[:, None]
             lost = 0.0
             if self.structure.reml:

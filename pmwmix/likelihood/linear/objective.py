@@ -140,8 +140,8 @@ class Objective(Likelihood):
         xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
         rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
         zr_grad = np.asarray(raw["zr_grad"])[..., : blocks.n_units[0]]
-        zx = self.blocks.zx.reshape(-1, *self.blocks.zx.shape[-2:])  # of all blocks
-        lowest = np.einsum("apg,ag->pg", zx, zr_grad.reshape(-1, zr_grad.shape[-1]))
+        zr_grad = zr_grad.reshape(-1, zr_grad.shape[-1])  # of all blocks
+        lowest = np.einsum("apg,ag->pg", self.blocks.zx.reshape(len(zr_grad), *self.blocks.zx.shape[-2:]), zr_grad)
         through_z = lowest if len(blocks.w) == 1 else _sum_by(lowest, blocks.paths()[0][0], G)
         by_beta = (w * xr + 0.5 * through_z) / sigma2
         Q_unit = w * rr - np.asarray(raw["lost_unit"])[:G]
