@@ -10,7 +10,7 @@ from helpers import SHARED
 def pytest_configure(config: pytest.Config) -> None:
     """Let all processes of a run, workers and those that tests start, share what JAX has compiled."""
     if os.environ.get("PYTEST_XDIST_WORKER") is None:
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.rootpath / ".pytest_cache" / "compiled"))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 

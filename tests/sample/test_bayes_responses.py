@@ -43,7 +43,7 @@ def near_ml(formula, data, spread=1.0, **how):
 def linear():
     """Sampled."""
     return pmwmix.fit(
-        "y ~ x + (1 + x | school)", nested(), method="bayes", draws=DRAWS, tune=200, chains=CHAINS, random_seed=1
+        "y ~ x + (1 + x | school)", nested(), method="bayes", draws=DRAWS, tune=1000, chains=CHAINS, random_seed=1
     )
 
 
