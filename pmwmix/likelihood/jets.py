@@ -118,7 +118,7 @@ class Jet:
         """Compute A⁻¹ B of this A and another B."""
         a, b = pairs(max(self.t, other.t))
         left, right = self._beside(other), other._beside(self)
-        inverse = np.linalg.inv(left.value)
+        inverse = inverted(left.value)
         value = inverse @ right.value
         first = inverse @ (right.first - left.first @ value)
         rest = right.second - left.second @ value - left.first[a] @ first[b] - left.first[b] @ first[a]
@@ -147,13 +147,18 @@ class Jet:
 
     def logdet(self) -> Jet:
         """Log-determinant of positive matrices, as stacks of shape (..., 1, 1)."""
-        inverse = np.linalg.inv(self.value)
+        inverse = inverted(self.value)
         a, b = pairs(self.t)
         share = inverse @ self.first
         first = np.trace(share, axis1=-2, axis2=-1)
         second = np.einsum("...ij,...ji->...", inverse, self.second) - np.einsum("...ij,...ji->...", share[a], share[b])
-        value = np.linalg.slogdet(self.value)[1]
+        value = np.linalg.slogdet(self.value)[1] if self.value.shape[-1] > 1 else np.log(self.value[..., 0, 0])
         return Jet(value[..., None, None], first[..., None, None], second[..., None, None])
+
+
+def inverted(M: Array) -> Array:
+    """Invert small matrices (..., q, q)."""
+    return 1.0 / M if M.shape[-1] == 1 else np.linalg.inv(M)
 
 
 def symmetric(second: Array, t: int) -> Array:

@@ -13,12 +13,12 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.contract import RowArrays
+from pmwmix.likelihood.elimination import Eliminated, Lift, eliminate
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.nodes import product_rule
 from pmwmix.likelihood.general.rowsums import RowSums
 from pmwmix.likelihood.general.tiles import Chunk
-from pmwmix.likelihood.jets import Jet, pairs, stacked, symmetric
-from pmwmix.likelihood.linear.direct import Lift
+from pmwmix.likelihood.jets import Jet, inverted, pairs, stacked, symmetric
 
 SAFE_FLOOR = 0.1  # of the eigenvalues of a curvature while modes are searched; 1 is that of the prior alone
 
@@ -138,8 +138,8 @@ class DirectChunk(RowSums):
         Q = self.Z.shape[-1]
         ZZ = (self.Z[..., :, None] * self.Z[..., None, :]).reshape(*self.Z.shape[:-1], Q * Q)
         C = self.chain(self.moments(found, 2, ZZ, 2), self.jets_at_lowest(b_hat)).times(-1.0).map(_square, Q)
-        levels = self._factor(Lambda, C)
-        u, b = self._nodes(levels, Lambda, u_hat, b_hat, n_agq)
+        levels = eliminate(Lambda, C, self.lifts)
+        u, b = self._nodes(levels, u_hat, b_hat, n_agq)
         at_nodes = self.at_lowest_nodes(b)
         if max(n_agq) == 1:
             found_nodes = found
@@ -163,27 +163,15 @@ class DirectChunk(RowSums):
         lead = np.broadcast_shapes(*(part.value.shape[:-2] for part in lowered))
         return stacked([part.map(_widen, lead) for part in lowered])
 
-    def _factor(self, Lambda: list[Jet], C: Jet) -> list[Factored]:
-        out = []
-        for level, q in enumerate(self.structure.layout.q):
-            own, upper = slice(0, q), slice(q, None)
-            M = Lambda[level].T @ C[own, own] @ Lambda[level]
-            M = Jet(M.value + np.eye(q), M.first, M.second)
-            across = Lambda[level].T @ C[own, upper]
-            out.append(Factored(M, M.logdet(), across))
-            if level < len(Lambda) - 1:
-                C = (C[upper, upper] - across.T @ M.solve(across)).map(self.lifts[level])
-        return out
-
     def _nodes(
-        self, levels: list[Factored], Lambda: list[Jet], u_hat: list[Jet], b_hat: list[Jet], n_agq: tuple[int, ...]
+        self, levels: list[Eliminated], u_hat: list[Jet], b_hat: list[Jet], n_agq: tuple[int, ...]
     ) -> tuple[list[Jet], list[Jet]]:
         """Place the nodes from the top level down (theory, eq. 48)."""
-        n, P = len(Lambda), Lambda[0].t
+        n = len(levels)
         u: list[Any] = [None] * n
         b: list[Any] = [None] * n
         for level in range(n - 1, -1, -1):
-            here = u_hat[level].map(_insert, n - 1 - level)
+            one, here = levels[level], u_hat[level].map(_insert, n - 1 - level)
             if any(many > 1 for many in n_agq[level + 1 :]):
                 moved = [
                     (b[above] - b_hat[above].map(_insert, n - above)).map(self.lower, above, level)
@@ -191,25 +179,15 @@ class DirectChunk(RowSums):
                 ]
                 moved = [part.map(_insert, above) for above, part in enumerate(moved)]
                 lead = np.broadcast_shapes(*(part.value.shape[:-2] for part in moved))
-                across = levels[level].across @ stacked([part.map(_widen, lead) for part in moved])
-                here = here - levels[level].M.solve(across)
+                across = one.across @ stacked([part.map(_widen, lead) for part in moved])
+                here = here - one.M.solve(one.Lambda.T @ across)
             here = here.map(_insert, 1)
             if n_agq[level] > 1:
                 grid = product_rule(n_agq[level], self.structure.layout.q[level])[0].T[:, None, :, None]  # (K, 1, q, 1)
-                R = levels[level].M.cholesky()
-                here = here + R.T.map(_insert, 1).solve(Jet.constant(grid, P))
+                here = here + one.M.cholesky().T.map(_insert, 1).solve(Jet.constant(grid))
             u[level] = here
-            b[level] = Lambda[level] @ here
+            b[level] = one.Lambda @ here
         return u, b
-
-
-@dataclass(frozen=True)
-class Factored:
-    """M = I + Lambda'C Lambda of one level (G_l, q, q), its log-determinant, and Lambda'C with the columns above."""
-
-    M: Jet
-    logdet: Jet
-    across: Jet
 
 
 @dataclass(frozen=True)
@@ -224,15 +202,9 @@ class Factors:
     @classmethod
     def of(cls, chunk: DirectChunk, Lambda: list[Array], C: Array, floor: float) -> Factors:
         """Factor curvature C (G_1, Q, Q) of the rows; eigenvalues of M below ``floor`` are raised to it."""
-        inverse, across = [], []
-        for level, L in enumerate(Lambda):
-            q = len(L)
-            M = np.eye(q) + L.T @ C[:, :q, :q] @ L
-            inverse.append(_inverse(M, floor))
-            across.append(L.T @ C[:, :q, q:])
-            if level < len(Lambda) - 1:
-                gone = across[level].swapaxes(-1, -2) @ inverse[level] @ across[level]
-                C = chunk.lifts[level](C[:, q:, q:] - gone)
+        levels = eliminate([Jet.constant(L[None]) for L in Lambda], Jet.constant(C), chunk.lifts, floor)
+        inverse = [inverted(one.M.value) for one in levels]
+        across = [L.T @ one.across.value for L, one in zip(Lambda, levels, strict=True)]
         return cls(chunk, Lambda, inverse, across)
 
     def solve(self, rho: list[Array]) -> list[Array]:
@@ -255,14 +227,6 @@ class Factors:
             out.insert(0, u)
             above = np.concatenate([self.Lambda[level] @ u, above], axis=-2)
         return out
-
-
-def _inverse(M: Array, floor: float) -> Array:
-    """Invert symmetric matrices, eigenvalues below ``floor`` raised to it."""
-    if M.shape[-1] == 1:
-        return 1.0 / np.maximum(M, floor)
-    values, vectors = np.linalg.eigh(M)
-    return (vectors / np.maximum(values, floor)[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
 def _log_sum_exp(values: Jet, log_weights: Array) -> Jet:

@@ -6,57 +6,17 @@ compiler would have started. Both give the same outputs under the same names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.likelihood.elimination import Lift, eliminate
 from pmwmix.likelihood.jets import Jet, symmetric
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks
 from pmwmix.likelihood.linear.modes import conditional_modes
-
-
-@dataclass(frozen=True)
-class Lift:
-    """Weighted sum of units into their parents (theory, eq. 8): arrays (..., G_l, r, s) to (..., G_(l+1), r, s)."""
-
-    order: Array | None
-    starts: Array
-    w: Array
-
-    @classmethod
-    def of(cls, parent: Array, w: Array) -> Lift:
-        """Sort the units by their parents; every parent has a unit."""
-        order = None if np.all(parent[1:] >= parent[:-1]) else np.argsort(parent, kind="stable")
-        along = parent if order is None else parent[order]
-        starts = np.flatnonzero(np.append(True, along[1:] != along[:-1]))
-        return cls(order, starts, w[:, None, None])
-
-    def __call__(self, values: Array) -> Array:
-        """Sum the units."""
-        weighted = values * self.w
-        weighted = weighted if self.order is None else weighted[..., self.order, :, :]
-        return np.add.reduceat(weighted, self.starts, axis=-3)
-
-
-@dataclass(frozen=True)
-class Level:
-    """One level after its random effects are integrated out.
-
-    Parameters
-    ----------
-    logdet : Jet
-        log det M per unit, (G_l, 1, 1).
-    left, right : Jet
-        The right-hand sides c and ΛM⁻¹Λ'c, (G_l, q_l, m): left'right is what they lose to the random effects.
-    """
-
-    logdet: Jet
-    left: Jet
-    right: Jet
 
 
 class DirectNested:
@@ -88,44 +48,40 @@ class DirectNested:
         """Cross-products of the random columns with [X, y], (G_1, Q, p + 1)."""
         return np.concatenate([self.blocks.zx.transpose(2, 0, 1), self.blocks.zy[k].T[:, :, None]], axis=2)
 
-    def reduce(self, theta: Array, rhs: Array) -> list[Level]:
-        """Integrate out level by level, lowest first (theory, eqs. 6-9), for right-hand sides (G_1, Q, m)."""
-        C, sides = Jet.constant(self.C), Jet.constant(rhs)
-        out: list[Level] = []
-        t = 0
-        for level, q in enumerate(self.layout.q):
-            t += len(self.layout.entries[level])
-            Lambda = self._lambda(level, theta, t)
-            own, upper = slice(0, q), slice(q, None)
-            M = Lambda.T @ C[own, own] @ Lambda
-            M = Jet(M.value + np.eye(q), M.first, M.second)
-            K = Lambda @ M.solve(Lambda.T)
-            left = sides[own, :]
-            right = K @ left
-            out.append(Level(M.logdet(), left, right))
-            if level < len(self.layout.q) - 1:
-                across, lift = C[own, upper], self.lifts[level]
-                C = (C[upper, upper] - across.T @ (K @ across)).map(lift)
-                sides = (sides[upper, :] - across.T @ right).map(lift)
-        return out
+    def reduce(self, theta: Array, rhs: Array) -> list[tuple[Jet, Jet, Jet]]:
+        """Integrate out level by level, for right-hand sides (G_1, Q, m).
 
-    def _lambda(self, level: int, theta: Array, t: int) -> Jet:
-        q = self.layout.q[level]
-        out = Jet.constant(np.zeros((1, q, q)), t)
-        for i, j, k in self.layout.entries[level]:
-            out.value[0, i, j], out.first[k, 0, i, j] = theta[k], 1.0
+        Returns
+        -------
+        list of (Jet, Jet, Jet)
+            Per level log det M (G_l, 1, 1), and right-hand sides c and ΛM⁻¹Λ'c, (G_l, q_l, m), whose product they
+            lose to the random effects.
+        """
+        C = Jet.constant(np.concatenate([self.C, rhs], axis=2))
+        m = rhs.shape[-1]
+        sides = slice(None), slice(-m, None)
+        levels = eliminate(self._lambdas(theta), C, self.lifts)
+        return [(one.logdet, one.across[sides], one.taken[sides]) for one in levels]
+
+    def _lambdas(self, theta: Array) -> list[Jet]:
+        """Cholesky factors (1, q, q), each with derivatives in the parameters of its level and of those below."""
+        out, t = [], 0
+        for q, entries in zip(self.layout.q, self.layout.entries, strict=True):
+            t += len(entries)
+            Lambda = Jet.constant(np.zeros((1, q, q)), t)
+            for i, j, k in entries:
+                Lambda.value[0, i, j], Lambda.first[k, 0, i, j] = theta[k], 1.0
+            out.append(Lambda)
         return out
 
     def __call__(self, theta: Array, k: int) -> dict[str, Any]:
         """Give the outputs of `nested.objective_graph` but the shares of units, which `shares` gives."""
         t = self.layout.n_theta
-        levels = self.reduce(theta, self.columns(k))
         S = Jet.constant(self.blocks.S0(k), t)
         D = Jet.constant(np.zeros((1, 1)), t)
-        for level, (_, w) in zip(levels, self.paths, strict=True):
-            left, right = level.left.map(_stacked), level.right.map(_times_units, w).map(_stacked)
-            S = S - (left.T @ right).among(t)
-            D = D + level.logdet.map(_total, w).among(t)
+        for (logdet, left, right), (_, w) in zip(self.reduce(theta, self.columns(k)), self.paths, strict=True):
+            S = S - left.map(_stacked).T @ right.map(_times_units, w).map(_stacked)
+            D = D + logdet.map(_total, w)
         return profiled(S, D, self.reml)
 
     def unit_shares(self, theta: Array, beta: Array, k: int) -> dict[str, Any]:
@@ -162,9 +118,8 @@ class DirectNested:
         """
         t, n = self.layout.n_theta, self.blocks.n_units[-1]
         values, gradients = np.zeros((2, n)), np.zeros((2, t, n))
-        for level, lift in zip(self.reduce(theta, rhs), self.to_top, strict=True):
-            lost = (level.left.T @ level.right).map(_trace)
-            for i, part in enumerate((level.logdet, lost)):
+        for (logdet, left, right), lift in zip(self.reduce(theta, rhs), self.to_top, strict=True):
+            for i, part in enumerate((logdet, (left.T @ right).map(_trace))):
                 values[i] += lift(part.value)[:, 0, 0]
                 gradients[i, : part.t] += lift(part.first)[..., 0, 0]
         return values[0], gradients[0], values[1], gradients[1]
