@@ -21,7 +21,8 @@ INNER = {  # files of the rooms that have a road of their own
         crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
         linear.start linear.direct linear.objective
-        general.start general.tiles general.rowsums general.direct general.compiled general.objective general.insidedata
+        general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
+        general.insidedata
         crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint crossed.direct crossed.general
         crossed.linear
     """.split(),

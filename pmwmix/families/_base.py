@@ -56,6 +56,7 @@ class Family:
     has_intercept: bool = True  # False: thresholds stand in for the intercept
     has_scale: bool = False  # rows have a variance of their own, so that a group per row is not identified
     per_trial: bool = False  # y counts successes, of which `trials` were possible; means are shares of them
+    has_expected_information: bool = False  # without random effects errors rest on it, as those of R's glm do
     is_categorical: bool = False  # the mean of a row is a vector, the probabilities of the categories (n, C)
 
     def read(self, outcome: Outcome) -> Response:
@@ -179,6 +180,14 @@ class Family:
     def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Variance of ``y`` given its mean per trial, for Pearson residuals (n,)."""
         raise NotImplementedError
+
+    def expected_curvature(self, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Give the expectation of minus the density's second derivative in eta (n,), (dE(y) / d eta)² / Var(y)."""
+        mean, slope = self.mean(link, eta, phi), link.slope(eta)
+        if self.per_trial:
+            slope = extra[0] * slope
+        variance = self.variance(mean, phi, extra)
+        return np.divide(slope**2, variance, out=np.zeros_like(slope), where=variance > 0.0)
 
     def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Contribution of each row to the deviance, at least 0 (n,), for deviance residuals."""

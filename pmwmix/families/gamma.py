@@ -35,6 +35,7 @@ class Gamma(Family):
 
     name = "gamma"
     links = ("log", "inverse")
+    has_expected_information = True
     n_extra = 1  # log y
 
     def read(self, outcome: Outcome) -> Response:

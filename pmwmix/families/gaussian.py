@@ -28,6 +28,7 @@ class Gaussian(Family):
 
     name = "gaussian"
     links = ("identity", "log", "inverse")
+    has_expected_information = True
     has_scale = True
 
     def has_closed_form(self, link: Link) -> bool:

@@ -31,6 +31,7 @@ class Poisson(Family):
 
     name = "poisson"
     links = ("log", "sqrt")
+    has_expected_information = True
 
     def read(self, outcome: Outcome) -> Response:
         """Give the counts and minus log y!."""

@@ -49,15 +49,10 @@ class Plan:
                 f"Small-sample variances are defined for linear models. Asked for vcov={vcov!r} with family="
                 f"{frame.family!r}. Use vcov='robust', which has the factor J / (J - 1) of CR1."
             )
-        if not frame.hierarchy.levels:
-            raise NotSupportedError(
-                f"A generalised model needs a random term. The formula {frame.formula.text!r} has none. "
-                f"Add one such as (1 | school), or use a package for generalised linear models."
-            )
 
 
 def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
-    """Set up the likelihood of a frame, one of five."""
+    """Set up the likelihood of a frame, one of six."""
     crossed = bool(frame.hierarchy.crossed)
     if frame.has_closed_form:
         lay_out = linear.crossed if crossed else linear.nested if frame.hierarchy.levels else linear.flat
@@ -66,7 +61,9 @@ def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Proble
 
     layout = layout_of(frame)
     nodes = general.node_numbers(plan.n_agq, layout, frame.level_names[1:], crossed)
-    ladder = rungs(layout) if nodes is None else ()
-    likelihood = general.crossed if crossed else general.nested
-    problem = general.make_general(frame, design, plan.engine, nodes or ladder[0], plan.chunk_cells, likelihood)
+    ladder = rungs(layout) if nodes is None and layout.q else ()
+    likelihood = general.crossed if crossed else general.nested if layout.q else general.flat
+    problem = general.make_general(
+        frame, design, plan.engine, nodes or (ladder[0] if ladder else ()), plan.chunk_cells, likelihood
+    )
     return replace(problem, ladder=ladder)

@@ -16,6 +16,7 @@ from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.contract import Likelihood, RowArrays
 from pmwmix.likelihood.crossed.general import CrossedObjective, numbers_held
 from pmwmix.likelihood.engine import padded_columns
+from pmwmix.likelihood.general.flat import FlatIntegratedObjective
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.general.tiles import cut
@@ -42,6 +43,11 @@ def node_numbers(
     """
     if n_agq is None:
         return (1,) * len(layout.q) if crossed else None
+    if isinstance(n_agq, tuple | list) and not layout.q:
+        raise OptionError(
+            f"Numbers of nodes per level belong to random effects. Got n_agq={n_agq!r}, and the formula has no random "
+            f"term. Leave n_agq out."
+        )
     many = tuple(n_agq) if isinstance(n_agq, tuple | list) else (n_agq,) * len(layout.q)
     if len(many) != len(layout.q):
         raise OptionError(
@@ -75,7 +81,7 @@ def make_general(
     chunk_cells: int | None,
     likelihood: Callable[[ModelFrame, MarginalStructure, RowArrays, str, tuple[int, ...], int], Likelihood],
 ) -> Problem:
-    """Standardise, drop collinear columns and set up the objective, `nested` or `crossed`."""
+    """Standardise, drop collinear columns and set up the objective, `nested`, `crossed` or `flat`."""
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
     fixed = (design.x, *design.further)
     of = np.repeat(range(len(fixed)), [len(part.names) for part in fixed])  # linear predictor of every fixed column
@@ -84,8 +90,8 @@ def make_general(
     names = _names(frame, raw, of)
     columns, transforms = standardise(values, raw, random, [np.zeros(frame.n)], of.tolist())
     top_scale = float(frame.w[-1].mean())
-    w_levels = _relative_weights(frame)
-    total = total_weights((frame.w[0], *w_levels), frame.hierarchy.row_parents)[0]
+    w = _relative_weights(frame)
+    total = total_weights(w, frame.hierarchy.row_parents)[0]
     standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
     X = [standard[int(j)] for j in columns.x]
     kept, in_model = _columns_in_model(frame, names, X, of, total)
@@ -94,7 +100,7 @@ def make_general(
         [X[j] for j in in_model],
         [standard[int(j)] for j in columns.z],
         np.zeros(frame.n) if design.offset is None else design.offset,
-        frame.w[0],
+        w[0],
         design.y,
         [one.extra for one in design.responses],
         design.responses,
@@ -108,7 +114,7 @@ def make_general(
         dropped=tuple(name for j, name in enumerate(names) if j not in set(kept.tolist())),
         top_scale=top_scale,
         n_total=float(total.sum()),
-        tree=(frame.hierarchy.parents, w_levels),
+        tree=(frame.hierarchy.parents, w[1:]),
         distribution=(frame.family, frame.link),
         responses=design.responses,
         constants=[float(total @ one.constant) for one in design.responses],
@@ -161,7 +167,7 @@ def nested(
     size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
     nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
     per_chunk = int(np.clip(cells // (nodes * size), MIN_ROWS, MAX_ROWS))
-    chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, _relative_weights(frame), per_chunk)
+    chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, _relative_weights(frame)[1:], per_chunk)
     return IntegratedObjective(structure, chunks, rows, n_agq, engine, cells)
 
 
@@ -172,9 +178,16 @@ def crossed(
     return CrossedObjective(structure, crossing_of(frame, structure.layout, numbers_held), rows, engine)
 
 
+def flat(
+    frame: ModelFrame, structure: MarginalStructure, rows: RowArrays, engine: str, n_agq: tuple[int, ...], cells: int
+) -> Likelihood:
+    """Take the rows as they are: there are no random effects."""
+    return FlatIntegratedObjective(structure, rows, engine)
+
+
 def _relative_weights(frame: ModelFrame) -> tuple[Array, ...]:
-    """Weights of the units, bottom-up; those of the top level relative to their mean."""
-    return (*frame.w[1:-1], frame.w[-1] / float(frame.w[-1].mean()))
+    """Weights of rows and units, bottom-up; those of the top level, or of rows without one, relative to their mean."""
+    return (*frame.w[:-1], frame.w[-1] / float(frame.w[-1].mean()))
 
 
 def _mean(frame: ModelFrame, response: Response) -> float:

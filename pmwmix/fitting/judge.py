@@ -106,7 +106,7 @@ def variance_input(
     scores = scale * problem.objective.scores(point, k) if vcov != "model" else None
     n_top = 1 if scores is None else len(scores)
     p = problem.structure.p if problem.objective.closed_form or vcov in ALWAYS_CUT else size
-    information = scale * point.information
+    information = scale * problem.objective.information(point, k)
     if clusters is None:
         return VarianceInput(information, scores, p, basis, np.arange(n_top), np.zeros(n_top, dtype=np.int64))
     return VarianceInput(

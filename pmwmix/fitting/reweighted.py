@@ -77,7 +77,7 @@ class IntegratedSource:
     def inside(self, psi: Array) -> bool:
         """Whether no variance is near zero."""
         p, layout = self.problem.structure.p, self.problem.layout
-        return float(psi[p : p + layout.n_theta][layout.diagonal].min()) > INSIDE
+        return float(psi[p : p + layout.n_theta][layout.diagonal].min(initial=np.inf)) > INSIDE
 
     def replicate(
         self, fits: Mapping[int, Estimate], w: tuple[Array, ...], single: bool
@@ -90,11 +90,11 @@ class IntegratedSource:
             If the predictors are collinear in the rows that are left.
         """
         problem = self.problem
-        units = (*w[1:-1], w[-1] / problem.top_scale)
+        relative = (*w[:-1], w[-1] / problem.top_scale)
         if any((part == 0.0).any() for part in w):
             self._check_columns(w)
         objective: Any = problem.objective
-        objective = objective.with_weights(w[0], units)
+        objective = objective.with_weights(relative[0], relative[1:])
         for k, full in fits.items():
             steps = QuasiNewton(objective, k, full.point.theta, self.inverse[k], self.gradient(k, w))
             if not full.singular and steps.step(self.inside) and single:
@@ -354,5 +354,5 @@ def _integrated_source(
         flat, t = np.eye(len(full.flat))[:, full.flat], len(full.flat)
         basis = moving_basis(problem.structure.p, full.boundary, flat, len(full.point.psi) - problem.structure.p - t)
         inverse[k] = inverse_along(full.point.hessian, basis)
-        scores[k] = problem.objective.at(full.point.theta, k).scores
+        scores[k] = problem.objective.scores(problem.objective.at(full.point.theta, k), k)
     return IntegratedSource(problem, frame.w, frame.hierarchy.row_parents, inverse, scores)

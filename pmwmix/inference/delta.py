@@ -54,8 +54,8 @@ def unscaled_weights(frame: ModelFrame) -> tuple[Array, ...]:
 
 
 def complete_df(fit: Any) -> float:
-    """Degrees of freedom before pooling: clusters minus strata under a robust variance, else infinite."""
-    return float(fit.settings.design_df) if fit.settings.vcov != "model" else float("inf")
+    """Degrees of freedom before pooling: those of the design under a robust variance, else infinite."""
+    return float(fit.design_df) if fit.settings.vcov != "model" else float("inf")
 
 
 def delta(function: Callable[[Array], Array], values: Array, V: Array) -> tuple[Array, Array]:

@@ -227,4 +227,4 @@ def _reductions(fit: Any, parts: Sequence[tuple[Any, LiveRows]]) -> Pooled:
     else:
         V = [delta(pair.of, pair.values, pair.sandwich())[1] for pair in pairs]
     values = np.array([pair.of(pair.values) for pair in pairs])
-    return pool(values, np.array(V), float(fit.settings.design_df), fit.nests)
+    return pool(values, np.array(V), float(fit.design_df), fit.nests)

@@ -59,6 +59,11 @@ class Likelihood:
         """Gradient of the log-likelihood of every independent unit in psi, weights included (G, P)."""
         raise NotImplementedError
 
+    def information(self, point: Any, k: int = 0) -> Array:
+        """Information of a covariance matrix (P, P): minus the Hessian of the log-likelihood, or its expectation."""
+        information: Array = point.information
+        return information
+
     def modes(self, point: Any, k: int = 0) -> list[tuple[Array, Array]]:
         """Conditional modes (G_l, q_l) of the random effects, and their covariances (G_l, q_l, q_l), bottom-up."""
         raise NotImplementedError

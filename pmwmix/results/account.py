@@ -25,7 +25,7 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float) -> Sum
     normal = not fit.has_closed_form and bool(np.isinf(coefficients["df"]).all())
     sections = [
         Section("Groups and weights", groups_table(fit)),
-        Section("Variance terms", variance_table(fit.varcorr)),
+        *([Section("Variance terms", variance_table(fit.varcorr))] if len(fit.varcorr) else []),
         Section(fixed_heading(fit), coefficient_table(coefficients, ci_prob, "z" if normal else "t")),
         *parameter_sections(fit, "Estimate", "Std. error"),
     ]

@@ -102,7 +102,7 @@ def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -
         "family_parameters": pd.DataFrame(
             {"estimate": list(fit.reported.values()), "se": error}, index=list(fit.reported), dtype=float
         ),
-        "quadrature": {"n_agq": fit.n_agq, "moved": fit.moved},
+        "quadrature": {"n_agq": fit.n_agq, "moved": fit.moved} if fit.n_agq else None,
         "categories": problem.responses[k].categories,
     }
 

@@ -30,7 +30,7 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
     first = fits[0]
     if first.coef.empty:
         return first
-    df = first.settings.design_df if first.settings.vcov != "model" else np.inf
+    df = first.design_df if first.settings.vcov != "model" else np.inf
     nests = [fit.nest for fit in fits]
     values, covariances = (np.array([fit.parameters[i] for fit in fits]) for i in range(2))
     every = pool(values, covariances, df, nests)
@@ -70,14 +70,12 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
         return {}
     found = _one_by_one(fits, [fit.family_parameters for fit in fits], "estimate")
     table = first.family_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))
+    out = {"phi": first.phi, "family_parameters": table, "categories": first.categories}
+    if first.quadrature is None:  # no random term
+        return out
     nodes = tuple(max(part) for part in zip(*(fit.quadrature["n_agq"] for fit in fits), strict=True))
     moved = float(np.max([fit.quadrature["moved"] for fit in fits]))
-    return {
-        "phi": first.phi,
-        "family_parameters": table,
-        "quadrature": {"n_agq": nodes, "moved": moved},
-        "categories": first.categories,
-    }
+    return {**out, "quadrature": {"n_agq": nodes, "moved": moved}}
 
 
 def _one_by_one(fits: Sequence[FitResult], tables: Sequence[pd.DataFrame], column: str) -> Pooled:

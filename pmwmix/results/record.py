@@ -154,6 +154,19 @@ class FitRecord(Abilities):
         values = self.family_parameters["estimate"]
         return float(values.iloc[0]) if len(values) == 1 else values.rename("dispersion")
 
+    @property
+    def design_df(self) -> float:
+        """Degrees of freedom of the design: PSUs minus strata, or what the replicates give.
+
+        Without a random term less the number of slopes, but at least 1, as survey's svyglm and svyolr have them.
+        """
+        complete = float(self.settings.design_df)
+        if len(self.n_groups):
+            return complete
+        family, _ = self.distribution
+        constants = len(self.categories) - 1 if family.has_thresholds else 1
+        return max(complete - (len(self.coef) - constants), 1.0)
+
     def fixef(self) -> pd.Series:
         """Give the fixed effects, as ``coef``."""
         return self.coef.copy()

@@ -92,7 +92,7 @@ class FitResult(FitRecord):
                 f"Use one of {', '.join(map(repr, DF_RULES))} or a number."
             )
         if rule == "design":
-            return self.settings.design_df
+            return self.design_df
         if rule == "inf":
             return np.inf
         if not self.has_closed_form:

@@ -32,10 +32,11 @@ SCALING_WORDS = {
 
 def title_of(fit: FitRecord, how: str) -> str:
     """Name the model, and how it was fitted."""
-    kind = "Linear multilevel model" if len(fit.n_groups) else "Linear model without random effects"
-    if not fit.has_closed_form:
-        kind = f"Generalised multilevel model ({fit.family}, {fit.link} link)"
-    return f"{kind}, {how}"
+    multilevel = bool(len(fit.n_groups))
+    if fit.has_closed_form:
+        return f"{'Linear multilevel model' if multilevel else 'Linear model without random effects'}, {how}"
+    kind = "Generalised multilevel model" if multilevel else "Generalised linear model"
+    return f"{kind} ({fit.family}, {fit.link} link), {how}"
 
 
 def fixed_heading(fit: FitRecord) -> str:

@@ -21,9 +21,10 @@ from pmwmix.results.words import (
 
 def account_of(fit: Any, ci_prob: float) -> Summary:
     """Compose the summary of a BayesResult."""
+    components = _components(fit, ci_prob)
     sections = [
         Section("Groups and weights", groups_table(fit)),
-        Section("Standard deviations and correlations", _components(fit, ci_prob)),
+        *([Section("Standard deviations and correlations", components)] if len(components) else []),
         Section(fixed_heading(fit), _coefficients(fit, ci_prob)),
         *parameter_sections(fit, "Mean", "SD"),
         Section("Priors", _priors(fit)),

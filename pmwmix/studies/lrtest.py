@@ -113,6 +113,8 @@ def n_parameters(fit: FitResult) -> int:
 
 def _nodes(fit: FitResult) -> dict[str, int]:
     """Quadrature nodes of every level; a pooled fit has those of the plausible value with the most."""
+    if fit.quadrature is None:  # no random term
+        return {}
     return dict(zip(fit.n_groups.index, fit.quadrature["n_agq"], strict=True))
 
 
@@ -123,12 +125,13 @@ def _same_nodes(models: list[FitResult]) -> list[FitResult]:
     wanted: dict[str, int] = {}
     for fit in models:
         for level, n in _nodes(fit).items():
-            most = min(MOST.get(_size(other, level), 1) for other in models)
+            sizes = [_size(other, level) for other in models]
+            most = min(MOST.get(size, 1) for size in sizes if size)
             wanted[level] = max(wanted.get(level, 1), min(n, most))
     out = []
     for fit in models:
         own = tuple(wanted[level] for level in _nodes(fit))
-        stay = all(one.quadrature["n_agq"] == own for one in fit.fits)
+        stay = all(tuple(_nodes(one).values()) == own for one in fit.fits)
         out.append(fit if stay else fit_again(fit, n_agq=own))
     if any(a is not b and a.settings.n_agq is not None for a, b in zip(models, out, strict=True)):
         warnings.warn(
@@ -216,7 +219,7 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
     if len(each) == 1:
         chisq = float(max(each[0], 0.0))
         scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
-        p = float(fdtrc(df, larger.settings.design_df, chisq / df) if scaled else chdtrc(df, chisq))
+        p = float(fdtrc(df, larger.design_df, chisq / df) if scaled else chdtrc(df, chisq))
     else:
         chisq, df2, p = pooled_statistic(each, df)
     p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)

@@ -81,6 +81,11 @@ def _check_quadrature(fit: Any) -> None:
             "A linear model has a likelihood in closed form, without quadrature. This fit has family='gaussian' and "
             "link='identity'. There is nothing to check."
         )
+    if fit.quadrature is None:
+        raise NotSupportedError(
+            f"Without a random term nothing is integrated out, and there is no quadrature. The formula is "
+            f"{fit.formula!r}. There is nothing to check."
+        )
     if any(rows.frame.hierarchy.crossed for rows in live_rows(fit)):
         raise NotSupportedError(
             "Crossed random effects are integrated out by Laplace's approximation alone. The formula is "

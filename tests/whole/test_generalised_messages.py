@@ -96,7 +96,6 @@ OPTIONS = {
 NOT_SUPPORTED = {
     "REML": (given(method="reml"), "method='reml' with family='binomial'"),
     "REML with a log link": (given("minutes ~ x + (1 | school)", family="gaussian", link="log", method="reml"), "REML"),
-    "no random term": (given("z ~ x"), r"'z ~ x' has none"),
     "nodes for four effects": (given("z ~ x + (1 + v + x + n | school)"), r"'school' has 4.*3\^4 nodes.*n_agq=1"),
     "small-sample variance": (given(vcov="CR2"), "'CR2' with family='binomial'"),
 }

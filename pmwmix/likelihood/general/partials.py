@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 
 from pmwmix._types import Array
@@ -61,3 +62,43 @@ class Partials:
         copies = [np.full(eta.size, value) for value in phi]
         found = self.function(eta.ravel(), [*flat, *copies])
         return {name: np.asarray(value).reshape(eta.shape) for name, value in found.items()}
+
+
+def slopes_graph(parts: tuple[str, tuple[str, ...], int]) -> Graph:
+    """Write the log-density of rows and its derivatives in every linear predictor and further parameter.
+
+    Parameters
+    ----------
+    parts : (str, tuple of str, int)
+        Family, the link of every linear predictor, number of further parameters.
+
+    Returns
+    -------
+    Graph
+        Inputs: linear predictors, outcome, its further columns, further parameters, each (n,). Outputs: ``density``;
+        ``first0``, ``first1``, ... (n,), predictors first.
+    """
+    inputs, arguments, density = _row_density(parts)
+    first = [derivative(density, one) for one in arguments]
+    return Graph(inputs, {"density": density, **{f"first{a}": part for a, part in enumerate(first)}})
+
+
+def curvatures_graph(parts: tuple[str, tuple[str, ...], int]) -> Graph:
+    """Write the second derivatives, ``second<a>.<b>`` (n,) with b not above a; inputs as `slopes_graph`."""
+    inputs, arguments, density = _row_density(parts)
+    outputs: dict[str, Any] = {}
+    for a, one in enumerate(arguments):
+        slope = derivative(density, one)
+        for b, other in enumerate(arguments[: a + 1]):
+            second: Any = pytensor.grad(pt.sum(slope), other, disconnected_inputs="ignore")
+            outputs[f"second{a}.{b}"] = second + pt.zeros_like(one)
+    return Graph(inputs, outputs)
+
+
+def _row_density(parts: tuple[str, tuple[str, ...], int]) -> tuple[list[Any], list[Any], Any]:
+    family, links, n_phi = FAMILIES[parts[0]], [LINKS[name] for name in parts[1]], parts[2]
+    etas = [pt.tensor(f"eta{k}", shape=(None,)) for k in range(len(links))]
+    y = pt.tensor("y", shape=(None,))
+    extra = tuple(pt.tensor(f"extra{k}", shape=(None,)) for k in range(family.n_extra))
+    phi = [pt.tensor(f"phi{k}", shape=(None,)) for k in range(n_phi)]
+    return [*etas, y, *extra, *phi], [*etas, *phi], family.log_density_of(links, y, extra, etas, phi)

@@ -205,19 +205,35 @@ def _closed_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
 
 
 def _integrated_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
-    """Give the same of a model whose random effects are integrated out by quadrature."""
-    structure, objective = problem.structure, problem.objective
+    """Give the same of a model whose random effects, if it has some, are integrated out by quadrature."""
+    structure, rows = problem.structure, problem.objective.rows
+    eta, phi = problem.family.start(problem.link, problem.responses[k], rows.w)
+    centre = np.concatenate([[np.average(eta - rows.offset, weights=rows.w)], phi])
+    if not structure.layout.q:
+        return {**_flat_density(structure, rows, k), "centre": centre}
 
     def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
         return integrated_loglik(
             structure, beta, theta, phi if structure.n_phi else None, InsideData.of(structure, symbols)
         )
 
-    rows = objective.rows
-    eta, phi = problem.family.start(problem.link, problem.responses[k], rows.w)
-    centre = np.concatenate([[np.average(eta - rows.offset, weights=rows.w)], phi])
     arrays = inside_data(problem, k, np.array(point.psi))
     return {"arrays": arrays, "static": {}, "loglik": loglik, "centre": centre}
+
+
+def _flat_density(structure: Any, rows: Any, k: int) -> dict[str, Any]:
+    """Arrays, shapes and log-likelihood of a generalised model without random effects."""
+    extra = {f"extra{i}": column for i, column in enumerate(rows.extra[k])}
+    X = np.array(rows.X).reshape(structure.p, len(rows.w))
+
+    def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
+        etas = structure.fixed_parts(beta[:, None], symbols["X"], symbols["offset"])
+        phis = [phi[i] for i in range(structure.n_phi)]
+        density = structure.log_density(symbols["y"], tuple(symbols[name] for name in extra), etas, phis)
+        return (symbols["w"] * density).sum()
+
+    arrays = {"X": X, "offset": rows.offset, "y": rows.y[k], "w": rows.w, **extra}
+    return {"arrays": arrays, "static": {"X": (structure.p, None)}, "loglik": loglik}
 
 
 def _sandwich(given: Any, boundary: Array, p: int) -> Array:
