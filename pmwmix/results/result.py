@@ -49,8 +49,9 @@ class FitResult(FitRecord):
         Parameters
         ----------
         rule : {"satterthwaite", "design", "inf"} or float, optional
-            None: Satterthwaite for unweighted model-based fits, clusters minus strata under a robust variance, normal
-            otherwise. With plausible values Barnard-Rubin on top (theory, eq. 24).
+            None: Satterthwaite for unweighted model-based fits, clusters minus strata under a robust variance, without
+            a random term minus slopes too, normal otherwise. With plausible values Barnard-Rubin on top (theory, eq.
+            24).
 
         Returns
         -------

@@ -191,7 +191,7 @@ def hausman(fit: Any) -> pd.Series:
 
 
 def _pooled_test(fit: Any, estimates: list[Array], covariances: list[Array]) -> pd.Series:
-    return pd.Series(pooled_f(np.array(estimates), np.array(covariances), fit.design_df)._asdict())
+    return pd.Series(pooled_f(np.array(estimates), np.array(covariances), fit.settings.design_df)._asdict())
 
 
 def _tested(frame: ModelFrame, level: str | None) -> Array:

@@ -1,6 +1,7 @@
 """How the saved fits beside this file were made, with version 0.1.0: ``python make.py`` in this folder.
 
-Every fit has its numbers beside it, as that version gave them: what is read today must say the same.
+Every fit has its numbers beside it, as that version gave them: what is read today must say the same. Only the degrees
+of freedom of ``no_random_term`` and what follows from them are of a later rule, which takes the slopes off.
 """
 
 import json
