@@ -135,6 +135,7 @@ class Compiled:
         self.names = list(graph.outputs)
         self.engine = engine
         self._met: set[Any] = set()
+        self._many: dict[tuple[bool, ...], Callable[..., Any]] = {}
         self._timed: dict[Any, float] = {}  # seconds of the quickest call so far, by shapes
         self._lock = threading.Lock()  # a PyTensor function keeps its inputs in one place for all threads
         with warnings.catch_warnings():
@@ -185,6 +186,15 @@ class Compiled:
         import jax
 
         return jax.block_until_ready(self._direct(theta, *data))  # type: ignore[misc]
+
+    def along_first(self, many: tuple[bool, ...]) -> Callable[..., Any]:
+        """Vectorise JAX's function over the first axis of those inputs that have one more; compiled once."""
+        import jax
+
+        if many not in self._many:
+            assert self._direct is not None
+            self._many[many] = jax.jit(jax.vmap(self._direct, in_axes=tuple(0 if one else None for one in many)))
+        return self._many[many]
 
     def shapes(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any] | None:
         """Give the shapes of the outputs for inputs that have not been met yet, without compiling; else None."""

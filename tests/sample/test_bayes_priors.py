@@ -14,10 +14,13 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.errors import OptionError
+from pmwmix.likelihood.engine import ENGINES
 from pmwmix.sample.draws.datatree import draw_prior, posterior_dataset
+from pmwmix.sample.model.density import compile_density
 from pmwmix.sample.model.model import build_model, keys_of, priors_of
 from pmwmix.sample.model.priors import read_priors
 from pmwmix.sample.model.target import target_of
+from pmwmix.sample.nuts.nuts import lane_of
 from pmwmix.sample.request import SAMPLERS, read_request
 
 ML = {"engine": "python"}
@@ -275,6 +278,39 @@ def test_a_group_and_a_predictor_of_one_name():
     assert next(rv.name for rv in sampled.model.free_RVs) == "beta_centred"
     with pytest.raises(OptionError, match="stands for several"):
         read_priors({"school": "LKJ(2)"}, keys_of(found))
+
+
+def density_of(data, given=None):
+    """A model of other numbers: its compiled functions, and its log-posterior where q = mean + scale z, twice."""
+    found = target_of(pmwmix.fit(SLOPE, data, **ML), False)
+    sampled = build_model(found, priors_of([found], read_priors(given, keys_of(found))))
+    density = compile_density(found, sampled)
+    lane = lane_of(found, sampled, density)
+    z = np.random.default_rng(0).normal(size=density.dim)
+    ours = density.value(z, [*density.value.put([lane.mean, lane.scale]), *lane.data])["packed"][0]
+    q, place, point = lane.mean + lane.scale @ z, 0, {}
+    for rv in sampled.model.free_RVs:
+        value, shape = sampled.model.rvs_to_values[rv], rv.type.shape
+        size = int(np.prod(shape, dtype=int))
+        point[value.name] = q[place : place + size].reshape(shape)
+        place += size
+    theirs = sampled.model.compile_logp(mode=ENGINES["python"]())(point)
+    return density, float(ours), float(theirs)
+
+
+def test_models_of_one_shape_share_compiled_code_and_none_of_their_numbers():
+    d = nested()
+    other = d.assign(y=3.0 * d["y"] - 100.0 + np.random.default_rng(2).normal(size=len(d)), x=5.0 * d["x"])
+    first, *one = density_of(d)
+    second, *two = density_of(other)
+    assert second.value is first.value and second.values is first.values
+    close(*one, rtol=1e-9)
+    close(*two, rtol=1e-9)
+    assert abs(one[0] - two[0]) > 1.0
+    own, *three = density_of(d, {"x": "Laplace(0, 1)"})
+    assert own.value is not first.value
+    close(*three, rtol=1e-9)
+    assert density_of(d, {"cor": "LKJ(4)"})[0].value is not first.value
 
 
 def test_samplers_are_known():

@@ -13,7 +13,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.rewriting.utils import rewrite_graph
 
 from pmwmix._types import Array
-from pmwmix.likelihood.engine import Compiled
+from pmwmix.likelihood.engine import Compiled, compiled_pair
 from pmwmix.likelihood.graph import Graph
 from pmwmix.sample.model.model import Sampled
 from pmwmix.sample.model.target import Target
@@ -32,13 +32,16 @@ class Density:
     value : Compiled
         (z, [mean, scale, *data]) -> ``packed`` (1 + d,): log-posterior at q = mean + scale z, and its gradient in z.
     values : Compiled
-        (q, data) -> ``psi`` (P,) and the random variables by name.
+        (q, data) -> ``psi`` (P,) and the random variables.
+    names : tuple of str
+        Of the random variables.
     """
 
     dim: int
     data: tuple[str, ...]
     value: Compiled
     values: Compiled
+    names: tuple[str, ...]
 
     def put(self, array: Array) -> Any:
         """Put an array where the engine reads it."""
@@ -46,10 +49,30 @@ class Density:
 
 
 def compile_density(target: Target, sampled: Sampled) -> Density:
-    """Compile a model for the JAX engine."""
+    """Compile a model for the JAX engine, or give what was compiled for another of the same shape.
+
+    Priors of the caller's own making are part of what is compiled; the numbers of default ones are data.
+    """
+    model = sampled.model
+    sizes = [tuple(rv.type.shape) for rv in model.free_RVs]
+    dim = sum(int(np.prod(shape, dtype=int)) for shape in sizes)
+
+    def write(structure: Any) -> tuple[Graph, Graph]:
+        return _graphs(target, sampled, sizes)
+
+    kinds = tuple(prior.kind for prior in sampled.priors)
+    if None in kinds:
+        value, values = (Compiled(graph, "jax") for graph in write(None))
+    else:
+        data = tuple((name, shared.type) for name, shared in sampled.data.items())
+        value, values = compiled_pair(write, (target.structure, target.intercept, kinds, data), "jax")
+    return Density(dim, tuple(sampled.data), value, values, tuple(rv.name for rv in model.free_RVs))
+
+
+def _graphs(target: Target, sampled: Sampled, sizes: Sequence[tuple[int, ...]]) -> tuple[Graph, Graph]:
+    """Write the log-posterior with its gradient, and the way back to the parameters."""
     model = sampled.model
     value_vars = [model.rvs_to_values[rv] for rv in model.free_RVs]
-    sizes = [tuple(rv.type.shape) for rv in model.free_RVs]
     lengths = [int(np.prod(shape, dtype=int)) for shape in sizes]
     dim = sum(lengths)
     q = pt.tensor("q", shape=(dim,))
@@ -67,8 +90,7 @@ def compile_density(target: Target, sampled: Sampled) -> Density:
     rewrites = ("canonicalize", "local_remove_check_parameter")  # JAX would drop checks of parameters, with a warning
     written: Any = rewrite_graph(graph_replace(outputs, swap, strict=False), include=rewrites)
     prior, psi, *rvs = written
-    named = {"psi": psi} | {rv.name: found for rv, found in zip(model.free_RVs, rvs, strict=True)}
-    values = Compiled(Graph([q, *data], named), "jax")
+    values = Graph([q, *data], {"psi": psi} | {f"variable{i}": found for i, found in enumerate(rvs)})
 
     symbols = {name: stand_in[shared] for name, shared in sampled.data.items()}
     ends = np.cumsum([target.p, target.n_theta, target.n_phi])
@@ -76,20 +98,17 @@ def compile_density(target: Target, sampled: Sampled) -> Density:
     whitened: Any = {q: mean + pt.dot(scale, z)}
     logp: Any = graph_replace([prior + loglik], whitened, strict=False)[0]
     gradient: Any = pytensor.grad(logp, z)
-    value = Compiled(Graph([z, mean, scale, *data], {"packed": pt.concatenate([logp[None], gradient])}), "jax")
-    return Density(dim, tuple(sampled.data), value, values)
+    return Graph([z, mean, scale, *data], {"packed": pt.concatenate([logp[None], gradient])}), values
 
 
 def values_of(density: Density, data: Sequence[Any], points: Array) -> dict[str, Array]:
     """Evaluate psi and the random variables at unconstrained points (..., d)."""
-    import jax
-
     flat = points.reshape(-1, density.dim)
-    direct = density.values._direct
-    assert direct is not None
-    many = jax.jit(jax.vmap(direct, in_axes=(0, *[None] * len(data))))
-    found = dict(zip(density.values.names, many(flat, *data), strict=True))
-    return {name: np.asarray(v).reshape(*points.shape[:-1], *v.shape[1:]) for name, v in found.items()}
+    found = density.values.along_first((True, *(False for _ in data)))(flat, *data)
+    return {
+        name: np.asarray(v).reshape(*points.shape[:-1], *v.shape[1:])
+        for name, v in zip(("psi", *density.names), found, strict=True)
+    }
 
 
 def jacobian_at(density: Density, data: Sequence[Any], q: Array) -> Array:

@@ -20,7 +20,7 @@ from pmwmix.likelihood.ops.registry import teach
 from pmwmix.sample.model.priors import LKJ_ETA, PHI, SLOPE, Prior, half_t, lkj, normal, replaced
 from pmwmix.sample.model.target import Target
 
-DATA = "data_"
+DATA, PRIOR = "data_", "prior"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Sampled:
     psi : symbol (P,)
         (beta, theta, phi) on the standardised scale as a function of the random variables.
     data : dict
-        Name -> shared variable.
+        Name -> shared variable: the data of a plausible value, and ``prior``.
     priors : tuple of Prior
     terms : tuple of Term
     names : tuple of str
@@ -79,6 +79,10 @@ class Sampled:
     priors: tuple[Prior, ...]
     terms: tuple[Term, ...]
     names: tuple[str, ...]
+
+    def arrays(self, target: Target) -> dict[str, Array]:
+        """Give the values of all data for a plausible value."""
+        return {**arrays_of(target), PRIOR: numbers_of(self.priors)}
 
 
 def terms_of(target: Target) -> tuple[Term, ...]:
@@ -149,17 +153,19 @@ def build_model(target: Target, priors: Sequence[Prior]) -> Sampled:
     """
     for name in ("jax", "numba"):
         teach(name)  # the compilers that PyMC's samplers use
-    fixed, known = priors[: target.p], {prior.key: prior for prior in priors[target.p :]}
-    terms = terms_of(target)
+    terms, numbers = terms_of(target), numbers_of(priors)
     components = [name for term in terms for name in term.components]
     coords = {"term": list(target.terms)} | ({"component": components} if components else {})
     with pm.Model(coords=coords) as model:
         data = {name: _shared(name, value, target.static.get(name)) for name, value in arrays_of(target).items()}
-        centred = _coefficients(fixed)
+        data[PRIOR] = _shared(PRIOR, numbers, numbers.shape)
+        placed = [(prior, data[PRIOR][i]) for i, prior in enumerate(priors)]
+        known = {prior.key: (prior, own) for prior, own in placed[target.p :]}
+        centred = _coefficients(priors[: target.p], data[PRIOR])
         beta = (centred - data["y_shift"] * _unit(target)) / (data["y_scale"] * pt.diagonal(data["A_x"]))
         phi = _further(target, known, data)
         relative = pt.exp(-phi[0]) if target.linear else 1.0
-        sds = {name: known[name].make(f"sd[{name}]") for name in components}
+        sds = {name: known[name][0].variable(f"sd[{name}]", known[name][1]) for name in components}
         theta = _theta(target, terms, known, sds, data, relative)
         if components:
             pm.Deterministic("sd", pt.stack([sds[name] for name in components]), dims="component")
@@ -202,38 +208,37 @@ def _unit(target: Target) -> Array:
     return out
 
 
-def _coefficients(priors: Sequence[Prior]) -> Any:
+def numbers_of(priors: Sequence[Prior]) -> Array:
+    """Locations and scales of the priors (n, 2)."""
+    return np.array([prior.numbers for prior in priors], dtype=float).reshape(-1, 2)
+
+
+def _coefficients(priors: Sequence[Prior], numbers: Any) -> Any:
     """Coefficients of centred predictors in units of the outcome (p,)."""
     if not priors:
         return pt.zeros((0,))
     if all(prior.normal is not None for prior in priors):
-        mu, sigma = np.array([prior.normal for prior in priors]).T
-        return pm.Normal("beta_centred", mu=mu, sigma=sigma, shape=len(mu), dims="term")
-    values = [
-        prior.make(f"beta_centred[{prior.key}]")
-        if prior.normal is None
-        else pm.Normal(f"beta_centred[{prior.key}]", *prior.normal)
-        for prior in priors
-    ]
+        p = len(priors)
+        return pm.Normal("beta_centred", mu=numbers[:p, 0], sigma=numbers[:p, 1], shape=p, dims="term")
+    values = [prior.variable(f"beta_centred[{prior.key}]", numbers[i]) for i, prior in enumerate(priors)]
     return pm.Deterministic("beta_centred", pt.stack(values), dims="term")
 
 
-def _further(target: Target, known: Mapping[str, Prior], data: Mapping[str, Any]) -> Any:
+def _further(target: Target, known: Mapping[str, tuple[Prior, Any]], data: Mapping[str, Any]) -> Any:
     """Log sigma of the standardised outcome, or the family's parameters on their working scale (n_phi,)."""
     if target.linear:
-        sigma = known["sigma"].make("sigma")
+        prior, own = known["sigma"]
+        sigma = prior.variable("sigma", own)
         return pt.stack([pt.log(sigma / data["y_scale"])])
-    values = []
-    for j in range(target.n_phi):
-        prior = known[f"phi[{j}]"]
-        values.append(prior.make(prior.key) if prior.normal is None else pm.Normal(prior.key, *prior.normal))
+    chosen = [known[f"phi[{j}]"] for j in range(target.n_phi)]
+    values = [prior.variable(prior.key, own) for prior, own in chosen]
     return pt.stack(values) if values else pt.zeros((0,))
 
 
 def _theta(
     target: Target,
     terms: Sequence[Term],
-    known: Mapping[str, Prior],
+    known: Mapping[str, tuple[Prior, Any]],
     sds: Mapping[str, Any],
     data: Mapping[str, Any],
     relative: Any,
@@ -251,7 +256,7 @@ def _theta(
     return pt.stack(entries) if entries else pt.zeros((0,))
 
 
-def _cholesky(term: Term, known: Mapping[str, Prior]) -> list[list[Any]]:
+def _cholesky(term: Term, known: Mapping[str, tuple[Prior, Any]]) -> list[list[Any]]:
     """Cholesky factor of a correlation matrix with LKJ density, from partial correlations.
 
     Partial correlations of an LKJ(eta) matrix are independent, (1 + r) / 2 ~ Beta(b, b) with b = eta + (q - 2 - j) / 2
@@ -260,7 +265,7 @@ def _cholesky(term: Term, known: Mapping[str, Prior]) -> list[list[Any]]:
     q = term.q
     if q == 1:
         return [[1.0]]
-    eta = known[term.group].make
+    eta = known[term.group][0].make
     shapes = [eta + 0.5 * (q - 2 - j) for j in range(q) for _ in range(j + 1, q)]
     half = pm.Beta(f"partial[{term.group}]", np.array(shapes), np.array(shapes), shape=term.n_pairs)
     partial = 2.0 * half - 1.0

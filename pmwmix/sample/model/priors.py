@@ -43,11 +43,13 @@ class Prior:
         Parameter.
     text : str
         How it reads in a summary.
-    make : callable
-        Name -> PyMC variable, inside a model; for correlations the LKJ shape (a number).
+    make : callable or float
+        Name -> PyMC variable, inside a model; for correlations the LKJ shape (a number); None of a default prior.
     default : bool
     normal : tuple of float or None
         Mean and standard deviation of a normal prior, so that several become one vector.
+    scale : float or None
+        Of a half Student t.
     """
 
     key: str
@@ -55,6 +57,27 @@ class Prior:
     make: Any
     default: bool
     normal: tuple[float, float] | None = None
+    scale: float | None = None
+
+    @property
+    def numbers(self) -> tuple[float, float]:
+        """Location and scale: data of the model, which models with other numbers share."""
+        return self.normal or (0.0, 1.0 if self.scale is None else self.scale)
+
+    @property
+    def kind(self) -> str | float | None:
+        """What of the prior is no number; None if it was made by the caller, like no other."""
+        if callable(self.make):
+            return None
+        return self.make if self.make is not None else "normal" if self.normal is not None else "half t"
+
+    def variable(self, name: str, numbers: Any) -> Any:
+        """Make the PyMC variable, inside a model; ``numbers`` holds location and scale (2,)."""
+        if self.normal is not None:
+            return pm.Normal(name, numbers[0], numbers[1])
+        if self.scale is not None:
+            return pm.HalfStudentT(name, nu=SD_DF, sigma=numbers[1])
+        return self.make(name)
 
 
 def normal(key: str, mu: float, sigma: float) -> Prior:
@@ -65,7 +88,7 @@ def normal(key: str, mu: float, sigma: float) -> Prior:
 def half_t(key: str, scale: float) -> Prior:
     """Give the default prior of a standard deviation: half Student t with 3 degrees of freedom."""
     text = f"HalfStudentT({SD_DF:g}, {scale:.4g})"
-    return Prior(key, text, lambda name: pm.HalfStudentT(name, nu=SD_DF, sigma=scale), True)
+    return Prior(key, text, None, True, scale=scale)
 
 
 def lkj(key: str, eta: float, default: bool = True) -> Prior:

@@ -52,6 +52,8 @@ class Target:
         Data by name. Shapes are those of all plausible values.
     static : dict
         Name -> static shape.
+    structure : hashable
+        What decides what ``loglik`` writes, besides the shapes of the data.
     loglik : callable
         (symbols by name, beta, theta, phi) -> scalar symbol; all on the standardised scale.
     ml : ndarray, shape (P,)
@@ -76,6 +78,7 @@ class Target:
     z_scale: tuple[Array, ...]
     arrays: dict[str, Array]
     static: dict[str, tuple[int | None, ...]]
+    structure: Any
     loglik: Callable[[Mapping[str, Any], Any, Any, Any], Any]
     ml: Array
     information: Array
@@ -199,6 +202,7 @@ def _closed_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
     return {
         "arrays": joint_arrays(problem.blocks, k),
         "static": {"zz": (Q * (Q + 1) // 2, None), "zx": (p, None), "zy": (Q, None), "S0": (p + 1, p + 1)},
+        "structure": structure,
         "loglik": loglik,
         "centre": np.array([transform.y_shift, 0.0]),
     }
@@ -218,7 +222,7 @@ def _integrated_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
         )
 
     arrays = inside_data(problem, k, np.array(point.psi))
-    return {"arrays": arrays, "static": {}, "loglik": loglik, "centre": centre}
+    return {"arrays": arrays, "static": {}, "structure": structure, "loglik": loglik, "centre": centre}
 
 
 def _flat_density(structure: Any, rows: Any, k: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
 from pmwmix.sample.model.density import Density, jacobian_at, values_of
-from pmwmix.sample.model.model import Sampled, arrays_of
+from pmwmix.sample.model.model import Sampled
 from pmwmix.sample.model.start import away_from_boundary, unconstrained, values_at, whitening
 from pmwmix.sample.model.target import Target
 from pmwmix.sample.nuts.meeting import Meeting, is_possible
@@ -56,7 +56,7 @@ class Lane:
 
 def lane_of(target: Target, sampled: Sampled, density: Density, others: Sequence[Lane] = ()) -> Lane:
     """Arrange the data and centre and scale the parameters on the ML estimate; data shared with others stay one."""
-    arrays = arrays_of(target)
+    arrays = sampled.arrays(target)
     known = {name: (one.arrays[name], put) for one in others for name, put in zip(density.data, one.data, strict=True)}
     data = [
         known[name][1] if name in known and known[name][0] is arrays[name] else density.put(arrays[name])
@@ -119,7 +119,6 @@ def met(
 
 def _stacked(lanes: Sequence[Lane], density: Density, chains: int) -> Callable[[Array], Array]:
     """Vectorise the log-posterior over chains; what differs between plausible values has a copy per chain."""
-    import jax
     import jax.numpy as jnp
 
     columns = list(zip(*([lane.mean, lane.scale, *lane.data] for lane in lanes), strict=True))
@@ -128,13 +127,10 @@ def _stacked(lanes: Sequence[Lane], density: Density, chains: int) -> Callable[[
         jnp.asarray(values[0]) if same else jnp.asarray(np.repeat(np.stack(values), chains, axis=0))
         for values, same in zip(columns, shared, strict=True)
     ]
-    axes = [None if same else 0 for same in shared]
-    direct = density.value._direct
-    assert direct is not None
-    many = jax.jit(lambda points, *rest: jax.vmap(direct, in_axes=(0, *axes))(points, *rest)[0])
+    many = density.value.along_first((True, *(not same for same in shared)))
 
     def evaluate(points: Array) -> Array:
-        return np.asarray(many(points, *data))
+        return np.asarray(many(points, *data)[0])
 
     return evaluate
 
