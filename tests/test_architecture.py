@@ -23,8 +23,8 @@ INNER = {  # files of the rooms that have a road of their own
         linear.start linear.direct linear.objective
         general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
         general.insidedata
-        crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint crossed.direct crossed.general
-        crossed.linear
+        crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint crossed.direct
+        crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
     """.split(),
     "fitting": """
         problem collinear optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge climb

@@ -175,7 +175,8 @@ def crossed(
     frame: ModelFrame, structure: MarginalStructure, rows: RowArrays, engine: str, n_agq: tuple[int, ...], cells: int
 ) -> Likelihood:
     """Lay the crossed factors out."""
-    return CrossedObjective(structure, crossing_of(frame, structure.layout, numbers_held), rows, engine)
+    crossing = crossing_of(frame, structure.layout, lambda found: numbers_held(found, structure, engine))
+    return CrossedObjective(structure, crossing, rows, engine)
 
 
 def flat(

@@ -8,6 +8,7 @@ import pytest
 from helpers import close, nested, outcomes
 
 import pmwmix
+from pmwmix.likelihood.crossed import between, units
 from pmwmix.likelihood.engine import choose_engine, is_direct
 from pmwmix.likelihood.jets import Jet, pairs, symmetric
 
@@ -36,6 +37,7 @@ CROSSED = {
     "linear": ("y ~ x + (1 | a) + (1 | b)", {"method": "reml"}),
     "three factors": ("y ~ x + (1 | a) + (1 | b) + (1 | c)", {}),
     "binomial": ("z ~ x + (1 | a) + (1 | b)", {"family": "binomial"}),
+    "three binomial": ("z ~ x + (1 | a) + (0 + x | b) + (1 | c)", {"family": "binomial"}),
     "slope": ("z ~ x + (1 + x | a) + (1 | b)", {"family": "binomial"}),
     "parameter": ("count ~ x + (1 | a) + (1 | b)", {"family": "negbinomial"}),
 }
@@ -109,6 +111,34 @@ def test_crossed_factor_without_variance():
         one, other = direct.at(at), graph.at(at)
         close([one.value, *one.gradient], [other.value, *other.gradient], 1e-10, 1e-10)
         close(one.hessian, other.hessian, 1e-9, 1e-9)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("by_unit", [False, True])
+def test_crossed_cell_by_cell(monkeypatch, sparse, by_unit):
+    monkeypatch.setattr(units, "PAIR_COST", 0 if sparse else 1e9)
+    monkeypatch.setattr(between, "UNIT", 0 if by_unit else 1e9)
+    monkeypatch.setattr(between, "PAIR", 0)
+    formula, options = CROSSED["three binomial"]
+    agree(formula, crossed(), options)
+
+
+def test_crossed_generalised_factors_without_variance():
+    """As above: there the derivatives in numpy are those at a tiny standard deviation (crossed, eq. 16)."""
+    (direct, graph), theta, _ = both("z ~ x + (1 | a) + (0 + x | b) + (1 | c)", crossed(), {"family": "binomial"})
+    for k in (-3, -2, -1):
+        at = theta + 0.03
+        at[k] = 0.0
+        one, other = direct.at(at), graph.at(at)
+        close([one.value, *one.gradient], [other.value, *other.gradient], 1e-10, 1e-10)
+        close(one.hessian, other.hessian, 1e-9, 1e-9 * np.abs(other.hessian).max())
+
+
+def test_crossed_rows_that_curve_upwards():
+    """Student's t with outliers: Newton's steps leave rows out where the joint curvature is not positive."""
+    d = crossed()
+    d["y"] = d["y"] + np.where(np.arange(300) % 17 == 0, 40.0, 0.0)
+    agree("y ~ x + (1 | a) + (1 | b)", d, {"family": "student"}, 1e-8)
 
 
 @pytest.mark.parametrize("kind", ["linear", "general"])

@@ -16,14 +16,11 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from pmwmix._types import Array
-from pmwmix.interrupt import interruptible
 from pmwmix.likelihood.crossed.gram import gram_of
 from pmwmix.likelihood.crossed.products import CrossedBlocks
-from pmwmix.likelihood.crossed.units import Crossing
+from pmwmix.likelihood.crossed.units import Crossing, beside
 from pmwmix.likelihood.jets import Jet, pairs
 from pmwmix.likelihood.linear.direct import profiled
-
-LARGE = 1_000  # effects of the dense block from which matrices are formed beside the main thread
 
 
 class DirectCrossed:
@@ -72,8 +69,7 @@ class DirectCrossed:
         order : int
             0 for what the value needs, 1 for gradients as well, 2 for all; further derivatives are zero.
         """
-        evaluate = interruptible if self.crossing.n_dense > LARGE else _at_once
-        found: dict[str, Any] = evaluate(self._outputs, theta, k, S0, reml, order)
+        found: dict[str, Any] = beside(self.crossing, self._outputs, theta, k, S0, reml, order)
         return found
 
     def _outputs(self, theta: Array, k: int, S0: Array, reml: bool, order: int) -> dict[str, Any]:
@@ -225,7 +221,3 @@ class Inverse:
         at, S = self.model.blocks[f - 1], self.schur()
         S += np.tril(S, -1).T
         return float(np.trace(S[at, at]) - np.einsum("ab,ab->", self.N @ S[:, at], S[:, at]))
-
-
-def _at_once(call: Any, *given: Any) -> Any:
-    return call(*given)

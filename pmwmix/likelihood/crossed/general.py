@@ -15,12 +15,12 @@ from pmwmix._types import Array
 from pmwmix.likelihood.contract import IntegratedPoint, Likelihood, RowArrays
 from pmwmix.likelihood.crossed.generalgraph import CrossedStructure, joint_graph, joint_mode_graph
 from pmwmix.likelihood.crossed.joint import DirectJoint, predicted_seconds
-from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
+from pmwmix.likelihood.crossed.laplace import LaplaceIntercepts
+from pmwmix.likelihood.crossed.units import Crossing, JointFactor, beside, bucket_dense, in_numpy, padded_cells
 from pmwmix.likelihood.engine import Compiled, bucket, compiled, compiled_pair, is_direct, padded_columns
 from pmwmix.likelihood.general.modefinder import find_modes
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.start import starting_point
-from pmwmix.likelihood.jets import symmetric
 
 NO_FLOOR = -1e300  # of the curvature of a row: Newton's own step
 CELLS_AT_ONCE = 4_000_000  # of all directions of a Hessian, in one intermediate
@@ -50,9 +50,8 @@ class CrossedObjective(Likelihood):
         plan = {field.name: getattr(structure, field.name) for field in fields(MarginalStructure)}
         self.padded = CrossedStructure(**{**plan, "p": padded_columns(structure.p)}, sparse=crossing.sparse)
         self.n_calls = 0
-        seconds = len(rows.y) * predicted_seconds(structure, crossing, len(rows.w))
-        alone = structure.n_predictors == 1 and self.n_top == 1  # scores of several parts come from the graph
-        self.direct = alone and is_direct(engine, seconds, self.padded, 4.0)
+        self.make = self._direct_model()
+        self.direct = self.make is not None
         padded = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
         self._lengths = (crossing.n_units[0], crossing.n_dense) if self.direct else padded
         free = structure.layout.n_theta + structure.n_phi
@@ -61,6 +60,17 @@ class CrossedObjective(Likelihood):
         self._outcome: tuple[int, list[Any]] = (-1, [])
         self._joint: tuple[int, Any] = (-1, None)
         self._modes: dict[int, list[Array]] = {}
+
+    def _direct_model(self) -> type[LaplaceIntercepts] | type[DirectJoint] | None:
+        """Give what evaluates the model in numpy; nothing where that is left to compiled code."""
+        structure, crossing, n = self.structure, self.crossing, len(self.rows.w)
+        if structure.n_predictors > 1:
+            return None
+        if in_numpy(structure.layout, self.engine):
+            return LaplaceIntercepts
+        seconds = len(self.rows.y) * predicted_seconds(structure, crossing, n)
+        alone = self.n_top == 1  # scores of several parts come from the graph
+        return DirectJoint if alone and is_direct(self.engine, seconds, self.padded, 4.0) else None
 
     @cached_property
     def mode_step(self) -> Compiled:
@@ -85,11 +95,12 @@ class CrossedObjective(Likelihood):
     def _shared(self) -> tuple[list[Any], list[Any]]:
         return self._put_shared()
 
-    def joint(self, k: int) -> DirectJoint:
+    def joint(self, k: int) -> LaplaceIntercepts | DirectJoint:
         """Lay the rows out in numpy for outcome ``k``."""
+        assert self.make is not None
         if self._joint[0] != k:
-            self._joint = (k, DirectJoint(self.structure, self.crossing, self.rows, k))
-        found: DirectJoint = self._joint[1]
+            self._joint = (k, self.make(self.structure, self.crossing, self.rows, k))
+        found: LaplaceIntercepts | DirectJoint = self._joint[1]
         return found
 
     @property
@@ -141,7 +152,7 @@ class CrossedObjective(Likelihood):
         whole = [np.zeros(n, dtype=np.int64) for n in self._lengths]
         if self.direct:
             return find_modes(
-                lambda u: self.joint(k).step(psi, u),
+                lambda u: beside(self.crossing, self.joint(k).step, psi, u),
                 self._start(k),
                 [np.zeros(n, dtype=np.int64) for n in self._lengths],
             )
@@ -177,19 +188,15 @@ class CrossedObjective(Likelihood):
         return IntegratedPoint(psi, value, -scores.sum(axis=0), scores, [modes], self, k)
 
     def _direct_at(self, psi: Array, k: int, modes: list[Array]) -> IntegratedPoint:
-        jet = self.joint(k).value(psi, modes)
-        value, gradient = -float(jet.value[0, 0]), -jet.first[:, 0, 0]
+        value, scores = beside(self.crossing, self.joint(k).evaluate, psi, modes)
         if np.isfinite(value):
             self._modes[k] = modes
-        point = IntegratedPoint(psi, value, gradient, -gradient[None], [modes], self, k)
-        return point.with_hessian(-symmetric(jet.second[:, 0, 0], len(psi)))
+        return IntegratedPoint(psi, -value, -scores.sum(axis=0), scores, [modes], self, k)
 
     def hessian(self, point: IntegratedPoint) -> Array:
         """Second derivatives of minus the pseudo-log-likelihood (P, P); a few directions at a time."""
         if self.direct:
-            return -symmetric(
-                self.joint(point.outcome).value(point.theta, point.modes[0]).second[:, 0, 0], len(self._real)
-            )
+            return -beside(self.crossing, self.joint(point.outcome).hessian, point.theta, point.modes[0])
         out = self._first(point.theta, point.outcome, point.modes[0])
         known = [value for name, value in out.items() if name.startswith("known")]
         names = [f"H_{name[6:]}" for name in out if name.startswith("score_")]
@@ -229,10 +236,12 @@ class CrossedObjective(Likelihood):
         """Conditional covariance of the random effects of every unit, per factor (G_f, q_f, q_f)."""
         beta, theta, phi = self._split(point.theta)
         if self.direct:
-            kappa = self.joint(point.outcome).kappa(point.theta, point.modes[0])
-        else:
-            out = self.mode_step(beta, [theta, phi, *point.modes[0], *self._data(point.outcome), np.array(NO_FLOOR)])
-            kappa = np.asarray(out["kappa"])[:, : len(self.rows.w)]
+            found: list[Array] = beside(
+                self.crossing, self.joint(point.outcome).covariances, point.theta, point.modes[0]
+            )
+            return found
+        out = self.mode_step(beta, [theta, phi, *point.modes[0], *self._data(point.outcome), np.array(NO_FLOOR)])
+        kappa = np.asarray(out["kappa"])[:, : len(self.rows.w)]
         s = self.structure
         return JointFactor(self.crossing, s.layout, theta, self.rows.Z, kappa, s.predictors).covariances()
 
@@ -241,6 +250,8 @@ class CrossedObjective(Likelihood):
         return CrossedObjective, (self.structure, self.crossing, self.rows, self.engine)
 
 
-def numbers_held(crossing: Crossing) -> float:
-    """Estimate how many numbers of 8 bytes compiled code holds at once, as measured."""
+def numbers_held(crossing: Crossing, structure: MarginalStructure, engine: str) -> float:
+    """Estimate how many numbers of 8 bytes are held at once; for compiled code as measured."""
+    if structure.n_predictors == 1 and in_numpy(structure.layout, engine):
+        return 10.0 * crossing.n_dense**2 + (0.0 if crossing.sparse else 4.0 * crossing.n_cross)
     return 30.0 * crossing.n_dense**2 + 26.0 * crossing.n_met

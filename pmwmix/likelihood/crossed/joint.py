@@ -12,10 +12,10 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.contract import RowArrays
-from pmwmix.likelihood.crossed.units import Crossing
+from pmwmix.likelihood.crossed.units import Crossing, JointFactor
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.partials import partials
-from pmwmix.likelihood.jets import Jet, pairs
+from pmwmix.likelihood.jets import Jet, pairs, symmetric
 
 Both = tuple[Any, Any]  # of the eliminated factor (..., G, q, m) and of the dense block (..., D, m)
 
@@ -37,6 +37,7 @@ class DirectJoint:
         self.q, self.G, self.D = crossing.q[0], crossing.n_units[0], crossing.n_dense
         self.Z, self.unit, self.place = np.array(rows.Z), crossing.index[0], crossing.place
         self.X = np.array(rows.X).reshape(structure.p, len(rows.w))
+        self._last: tuple[bytes, Jet] | None = None
 
     def split(self, psi: Array) -> tuple[Array, Array, Array]:
         """Part psi into beta, theta, phi."""
@@ -165,6 +166,23 @@ class DirectJoint:
     def effects(modes: list[Array]) -> Both:
         """Lay modes (q, G) and (D,) out as (G, q, 1) and (D, 1)."""
         return modes[0].T[:, :, None].copy(), modes[1][:, None].copy()
+
+    def evaluate(self, psi: Array, modes: list[Array]) -> tuple[float, Array]:
+        """Give Laplace's approximation at the modes (q, G) and (D,), and its gradient as that of one part (1, P)."""
+        jet = self.value(psi, modes)
+        self._last = psi.tobytes(), jet
+        return float(jet.value[0, 0]), jet.first[:, 0, 0][None]
+
+    def hessian(self, psi: Array, modes: list[Array]) -> Array:
+        """Second derivatives of Laplace's approximation (P, P) at the modes."""
+        known = self._last is not None and self._last[0] == psi.tobytes()
+        jet = self._last[1] if self._last is not None and known else self.value(psi, modes)
+        return symmetric(jet.second[:, 0, 0], len(psi))
+
+    def covariances(self, psi: Array, modes: list[Array]) -> list[Array]:
+        """Conditional covariance of the random effects of every unit, per factor (G_f, q_f, q_f)."""
+        layout, theta = self.structure.layout, self.split(psi)[1]
+        return JointFactor(self.crossing, layout, theta, self.rows.Z, self.kappa(psi, modes)).covariances()
 
     def kappa(self, psi: Array, modes: list[Array]) -> Array:
         """Weighted curvature of every row (n,) at the modes."""

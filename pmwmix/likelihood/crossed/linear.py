@@ -19,8 +19,8 @@ from pmwmix.likelihood.crossed.direct import DirectCrossed
 from pmwmix.likelihood.crossed.gram import MAX_LISTED
 from pmwmix.likelihood.crossed.products import cross_products
 from pmwmix.likelihood.crossed.stagedpoint import StagedPoint
-from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, padded_cells
-from pmwmix.likelihood.engine import AUTO, DIRECT, Compiled, bucket, bucket_columns, compiled
+from pmwmix.likelihood.crossed.units import Crossing, JointFactor, bucket_dense, in_numpy, padded_cells
+from pmwmix.likelihood.engine import Compiled, bucket, bucket_columns, compiled
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.objective import profiled_point
@@ -67,7 +67,7 @@ class CrossedLinearObjective(Likelihood):
         self.n_calls = 0
         self._lengths = (bucket(crossing.n_units[0]), bucket_dense(crossing.n_dense))
         self._outcomes: dict[int, list[Any]] = {}
-        self.direct = DirectCrossed(self.products, crossing) if is_direct(structure.layout, engine) else None
+        self.direct = DirectCrossed(self.products, crossing) if in_numpy(structure.layout, engine) else None
 
     @cached_property
     def padded(self) -> Any:
@@ -218,15 +218,10 @@ class CrossedLinearObjective(Likelihood):
         return CrossedLinearObjective, given
 
 
-def is_direct(layout: ThetaLayout, engine: str) -> bool:
-    """Whether the model is evaluated in numpy: random intercepts alone, unless an engine was asked for."""
-    return all(q == 1 for q in layout.q) and engine in (AUTO, DIRECT)
-
-
 def numbers_held(crossing: Crossing, layout: ThetaLayout, engine: str) -> float:
     """Estimate how many numbers of 8 bytes are held at once; for compiled code as measured with four thetas."""
     dense, met = float(crossing.n_dense) ** 2, float(crossing.n_met)
-    if is_direct(layout, engine):
+    if in_numpy(layout, engine):
         return 8.0 * dense + 1.5 * min(met, MAX_LISTED)
     return layout.n_theta * (16.0 * dense + 8.0 * met)
 

@@ -6,10 +6,11 @@ vector: factor after factor, random column after random column, unit after unit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isqrt
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -17,13 +18,25 @@ from scipy.sparse import csc_matrix, diags
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.likelihood.engine import bucket
+from pmwmix.interrupt import interruptible
+from pmwmix.likelihood.engine import AUTO, DIRECT, bucket
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.memory import GIB, bytes_left
 
 MAX_CROSS = 40_000_000  # cells of the whole block between the eliminated effects and the others
 COLUMNS = 4_000_000  # of a matrix with a row per effect of the dense block that is held at a time
+LARGE = 1_000  # effects of the dense block from which matrices are formed beside the main thread
 PAIR_COST = 100  # time of summing a pair, in multiplications of whole matrices
+
+
+def in_numpy(layout: ThetaLayout, engine: str) -> bool:
+    """Whether to evaluate in numpy whatever the size: one effect per unit and factor, and no other engine asked for."""
+    return all(q == 1 for q in layout.q) and engine in (AUTO, DIRECT)
+
+
+def beside(crossing: Crossing, call: Callable[..., Any], *given: Any) -> Any:
+    """Give ``call(*given)``, from another thread where large matrices are formed: an interruption does not wait."""
+    return interruptible(call, *given) if crossing.n_dense > LARGE else call(*given)
 
 
 def pairs_within(counts: Array, first: int = 0) -> tuple[Array, Array]:

@@ -379,6 +379,21 @@ def test_robust_errors_are_the_same_by_default(family):
     same(one, other)
 
 
+@pytest.mark.parametrize("family", ["binomial", "negbinomial"])
+def test_laplace_with_intercepts_equals_differences(family):
+    """Gradient, Hessian, scores and conditional variances in numpy, the modes found again at each point."""
+    y = "z" if family == "binomial" else "count"
+    fit = fitted(f"{y} ~ x + (1 | a) + (1 | b)", made(), family=family, engine="numpy")
+    objective, at = fit.rows.problem.objective, fit.rows.fit.point.theta + 0.05
+    point = objective.at(at)
+    close(point.gradient, differences(lambda p: objective.at(p).value, at), rtol=1e-6, atol=1e-6)
+    close(point.hessian, differences(lambda p: objective.at(p).gradient, at), rtol=1e-6, atol=1e-6)
+    graph = fitted(f"{y} ~ x + (1 | a) + (1 | b)", made(), family=family).rows.problem.objective
+    for one, other in zip(objective.modes(point), graph.modes(graph.at(at)), strict=True):
+        close(one[0], other[0], atol=1e-10)
+        close(one[1], other[1], rtol=1e-10)
+
+
 # -- the dense block ------------------------------------------------------------------------------------------------
 
 
