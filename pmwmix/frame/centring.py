@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.data.codes import code, label_text
+from pmwmix.data.codes import code, key
 from pmwmix.errors import DataError
 from pmwmix.spec.centring import Centring
 
@@ -63,7 +63,7 @@ def apply_center(
             continue
         codes, labels = code([columns[name] for name in plan.columns])
         average = np.bincount(codes, x * weight) / np.bincount(codes, weight)
-        by_group = pd.Series(average, index=[label_text(label) for label in labels])
+        by_group = pd.Series(average, index=pd.Index([key(label) for label in labels], tupleize_cols=False))
         if known:
             by_group = means.values[plan.column].reindex(by_group.index).fillna(by_group)
         else:

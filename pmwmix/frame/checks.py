@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pmwmix.data.codes import printed
 from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.spec.outcome import Distribution
@@ -70,6 +71,6 @@ def _check_groups(frame: ModelFrame, distribution: Distribution) -> None:
     for level in frame.hierarchy.levels:
         if level.n < 2:
             raise DataError(
-                f"A grouping factor needs two groups. {level.name!r} has only {some(level.labels)}. "
+                f"A grouping factor needs two groups. {level.name!r} has only {some(printed(level.labels))}. "
                 f"Drop its random term, or check the filter."
             )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.data.codes import code
+from pmwmix.data.codes import code, printed
 from pmwmix.errors import DesignError, near, some
 from pmwmix.frame.hierarchy import Hierarchy, Level
 from pmwmix.spec.design import Design
@@ -91,7 +91,7 @@ def _clusters_of(design: Design, columns: Mapping[str, pd.Series], top: Level) -
     psu, psu_labels = np.arange(top.n), top.labels
     if design.psu is not None:
         psu_row, psu_labels = _design_code(columns, design.psu)
-        psu = _constant(psu_row, top.index, top.n, top.labels, top.name, design.psu, psu_labels, "PSU")
+        psu = _constant(psu_row, top.index, top.n, printed(top.labels), top.name, design.psu, psu_labels, "PSU")
     stratum, n_strata = np.zeros(len(psu_labels), dtype=np.int64), 1
     if design.strata is not None:
         row, labels = _design_code(columns, design.strata)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.data.codes import code
+from pmwmix.data.codes import code, label_text, printed
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, WeightError, some
 from pmwmix.frame.hierarchy import find_levels
@@ -125,7 +125,7 @@ def _lost_groups(
     notes = []
     for level, name in zip(hierarchy.levels, order_weights(weights, hierarchy)[1:], strict=True):
         if name is not None:
-            unit_weights(before[name].to_numpy(), level.index, level.n, name, level.name, level.labels)
+            unit_weights(before[name].to_numpy(), level.index, level.n, name, level.name, printed(level.labels))
         left = np.bincount(level.index, keep[rows], minlength=level.n)
         if (left == 0).any():
             notes.append(f"{int((left == 0).sum())} of {level.n} groups of {level.name!r} left with weights of zero.")
@@ -136,4 +136,4 @@ def _row_labels(columns: Mapping[str, pd.Series], factors: Sequence[str], rows: 
     if not factors:
         return [f"row {row}" for row in rows]
     codes, labels = code([columns[factor].take(rows) for factor in factors])
-    return [f"{':'.join(factors)} {labels[c]}" for c in codes]
+    return [f"{':'.join(factors)} {label_text(labels[c])}" for c in codes]

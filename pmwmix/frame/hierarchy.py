@@ -28,7 +28,7 @@ class Level:
     factors : tuple of str
         Columns whose combination names a unit.
     labels : list
-        Label of each unit: the value, or a text ``"7:3"`` for a combination.
+        Label of each unit: the value, or a tuple of texts ``("7", "3")`` for a combination.
     index : ndarray of int, shape (n,)
         Unit of each row.
     """

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
+from pmwmix.data.codes import printed
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.weights.conditional import WeightStats, conditional_weights, unit_weights
 
@@ -25,7 +26,8 @@ def weigh(
     for level, name in zip(hierarchy.levels, by_level[1:], strict=True):
         values = None
         if name is not None:
-            values = unit_weights(columns[name].to_numpy(), level.index, level.n, name, level.name, level.labels)
+            labels = printed(level.labels)
+            values = unit_weights(columns[name].to_numpy(), level.index, level.n, name, level.name, labels)
         totals.append(values)
     if not hierarchy.levels:
         rows = totals[0] if totals[0] is not None else np.ones(len(next(iter(columns.values()))))

@@ -17,7 +17,7 @@ from arviz_base import rc_context, rcParams
 from arviz_plots import visuals
 
 from pmwmix._types import Array
-from pmwmix.data.codes import label_text
+from pmwmix.data.codes import key, label_text, printed
 from pmwmix.errors import MissingPackageError, NotSupportedError, OptionError, near, some
 from pmwmix.prediction.rows import LiveRows, SavedRows
 
@@ -142,14 +142,17 @@ def chosen_terms(available: Sequence[str], terms: str | Sequence[str] | None) ->
 
 def chosen_groups(available: Sequence[Any], groups: Sequence[Any]) -> list[int]:
     """Places of the group labels asked for; a label may be written as number or text."""
-    place = {label_text(label): i for i, label in enumerate(available)}
-    unknown = [label for label in groups if label_text(label) not in place]
+    place = {label_text(label): i for i, label in enumerate(printed(available))} | {
+        key(label): i for i, label in enumerate(available)
+    }
+    unknown = [label for label in groups if key(label) not in place]
     if unknown or not len(groups):
         got = f"Unknown: {some(unknown)}" if unknown else "groups is empty"
         raise OptionError(
-            f"These groups are not in the fit. {got}. The labels are {some([label_text(a) for a in available])}."
+            f"These groups are not in the fit. {got}. "
+            f"The labels are {some([label_text(a) for a in printed(available)])}."
         )
-    return [place[label_text(label)] for label in groups]
+    return [place[key(label)] for label in groups]
 
 
 def spread(n: int, shown: int) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
+from pmwmix.data.codes import printed
 from pmwmix.frame.matrices import Matrix, again
 from pmwmix.prediction.rows import LiveRows
 
@@ -149,4 +150,4 @@ def effects_of(one: Any, group: str, labels: Sequence[Any]) -> Array:
     """Random effects (G, q) of one grouping factor in the order of ``labels``."""
     table = one.ranef(group)
     terms = [name for name in table.columns if f"{name}_se" in table.columns]
-    return table[terms].reindex(list(labels)).to_numpy()
+    return table[terms].reindex(printed(labels)).to_numpy()

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix._types import Array
-from pmwmix.data.codes import label_text
+from pmwmix.data.codes import label_text, printed
 from pmwmix.plots._base import (
     BLACK,
     BLUE,
@@ -151,7 +151,7 @@ def boxes(values: Array, index: Array, labels: list[Any], most: int) -> xr.Datas
     numbers |= {"low": [part.min() for part in inside], "high": [part.max() for part in inside]}
     numbers |= {"n": [len(part) for part in parts]}
     out = xr.Dataset({name: (("panel", "place"), [np.asarray(v)]) for name, v in numbers.items()}, {"panel": ["all"]})
-    out["label"] = ("place", np.array([label_text(labels[g]) for g in order], dtype=object))
+    out["label"] = ("place", np.array([label_text(label) for label in printed(labels)], dtype=object)[order])
     at = np.concatenate([np.full(len(part), float(i)) for i, part in enumerate(outside)])
     out["outliers"] = xy([at], [np.concatenate(outside)], ("panel", "outlier"))
     return out

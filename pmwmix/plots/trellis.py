@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix._types import Array
-from pmwmix.data.codes import label_text
+from pmwmix.data.codes import label_text, printed
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, OptionError, near, some
 from pmwmix.families import FAMILIES
@@ -150,7 +150,8 @@ def trellis(
     shown = _shown(rows, level, groups, blocks, check_choice(order_by, "order_by", ("mean", "label")))
     found = _compute(one, rows, level, shown, x, values)
     unit = rows.frame.hierarchy.levels[level]
-    titles = [_title(unit.labels[g], None if blocks is None else blocks[g]) for g in shown]
+    names = printed(unit.labels)
+    titles = [_title(names[g], None if blocks is None else blocks[g]) for g in shown]
     outcome = rows.frame.formula.response
     shares = rows.response is not None and bool((family.trials(rows.response) != 1).any())
     y = text_of(outcome, labels) + (" (proportion)" if shares else "")
@@ -205,7 +206,7 @@ def _split(rows: LiveRows, split: str, data: Any, level: int) -> list[str]:
     if len(mixed):
         raise DataError(
             f"A column that splits the groups is constant inside them. {split!r} varies in {len(mixed)} groups "
-            f"({some([label_text(unit.labels[g]) for g in mixed], 3)}). Use a column of the groups."
+            f"({some([label_text(printed(unit.labels)[g]) for g in mixed], 3)}). Use a column of the groups."
         )
     words = [label_text(value) for value in values] + ["missing"]
     return [words[code] for code in table["min"].reindex(range(unit.n), fill_value=-1)]
@@ -271,7 +272,8 @@ def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, val
     points = [np.array([values[g], y[g]]) for g in (g[thinned(len(g), SHOWN)] for g in members)]
     for name, parts in (("observed", padded(points)), ("own", padded(own))):
         arrays[name] = xy(parts[:, 0], parts[:, 1], ("panel", f"{name}_point"))
-    labelled = [label_text(unit.labels[g]) for g in shown]
+    names = printed(unit.labels)
+    labelled = [label_text(names[g]) for g in shown]
     return xr.Dataset({**arrays, "n": ("panel", [len(g) for g in members])}, coords={"panel": labelled})
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix._types import Array
-from pmwmix.data.codes import code, label_text
+from pmwmix.data.codes import code, label_text, printed
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.plots._base import (
@@ -235,7 +235,7 @@ def _by_group(data: Any, name: str, group: str | None, index: pd.Index, kinds: b
         values = grouped.first()
     else:
         values = column.groupby(codes).mean()
-    values.index = pd.Index([label_text(labels[g]) for g in values.index])
+    values.index = pd.Index([label_text(label) for label in np.array(printed(labels), dtype=object)[values.index]])
     out = values.reindex([label_text(label) for label in index]).to_numpy()
     if kinds:
         return pd.Categorical(out, [name for name in texts.cat.categories if name in set(out)])

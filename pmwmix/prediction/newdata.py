@@ -12,7 +12,7 @@ import pandas as pd
 from formulaic import ModelSpec
 
 from pmwmix._types import Array
-from pmwmix.data.codes import label_text
+from pmwmix.data.codes import key, label_text
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
 from pmwmix.frame.centring import Means, apply_center
@@ -286,15 +286,12 @@ def _spelled(column: pd.Series, known: Sequence[str]) -> pd.Series:
 
 def _find_groups(level: LevelModes, columns: Mapping[str, pd.Series]) -> tuple[Array, list[str]]:
     """Units of the rows, those that the fit has not seen after its own, and the names of these."""
-    texts = None
-    for name in level.factors:
-        part = columns[name].map(label_text).astype(str)
-        texts = part if texts is None else texts + ":" + part
-    assert texts is not None
-    place = {label_text(label): position for position, label in enumerate(level.labels)}
-    unseen = [text for text in dict.fromkeys(texts) if text not in place]
-    place |= {text: len(level.labels) + position for position, text in enumerate(unseen)}
-    return texts.map(place).to_numpy(dtype=np.int64), unseen
+    parts = [columns[name].map(label_text).astype(str) for name in level.factors]
+    keys = list(zip(*parts, strict=True)) if len(parts) > 1 else list(parts[0])
+    place = {key(label): position for position, label in enumerate(level.labels)}
+    unseen = [one for one in dict.fromkeys(keys) if one not in place]
+    place |= {one: len(level.labels) + position for position, one in enumerate(unseen)}
+    return np.array([place[one] for one in keys], dtype=np.int64), [label_text(one) for one in unseen]
 
 
 def _say_unseen(level: LevelModes, names: list[str], new_groups: str) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from pmwmix._types import Array
+from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fitting.fewclusters import hotelling_of
 from pmwmix.inference.components import confint_varcorr
@@ -371,7 +372,7 @@ def _numbered(group: str) -> bool:
 
 
 def _mode_table(modes: LevelModes) -> pd.DataFrame:
-    index = pd.Index(modes.labels, name=modes.group)
+    index = pd.Index(printed(modes.labels), name=modes.group)
     errors = [f"{term}_se" for term in modes.terms]
     table = pd.DataFrame(np.hstack([modes.b, modes.se]), index=index, columns=[*modes.terms, *errors])
     try:

@@ -152,7 +152,7 @@ def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
 
 def _mean_out(value: Any) -> Any:
     if isinstance(value, pd.Series):
-        return {"by": [str(i) for i in value.index], "mean": value.tolist()}
+        return {"by": [_label_out(i) for i in value.index], "mean": value.tolist()}
     return float(value)
 
 

@@ -282,16 +282,24 @@ def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
 def _modes(f: Fields, meta: dict[str, Any], number: int) -> LevelModes:
     one = Fields(meta, f.arrays, f.key)
     labels, terms = one.read("labels", listed(as_key)), tuple(one.read("terms", listed(as_text)))
+    factors = tuple(one.read("factors", listed(as_text)))
+    labels = [_split(label, len(factors)) for label in labels]
     G, q = len(labels), len(terms)
     return LevelModes(
         one.read("group", as_text),
-        tuple(one.read("factors", listed(as_text))),
+        factors,
         labels,
         terms,
         one.finite(f"b{number}", G, q),
         one.array(f"b_se{number}", G, q),
         one.finite(f"Psi{number}", q, q),
     )
+
+
+def _split(label: Any, n: int) -> Any:
+    """Give the label of a combination of ``n`` columns as a tuple; the first version wrote the text ``"7:3"``."""
+    parts = tuple(label.split(":")) if n > 1 and isinstance(label, str) else ()
+    return parts if len(parts) == n else label
 
 
 def _blueprint(f: Fields, modes: list[LevelModes]) -> Blueprint:
@@ -302,6 +310,10 @@ def _blueprint(f: Fields, modes: list[LevelModes]) -> Blueprint:
         raise AlteredError("numbers of fixed columns that cannot be")
     plans = [_centring(one) for one in f.read("centrings", listed(as_object))]
     means = f.read("means", mapped(_mean))
+    for plan in plans:
+        if isinstance(by_group := means.get(plan.column), pd.Series):
+            keys = [_split(label, len(plan.columns)) for label in by_group.index]
+            by_group.index = pd.Index(keys, tupleize_cols=False, dtype=object)
     if not all(isinstance(means.get(plan.column), pd.Series if plan.columns else float) for plan in plans):
         raise AlteredError("means other than those of the centred columns")
     return Blueprint(

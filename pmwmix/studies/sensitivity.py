@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from pmwmix._types import Array
+from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.delta import rows_of, unscaled_weights
@@ -83,7 +84,7 @@ def extreme_weights(fit: Any, times: float = 4.0, kind: str = "total") -> pd.Dat
     if kind not in ("total", "conditional", "used"):
         raise OptionError(f"Unknown kind of weights. Got kind={kind!r}. Use one of 'total', 'conditional' and 'used'.")
     frame = rows_of(fit, "extreme_weights()")[0][1].frame
-    labels = [list(frame.index), *(level.labels for level in frame.hierarchy.levels)]
+    labels = [list(frame.index), *(printed(level.labels) for level in frame.hierarchy.levels)]
     out: list[dict[str, Any]] = []
     for units, (level, kinds) in zip(labels, _every_weight(frame).items(), strict=True):
         w = kinds[kind]

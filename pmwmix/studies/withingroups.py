@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from pmwmix._types import Array
-from pmwmix.data.codes import code, label_text
+from pmwmix.data.codes import code, label_text, printed
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, MissingColumnsError, NotSupportedError, OptionError, PmwmixWarning, near, some
 from pmwmix.frame.complete import complete_rows
@@ -305,7 +305,7 @@ def _table(data: GroupData, found: Sequence[tuple[Array, Array, Array]], ci_prob
     half = stdtrit(pooled.df, 0.5 + ci_prob / 2) * error
     columns = {"estimate": estimate, "std_error": error, "df": pooled.df}
     columns |= {"ci_low": estimate - half, "ci_high": estimate + half}
-    labels, counts = pd.Series(data.labels)[kept], np.bincount(data.group, minlength=len(kept))[kept]
+    labels, counts = pd.Series(printed(data.labels))[kept], np.bincount(data.group, minlength=len(kept))[kept]
     head = {"group": labels.repeat(len(data.names)).to_numpy(), "term": np.tile(data.names, len(labels))}
     numbers = {name: values.ravel() for name, values in columns.items()}
     out = pd.DataFrame({**head, **numbers, "n": counts.repeat(len(data.names))})

@@ -63,7 +63,7 @@ def test_equal_numbers_written_nested():
 def test_ids_that_start_again():
     found = levels("y ~ 1 + (1 | school/room)", school=[7, 7, 7, 9, 9], room=[1, 2, 2, 1, 3])
     check(found)
-    assert found.levels[0].labels == ["1:7", "2:7", "1:9", "3:9"]
+    assert found.levels[0].labels == [("1", "7"), ("2", "7"), ("1", "9"), ("3", "9")]
     assert found.position("school:room") == found.position("room:school") == 0 and found.position("school") == 1
 
 
@@ -179,3 +179,31 @@ def test_means_of_the_fitted_rows_are_said_to_be_those(data):
     np.testing.assert_allclose(fit.coef, by_hand.coef, rtol=1e-8)
     for center, complete in ({"x": "grand"}, table[~lost]), (None, table), ({"x": "room"}, data):
         assert not any("means used" in note for note in pmwmix.fit("y ~ x + (1 | room)", complete, center=center).notes)
+
+
+def test_groups_whose_ids_hold_a_colon_stay_apart(tmp_path):
+    """``p:q`` in ``r`` is not ``p`` in ``q:r``: codes that a merged id column would give say what is right."""
+    rng = np.random.default_rng(2)
+    pairs = [("p:q", "r"), ("p", "q:r"), ("a", "b"), ("a", "c"), ("b", "b"), ("b", "c")]
+    place = np.repeat(np.arange(6), 15)
+    x = rng.normal(size=90) + place
+    y = 5.0 * rng.normal(size=6)[place] + x + rng.normal(size=90)
+    table = pd.DataFrame({"y": y, "x": x, "one": place, "w": 1.0, "W": 1.0 + place})
+    table["school"], table["cl"] = ([pair[k] for pair in np.array(pairs)[place]] for k in (0, 1))
+    weights = {"weights": ["w", "W"], "conditional": True}
+    for center in ({}, {"center": {"x": "{}+mean"}}):
+        named = [{k: {"x": v["x"].format(by)} for k, v in center.items()} for by in ("school:cl", "one")]
+        fit = pmwmix.fit("y ~ x + (1 | school:cl)", table, **weights, **named[0])
+        right = pmwmix.fit("y ~ x + (1 | one)", table, **weights, **named[1])
+        np.testing.assert_allclose(fit.coef, right.coef, rtol=1e-8)
+        np.testing.assert_allclose(fit.predict(table), right.fitted(), rtol=1e-8)
+        fit.save(tmp_path / "fit.npz")
+        loaded = pmwmix.load(tmp_path / "fit.npz")
+        np.testing.assert_allclose(loaded.predict(table), right.fitted(), rtol=1e-8)
+        assert sorted(fit.ranef().index) == ["'p':'q:r'", "'p:q':'r'", "a:b", "a:c", "b:b", "b:c"]
+        np.testing.assert_allclose(fit.ranef()["Intercept"]["a:b"], right.ranef()["Intercept"][2], rtol=1e-8)
+    some = table["one"] != 1
+    part = pmwmix.fit("y ~ x + (1 | school:cl)", table, subset=some, vcov="robust")
+    np.testing.assert_allclose(
+        part.se, pmwmix.fit("y ~ x + (1 | one)", table, subset=some, vcov="robust").se, rtol=1e-7
+    )

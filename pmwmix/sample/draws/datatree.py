@@ -11,6 +11,7 @@ import pytensor
 import xarray as xr
 
 from pmwmix._types import Array
+from pmwmix.data.codes import printed
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.likelihood.engine import ENGINES
 from pmwmix.sample.draws.quantities import deviations, icc_draws, raw_draws, term_names
@@ -95,7 +96,7 @@ def constant_dataset(frame: ModelFrame) -> Any:
     data: dict[str, Any] = {"weight_obs": (("obs",), np.asarray(frame.w[0], dtype=float))}
     for level, w in zip(frame.hierarchy.levels, frame.w[1:], strict=True):
         data[f"group_{level.name}"] = (("obs",), level.index)
-        coords[level.name] = [str(label) for label in level.labels]
+        coords[level.name] = [str(label) for label in printed(level.labels)]
         data[f"weight_{level.name}"] = ((level.name,), np.asarray(w, dtype=float))
     return xr.Dataset(data, coords=coords)
 

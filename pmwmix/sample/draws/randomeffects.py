@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix._types import Array
+from pmwmix.data.codes import printed
 from pmwmix.errors import OptionError, near
 from pmwmix.sample.draws.conditional_general import draw_general
 from pmwmix.sample.draws.conditional_linear import draw_linear
@@ -132,7 +133,7 @@ def _laid_out(live: Any, effects: Sequence[Array], n_draws: int) -> Any:
         name = level.name
         dims = ("chain", "draw", name, f"{name}_term")
         data[f"b_{name}"] = (dims, b[None])
-        coords |= {name: [str(label) for label in level.labels], f"{name}_term": list(_terms(live, position))}
+        coords |= {name: [str(label) for label in printed(level.labels)], f"{name}_term": list(_terms(live, position))}
     return xr.Dataset(data, coords=coords)
 
 
@@ -171,7 +172,7 @@ def _labels(fit: Any, name: str, group: Any) -> list[Any]:
     live = fit.fits[0].live
     if live is None:
         return [str(label) for label in np.asarray(group[name])]
-    return next(level.labels for level in live.rows.frame.hierarchy.levels if level.name == name)
+    return next(printed(level.labels) for level in live.rows.frame.hierarchy.levels if level.name == name)
 
 
 __all__ = [
