@@ -169,11 +169,13 @@ def pooled_f(estimates: Array, vcovs: Array, df: float) -> FTest:
     estimates : ndarray, shape (K, m)
     vcovs : ndarray, shape (K, m, m)
     df : float
-        Degrees of freedom of one fit; the smaller of them and Li, Raghunathan and Rubin's is used.
+        Degrees of freedom d that the covariance of one fit was estimated from. The smaller of d - m + 1 and Li,
+        Raghunathan and Rubin's is used, F being multiplied by (d - m + 1) / d.
 
     Returns
     -------
     FTest
+        NaN where the covariance lacks rank because it was estimated from too few degrees of freedom.
 
     References
     ----------
@@ -187,14 +189,16 @@ def pooled_f(estimates: Array, vcovs: Array, df: float) -> FTest:
     mean, within = mean[free] / scale[free], within[np.ix_(free, free)] / np.outer(scale[free], scale[free])
     inverse = np.linalg.pinv(within, rcond=RANK_TOL, hermitian=True)
     m = int(np.linalg.matrix_rank(within, tol=RANK_TOL * len(within), hermitian=True)) if free.any() else 0
-    if m == 0:
-        return FTest(np.nan, 0.0, df, np.nan)
+    left = float(df) - m + 1.0
+    if m == 0 or left <= 0 or df <= m < free.sum():
+        return FTest(np.nan, float(m), max(left, 0.0), np.nan)
     r = 0.0
     if K > 1:
         between = np.cov((estimates[:, free] / scale[free]).T, ddof=1).reshape(within.shape)
         r = (1 + 1 / K) * float(np.sum(between * inverse)) / m
     F = float(mean @ inverse @ mean) / (m * (1 + r))
-    df2, t = float(df), m * (K - 1)
+    F *= left / df if np.isfinite(df) else 1.0
+    df2, t = left, m * (K - 1)
     if r > 0:
         many = 4 + (t - 4) * (1 + (1 - 2 / t) / r) ** 2
         df2 = min(df2, many if t > 4 else t * (1 + 1 / m) * (1 + 1 / r) ** 2 / 2)

@@ -17,6 +17,7 @@ from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fitting.fewclusters import hotelling_of
 from pmwmix.inference.components import confint_varcorr
+from pmwmix.inference.joint import shrinkage
 from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
 from pmwmix.inference.profile import profile_interval
@@ -231,13 +232,14 @@ class FitResult(FitRecord):
             Terms, or a contrast matrix. None: all but the intercept.
         df : optional
             As in `df`; the denominator is the smallest among the terms. With plausible values and more than one
-            contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under ``vcov="CR2"`` several
-            coefficients are tested by Hotelling's T² (small-sample, eqs. 21-22), each with D1 on top.
+            contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under a robust or replicate
+            variance of d degrees of freedom, k contrasts have F with k and d - k + 1 (theory, eq. 56), under
+            ``vcov="CR2"`` Hotelling's T² (small-sample, eqs. 21-22), each with D1 on top.
 
         Returns
         -------
         Series
-            ``statistic`` (an F), ``df1``, ``df2``, ``p_value``.
+            ``statistic`` (an F), ``df1``, ``df2``, ``p_value``; NaN with a warning where no degrees of freedom are left.
         """
         L = self._contrast(terms)
         rule = self._default_rule() if df is None else df
@@ -252,21 +254,21 @@ class FitResult(FitRecord):
                 f"or zero. Test other terms, or fit with another vcov."
             )
         L = independent(L, np.sqrt(np.diag(vcov)))
-        value, rank = L @ self.coef.to_numpy(), int(np.linalg.matrix_rank(L @ vcov @ L.T))
-        small = isinstance(rule, str) and rule == "bell-mccaffrey" and used.sum() > 1
-        if small and (len(L) > 1 or self.pooled is None):
-            eta = hotelling_of(self.fits, L)
-            df2 = max(eta - len(L) + 1.0, 0.0)
-            shrunk = df2 / eta
-        if self.pooled is None or rank == 1:
-            F = shrunk * float(value @ np.linalg.pinv(L @ vcov @ L.T, hermitian=True) @ value) / rank
+        value, k, pooled = L @ self.coef.to_numpy(), len(L), self.pooled if len(L) > 1 else None
+        within = L @ (vcov if pooled is None else pooled.within + self._added(rule)) @ L.T
+        if isinstance(rule, str) and rule == "bell-mccaffrey" and used.sum() > 1 and (k > 1 or self.pooled is None):
+            shrunk, df2 = shrinkage(within, hotelling_of(self.fits, L), f"vcov={self.settings.vcov!r}")
         else:
-            complete = float(np.broadcast_to(self._complete_df(rule), used.shape)[used].min())
-            within, between = L @ (self.pooled.within + self._added(rule)) @ L.T, L @ self.pooled.between @ L.T
-            F, df2 = pooled_wald(value, within, between, self.n_pv, df2 if small else complete)
-            F *= shrunk
-        p = float(fdtrc(rank, min(df2, 1e10), F))
-        return pd.Series({"statistic": F, "df1": float(rank), "df2": df2, "p_value": p})
+            if pooled is not None:
+                df2 = float(np.broadcast_to(self._complete_df(rule), used.shape)[used].min())
+            if k > 1 and self.settings.vcov != "model":
+                shrunk, df2 = shrinkage(within, df2, f"vcov={self.settings.vcov!r}")
+        if pooled is None or not df2 > 0:
+            F = float(value @ np.linalg.pinv(within, hermitian=True) @ value) / k
+        else:
+            F, df2 = pooled_wald(value, within, L @ pooled.between @ L.T, self.n_pv, df2)
+        p = float(fdtrc(k, min(df2, 1e10), shrunk * F))
+        return pd.Series({"statistic": shrunk * F, "df1": float(k), "df2": df2, "p_value": p})
 
     def _contrast(self, terms: Any) -> Array:
         names = list(self.coef.index)

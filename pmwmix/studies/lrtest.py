@@ -219,11 +219,25 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
     if len(each) == 1:
         chisq = float(max(each[0], 0.0))
         scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
-        p = float(fdtrc(df, larger.design_df, chisq / df) if scaled else chdtrc(df, chisq))
+        p = _scaled_tail(chisq, df, larger) if scaled else float(chdtrc(df, chisq))
     else:
         chisq, df2, p = pooled_statistic(each, df)
     p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)
     return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}
+
+
+def _scaled_tail(chisq: float, df: int, larger: FitResult) -> float:
+    """Probability of a larger scaled statistic; NaN, and a warning, where the scale averages over a singular matrix."""
+    clusters = larger.design_df
+    if df <= clusters:
+        return float(fdtrc(df, clusters, chisq / df))
+    warnings.warn(
+        f"{df} parameters cannot be tested together. The scale of their statistic rests on a robust covariance that was "
+        f"estimated from {clusters:.3g} degrees of freedom. Compare models that differ in fewer parameters.",
+        PmwmixWarning,
+        stacklevel=4,
+    )
+    return np.nan
 
 
 def _statistic(smaller: FitResult, larger: FitResult, df: int) -> float:
@@ -262,6 +276,8 @@ def _design_bic(fit: FitResult, largest: FitResult, npar: int, df: int) -> float
         return out - 2 * (fit.loglik - largest.loglik) / top_scale
     more = _added(fit, largest)
     if len(more) == df:
+        if df > largest.design_df:
+            return np.nan  # the robust covariance is singular
         robust, model = _covariances(largest, more)
         beta = largest.coef.to_numpy()[more]
         return out + float(beta @ np.linalg.solve(robust, beta) + np.linalg.slogdet(np.linalg.solve(model, robust))[1])
