@@ -16,7 +16,7 @@ from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.rows import LiveRows, live_rows
 
-STEP = 1e-3  # of a standard error; truncation is then far below the printed digits, rounding too
+STEP = 1e-5  # of a standard error, which may be large beside the function where parameters are correlated
 
 
 def rows_of(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:

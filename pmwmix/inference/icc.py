@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,18 @@ import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
 from pmwmix._types import Array
-from pmwmix.errors import OptionError
+from pmwmix.data.table import Table
+from pmwmix.errors import OptionError, some
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.inference.again import covariance
-from pmwmix.inference.delta import check_latent, pooled_delta, rows_of, unpack
+from pmwmix.inference.delta import check_latent, pooled_delta, rows_of, unpack, unscaled_weights
 from pmwmix.pooling import pool
+from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
 from pmwmix.prediction.rows import LiveRows
+from pmwmix.weights.conditional import total_weights
 
 
-def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
+def icc_se(fit: Any, ci_prob: float = 0.95, at: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Intraclass correlation of every level with a standard error and an interval.
 
     Parameters
@@ -27,27 +32,41 @@ def icc_se(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
         Of a generalised model, shares on the scale of the linear predictor.
     ci_prob : float
         Probability of the interval, which is formed on the logit scale and so stays between 0 and 1.
+    at : dict, optional
+        Values of the predictors with random slopes, ``{"ses": 0}``, at which the shares hold (of a centred one, the
+        centred value). None: the mean of the variance over the rows.
 
     Returns
     -------
     DataFrame
-        By level, bottom-up: ``icc, std_error, df, ci_low, ci_high``. Without a standard error where the intercept
-        variances from that level upwards are zero.
+        By level, bottom-up: ``icc, std_error, df, ci_low, ci_high``. Without a standard error where the variances
+        from that level upwards are zero.
 
     Notes
     -----
-    Shares of the intercepts' variance at or above each level (theory, eq. 27) and their delta-method covariance
-    (effects, eqs. 1-2), pooled over plausible values. The covariance of the variance components is the one the fit
-    was asked for: under ``"robust"`` it holds for non-normal random effects too. The level-1 variance of a generalised
-    model is that of theory, eq. 53.
+    Shares of the random effects' mean variance at or above each level (Johnson 2014 [1]_; theory, eq. 27) and their
+    delta-method covariance (effects, eqs. 1-2), pooled over plausible values. The covariance of the variance components
+    is the one the fit was asked for: under ``"robust"`` it holds for non-normal random effects too. The level-1
+    variance of a generalised model is that of theory, eq. 53.
+
+    References
+    ----------
+    .. [1] Johnson, P. C. D. (2014). Extension of Nakagawa & Schielzeth's R²GLMM to random slopes models. Methods in
+       Ecology and Evolution, 5(9), 944-946. doi:10.1111/2041-210X.12225
     """
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     if fit.method == "bayes":
+        if at is not None:
+            raise OptionError(
+                f"The draws of a posterior hold the mean share over the rows. Got at={at!r}. Leave at= out, or use "
+                f"icc_se(fit.ml, at=...)."
+            )
         return _drawn_shares(fit, ci_prob)
     parts = rows_of(fit, "icc_se()")
     check_latent(fit, "icc_se()")
-    pooled = pooled_delta(fit, [partial(_shares, rows) for _, rows in parts])
+    squares = [mean_squares(r.frame, r.design) if at is None else _squares_at(r, at) for _, r in parts]
+    pooled = pooled_delta(fit, [partial(_shares, r, one) for (_, r), one in zip(parts, squares, strict=True)])
     levels = [level.name for level in parts[0][1].frame.hierarchy.levels]
     icc, se = pooled.estimate, np.sqrt(np.diag(pooled.vcov))
     se = np.where((icc > 1e-9) & (se > 0), se, np.nan)
@@ -67,14 +86,75 @@ def _drawn_shares(fit: Any, ci_prob: float) -> pd.DataFrame:
     return pd.DataFrame({**columns, "ci_low": low, "ci_high": high}, index=index)
 
 
-def _shares(rows: LiveRows, values: Array) -> Array:
+def _shares(rows: LiveRows, squares: Sequence[Array], values: Array) -> Array:
     _, Psi, sigma2 = unpack(rows, values)
-    own = np.zeros(len(Psi))
-    for level in range(len(Psi)):
-        names = [name for b in rows.design.blocks if b.level == level for name in b.matrix.names]
-        own[level] = sum(Psi[level][i, i] for i, name in enumerate(names) if name == "Intercept")
-    above = own if rows.frame.hierarchy.crossed else np.cumsum(own[::-1])[::-1]
-    return above / (own.sum() + sigma2)
+    return shares(Psi, squares, sigma2, bool(rows.frame.hierarchy.crossed))
+
+
+def mean_squares(frame: ModelFrame, design: DesignColumns) -> tuple[Array, ...]:
+    """Mean of z z' over the rows (q, q) per level, by the rows' total weights before scaling."""
+    out = []
+    for level in range(len(frame.hierarchy.levels)):
+        columns = [c for b in design.blocks if b.level == level for c in b.matrix.columns]
+        names = [name for b in design.blocks if b.level == level for name in b.matrix.names]
+        if set(names) == {"Intercept"}:
+            out.append(np.ones((len(names), len(names))))
+            continue
+        w = total_weights(unscaled_weights(frame), frame.hierarchy.row_parents)[0]
+        Z = np.array(columns)
+        out.append((Z * (w / w.sum())) @ Z.T)
+    return tuple(out)
+
+
+def shares(Psi: Sequence[Array], squares: Sequence[Array], residual: Any, crossed: bool = False) -> Array:
+    """Share of the mean variance z'Psi z at or above each level, of crossed factors of each (theory, eq. 27).
+
+    Parameters
+    ----------
+    Psi : sequence of ndarray, each (..., q, q)
+        Per level, bottom-up.
+    squares : sequence of ndarray, each (q, q)
+        `mean_squares`, or z z' at one point.
+    residual : float or ndarray, shape (...,)
+        Variance of level 1.
+    crossed : bool
+
+    Returns
+    -------
+    ndarray, shape (..., L)
+    """
+    if not Psi:
+        return np.zeros((*np.shape(residual), 0))
+    own = np.stack([np.sum(P * square, axis=(-2, -1)) for P, square in zip(Psi, squares, strict=True)], axis=-1)
+    above = own if crossed else np.flip(np.cumsum(np.flip(own, -1), axis=-1), -1)
+    return above / (own.sum(axis=-1) + residual)[..., None]
+
+
+def icc_of(frame: ModelFrame, design: DesignColumns, Psi: Sequence[Array], residual: float) -> Any:
+    """Give ``fit.icc``: a float with one level, else a Series by level; NaN without one."""
+    levels = [level.name for level in frame.hierarchy.levels]
+    if not levels:
+        return float("nan")
+    found = shares(Psi, mean_squares(frame, design), residual, bool(frame.hierarchy.crossed))
+    return float(found[0]) if len(levels) == 1 else pd.Series(found, index=levels, name="icc")
+
+
+def _squares_at(rows: LiveRows, at: Mapping[str, Any]) -> tuple[Array, ...]:
+    """Give z z' per level at chosen values of the predictors that have random slopes."""
+    blueprint, levels = rows.blueprint, rows.frame.hierarchy.levels
+    wanted = list(dict.fromkeys(name for term in blueprint.random for name in term.variables))
+    wrong = [name for name in at if name not in wanted] or [name for name in wanted if name not in at]
+    if wrong:
+        raise OptionError(
+            f"An intraclass correlation is asked for at one value of every predictor with a random slope. "
+            f"{wrong[0]!r} {'has none' if wrong[0] in at else 'is missing'}. Name {some(wanted) or 'nothing'} in at=."
+        )
+    table = Table(pd.DataFrame({name: [value] for name, value in at.items()} or {"": [0.0]}))
+    columns = table.columns(list(at)) if at else {}
+    for name, column in columns.items():
+        check_kind(column, name, blueprint)
+    local = prepared_table(replace(blueprint, centrings=[]), columns)
+    return tuple(np.outer(z, z) for z in (np.ravel(part) for part in random_columns(blueprint, local, len(levels), 1)))
 
 
 def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from pmwmix.inference.delta import complete_df
 from pmwmix.pooling import pool
 from pmwmix.pooling.rubin import mix_draws
 from pmwmix.prediction.abilities import Abilities
+from pmwmix.prediction.estimable import lost_groups
 from pmwmix.prediction.newdata import Blueprint, check_kind, prepared_table, random_columns
 from pmwmix.prediction.responses import check_type
 
@@ -45,8 +46,8 @@ class Sample:
     group: Array
     labels: list[Any]
 
-    def design(self, **changed: Any) -> RowColumns:
-        """Rebuild the columns of the model, with some predictors at other values."""
+    def design(self, **changed: Any) -> tuple[RowColumns, Array | None]:
+        """Rebuild the columns of the model, with some predictors at other values, and `Aliases.gaps` of the rows."""
         n = len(self.w)
         columns = dict(self.columns)
         for name, value in changed.items():
@@ -57,12 +58,22 @@ class Sample:
         offset = offset_of(self.blueprint.formula, local, n)
         n_levels = len(self.model.Psi)
         Z = random_columns(self.blueprint, local, n_levels, n) if n_levels else []
-        return RowColumns(X, np.zeros(n) if offset is None else offset, Z)
+        aliases = self.blueprint.aliases
+        gaps = None if aliases is None else aliases.gaps(x)
+        return RowColumns(X, np.zeros(n) if offset is None else offset, Z), gaps
 
     def average(self, pieces: Sequence[tuple[Mapping[str, Any], Any]], total: float = 0.0) -> tuple[Array, Array]:
-        """Average a sum of means, each with some predictors changed and times a factor: (g, c) and (g, c, P)."""
-        rows = [(self.design(**changed), factor) for changed, factor in pieces]
-        return self.model.outcomes(*combined(self.model, rows, self.w, self.group, len(self.labels)), total)
+        """Average a sum of means, each with some predictors changed and times a factor: (g, c) and (g, c, P).
+
+        NaN where the average is not estimable.
+        """
+        found = [(*self.design(**changed), factor) for changed, factor in pieces]
+        rows = [(columns, factor) for columns, _, factor in found]
+        values, G = self.model.outcomes(*combined(self.model, rows, self.w, self.group, len(self.labels)), total)
+        gaps = [(gap, factor) for _, gap, factor in found if gap is not None]
+        lost = lost_groups(gaps, self.w, self.group, len(self.labels), self.model.link is None)
+        values[lost], G[lost] = np.nan, np.nan
+        return values, G
 
     def _column(self, name: str, value: Any, n: int) -> pd.Series:
         known = self.blueprint.categories.get(name)
@@ -353,6 +364,9 @@ def _pooled(
     estimates = np.array([np.concatenate([values.ravel() for values, _ in one]) for one in found])
     gradients = [np.concatenate([G.reshape(-1, G.shape[-1]) for _, G in part]) for part in found]
     numbers = _by_draws if fit.method == "bayes" else _by_delta
+    lost, aliases = np.isnan(estimates).any(axis=0), fit.fits[0].rows.blueprint.aliases
+    if lost.any() and aliases is not None:
+        aliases.warn([" ".join(map(str, name.values())) for name, gone in zip(names, lost, strict=True) if gone], 3)
     return pd.DataFrame(names).assign(**numbers(fit, estimates, gradients, ci_prob))
 
 

@@ -18,6 +18,7 @@ from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
 from pmwmix.frame.centring import Means, apply_center
 from pmwmix.frame.matrices import again, offset_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.prediction.estimable import Aliases, aliases_of
 from pmwmix.prediction.modes import LevelModes, quadratic
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.formula import ModelFormula
@@ -52,6 +53,8 @@ class Blueprint:
         Of `centre`.
     pv : dict
         Column that stands for each plausible-value set in this fit.
+    aliases : Aliases or None
+        Dropped columns; None if none was.
     """
 
     formula: ModelFormula
@@ -62,6 +65,7 @@ class Blueprint:
     centrings: list[Centring]
     means: Means
     pv: dict[str, str]
+    aliases: Aliases | None = None
 
     @property
     def predictors(self) -> list[str]:
@@ -91,6 +95,8 @@ class ModelColumns:
         Unit of each row per level; empty where no random effects are added.
     unseen : list of list of str
         Per level of ``group`` the units that the fit has not seen: they count from the number of its units on.
+    lost : ndarray of bool, shape (m,), or None
+        Rows whose mean is not estimable; None if there are none.
     """
 
     index: Any
@@ -100,10 +106,13 @@ class ModelColumns:
     z: list[list[Array]]
     group: list[Array]
     unseen: list[list[str]]
+    lost: Array | None = None
 
     def fixed(self, beta: Array) -> Array:
-        """Give the fixed part and the offset (m,)."""
+        """Give the fixed part and the offset (m,); NaN where it is not estimable."""
         out = np.zeros(len(self.rows)) if self.offset is None else self.offset.copy()
+        if self.lost is not None:
+            out[self.lost] = np.nan
         for column, value in zip(self.x, beta, strict=True):
             out += value * column
         return out
@@ -113,7 +122,10 @@ def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Any, means: 
     """Write down how to rebuild the columns of plausible value ``number``."""
     random = [RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks]
     pv = {name: columns[number] for name, columns in frame.pv.items()}
-    return Blueprint(frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv)
+    aliases = aliases_of(design.x.names, design.x.columns, problem.dropped, not problem.family.has_intercept)
+    return Blueprint(
+        frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv, aliases
+    )
 
 
 def predict_new(
@@ -214,10 +226,19 @@ def new_columns(
             f"The formula gives other columns than the fit has. {blueprint.formula.text!r} gives {len(x)}, the fit "
             f"uses number {blueprint.kept.max() + 1}. Fit again, or use another copy of the saved fit."
         )
-    kept = [x[j] for j in blueprint.kept]
-    return ModelColumns(
-        table.index, rows, kept, offset, z, [group for group, _ in found], [names for _, names in found]
-    )
+    kept, lost = [x[j] for j in blueprint.kept], _lost(blueprint, x, table.index[rows])
+    groups, others = [group for group, _ in found], [names for _, names in found]
+    return ModelColumns(table.index, rows, kept, offset, z, groups, others, lost)
+
+
+def _lost(blueprint: Blueprint, x: list[Array], labels: Any) -> Array | None:
+    """Find rows that are not estimable, and say so."""
+    if blueprint.aliases is None:
+        return None
+    lost = blueprint.aliases.lost(x)
+    if lost.any():
+        blueprint.aliases.warn([f"row {label}" for label in labels[lost]], 5)
+    return lost if lost.any() else None
 
 
 def prepared_table(blueprint: Blueprint, columns: dict[str, pd.Series]) -> dict[str, pd.Series]:

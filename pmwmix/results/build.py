@@ -19,12 +19,13 @@ from pmwmix.fitting.fewclusters import with_few_clusters
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.inference.icc import icc_of
 from pmwmix.inference.satterthwaite import satterthwaite
 from pmwmix.prediction.newdata import blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
-from pmwmix.results.varcorr import component_names, icc_of, varcorr_table, variance_components
+from pmwmix.results.varcorr import component_names, varcorr_table, variance_components
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES
@@ -68,7 +69,6 @@ def single(
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
-    levels = [level.name for level in frame.hierarchy.levels]
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
         vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
@@ -78,7 +78,7 @@ def single(
         loglik=fit.loglik,
         nobs=frame.n,
         n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
-        icc=icc_of(names, values, levels, bool(frame.hierarchy.crossed)),
+        icc=icc_of(frame, columns, fit.Psi, float(values[-1])),
         weight_stats=weight_table(frame),
         converged=fit.converged,
         singular=fit.singular,

@@ -239,7 +239,7 @@ class FitResult(FitRecord):
         Returns
         -------
         Series
-            ``statistic`` (an F), ``df1``, ``df2``, ``p_value``; NaN with a warning where no degrees of freedom are left.
+            ``statistic`` (an F), ``df1``, ``df2``, ``p_value``; NaN, with a warning, without degrees of freedom.
         """
         L = self._contrast(terms)
         rule = self._default_rule() if df is None else df

@@ -146,8 +146,14 @@ def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
         "centrings": [dataclasses.asdict(plan) for plan in print_.centrings],
         "means": {name: _mean_out(value) for name, value in print_.means.values.items()},
         "pv": print_.pv,
+        "aliases": None if print_.aliases is None else _aliases_out(print_.aliases),
         "response": None if response is None else [len(response.extra), list(response.categories)],
     }
+
+
+def _aliases_out(aliases: Any) -> dict[str, Any]:
+    numbers = {name: getattr(aliases, name).tolist() for name in ("dropped", "others", "weights", "allowed")}
+    return {"names": list(aliases.names), **numbers}
 
 
 def _mean_out(value: Any) -> Any:

@@ -14,6 +14,7 @@ from pmwmix._types import Array
 from pmwmix.errors import PmwmixError
 from pmwmix.frame.centring import Means
 from pmwmix.pooling import Pooled
+from pmwmix.prediction.estimable import Aliases
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.newdata import Blueprint, RandomSpec
 from pmwmix.prediction.rows import SavedRows
@@ -325,7 +326,21 @@ def _blueprint(f: Fields, modes: list[LevelModes]) -> Blueprint:
         plans,
         Means(means),
         f.read("pv", mapped(as_text)),
+        f.read("aliases", optional(_aliases), default=None, required=False),
     )
+
+
+def _aliases(value: Any) -> Aliases:
+    one = Fields(as_object(value), {}, "")
+    names = tuple(one.read("names", _filled(as_text)))
+    d, others = len(names), np.array(one.read("others", listed(as_whole)), dtype=int)
+    dropped = np.array(one.read("dropped", listed(as_whole, d)), dtype=int)
+    every = sorted([*dropped.tolist(), *others.tolist()])
+    weights = np.array(one.read("weights", listed(listed(as_number, d), len(others) + 1)), dtype=float)
+    allowed = np.array(one.read("allowed", listed(as_number, d)), dtype=float)
+    if every != list(range(len(every))) or not np.isfinite(weights).all() or not (allowed > 0).all():
+        raise AlteredError("dropped columns that cannot be")
+    return Aliases(names, dropped, others, weights, allowed)
 
 
 def _random(f: Fields, formula: ModelFormula, modes: list[LevelModes]) -> list[RandomSpec]:

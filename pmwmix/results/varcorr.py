@@ -78,26 +78,3 @@ def varcorr_table(
     for name in ("var1", "var2"):
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     return table
-
-
-def icc_of(
-    names: Sequence[tuple[str, str, str | None]], values: Array, levels: Sequence[str], crossed: bool = False
-) -> Any:
-    """Share of the intercept variance at or above each level; a float with one level (theory, eq. 27).
-
-    Of crossed factors the share of each (crossed, eq. 7).
-    """
-    if not levels:
-        return float("nan")
-    intercepts = dict.fromkeys(levels, 0.0)
-    for (group, term, other), value in zip(names, values, strict=False):
-        base = group if group in intercepts else group.rsplit(".", 1)[0]
-        if term == "Intercept" and other is None:
-            intercepts[base] += float(value)
-    total = sum(intercepts.values()) + float(values[-1])
-    above, out = 0.0, {}
-    for level in reversed(levels):
-        above = intercepts[level] + (0.0 if crossed else above)
-        out[level] = above / total
-    shares = pd.Series(out, name="icc", dtype=float)[list(levels)]
-    return float(shares.iloc[0]) if len(levels) == 1 else shares

@@ -77,7 +77,11 @@ def icc_facts(fit: FitRecord) -> list[tuple[str, str]]:
         return []
     icc = fit.icc
     shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
-    return [("Intraclass correlation", shown if fit.has_residual_variance else f"{shown} (latent scale)")]
+    table = fit.varcorr
+    slopes = table["var2"].isna() & ~table["var1"].isin(["Intercept"]) & (table["grp"] != "Residual")
+    said = ["mean over the rows, random slopes included"] if slopes.any() else []
+    said += [] if fit.has_residual_variance else ["latent scale"]
+    return [("Intraclass correlation", f"{shown} ({'; '.join(said)})" if said else shown)]
 
 
 def quadrature_words(fit: FitRecord) -> str:

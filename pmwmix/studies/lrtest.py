@@ -232,7 +232,7 @@ def _scaled_tail(chisq: float, df: int, larger: FitResult) -> float:
     if df <= clusters:
         return float(fdtrc(df, clusters, chisq / df))
     warnings.warn(
-        f"{df} parameters cannot be tested together. The scale of their statistic rests on a robust covariance that was "
+        f"{df} parameters cannot be tested together. The scale of their statistic rests on a robust covariance "
         f"estimated from {clusters:.3g} degrees of freedom. Compare models that differ in fewer parameters.",
         PmwmixWarning,
         stacklevel=4,

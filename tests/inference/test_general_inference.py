@@ -16,7 +16,7 @@ import pmwmix
 from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.inference.again import covariance
 from pmwmix.inference.delta import delta
-from pmwmix.inference.icc import _shares
+from pmwmix.inference.icc import _shares, mean_squares
 from pmwmix.inference.margins import ame, predictions
 from pmwmix.studies.informative import pfeffermann_sverchkov
 
@@ -165,7 +165,8 @@ def test_replicates_are_fits_with_other_weights(of):
     close(np.sqrt(np.diag(short.vcov)), errors[:2], rtol=0.01)
     assert fit.df().eq(13).all() and fit.settings.vcov == "replicate"
     shares = pmwmix.icc_se(fit)
-    each = np.array([_shares(fit.rows, np.append(v, fit.parameters[0][-1])) for v in values])
+    squares = mean_squares(fit.rows.frame, fit.rows.design)
+    each = np.array([_shares(fit.rows, squares, np.append(v, fit.parameters[0][-1])) for v in values])
     close(shares["std_error"], np.sqrt(13 / 14 * ((each - shares["icc"].to_numpy()) ** 2).sum(axis=0)), rtol=1e-5)
 
 

@@ -369,7 +369,7 @@ def test_wald_and_intervals():
     close(fit.wald("x")["statistic"], tidy.loc["x", "statistic"] ** 2)
     close(fit.wald("x")["p_value"], tidy.loc["x", "p_value"], rtol=1e-6)
     value, V = fit.coef[["x", "v"]].to_numpy(), fit.vcov.loc[["x", "v"], ["x", "v"]].to_numpy()
-    close(fit.wald()["statistic"], value @ np.linalg.solve(V, value) / 2, rtol=1e-9)
+    close(fit.wald()["statistic"], 12 / 13 * value @ np.linalg.solve(V, value) / 2, rtol=1e-9)
     half = stats.t.ppf(0.975, 13) * fit.se
     close(fit.confint()["ci_high"], fit.coef + half, rtol=1e-9)
     unweighted = cbpp(9)

@@ -18,9 +18,10 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.fitting.rawscale import all_parameters, raw_map
+from pmwmix.inference.icc import shares
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.sample.draws.correction import corrected, correction_of
-from pmwmix.sample.draws.quantities import deviations, icc_draws, raw_draws, term_names
+from pmwmix.sample.draws.quantities import deviations, raw_draws, term_names
 from pmwmix.sample.model import coordinates
 from pmwmix.sample.model.model import arrays_of
 from pmwmix.sample.model.target import target_of
@@ -235,8 +236,7 @@ def test_quantities_of_linear_models_are_those_of_ml(case):
     close(at_ml["beta"], fit.coef, rtol=1e-9)
     close(np.sort([*at_ml["vcov"], at_ml["residual"]]), np.sort(fit.varcorr["vcov"]), rtol=1e-7, atol=1e-9)
     if len(fit.n_groups):
-        levels = list(fit.n_groups.index)
-        close(icc_draws(target, levels, at_ml["vcov"], at_ml["residual"]), np.ravel(fit.icc), rtol=1e-7)
+        close(shares(at_ml["Psi"], target.squares, at_ml["residual"]), np.ravel(fit.icc), rtol=1e-7)
         sds, sd, pairs, cor = deviations(target, at_ml["vcov"])
         table = fit.varcorr[fit.varcorr["grp"] != "Residual"]
         single = table["var2"].isna()

@@ -88,15 +88,16 @@ def test_dumouchel_duncan_is_a_wald_test_of_added_columns(weighted):
 
 
 def test_three_tests_by_least_squares(flat):
-    """Robust covariance with n / (n - 1) over rows, F with n - 1 degrees of freedom."""
+    """Robust covariance with n / (n - 1) over rows, n - 1 degrees of freedom, n - m left for m parameters."""
     d, fit = flat
     n, w = len(d), d["w1"].to_numpy() / d["w1"].mean()
     X, y = np.column_stack([np.ones(n), d["x"]]), d["y"].to_numpy()
 
     def f_test(value, influence):
         V = n / (n - 1) * (influence - influence.mean(axis=0)).T @ (influence - influence.mean(axis=0))
-        F = value @ np.linalg.solve(V, value) / len(value)
-        return [F, len(value), n - 1, fdtrc(len(value), n - 1, F)]
+        m = len(value)
+        F = (n - m) / (n - 1) * value @ np.linalg.solve(V, value) / m
+        return [F, m, n - m, fdtrc(m, n - m, F)]
 
     def ols(A, weight):
         b = np.linalg.solve(A.T @ (weight[:, None] * A), A.T @ (weight * y))
@@ -151,7 +152,7 @@ def test_pooled_f_of_identical_and_of_single_parameters():
     q = np.array([1.0, -2.0])
     same = pooled_f(np.array([q] * 4), np.array([V] * 4), 30.0)
     close(same, pooled_f(q[None], V[None], 30.0))
-    close(same.statistic, q @ np.linalg.solve(V, q) / 2)
+    close([same.statistic, same.df2], [29 / 30 * q @ np.linalg.solve(V, q) / 2, 29.0])
     values, variances = np.array([[1.0], [1.4], [0.8]]), np.full((3, 1, 1), 0.09)
     rubin = values.mean() ** 2 / (0.09 + 4 / 3 * values.var(ddof=1))
     close(pooled_f(values, variances, np.inf).statistic, rubin)
@@ -235,7 +236,7 @@ def test_dumouchel_duncan_is_the_wald_test_of_r():
     data = pd.DataFrame({"y": y, "x": np.sin(i), "w": 1.0 + i % 4})
     fit = pmwmix.fit("y ~ x", data, weights="w")
     tested = pmwmix.informativeness(fit).loc["dumouchel-duncan"]
-    np.testing.assert_allclose(tested["statistic"], 0.010788455897, rtol=1e-9)
+    np.testing.assert_allclose(tested["statistic"], 58 / 59 * 0.010788455897, rtol=1e-9)  # theory, eq. 56
     diagnosed = pmwmix.weight_diagnostics(fit)
     assert np.isclose(diagnosed["deff"], 1.2).all()  # 60 sum(w^2) / sum(w)^2 in R
     assert np.isclose(diagnosed["n_eff"], 50.0).all()

@@ -13,8 +13,9 @@ import xarray as xr
 from pmwmix._types import Array
 from pmwmix.data.codes import printed
 from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.inference.icc import shares
 from pmwmix.likelihood.engine import ENGINES
-from pmwmix.sample.draws.quantities import deviations, icc_draws, raw_draws, term_names
+from pmwmix.sample.draws.quantities import deviations, raw_draws, term_names
 from pmwmix.sample.model.model import Sampled
 from pmwmix.sample.model.target import Target
 from pmwmix.sample.nuts.nuts import Draws
@@ -40,7 +41,7 @@ def posterior_dataset(target: Target, general: Any, psi: Array, levels: Sequence
     -------
     xarray.Dataset
     """
-    raw = raw_draws(target, general, psi)
+    raw: dict[str, Any] = raw_draws(target, general, psi)
     sds, sd, pairs, cor = deviations(target, raw["vcov"])
     dims = ("chain", "draw")
     data: dict[str, Any] = {"beta": ((*dims, "term"), raw["beta"])}
@@ -60,7 +61,7 @@ def posterior_dataset(target: Target, general: Any, psi: Array, levels: Sequence
     family: Any = raw["family"]
     data |= {name: (dims, value) for name, value in family.items()}
     if levels:
-        data["icc"] = ((*dims, "level"), icc_draws(target, levels, raw["vcov"], raw["residual"]))
+        data["icc"] = ((*dims, "level"), shares(raw["Psi"], target.squares, raw["residual"]))
         coords["level"] = list(levels)
     return xr.Dataset(data, coords=coords)
 

@@ -127,23 +127,6 @@ def deviations(target: Target, vcov: Array) -> tuple[list[str], Array, list[str]
     return sds, sd, pairs, cor
 
 
-def icc_draws(target: Target, levels: Sequence[str], vcov: Array, residual: Array) -> Array:
-    """Share of the intercepts' variance at or above each level (..., L) (theory, eq. 27)."""
-    each = []
-    for level in levels:
-        rows = [
-            k
-            for k, (g, a, b) in enumerate(target.components)
-            if b is None and a == "Intercept" and (g == level or g.rsplit(".", 1)[0] == level)
-        ]
-        each.append(vcov[..., rows].sum(axis=-1))
-    if not each:
-        return np.zeros((*vcov.shape[:-1], 0))
-    sizes = np.stack(each, axis=-1)
-    above = np.flip(np.cumsum(np.flip(sizes, -1), axis=-1), -1)
-    return above / (above[..., :1] + residual[..., None])
-
-
 def records(table: pd.DataFrame) -> list[Any]:
     """Give the rows of ``varcorr`` as records, with None where a name is missing."""
     clean = table.astype(object).where(table.notna(), None)
@@ -172,4 +155,4 @@ def component_draws(group: Any, row: Any, scale: str) -> Array:
     return np.asarray(group["cor"].sel(pair=f"{row.grp}.{row.var1}.{row.var2}"))
 
 
-__all__ = ["deviations", "icc_draws", "raw_draws", "term_names", "unpack"]
+__all__ = ["deviations", "raw_draws", "term_names", "unpack"]

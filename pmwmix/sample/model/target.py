@@ -15,6 +15,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.judge import boundary_parameters, variance_input
 from pmwmix.fitting.problem import Problem
+from pmwmix.inference.icc import mean_squares
 from pmwmix.likelihood.general.inside import InsideData, integrated_loglik
 from pmwmix.likelihood.general.insidedata import inside_data
 from pmwmix.likelihood.layout import ThetaLayout
@@ -65,6 +66,8 @@ class Target:
     boundary : ndarray of bool, shape (n_theta,)
     centre : ndarray, shape (1 + n_phi,)
         Of default priors: mean of the outcome, or of the starting linear predictor; then of phi.
+    squares : tuple of ndarray
+        Mean of z z' over the rows per level, for intraclass correlations.
     """
 
     linear: bool
@@ -85,6 +88,7 @@ class Target:
     robust: Array | None
     boundary: Array
     centre: Array
+    squares: tuple[Array, ...]
 
     @property
     def p(self) -> int:
@@ -161,6 +165,7 @@ def target_of(fit: Any, corrected: bool) -> Target:
         information=np.array(point.information),
         robust=_sandwich(given, boundary, p) if corrected else None,
         boundary=boundary,
+        squares=mean_squares(rows.frame, rows.design),
         **density,
     )
 
