@@ -27,8 +27,8 @@ INNER = {  # files of the rooms that have a road of their own
         crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
     """.split(),
     "fitting": """
-        problem collinear optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge climb
-        reweighted refits
+        problem collinear carried optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge
+        climb reweighted refits
     """.split(),
     "pooling": "_base rubin".split(),
     "results": """

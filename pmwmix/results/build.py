@@ -12,6 +12,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
+from pmwmix.fitting.carried import notes_on_carriers
 from pmwmix.fitting.choose import Plan
 from pmwmix.fitting.climb import STILL, fit_outcomes
 from pmwmix.fitting.estimate import Estimate
@@ -69,6 +70,8 @@ def single(
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
+    is_robust = settings.vcov not in BY_REPLICATES and settings.vcov != "model"
+    carried = notes_on_carriers(problem, frame, columns) if is_robust else []
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
         vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
@@ -83,7 +86,7 @@ def single(
         converged=fit.converged,
         singular=fit.singular,
         status=fit.status.value,
-        notes=(*frame.notes, *_fit_notes(problem, frame), *_node_notes(fit)),
+        notes=(*frame.notes, *_fit_notes(problem, frame), *carried, *_node_notes(fit)),
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,

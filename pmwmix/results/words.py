@@ -77,11 +77,22 @@ def icc_facts(fit: FitRecord) -> list[tuple[str, str]]:
         return []
     icc = fit.icc
     shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
-    table = fit.varcorr
-    slopes = table["var2"].isna() & ~table["var1"].isin(["Intercept"]) & (table["grp"] != "Residual")
-    said = ["mean over the rows, random slopes included"] if slopes.any() else []
+    said = ["mean over the rows, random slopes included"] if _counts_slopes(fit) else []
     said += [] if fit.has_residual_variance else ["latent scale"]
     return [("Intraclass correlation", f"{shown} ({'; '.join(said)})" if said else shown)]
+
+
+def _counts_slopes(fit: FitRecord) -> bool:
+    """Whether the share is a mean over the rows; fits saved by version 0.1.0 have that of the intercepts."""
+    one = fit.fits[0]
+    table = one.varcorr[one.varcorr["var2"].isna() & (one.varcorr["grp"] != "Residual")]
+    constants = table.loc[table["var1"] == "Intercept", "vcov"].sum()
+    if len(table) == (table["var1"] == "Intercept").sum():
+        return False
+    if fit.method == "bayes":
+        return True
+    every = np.ravel(one.icc)
+    return not np.isclose([every.max(), every.sum()], constants / (constants + one.parameters[0][-1]), rtol=1e-9).any()
 
 
 def quadrature_words(fit: FitRecord) -> str:

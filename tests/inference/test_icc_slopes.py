@@ -45,10 +45,10 @@ def test_at_a_chosen_value(rows):
         random = v[0] + 2 * age * v[2] + age**2 * v[1]
         close(pmwmix.icc_se(fit, at={"age": age})["icc"], random / (random + v[3]), rtol=1e-10)
     by = pmwmix.fit("y ~ x + f + (0 + f | g)", rows)
-    psi = by.varcorr.set_index("var1")["vcov"]
-    close(pmwmix.icc_se(by, at={"f": "b"})["icc"], psi["f[b]"].iloc[0] / (psi["f[b]"].iloc[0] + by.sigma**2), rtol=1e-8)
+    psi = by.varcorr[by.varcorr["var2"].isna()].set_index("var1")["vcov"]
+    close(pmwmix.icc_se(by, at={"f": "b"})["icc"], psi["f[b]"] / (psi["f[b]"] + by.sigma**2), rtol=1e-8)
     for wrong in ({}, {"age": 1.0, "y": 2.0}):
-        with pytest.raises(pmwmix.OptionError, match=r"'y' has none|'age' is missing"):
+        with pytest.raises(pmwmix.PmwmixError, match=r"'y' has none|'age' is missing"):
             pmwmix.icc_se(fit, at=wrong)
 
 

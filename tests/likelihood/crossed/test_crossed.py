@@ -286,7 +286,9 @@ def test_same_as_lmer():
     close(fit.loglik, -641.769326733, rtol=1e-9)
     close(fit.ranef("b").loc[[1, 2], "Intercept"], [-0.6800782263, 0.0615557834], rtol=1e-5)
     close(fit.ranef("b").loc[[1, 2], "Intercept_se"], [0.174200478, 0.173575259], rtol=1e-5)
-    close(fit.icc, fit.varcorr["vcov"].to_numpy()[[0, 3]] / (0.50811855 + 0.21502521 + 1.12906029), rtol=1e-5)
+    x = made()["x"]
+    of_a = vcov[0] + 2 * x.mean() * vcov[2] + (x**2).mean() * vcov[1]  # Johnson (2014)
+    close(fit.icc, np.array([of_a, vcov[3]]) / (of_a + vcov[3] + vcov[4]), rtol=1e-5)
     close(pmwmix.icc_se(fit)["icc"], fit.icc)
     table = pmwmix.ranova(fit)
     close(table["chisq"][1:], [17.495122, 40.740334], rtol=1e-5)

@@ -1,0 +1,73 @@
+"""How many clusters a coefficient rests on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.fitting.problem import Problem
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.weights.conditional import total_weights
+
+FEW = 2.5  # clusters: one or two, and what is left over for the others
+WORDS = {1: "one cluster", 2: "two clusters"}
+
+
+def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Array:
+    """Give the effective number of clusters that carry each coefficient.
+
+    Parameters
+    ----------
+    problem : Problem
+    frame : ModelFrame
+    design : DesignColumns
+
+    Returns
+    -------
+    ndarray, shape (p,)
+        1 / Σ h², with h the clusters' shares of the squared length of a column that is not explained by the others
+        (partial leverage): 1 for a column that stands out in one cluster only, their number where all are alike.
+
+    References
+    ----------
+    .. [1] Carter, A. V., Schnepel, K. T. & Steigerwald, D. G. (2017). Asymptotic behavior of a t-test robust to cluster
+       heterogeneity. Review of Economics and Statistics, 99(4), 698-709. doi:10.1162/REST_a_00639
+    """
+    p = len(problem.kept)
+    top = frame.hierarchy.levels[-1].index if frame.hierarchy.levels else np.arange(frame.n)
+    psu = np.arange(top.max() + 1) if frame.clusters is None else frame.clusters.psu
+    blocks = problem.blocks
+    if blocks is not None and blocks.xx.ndim == 3 and blocks.xx.shape[-1] == len(psu):
+        xx = blocks.xx * blocks.w[-1]
+        M = np.linalg.inv(xx.sum(axis=-1)) @ problem.transform.A_x.T  # of the raw coefficients
+        each = np.einsum("aj,abg,bj->jg", M, xx, M, optimize=True)
+        shares = np.array([np.bincount(psu, row) for row in each])
+    else:
+        w = total_weights(frame.w, frame.hierarchy.row_parents)[0]
+        X = np.array([design.x.columns[j] for j in problem.kept] or np.zeros((0, frame.n)))
+        if not problem.family.has_intercept:
+            X = np.vstack([X, np.ones(frame.n)])  # thresholds
+        X = X / np.sqrt(np.maximum((w * X**2).sum(axis=1, keepdims=True), 1e-300))
+        found = np.linalg.pinv((X * w) @ X.T, hermitian=True)[:p] @ X
+        shares = np.array([np.bincount(psu[top], w * row**2) for row in found])
+    if not p:
+        return np.zeros(0)
+    return shares.sum(axis=1) ** 2 / (shares**2).sum(axis=1)
+
+
+def notes_on_carriers(problem: Problem, frame: ModelFrame, design: DesignColumns) -> list[str]:
+    """Say which coefficients rest on one or two clusters, for fits with a robust variance."""
+    if frame.hierarchy.crossed and frame.clusters is None:
+        return []
+    numbers = carrying(problem, frame, design)
+    out = []
+    for count, word in WORDS.items():
+        terms = [
+            name for name, number in zip(problem.names, numbers, strict=True) if number < FEW and round(number) == count
+        ]
+        if terms:
+            out.append(
+                f"Resting on {word}: {', '.join(terms)}. A robust standard error sees no spread between clusters there "
+                f"and is far too small; its test does not hold. Use vcov='model' for it, or leave it out."
+            )
+    return out

@@ -1,0 +1,63 @@
+"""A coefficient that rests on one or two clusters is named under every robust variance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import close
+
+import pmwmix
+from pmwmix.fitting.carried import carrying
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(30), 20)
+    y = rng.normal(size=30)[g] + rng.normal(size=600)
+    table = pd.DataFrame({"g": g, "x": rng.normal(size=600), "y": y, "b": (y > 0) * 1, "w": rng.uniform(1, 3, 600)})
+    for count in (1, 2, 3):
+        table[f"t{count}"] = (g < count) * 1.0
+    return table.assign(kind=np.where(g == 3, "only", "rest"), W=1.0, half=g // 2)
+
+
+def carried(fit):
+    numbers = carrying(fit.rows.problem, fit.rows.frame, fit.rows.design)
+    return dict(zip(fit.rows.problem.names, numbers, strict=True))
+
+
+def said(fit):
+    return " ".join(note for note in fit.notes if note.startswith("Resting"))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_effective_clusters_of_an_indicator_by_hand(rows, k):
+    """Of J clusters of one size, k have 1: squares (1 - k/J)² and (k/J)²."""
+    h = np.repeat([(1 - k / 30) ** 2, (k / 30) ** 2], [k, 30 - k])
+    want = h.sum() ** 2 / (h**2).sum()
+    close(carried(pmwmix.fit(f"y ~ t{k} + (1 | g)", rows, vcov="robust"))[f"t{k}"], want)
+    close(carried(pmwmix.fit(f"b ~ t{k} + (1 | g)", rows, family="binomial", vcov="robust"))[f"t{k}"], want)
+
+
+def test_cross_products_and_rows_give_the_same(rows):
+    options = {"weights": ["w", "W"], "conditional": True}
+    linear = pmwmix.fit("y ~ t2 + x + (1 | g)", rows, **options)
+    general = pmwmix.fit("b ~ t2 + x + (1 | g)", rows, family="binomial", **options)
+    close(list(carried(linear).values()), list(carried(general).values()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"vcov": "robust"}, {"vcov": "CR2"}, {"weights": ["w", "W"], "scaling": "size"}])
+def test_it_is_said_where_the_variance_is_robust(rows, options):
+    fit = pmwmix.fit("y ~ t1 + x + (1 | g)", rows, **options)
+    assert "Resting on one cluster: t1." in said(fit) and "Resting on one cluster: t1." in str(fit.summary())
+    assert "Resting on two clusters: t2." in said(pmwmix.fit("y ~ t2 + x + (1 | g)", rows, **options))
+    assert said(pmwmix.fit("y ~ t3 + x + (1 | g)", rows, **options)) == ""
+    assert said(pmwmix.fit("y ~ t1 + x + (1 | g)", rows)) == ""
+
+
+def test_cell_means_categories_and_sampling_units(rows):
+    assert "kind[only]" in said(pmwmix.fit("y ~ 0 + kind + x + (1 | g)", rows, vcov="robust"))
+    binary = pmwmix.fit("b ~ kind + x + (1 | g)", rows, family="binomial", vcov="robust")
+    assert "Intercept, kind[T.rest]" in said(binary)
+    psu = pmwmix.Design(psu="half")
+    assert "one cluster: t2" in said(pmwmix.fit("y ~ t2 + (1 | g)", rows, design=psu, vcov="robust"))
+    assert "one cluster: t2" in said(pmwmix.fit("y ~ t2", rows, design=psu, vcov="robust"))
