@@ -261,8 +261,9 @@ class FitResult(FitRecord):
         else:
             if pooled is not None:
                 df2 = float(np.broadcast_to(self._complete_df(rule), used.shape)[used].min())
-            if k > 1 and self.settings.vcov != "model":
-                shrunk, df2 = shrinkage(within, df2, f"vcov={self.settings.vcov!r}")
+            if k > 1 and self.settings.vcov != "model":  # the number of slopes is counted here, not by `design_df`
+                complete = self.settings.design_df if rule == "design" else df2
+                shrunk, df2 = shrinkage(within, complete, f"vcov={self.settings.vcov!r}")
         if pooled is None or not df2 > 0:
             F = float(value @ np.linalg.pinv(within, hermitian=True) @ value) / k
         else:
