@@ -152,7 +152,7 @@ class Jet:
         share = inverse @ self.first
         first = np.trace(share, axis1=-2, axis2=-1)
         second = np.einsum("...ij,...ji->...", inverse, self.second) - np.einsum("...ij,...ji->...", share[a], share[b])
-        value = np.linalg.slogdet(self.value)[1] if self.value.shape[-1] > 1 else np.log(self.value[..., 0, 0])
+        value = np.log(self.value[..., 0, 0]) if self.value.shape[-1] == 1 else np.linalg.slogdet(self.value)[1]
         return Jet(value[..., None, None], first[..., None, None], second[..., None, None])
 
 
