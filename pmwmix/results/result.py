@@ -233,7 +233,7 @@ class FitResult(FitRecord):
         df : optional
             As in `df`; the denominator is the smallest among the terms. With plausible values and more than one
             contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under a robust or replicate
-            variance of d degrees of freedom, k contrasts have F with k and d - k + 1 (theory, eq. 56), under
+            variance of d degrees of freedom, k contrasts have F with k and d - k + 1 (theory, eq. 55), under
             ``vcov="CR2"`` Hotelling's T² (small-sample, eqs. 21-22), each with D1 on top.
 
         Returns

@@ -236,7 +236,7 @@ def test_dumouchel_duncan_is_the_wald_test_of_r():
     data = pd.DataFrame({"y": y, "x": np.sin(i), "w": 1.0 + i % 4})
     fit = pmwmix.fit("y ~ x", data, weights="w")
     tested = pmwmix.informativeness(fit).loc["dumouchel-duncan"]
-    np.testing.assert_allclose(tested["statistic"], 58 / 59 * 0.010788455897, rtol=1e-9)  # theory, eq. 56
+    np.testing.assert_allclose(tested["statistic"], 58 / 59 * 0.010788455897, rtol=1e-9)  # theory, eq. 55
     diagnosed = pmwmix.weight_diagnostics(fit)
     assert np.isclose(diagnosed["deff"], 1.2).all()  # 60 sum(w^2) / sum(w)^2 in R
     assert np.isclose(diagnosed["n_eff"], 50.0).all()
