@@ -29,7 +29,8 @@ from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, Summary, coefficient_table, decimals_for, fixed
 from pmwmix.running import bar, check_executor, run_on
 from pmwmix.spec.design import resolve_design
-from pmwmix.studies.average import average_row
+from pmwmix.studies.average import average_row, said_of_others
+from pmwmix.studies.meanings import comparable, meanings
 
 OF_THE_CALL = (OptionError, MissingColumnsError, NotSupportedError)  # the same in every group: raised at once
 PARTS = ("fixed", "varcorr")
@@ -52,6 +53,7 @@ class GroupFits(Mapping[Any, FitResult]):
     def __init__(self, by: str, formula: str, fits: Mapping[Any, FitResult], failures: pd.DataFrame) -> None:
         self.by, self.formula, self.failures = by, formula, failures
         self._fits = dict(fits)
+        self._meanings: dict[Any, Any] = {}
 
     def __getitem__(self, group: Any) -> FitResult:
         if group in self._fits:
@@ -127,15 +129,32 @@ class GroupFits(Mapping[Any, FitResult]):
         -------
         DataFrame
             ``term`` (``grp, var1, var2`` for variance components), ``estimate, std_error, statistic, df, p_value,
-            ci_low, ci_high, n_groups`` (groups that have the term) and ``between_sd`` (standard deviation of the
-            groups' estimates).
+            ci_low, ci_high, n_groups`` (groups averaged), ``between_sd`` (standard deviation of their estimates) and
+            ``n_other`` (groups left out because the term means something else there).
+
+        Warns
+        -----
+        PmwmixWarning
+            If there are such groups.
 
         Notes
         -----
         Groups are independent samples, so that the standard error is ``sqrt(sum(se**2)) / n``: the error of the mean
         over *these* groups, which are not a sample of groups. Degrees of freedom are Satterthwaite's,
         ``sum(se**2)**2 / sum(se**4 / df)``.
+
+        A term of one name may mean different things: a contrast with another reference category where the first one is
+        absent, ``scale(x)``, ``poly(x, 2)`` or grand-mean centring on each group's own basis, and whatever holds at
+        their origin, such as the intercept. Averages are over the groups of the commonest meaning if they are more than
+        half, otherwise missing. Bases of the whole table, made as columns before the call, are the same in all groups.
         """
+        table = self._average(ci_prob, of)
+        other = table.loc[table["n_other"] > 0]
+        if len(other):
+            warnings.warn(said_of_others(other), PmwmixWarning, stacklevel=2)
+        return table
+
+    def _average(self, ci_prob: float, of: str) -> pd.DataFrame:
         if of not in PARTS:
             raise OptionError(f"Unknown part {of!r}.{near(str(of), PARTS)} Use of='fixed' or of='varcorr'.")
         if of == "fixed":
@@ -146,8 +165,18 @@ class GroupFits(Mapping[Any, FitResult]):
             long["df"] = np.inf
         rows = []
         for key, part in long.groupby(keys, sort=False, dropna=False):
-            rows.append(dict(zip(keys, key, strict=True)) | average_row(part, ci_prob))
+            names = [name for name in (key if of == "fixed" else key[1:]) if isinstance(name, str)]
+            same = comparable({group: self._meaning(group, names, of == "fixed") for group in part[self.by]})
+            row = dict(zip(keys, key, strict=True)) | average_row(part[part[self.by].isin(same)], ci_prob)
+            rows.append(row | {"n_other": len(part) - len(same)})
         return pd.DataFrame(rows)
+
+    def _meaning(self, group: Any, names: Sequence[str], fixed: bool) -> Any:
+        """Say what a coefficient, or a (co)variance of random effects, is relative to in one group."""
+        if group not in self._meanings:
+            self._meanings[group] = meanings(self[group])
+        found = self._meanings[group][0 if fixed else 1]
+        return tuple(found.get(name) for name in names)
 
     def _long(self, table: Callable[[FitResult], pd.DataFrame]) -> pd.DataFrame:
         parts = []
@@ -167,7 +196,7 @@ class GroupFits(Mapping[Any, FitResult]):
             ("Groups", f"{len(self)} of {n} fitted, by {self.by}"),
             ("Rows", str(sum(one.nobs for one in self.values()))),
         ]
-        average = self.average(ci_prob)
+        average = self._average(ci_prob, "fixed")
         sections = [
             Section("Average over groups", coefficient_table(average, ci_prob, "t")),
             Section("Estimates (standard errors) by group", self._wide()),
@@ -177,7 +206,9 @@ class GroupFits(Mapping[Any, FitResult]):
             shown.index = shown.index.map(str).rename(None)
             sections.append(Section("Failures", shown))
         notes = ["Averages weight groups equally; their standard errors treat groups as independent samples."]
-        few = average.loc[average["n_groups"] < len(self), "term"].tolist()
+        few = average.loc[average["n_groups"] + average["n_other"] < len(self), "term"].tolist()
+        if (average["n_other"] > 0).any():
+            notes.append(said_of_others(average[average["n_other"] > 0]))
         if few:
             notes.append(f"Not in all groups, averaged over those that have them: {', '.join(few)}.")
         stopped = [str(group) for group, one in self.items() if not one.converged]

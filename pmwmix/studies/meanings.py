@@ -1,0 +1,108 @@
+"""What a coefficient means in each of several fits: reference categories, bases and origins that may differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pmwmix.prediction.newdata import Blueprint
+
+DIGITS = ".9g"  # of a basis, means and norms
+
+
+def meanings(fit: Any) -> tuple[dict[str, Hashable], dict[str, Hashable]]:
+    """Say what the fixed and the random columns of a fit are relative to.
+
+    Parameters
+    ----------
+    fit : FitResult or BayesResult
+
+    Returns
+    -------
+    dict, dict
+        Column to something that is equal where columns of one name mean the same: reference categories, the basis of
+        ``scale``, ``poly``, ``bs`` and their kin, means of grand-mean centring; with those that its interactions have,
+        since a main effect holds at their origin. ``"Intercept"`` is there also if it is no column.
+    """
+    blueprint = fit.fits[0].rows.blueprint
+    random: dict[str, Hashable] = {}
+    for term in blueprint.random:
+        if term.spec is not None:
+            random |= _of_columns(blueprint, term.spec, term.names)
+    fixed = _of_columns(blueprint, blueprint.x_spec, [*fit.coef.index])
+    if blueprint.aliases is not None:  # what is left of the coefficients takes a dropped one's part
+        fixed = {name: (found, blueprint.aliases.names) for name, found in fixed.items()}
+    return fixed, random
+
+
+def comparable(each: Mapping[Any, Hashable]) -> list[Any]:
+    """List the groups of the commonest meaning if they are more than half; else none can be averaged."""
+    (meaning, count), *_ = Counter(each.values()).most_common(1)
+    return [group for group, one in each.items() if one == meaning] if 2 * count > len(each) else []
+
+
+def _of_columns(blueprint: Blueprint, spec: Any, names: Sequence[str]) -> dict[str, Hashable]:
+    split = {name: [] if name == "Intercept" or "|" in name else _parts(name) for name in names}
+    factors = {name: {expr for expr, _ in parts} for name, parts in split.items()}
+    has_constant = any(not parts for parts in split.values())
+    out: dict[str, Hashable] = {}
+    for name, parts in {**split, "Intercept": []}.items():
+        mine = {expr for expr, _ in parts}
+        own = {(expr, _own(blueprint, spec, expr, level)) for expr, level in parts}
+        # without a constant the means of cells take its part, and hold at the origin of all other columns
+        cell = not has_constant and any(level and not level.startswith("T.") for _, level in parts)
+        others = {expr for found in factors.values() if cell or mine < found for expr in found - mine}
+        out[name] = frozenset(own | {(expr, _origin(blueprint, spec, expr)) for expr in others})
+    return out
+
+
+def _parts(name: str) -> list[tuple[str, str]]:
+    """Split ``"f[T.b]:scale(x)"`` into factors and their categories: ``("f", "T.b"), ("scale(x)", "")``."""
+    pieces, depth, quoted = [""], 0, False
+    for sign in name:
+        quoted ^= sign == "`"
+        depth += 0 if quoted else (sign in "([{") - (sign in ")]}")
+        if sign == ":" and not depth and not quoted:
+            pieces.append("")
+        else:
+            pieces[-1] += sign
+    out = []
+    for piece in pieces:
+        expr, bracket, level = piece.rpartition("[") if piece.endswith("]") else (piece, "", "")
+        out.append((expr, level[:-1]) if bracket else (piece, ""))
+    return out
+
+
+def _own(blueprint: Blueprint, spec: Any, expr: str, level: str) -> Hashable:
+    if level.startswith("T."):
+        return _reference(spec, expr)
+    return (_basis(spec, expr), None if expr.strip("`") in blueprint.means.values else _means(blueprint, expr))
+
+
+def _origin(blueprint: Blueprint, spec: Any, expr: str) -> Hashable:
+    return (_reference(spec, expr), _basis(spec, expr), _means(blueprint, expr))
+
+
+def _reference(spec: Any, expr: str) -> Hashable:
+    categories = spec.encoder_state.get(expr, (None, {}))[1].get("categories")
+    return None if categories is None else str(next(iter(categories)))
+
+
+def _basis(spec: Any, expr: str) -> Hashable:
+    return tuple(_frozen(state) for call, state in spec.transform_state.items() if call in expr)
+
+
+def _means(blueprint: Blueprint, expr: str) -> Hashable:
+    grand = [plan.column for plan in blueprint.centrings if plan.by == "grand" and plan.column in expr]
+    return tuple((name, format(blueprint.means.values[name], DIGITS)) for name in grand)
+
+
+def _frozen(state: Any) -> Hashable:
+    if isinstance(state, Mapping):
+        return tuple((str(key), _frozen(value)) for key, value in sorted(state.items(), key=lambda pair: str(pair[0])))
+    if isinstance(state, list | tuple) or (hasattr(state, "tolist") and np.ndim(state)):
+        return tuple(_frozen(one) for one in state)
+    return format(float(state), DIGITS) if isinstance(state, int | float) or hasattr(state, "item") else str(state)
