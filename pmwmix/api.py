@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
 from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.settings import Settings
+from pmwmix.spec.several import one_text, parameters_of
 from pmwmix.variance import VARIANCES
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    formula: str,
+    formula: str | Sequence[str],
     data: Any,
     *,
     method: str = "ml",
@@ -72,15 +73,18 @@ def fit(
     ----------
     formula : str
         lme4 syntax: ``"math ~ escs + (1 + escs | school)"``. The fixed part is formulaic's. With a survey preset the
-        left side may be blank, and names of subjects and units (``school``) stand for the study's columns.
+        left side may be blank, and names of subjects and units (``school``) stand for the study's columns. A list has
+        formulas of further linear predictors after the first, named by what they are about: ``["count ~ x + (1 | g)",
+        "zi ~ x"]``, ``["y ~ x + (1 | g)", "sigma ~ x"]`` (several linear predictors).
     data : pandas, polars or pyarrow table, or path
         One row per lowest unit. Never modified.
     method : {"ml", "reml", "bayes"}
         Maximum or restricted maximum (pseudo-)likelihood, or the (pseudo-)posterior by NUTS.
     family : str
         Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
-        failures)``, or a proportion with ``trials``), ``"poisson"``, ``"negbinomial"``, ``"gamma"``, ``"beta"``,
-        ``"cumulative"`` (ordinal), ``"student"`` (families).
+        failures)``, or a proportion with ``trials``), ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also
+        ``"zero-inflated-..."`` and ``"hurdle-..."``, ``"gamma"``, ``"beta"``, ``"cumulative"`` (ordinal),
+        ``"student"`` (families).
     link : str, optional
         Default: that of the family, ``"logit"`` for binomial, ``"log"`` for counts.
     weights : str, list or dict, optional
@@ -156,14 +160,14 @@ def fit(
         VARIANCES[vcov]  # an unknown name fails here
     request = _request(method, sampling, priors, progress, vcov)
     nodes, cells = read_nodes(n_agq), read_chunk(chunk_size)
-    distribution = read_distribution(family, link, trials, method)
+    distribution = read_distribution(family, link, trials, method, parameters_of(formula))
     chosen = choose_engine(engine)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
     said = resolve_design(design).override(**given)
     # parse and resolve: the words of a survey become columns of this table
     own = [name for name, value in given.items() if value is not None]
-    filled = fill_in(formula, said, Table(data, said), read_center(center), vcov, own)
+    filled = fill_in(one_text(formula), said, Table(data, said), read_center(center), vcov, own)
     _check_replicates(filled.design, vcov)
     parsed = with_means(filled.formula, filled.center)
     # frame and weigh
@@ -263,20 +267,22 @@ def _sampled(fitted: FitResult, request: Any, priors: Any) -> BayesResult:
     return bayes(fitted, request, priors)
 
 
-def read_distribution(family: str, link: str | None, trials: Any, method: str) -> Distribution:
-    """Look family and link up and check that they go together.
+def read_distribution(
+    family: str, link: str | None, trials: Any, method: str, parameters: Sequence[str] = ()
+) -> Distribution:
+    """Look family and link up and check that they go together, and with the parameters that have formulas.
 
     Raises
     ------
     OptionError, NotSupportedError
     """
-    if trials is None and family == Distribution.family and link in (None, Distribution.link):
+    if trials is None and family == Distribution.family and link in (None, Distribution.link) and not parameters:
         return Distribution()  # the closed form needs neither table
     whole_import("pmwmix.families")
-    from pmwmix.families import FAMILIES
+    from pmwmix.families import FAMILIES, with_parameters
     from pmwmix.links import LINKS
 
-    known = FAMILIES[family]
+    known = with_parameters(FAMILIES[family], parameters)
     if trials is not None and not (known.per_trial and isinstance(trials, str)):
         raise OptionError(
             f"A column of trials belongs to a binomial outcome. Got trials={trials!r} with family={family!r}. "
@@ -289,16 +295,17 @@ def read_distribution(family: str, link: str | None, trials: Any, method: str) -
             f"A family has links of its own. {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
             f"Use one of {', '.join(map(repr, known.links))}."
         )
-    if known.further:
-        raise NotSupportedError(
-            f"A formula is about one linear predictor. {family!r} has further ones: "
-            f"{', '.join(one.name for one in known.further)}. Use a family with one, or its likelihood directly."
-        )
     if method == "reml" and not closed:
         raise NotSupportedError(
-            f"REML is defined for linear models. Asked for method='reml' with family={family!r}. Use method='ml'."
+            f"REML is defined for linear models. Asked for method='reml' with family={known.name!r}. Use method='ml'."
         )
-    return Distribution(family, chosen, None if closed else known.read, closed, known.has_scale, trials)
+    if method == "bayes" and known.further:
+        raise NotSupportedError(
+            f"Families with several linear predictors are not sampled yet. {known.name!r} has them for "
+            f"{', '.join(one.name for one in known.predictors)}. Use method='ml'."
+        )
+    read = None if closed else known.read
+    return Distribution(known.name, chosen, read, closed, known.has_scale, trials, known.further)
 
 
 def _check_replicates(design: Design, vcov: str | None) -> None:
@@ -346,7 +353,7 @@ def _settings(
         clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
     return Settings(
         call=call,
-        formula=" ".join(filled.formula.text.split()),
+        formula=" ".join(frame.formula.text.split()),
         method=method,
         vcov=vcov,
         scaling=frame.scaling,

@@ -29,6 +29,7 @@ from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, Summary, coefficient_table, decimals_for, fixed
 from pmwmix.running import bar, check_executor, run_on
 from pmwmix.spec.design import resolve_design
+from pmwmix.spec.several import one_text
 from pmwmix.studies.average import average_row, said_of_others
 from pmwmix.studies.meanings import comparable, meanings
 
@@ -240,13 +241,13 @@ class GroupFits(Mapping[Any, FitResult]):
 
 
 def fit_groups(
-    formula: str, data: Any, by: str = "CNT", executor: Any = None, *, progress: bool | None = None, **options: Any
+    formula: Any, data: Any, by: str = "CNT", executor: Any = None, *, progress: bool | None = None, **options: Any
 ) -> GroupFits:
     """Fit one model per group, such as one per country.
 
     Parameters
     ----------
-    formula : str
+    formula : str or list of str
         As in `fit`.
     data : table or path
         As in `fit`; read once and sorted by group once.
@@ -306,13 +307,12 @@ def fit_groups(
             PmwmixWarning,
             stacklevel=2,
         )
-    subset = options.pop("subset", None)
+    subset, text = options.pop("subset", None), one_text(formula)
     tasks = [
-        (formula, part, {**options, "subset": _own_rows(subset, part, table.n_rows), "progress": False})
-        for part in parts
+        (text, part, {**options, "subset": _own_rows(subset, part, table.n_rows), "progress": False}) for part in parts
     ]
     done = _run(tasks, executor, progress)
-    return _collected(column, formula, labels, done)
+    return _collected(column, text, labels, done)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ INNER = {  # files of the rooms that have a road of their own
     """.split(),
     "pooling": "_base rubin".split(),
     "results": """
-        as_json varcorr record summary words account archive checked specs unpack store result pooled build
+        as_json varcorr record summary words account archive checked specs unpackplan unpack store result pooled build
     """.split(),
     "sample": """
         request refusal account guard keep

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,18 @@ from pmwmix.links import Link
 from pmwmix.spec.outcome import Outcome, Response
 from pmwmix.spec.predictors import Predictor
 
-FAMILIES = Registry("family")
+
+class Families(Registry):
+    """Families by name; ``"gaussian(sigma)"`` is the gaussian one with a linear predictor for its sigma."""
+
+    def __missing__(self, name: object) -> Any:
+        from pmwmix.families._modelled import with_formulas  # a family itself, so that it stands after this file
+
+        found = with_formulas(str(name))
+        return super().__missing__(name) if found is None else found
+
+
+FAMILIES = Families("family")
 
 
 class Family:
@@ -58,6 +70,12 @@ class Family:
     per_trial: bool = False  # y counts successes, of which `trials` were possible; means are shares of them
     has_expected_information: bool = False  # without random effects errors rest on it, as those of R's glm do
     is_categorical: bool = False  # the mean of a row is a vector, the probabilities of the categories (n, C)
+    is_mixture: bool = False  # the mean is not that of the link: no deviance, no residuals on the link's scale
+    mean_depends_on_parameters: bool = False  # the mean is another where phi is, as that of counts above 0
+    formulas: Mapping[str, tuple[int, float]] = MappingProxyType(
+        {}
+    )  # parameter that may have a linear predictor of its own,
+    # with a log link: its place k in phi and the sign s of phi[k] = s log(parameter)
 
     def read(self, outcome: Outcome) -> Response:
         """Check an outcome and turn it into what the density needs.
@@ -92,6 +110,11 @@ class Family:
         return (Predictor("mu", self.links), *self.further)
 
     @property
+    def distribution_name(self) -> str:
+        """Name of the distribution, whichever of its parameters have linear predictors."""
+        return self.name
+
+    @property
     def has_thresholds(self) -> bool:
         """Whether the first coefficients are thresholds between ordered categories."""
         return not self.has_intercept
@@ -110,6 +133,10 @@ class Family:
         With these links it is log-concave, but for the beta family, whose sums have one peak nevertheless.
         """
         return link.name in ("logit", "probit", "cloglog", "loglog", "log")
+
+    def is_quadratic(self, link: Link, moving: Sequence[int]) -> bool:
+        """Whether the log-density is quadratic in the linear predictors with numbers ``moving``: Laplace is exact."""
+        return False
 
     def trials(self, response: Response) -> Array:
         """Give the number of trials of each row (n,); 1 where the family knows none."""
@@ -155,6 +182,13 @@ class Family:
         """
         raise NotImplementedError
 
+    def unit(self, link: Link, response: Response) -> float:
+        """Give the size of a large effect on the mean's linear predictor: 1, but where that is in units of the outcome.
+
+        With several linear predictors columns are scaled by it; a single one in such units is left as it is.
+        """
+        return 1.0
+
     def starts(self, links: Sequence[Link], response: Response, w: Array) -> tuple[list[Array], Array]:
         """Give starting values of all linear predictors per row, each (n,), and phi; further ones at zero."""
         eta, phi = self.start(links[0], response, w)
@@ -193,6 +227,27 @@ class Family:
         """Contribution of each row to the deviance, at least 0 (n,), for deviance residuals."""
         raise NotImplementedError
 
+    def mean_of(self, links: Sequence[Link], etas: Sequence[Array], phi: Array) -> Array:
+        """Give `mean` at all linear predictors; a family whose mean depends on several writes this instead.
+
+        Parameters
+        ----------
+        links : sequence of Link
+        etas : sequence of ndarray, each (n,)
+        phi : ndarray, shape (n_phi,) or (n_phi, n)
+        """
+        return self.mean(links[0], etas[0], phi)
+
+    def variance_of(self, links: Sequence[Link], etas: Sequence[Array], phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Give `variance` at all linear predictors, as `mean_of`."""
+        return self.variance(self.mean_of(links, etas, phi), phi, extra)
+
+    def deviance_of(
+        self, links: Sequence[Link], y: Array, etas: Sequence[Array], phi: Array, extra: tuple[Array, ...]
+    ) -> Array:
+        """Give `deviance` at all linear predictors, as `mean_of`."""
+        return self.deviance(y, self.mean_of(links, etas, phi), phi, extra)
+
     def latent_variance(self, link: Link, mean: float, phi: Array) -> float:
         """Level-1 variance on the scale of the linear predictor, for the intraclass correlation.
 
@@ -208,3 +263,19 @@ class Family:
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw outcomes ``y`` (n,), of ordinal families category codes."""
         raise NotImplementedError
+
+    def drawable_of(self, links: Sequence[Link], etas: Sequence[Array], phi: Array) -> tuple[list[Array], Array]:
+        """Give `drawable` of all linear predictors."""
+        eta, phi = self.drawable(links[0], etas[0], phi)
+        return [eta, *etas[1:]], phi
+
+    def draw_of(
+        self,
+        rng: np.random.Generator,
+        links: Sequence[Link],
+        etas: Sequence[Array],
+        phi: Array,
+        extra: tuple[Array, ...],
+    ) -> Array:
+        """Give `draw` at all linear predictors, as `mean_of`."""
+        return self.draw(rng, links[0], etas[0], phi, extra)

@@ -71,6 +71,15 @@ def need_counts(outcome: Outcome, family: str) -> Array:
     return y
 
 
+def need_zeros(outcome: Outcome, y: Array, family: str, advice: str) -> None:
+    """Refuse counts without a zero where zeros have a model of their own."""
+    if (y > 0).all():
+        raise DataError(
+            f"The {family} family needs zeros. {outcome.name!r} has none in {len(y)} rows, its smallest value is "
+            f"{plain(float(y.min()))}. {advice}"
+        )
+
+
 def bounded_counts(link: Link, eta: Array) -> Array:
     """Keep linear predictors where counts can be drawn."""
     high = float(link.eta(np.array(MOST)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Beta(Family):
 
     name = "beta"
     links = ("logit", "probit", "cloglog", "loglog", "cauchit")
+    formulas = MappingProxyType({"phi": (0, 1.0)})  # the precision
     n_extra = 2  # log y and log(1 - y)
 
     def read(self, outcome: Outcome) -> Response:

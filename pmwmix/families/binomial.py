@@ -30,7 +30,7 @@ class Binomial(Family):
     """
 
     name = "binomial"
-    links = ("logit", "probit", "cloglog", "loglog", "cauchit")
+    links: tuple[str, ...] = ("logit", "probit", "cloglog", "loglog", "cauchit")
     has_expected_information = True
     n_extra = 1
     per_trial = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Gamma(Family):
 
     name = "gamma"
     links = ("log", "inverse")
+    formulas = MappingProxyType({"phi": (0, -1.0)})  # the dispersion
     has_expected_information = True
     n_extra = 1  # log y
 

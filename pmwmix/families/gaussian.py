@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Gaussian(Family):
 
     name = "gaussian"
     links = ("identity", "log", "inverse")
+    formulas = MappingProxyType({"sigma": (0, 1.0)})
     has_expected_information = True
     has_scale = True
 
@@ -65,6 +67,10 @@ class Gaussian(Family):
         if link.name != "identity":  # to positive means
             mu = np.maximum(mu, 0.1 * np.abs(response.y).max())
         return link.eta(mu), np.array([0.5 * np.log(variance)])
+
+    def unit(self, link: Link, response: Response) -> float:
+        """Give the standard deviation of the outcome, with the identity link."""
+        return float(np.std(response.y)) if link.name == "identity" else 1.0
 
     def parameters(self, phi: Array) -> tuple[dict[str, float], Array]:
         """Give sigma."""

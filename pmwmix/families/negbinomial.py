@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class NegativeBinomial(Family):
 
     name = "negbinomial"
     links = ("log", "sqrt")
+    formulas = MappingProxyType({"theta": (0, 1.0)})
 
     def read(self, outcome: Outcome) -> Response:
         """Give the counts and minus log y!."""

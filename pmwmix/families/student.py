@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Student(Family):
 
     name = "student"
     links = ("identity",)
+    formulas = MappingProxyType({"sigma": (0, 1.0)})
     has_scale = True
 
     def has_linear_mean(self, link: Link) -> bool:
@@ -60,6 +62,10 @@ class Student(Family):
         mean, variance = weighted_moments(response.y, w)
         return mean + 0.1 * (response.y - mean), np.array([0.5 * np.log(0.6 * variance), np.log(4.0)])
 
+    def unit(self, link: Link, response: Response) -> float:
+        """Give the standard deviation of the outcome, with the identity link."""
+        return float(np.std(response.y)) if link.name == "identity" else 1.0
+
     def parameters(self, phi: Array) -> tuple[dict[str, float], Array]:
         """Give sigma and df."""
         sigma, above = np.exp(phi)
@@ -71,7 +77,7 @@ class Student(Family):
 
     def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Give sigma² df / (df - 2); NaN up to two degrees of freedom."""
-        return np.full(np.shape(mean), _variance(phi))
+        return np.broadcast_to(_variance(phi), np.shape(mean)).copy()
 
     def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Give (df + 1) log(1 + z² / df)."""
@@ -80,7 +86,7 @@ class Student(Family):
 
     def latent_variance(self, link: Link, mean: float, phi: Array) -> float:
         """Give the variance of the residuals."""
-        return _variance(phi)
+        return float(_variance(phi))
 
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw values."""
@@ -88,9 +94,10 @@ class Student(Family):
         return link.mean(eta) + sigma * rng.standard_t(1.0 + above, np.shape(eta))
 
 
-def _variance(phi: Array) -> float:
+def _variance(phi: Array) -> Array:
     sigma, above = np.exp(phi)
-    return float(sigma**2 * (1.0 + above) / (above - 1.0)) if above > 1.0 else float("nan")
+    with np.errstate(divide="ignore"):
+        return np.where(above > 1.0, sigma**2 * (1.0 + above) / (above - 1.0), np.nan)
 
 
 FAMILIES.add("student", Student())

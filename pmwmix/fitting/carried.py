@@ -44,11 +44,13 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
         shares = np.array([np.bincount(psu, row) for row in each])
     else:
         w = total_weights(frame.w, frame.hierarchy.row_parents)[0]
-        X = np.array([design.x.columns[j] for j in problem.kept] or np.zeros((0, frame.n)))
+        every, of = [column for part in design.fixed for column in part.columns], design.of[problem.kept]
+        X = np.array([every[j] for j in problem.kept] or np.zeros((0, frame.n)))
         if not problem.family.has_intercept:
-            X = np.vstack([X, np.ones(frame.n)])  # thresholds
+            X, of = np.vstack([X, np.ones(frame.n)]), np.append(of, 0)  # thresholds
         X = X / np.sqrt(np.maximum((w * X**2).sum(axis=1, keepdims=True), 1e-300))
-        found = np.linalg.pinv((X * w) @ X.T, hermitian=True)[:p] @ X
+        together = of[:, None] == of  # columns explain others of their own linear predictor
+        found = np.linalg.pinv(together * ((X * w) @ X.T), hermitian=True)[:p] @ X
         shares = np.array([np.bincount(psu[top], w * row**2) for row in found])
     if not p:
         return np.zeros(0)

@@ -61,6 +61,8 @@ def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Proble
 
     layout = layout_of(frame)
     nodes = general.node_numbers(plan.n_agq, layout, frame.level_names[1:], crossed)
+    if nodes is None and general.laplace_is_exact(frame, design):
+        nodes = (1,) * len(layout.q)
     ladder = rungs(layout) if nodes is None and layout.q else ()
     likelihood = general.crossed if crossed else general.nested if layout.q else general.flat
     problem = general.make_general(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.general.tiles import cut
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.ops.smallmat import UNROLL
-from pmwmix.likelihood.standardise import RandomColumns, standardise
+from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
+from pmwmix.links import LINKS
 from pmwmix.spec.outcome import Response
 from pmwmix.weights.conditional import total_weights
 
@@ -73,6 +75,12 @@ def node_numbers(
     return many
 
 
+def laplace_is_exact(frame: ModelFrame, design: DesignColumns) -> bool:
+    """Whether more nodes than one per dimension would give the same."""
+    family, link = FAMILIES[frame.family], LINKS[frame.link]
+    return family.is_quadratic(link, sorted({block.predictor for block in design.blocks}))
+
+
 def make_general(
     frame: ModelFrame,
     design: DesignColumns,
@@ -83,8 +91,7 @@ def make_general(
 ) -> Problem:
     """Standardise, drop collinear columns and set up the objective, `nested`, `crossed` or `flat`."""
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
-    fixed = (design.x, *design.further)
-    of = np.repeat(range(len(fixed)), [len(part.names) for part in fixed])  # linear predictor of every fixed column
+    fixed, of = design.fixed, design.of
     raw = [name for part in fixed for name in part.names]
     values = [column for part in fixed for column in part.columns]
     names = _names(frame, raw, of)
@@ -93,12 +100,14 @@ def make_general(
     w = _relative_weights(frame)
     total = total_weights(w, frame.hierarchy.row_parents)[0]
     standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
-    X = [standard[int(j)] for j in columns.x]
+    unit = _unit(frame, design)
+    X = [standard[int(j)] * _of_mean(k, unit) for j, k in zip(columns.x, of, strict=True)]
+    of_random = [b.predictor for b in design.blocks for _ in b.names]
     kept, in_model = _columns_in_model(frame, names, X, of, total)
-    structure = _structure(frame, design, of[in_model], n_agq)
+    structure = _structure(frame, design, of[in_model], n_agq, unit)
     rows = RowArrays(
         [X[j] for j in in_model],
-        [standard[int(j)] for j in columns.z],
+        [standard[int(j)] * _of_mean(k, unit) for j, k in zip(columns.z, of_random, strict=True)],
         np.zeros(frame.n) if design.offset is None else design.offset,
         w[0],
         design.y,
@@ -108,7 +117,7 @@ def make_general(
     return Problem(
         objective=likelihood(frame, structure, rows, engine, n_agq, chunk_cells or CELLS),
         layout=structure.layout,
-        transforms=[subset_transform(transforms[0], kept)] * len(design.y),
+        transforms=[subset_transform(_in_units(transforms[0], of, design, unit), kept)] * len(design.y),
         kept=in_model,
         names=tuple(names[j] for j in in_model),
         dropped=tuple(name for j, name in enumerate(names) if j not in set(kept.tolist())),
@@ -120,6 +129,25 @@ def make_general(
         constants=[float(total @ one.constant) for one in design.responses],
         means=[_mean(frame, one) for one in design.responses],
     )
+
+
+def _unit(frame: ModelFrame, design: DesignColumns) -> float:
+    """Size by which the columns of the mean are multiplied, so that their coefficients are of ordinary size."""
+    family = FAMILIES[frame.family]
+    return family.unit(LINKS[frame.link], design.responses[0]) if family.further else 1.0
+
+
+def _of_mean(predictor: int, unit: float) -> float:
+    return unit if predictor == 0 else 1.0
+
+
+def _in_units(transform: Transform, of: Array, design: DesignColumns, unit: float) -> Transform:
+    """Let coefficients and random effects of the mean be multiples of ``unit``."""
+    A_z = []
+    for level, A in enumerate(transform.A_z):
+        own = [b.predictor for b in design.blocks if b.level == level for _ in b.names]
+        A_z.append(A * np.array([_of_mean(k, unit) for k in own]))
+    return replace(transform, A_x=transform.A_x * np.array([_of_mean(k, unit) for k in of]), A_z=tuple(A_z))
 
 
 def _names(frame: ModelFrame, raw: Sequence[str], of: Array) -> list[str]:
@@ -141,10 +169,13 @@ def _columns_in_model(
     return kept, kept if has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
 
 
-def _structure(frame: ModelFrame, design: DesignColumns, of: Array, n_agq: tuple[int, ...]) -> MarginalStructure:
+def _structure(
+    frame: ModelFrame, design: DesignColumns, of: Array, n_agq: tuple[int, ...], unit: float
+) -> MarginalStructure:
     """Say what decides the shape of the likelihood; ``of`` (p,) is the linear predictor of every coefficient."""
     family = FAMILIES[frame.family]
     names = [name for block in design.blocks for name in block.matrix.names]
+    of_random = [b.predictor for b in design.blocks for _ in b.names]
     firsts = [int(np.searchsorted(of, k)) for k in range(1, len(family.predictors))]
     return MarginalStructure(
         layout=layout_of(frame),
@@ -152,10 +183,10 @@ def _structure(frame: ModelFrame, design: DesignColumns, of: Array, n_agq: tuple
         family=frame.family,
         link=frame.link,
         n_phi=family.n_phi(design.responses[0]),
-        ones=tuple(name == "Intercept" for name in names),
+        ones=tuple(name == "Intercept" and _of_mean(k, unit) == 1.0 for name, k in zip(names, of_random, strict=True)),
         adaptive=tuple(n > 1 for n in n_agq),
         further=tuple((one.links[0], first) for one, first in zip(family.further, firsts, strict=True)),
-        predictors=tuple(b.predictor for b in design.blocks for _ in b.matrix.names) if family.further else (),
+        predictors=tuple(of_random) if family.further else (),
     )
 
 

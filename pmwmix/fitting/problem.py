@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmwmix._types import Array
 from pmwmix.frame.crossing import parts_of
-from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.frame.modelframe import ModelFrame, correlated
 from pmwmix.likelihood.crossed.units import Crossing
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.standardise import Transform
@@ -106,9 +106,11 @@ class Problem:
 
 def layout_of(frame: ModelFrame) -> ThetaLayout:
     """Read the sizes of the random terms, level by level."""
-    blocks = frame.designs[0].blocks
+    terms = correlated(frame.designs[0].blocks)
     levels = range(len(frame.hierarchy.levels))
-    return ThetaLayout(tuple(tuple(len(b.matrix.names) for b in blocks if b.level == level) for level in levels))
+    return ThetaLayout(
+        tuple(tuple(sum(len(b.names) for b in term) for term in terms if term[0].level == level) for level in levels)
+    )
 
 
 def crossing_of(frame: ModelFrame, layout: ThetaLayout, numbers_held: Callable[[Crossing], float]) -> Crossing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -111,11 +112,12 @@ class IntegratedSource:
     def _check_columns(self, w: tuple[Array, ...]) -> None:
         total = total_weights(w, self.row_parents)[0]
         objective: Any = self.problem.objective
-        X = objective.rows.X
+        edges = [0, *(first for _, first in self.problem.structure.further), self.problem.structure.p]
+        parts = [objective.rows.X[a:b] for a, b in pairwise(edges)]
         if not self.problem.family.has_intercept:  # thresholds stand in for it
-            X = [np.ones_like(total), *X]
+            parts[0] = [np.ones_like(total), *parts[0]]
         with np.errstate(divide="ignore", invalid="ignore"):
-            if len(independent(cross_products(X, total))) < len(X):
+            if any(len(independent(cross_products(X, total))) < len(X) for X in parts):
                 raise FloatingPointError
 
     def _refit(self, objective: Likelihood, k: int, full: Estimate, steps: QuasiNewton) -> tuple[Array, bool]:

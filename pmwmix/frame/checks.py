@@ -24,7 +24,7 @@ def check_same_categories(frame: ModelFrame) -> None:
 
 def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
     """Refuse a model with as many fixed coefficients as rows."""
-    p = len(frame.designs[0].x.names)
+    p = len(frame.designs[0].of)
     if frame.n <= p:
         raise DataError(
             f"There are not enough rows. {frame.n} rows are left for {p} fixed columns. "

@@ -14,8 +14,9 @@ from pmwmix.frame.columns import varies_with_pv
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.frame.matrices import Matrix, evaluate, offset_of, outcome, response
 from pmwmix.frame.modelframe import DesignColumns, RandomBlock
-from pmwmix.spec.formula import ModelFormula, RandomTerm
+from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.randomterms import RandomTerm, by_label
 
 
 def evaluate_columns(
@@ -34,9 +35,9 @@ def evaluate_columns(
     place = {None: 0} | {part.predictor: k for k, part in enumerate(formula.further, 1)}
     blocks = []
     for level, unit in enumerate(hierarchy.levels):
-        for term in formula.random:
-            if sorted(term.factors) == sorted(unit.factors):
-                blocks.append(RandomBlock(level, term, _random_matrix(term, local, n), place[term.predictor]))
+        own = [term for term in formula.random if sorted(term.factors) == sorted(unit.factors)]
+        for term in by_label(own):
+            blocks.append(RandomBlock(level, term, _random_matrix(term, local, n), place[term.predictor]))
     offset = offset_of(formula, local, n)
     sets = [name for name in formula.response_variables if name in pv]
     outcomes = [local]

@@ -12,7 +12,7 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.data.codes import code
 from pmwmix.errors import DataError
-from pmwmix.spec.formula import RandomTerm
+from pmwmix.spec.randomterms import RandomTerm
 
 RESERVED = ("obs", "Residual")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.frame.centring import Means
@@ -11,8 +14,9 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.frame.matrices import Matrix
 from pmwmix.spec.centring import Centring
-from pmwmix.spec.formula import ModelFormula, RandomTerm
+from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Response
+from pmwmix.spec.randomterms import RandomTerm
 from pmwmix.weights.conditional import WeightStats
 
 
@@ -34,6 +38,25 @@ class RandomBlock:
     term: RandomTerm
     matrix: Matrix
     predictor: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns, after that of their linear predictor unless it is the mean's: ``zi.Intercept``."""
+        first = "" if self.term.predictor is None else f"{self.term.predictor}."
+        return tuple(first + name for name in self.matrix.names)
+
+
+def correlated(blocks: Sequence[RandomBlock]) -> list[list[RandomBlock]]:
+    """Blocks whose random effects are correlated, together: those beside each other on one level with one label."""
+    out: list[list[RandomBlock]] = []
+    for block in blocks:
+        last = out[-1][-1] if out else None
+        same = last is not None and (last.level, last.term.label) == (block.level, block.term.label)
+        if same and block.term.label is not None:
+            out[-1].append(block)
+        else:
+            out.append([block])
+    return out
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,16 @@ class DesignColumns:
     responses: list[Response] = field(default_factory=list)
     offset: Array | None = None
     further: tuple[Matrix, ...] = ()
+
+    @property
+    def fixed(self) -> tuple[Matrix, ...]:
+        """Fixed columns of every linear predictor, those of the mean first."""
+        return (self.x, *self.further)
+
+    @property
+    def of(self) -> Array:
+        """Linear predictor of every fixed column, in the order of `fixed`."""
+        return np.repeat(range(len(self.fixed)), [len(part.names) for part in self.fixed])
 
 
 @dataclass(frozen=True)
@@ -102,6 +135,7 @@ class ModelFrame:
     cond : tuple of ndarray
         Conditional weights before scaling, rows first.
     family, link : str
+        With a formula for a parameter the family is ``"gaussian(sigma)"``.
     has_closed_form : bool
         Whether the likelihood is that of a linear model.
     """

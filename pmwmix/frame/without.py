@@ -26,9 +26,9 @@ def deletions(frame: ModelFrame) -> list[tuple[str, int, tuple[str, ...]]]:
         if "Intercept" in block.matrix.names and slopes:
             for name, columns in slopes.items():
                 stay = tuple(c for c in block.matrix.names if c not in columns)
-                out.append((f"{name} in {block.term.text}", position, stay))
+                out.append((f"{name} in {block.term.place}", position, stay))
         else:
-            out.append((block.term.text, position, ()))
+            out.append((block.term.place, position, ()))
     return out
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.latent import NORMAL
+from pmwmix.prediction.abilities import Abilities
+from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.modes import quadratic
-from pmwmix.prediction.newdata import Blueprint
 from pmwmix.prediction.responses import NODES
 
 ROWS = 50_000  # worked on at a time
@@ -59,6 +60,8 @@ class MeanModel:
     n_parameters : int
     n_thresholds : int
         Coefficients that come before those of the linear predictor.
+    counts : ndarray of bool, shape (p,)
+        Whether a coefficient is one of the mean's linear predictor, where the mean is that.
     """
 
     link: Any
@@ -68,6 +71,7 @@ class MeanModel:
     entries: list[tuple[int, int, int]]
     n_parameters: int
     n_thresholds: int
+    counts: Array
 
     @classmethod
     def of(cls, fit: Any, blueprint: Blueprint, averaged: bool, type: str) -> MeanModel:
@@ -75,10 +79,10 @@ class MeanModel:
         values = fit.parameters[0]
         entries: list[tuple[int, int, int]] = []
         sizes = [0] * (1 + max((term.level for term in blueprint.random), default=-1))
-        for term in blueprint.random:
-            start, q = sizes[term.level], len(term.names)
-            entries += [(term.level, start + i, start + j) for j in range(q) for i in range(j, q)]
-            sizes[term.level] += q
+        for level, q in blueprint.correlated():
+            start = sizes[level]
+            entries += [(level, start + i, start + j) for j in range(q) for i in range(j, q)]
+            sizes[level] += q
         p = len(fit.coef)
         Psi = [np.zeros((q, q)) for q in sizes]
         for (level, i, j), value in zip(entries, values[p:], strict=False):
@@ -87,7 +91,9 @@ class MeanModel:
         n = p - len(blueprint.kept)
         cuts = np.zeros(0) if linear else values[:n]
         random = [] if linear or not averaged else Psi
-        return cls(None if linear else fit.distribution[1], cuts, values[n:p], random, entries, len(values), n)
+        beta, link = values[n:p], None if linear else fit.distribution[1]
+        of = blueprint.x_of if linear else np.zeros(p - n, dtype=int)
+        return MeanModel(link, cuts, beta, random, entries, len(values), n, of == 0)
 
     def rows(self, columns: RowColumns) -> tuple[Array, Array]:
         """Mean of every row (n, c) and its derivatives in the parameters (n, c, P) (effects, eqs. 23-25).
@@ -95,14 +101,15 @@ class MeanModel:
         Of an ordinal model the probabilities of a category or a lower one, for all but the highest.
         """
         n = len(columns.X)
-        eta = columns.X @ self.beta + columns.offset
+        X = columns.X * self.counts
+        eta = X @ self.beta + columns.offset
         variance = sum((quadratic(z, P) for z, P in zip(columns.Z, self.Psi, strict=False)), np.zeros(n))
         mean, by_eta, by_variance = self._means(eta, variance)
         G = np.zeros((*mean.shape, self.n_parameters))
         k = np.arange(len(self.thresholds))
         G[:, k, k] = -by_eta[:, k]
         first, last = self.n_thresholds, self.n_thresholds + len(self.beta)
-        G[:, :, first:last] = by_eta[:, :, None] * columns.X[:, None, :]
+        G[:, :, first:last] = by_eta[:, :, None] * X[:, None, :]
         for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=last):
             twice = columns.Z[level][i] * columns.Z[level][j] * (1.0 if i == j else 2.0)
             G[:, :, place] = by_variance * twice[:, None]
@@ -119,7 +126,7 @@ class MeanModel:
             return self.link.mean(centre), sign * self.link.slope(centre), np.zeros_like(centre)
         spread = np.sqrt(variance)[:, None]
         mean, slope, tilt = (np.zeros_like(centre) for _ in range(3))
-        for a, w in zip(*NORMAL.nodes(NODES), strict=True):
+        for a, w in zip(*NORMAL.nodes(NODES[1]), strict=True):
             at = centre + a * spread
             steep = self.link.slope(at)
             mean += w * self.link.mean(at)
@@ -182,3 +189,24 @@ def _sums(values: Array, w: Array, group: Array, n_groups: int) -> Array:
     flat = values.reshape(len(values), -1)
     sums = [np.bincount(group, w * column, minlength=n_groups) for column in flat.T]
     return np.array(sums).T.reshape(n_groups, *values.shape[1:])
+
+
+@dataclass(frozen=True)
+class PosteriorMeans(Abilities):
+    """A posterior as `MeanModel` reads a fit: at its means."""
+
+    family: str
+    link: str
+    coef: Any
+    parameters: tuple[Array]
+
+    @classmethod
+    def of(cls, fit: Any) -> PosteriorMeans:
+        """Take them of a single posterior."""
+        return cls(fit.family, fit.link, fit.coef, (parameter_draws(fit).mean(axis=0),))
+
+
+def parameter_draws(fit: Any) -> Array:
+    """Draws of coefficients and variance components (S, P) of a single posterior."""
+    names = ["beta", *(["vcov"] if "vcov" in fit.idata["posterior"] else [])]
+    return np.hstack([fit.draws(name) for name in names])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def confint_varcorr(fit: Any, ci_prob: float = 0.95, method: str = "wald", scale
     .. [1] Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw., 67(1), section 5.1.
     """
     _check(ci_prob, method, scale)
-    table, places = fit.varcorr, _places(fit.varcorr)
+    table, places = fit.varcorr, _places(fit.varcorr, list(fit.theta.index))
     if method == "profile":
         _check_profile(fit)
     out = table[["grp", "var1", "var2"]].copy()
@@ -107,17 +107,17 @@ def _check_profile(fit: Any) -> None:
         )
 
 
-def _places(table: pd.DataFrame) -> list[tuple[int, ...]]:
+def _places(table: pd.DataFrame, theta: Sequence[str]) -> list[tuple[int, ...]]:
     """Position of every row in theta order: (k,) for a variance, (k, first variance, second) for a covariance."""
     rows = [tuple(None if pd.isna(x) else x for x in row) for row in table[["grp", "var1", "var2"]].to_numpy()]
-    at: dict[Any, int] = {}
-    for group in dict.fromkeys(grp for grp, _, _ in rows):
-        terms = [a for grp, a, b in rows if grp == group and b is None]
-        for j, term in enumerate(terms):  # column-major; the residual comes last
-            at[group, term, None] = len(at)
-            for later in terms[j + 1 :]:
-                at[group, term, later] = len(at)
-    return [(at[g, a, b],) if b is None else (at[g, a, b], at[g, a, None], at[g, b, None]) for g, a, b in rows]
+    at = {name: k for k, name in enumerate(theta)}
+
+    def variance(group: Any, term: Any) -> int:
+        return len(theta) if term is None else at[f"{group}.{term}"]  # the residual comes last
+
+    return [
+        (variance(g, a),) if b is None else (at[f"{g}.{b}.{a}"], variance(g, a), variance(g, b)) for g, a, b in rows
+    ]
 
 
 def _correlation(values: Array, place: tuple[int, ...]) -> tuple[float, Array]:

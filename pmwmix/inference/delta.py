@@ -12,7 +12,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.frame.modelframe import ModelFrame, correlated
 from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.rows import LiveRows, live_rows
 
@@ -124,13 +124,14 @@ def unpack(rows: LiveRows, values: Array) -> tuple[Array, list[Array], float]:
         sizes[block.level] += len(block.matrix.names)
     Psi, offsets = [np.zeros((q, q)) for q in sizes], [0] * len(sizes)
     k = n = len(rows.fit.beta)
-    for block in blocks:
-        start, q = offsets[block.level], len(block.matrix.names)
+    for term in correlated(blocks):
+        level, q = term[0].level, sum(len(block.names) for block in term)
+        start = offsets[level]
         for j in range(q):
             for i in range(j, q):
-                Psi[block.level][start + i, start + j] = Psi[block.level][start + j, start + i] = values[k]
+                Psi[level][start + i, start + j] = Psi[level][start + j, start + i] = values[k]
                 k += 1
-        offsets[block.level] += q
+        offsets[level] += q
     return values[n - len(rows.problem.kept) : n], Psi, float(values[k])
 
 

@@ -18,14 +18,15 @@ from scipy.special import stdtr, stdtrit
 from pmwmix._types import Array
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
-from pmwmix.frame.matrices import again, offset_of
-from pmwmix.inference.averages import MeanModel, RowColumns, combined
+from pmwmix.frame.matrices import offset_of
+from pmwmix.inference.averages import MeanModel, PosteriorMeans, RowColumns, combined, parameter_draws
 from pmwmix.inference.delta import complete_df
+from pmwmix.inference.severalmeans import SeveralMeans
 from pmwmix.pooling import pool
 from pmwmix.pooling.rubin import mix_draws
-from pmwmix.prediction.abilities import Abilities
+from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.estimable import lost_groups
-from pmwmix.prediction.newdata import Blueprint, check_kind, prepared_table, random_columns
+from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
 from pmwmix.prediction.responses import check_type
 
 Columns = dict[str, pd.Series]
@@ -53,8 +54,8 @@ class Sample:
         for name, value in changed.items():
             columns[name] = self._column(name, value, n)
         local = prepared_table(self.blueprint, columns)
-        x = again(self.blueprint.x_spec, self.blueprint.formula.fixed_variables, local, n)
-        X = np.array([x[j] for j in self.blueprint.kept]).reshape(-1, n).T
+        x = self.blueprint.fixed_columns(local, n)
+        X = np.array(self.blueprint.kept_of(x)).reshape(-1, n).T
         offset = offset_of(self.blueprint.formula, local, n)
         n_levels = len(self.model.Psi)
         Z = random_columns(self.blueprint, local, n_levels, n) if n_levels else []
@@ -145,7 +146,7 @@ def ame(
     table = _table(newdata, "ame()")
     check_type(type)
     samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
-    wanted = _variables(samples[0].blueprint, variables)
+    wanted = _variables(samples[0], variables)
     if not wanted:
         raise OptionError(
             f"Marginal effects are those of predictors. The fixed part of {fit.formula!r} has none. "
@@ -195,7 +196,7 @@ def predictions(
     samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
     grid = {name: [v] if np.ndim(v) == 0 else list(v) for name, v in (at or {}).items()}
     for name in grid:
-        _known(name, _variables(samples[0].blueprint, None))
+        _known(name, _variables(samples[0], None))
     heads = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     parts = [[sample.average([(head, 1.0)], total=1.0) for head in heads] for sample in samples]
     return _pooled(fit, heads, parts, samples[0].labels, by, ci_prob)
@@ -232,28 +233,9 @@ def _sample(fit: Any, table: Table, by: str | None, weighted: bool, averaged: bo
         )
     local = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
     codes, labels = pd.factorize(local[by], sort=True) if by else (np.zeros(len(rows), dtype=np.int64), [None])
-    model = MeanModel.of(fit if fit.method != "bayes" else _Means.of(fit), blueprint, averaged, type)
+    kind = SeveralMeans if blueprint.further else MeanModel
+    model = kind.of(fit if fit.method != "bayes" else PosteriorMeans.of(fit), blueprint, averaged, type)
     return Sample(model, blueprint, local, w[rows], codes, list(labels))
-
-
-@dataclass(frozen=True)
-class _Means(Abilities):
-    """A posterior as `MeanModel` reads a fit: at its means."""
-
-    family: str
-    link: str
-    coef: Any
-    parameters: tuple[Array]
-
-    @classmethod
-    def of(cls, fit: Any) -> _Means:
-        return cls(fit.family, fit.link, fit.coef, (_draws(fit).mean(axis=0),))
-
-
-def _draws(fit: Any) -> Array:
-    """Draws of coefficients and variance components (S, P) of a single posterior."""
-    names = ["beta", *(["vcov"] if "vcov" in fit.idata["posterior"] else [])]
-    return np.hstack([fit.draws(name) for name in names])
 
 
 def _weight_columns(fit: Any) -> list[str]:
@@ -262,8 +244,12 @@ def _weight_columns(fit: Any) -> list[str]:
     return named if fit.settings.conditional else named[:1]
 
 
-def _variables(blueprint: Blueprint, asked: str | Sequence[str] | None) -> list[str]:
-    fixed = [name for name in blueprint.predictors if name in blueprint.formula.fixed_variables]
+def _variables(sample: Sample, asked: str | Sequence[str] | None) -> list[str]:
+    """Predictors that were asked for, by default all that the mean depends on."""
+    formula = sample.blueprint.formula
+    more = () if sample.model.link is None else formula.further_variables
+    used = (*formula.fixed_variables, *more)
+    fixed = [name for name in sample.blueprint.predictors if name in used]
     wanted = fixed if asked is None else [asked] if isinstance(asked, str) else list(asked)
     for name in wanted:
         _known(name, fixed)
@@ -325,7 +311,8 @@ def _slope(sample: Sample, name: str, x: Array) -> tuple[Array, Array]:
 def _categories(sample: Sample, name: str) -> list[Any] | None:
     if name in sample.blueprint.categories:
         return list(sample.blueprint.categories[name])
-    text = sample.blueprint.formula.fixed
+    formula = sample.blueprint.formula
+    text = " + ".join([formula.fixed, *(part.fixed for part in formula.further)])
     if re.search(rf"\b(?:C|factor|as_factor)\(\s*`?{re.escape(name)}`?\s*[,)]", text):
         return [float(v) for v in np.unique(sample.columns[name])]
     return None
@@ -387,7 +374,7 @@ def _by_draws(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: f
     """Give errors and intervals of posteriors: each draw's way from the posterior mean goes through the gradients."""
     parts = []
     for one, estimate, G in zip(fit.fits, estimates, gradients, strict=True):
-        draws = _draws(one)
+        draws = parameter_draws(one)
         parts.append(estimate + (draws - draws.mean(axis=0)) @ G.T)
     mixed = mix_draws(parts)
     low, high = np.quantile(mixed, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)

@@ -142,6 +142,11 @@ def trellis(
             f"An ordinal outcome has no single line. This fit has family={fit.family!r}. "
             f"Draw predicted probabilities of its categories instead."
         )
+    if family.further:
+        raise NotSupportedError(
+            f"A line needs a mean with one linear predictor. This fit has family={fit.family!r}, with further ones for "
+            f"{', '.join(part.name for part in family.further)}. Use plots.effects()."
+        )
     rows = rows_of(fit, pv, "trellis")
     names = [level.name for level in rows.frame.hierarchy.levels]
     level = names.index(group_name(names, group, "trellis"))
@@ -268,7 +273,7 @@ def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, val
         for g in members
     ]
     lines = {"fixed": fixed, "conditional": conditional}
-    arrays = {name: xy(grid.points, mean_of(getattr(one, "ml", one), line)) for name, line in lines.items()}
+    arrays = {name: xy(grid.points, mean_of(getattr(one, "ml", one), line[None])) for name, line in lines.items()}
     points = [np.array([values[g], y[g]]) for g in (g[thinned(len(g), SHOWN)] for g in members)]
     for name, parts in (("observed", padded(points)), ("own", padded(own))):
         arrays[name] = xy(parts[:, 0], parts[:, 1], ("panel", f"{name}_point"))

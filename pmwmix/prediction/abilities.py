@@ -27,6 +27,14 @@ class Abilities:
         return FAMILIES[self.family], LINKS[self.link]
 
     @property
+    def links(self) -> tuple[Link, ...]:
+        """The link of every linear predictor, that of the mean first."""
+        from pmwmix.links import LINKS
+
+        family, link = self.distribution
+        return (link, *(LINKS[one.links[0]] for one in family.further))
+
+    @property
     def has_closed_form(self) -> bool:
         """Whether the likelihood is that of a linear model: no quadrature, degrees of freedom, least squares."""
         family, link = self.distribution

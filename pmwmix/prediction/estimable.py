@@ -93,6 +93,25 @@ def aliases_of(
     return Aliases(tuple(names[j] for j in out), out, others, weights, np.where(allowed > 1e-200, allowed, 1e-7))
 
 
+def joined(parts: Sequence[tuple[int, Aliases | None]]) -> Aliases | None:
+    """Put the dropped columns of several linear predictors together, each with the place of its first column."""
+    found = [(start, one) for start, one in parts if one is not None]
+    if not found:
+        return None
+    names = tuple(name for _, one in found for name in one.names)
+    dropped, others = (
+        np.concatenate([getattr(one, which) + start for start, one in found]) for which in ("dropped", "others")
+    )
+    weights = np.zeros((len(others) + 1, len(dropped)))
+    row = column = 0
+    for _, one in found:
+        b, d = len(one.others), len(one.dropped)
+        weights[row : row + b, column : column + d] = one.weights[:-1]
+        weights[-1, column : column + d] = one.weights[-1]
+        row, column = row + b, column + d
+    return Aliases(names, dropped, others, weights, np.concatenate([one.allowed for _, one in found]))
+
+
 def lost_groups(pieces: Sequence[tuple[Array, Any]], w: Array, group: Array, n_groups: int, is_linear: bool) -> Array:
     """Find averages (g,) of sums of means that are not estimable: of linear means the gaps are averaged too.
 

@@ -36,6 +36,25 @@ class LevelModes:
     Psi: Array
 
 
+def covariances(columns: Sequence[Array], of: Sequence[int], Psi: Array, n_predictors: int) -> Array:
+    """Covariance of the random parts of the linear predictors of every row (K, K, n).
+
+    Parameters
+    ----------
+    columns : sequence of ndarray, each (n,)
+        Random columns of a level.
+    of : sequence of int, length q
+        Linear predictor of each.
+    Psi : ndarray, shape (q, q)
+    n_predictors : int
+    """
+    if n_predictors == 1:
+        return quadratic(columns, Psi)[None, None]
+    mine = (np.asarray(of)[None, :] == np.arange(n_predictors)[:, None]).astype(float)  # (K, q)
+    Z = mine[:, :, None] * np.array(columns)[None]
+    return np.einsum("kan,ab,lbn->kln", Z, Psi, Z, optimize=True)
+
+
 def quadratic(columns: Sequence[Array], Psi: Array) -> Array:
     """Compute z'Psi z of every row."""
     Z = np.array(columns)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulaic import ModelSpec
 
 from pmwmix._types import Array
 from pmwmix.data.codes import key, label_text
@@ -17,63 +16,10 @@ from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, PmwmixWarning, some
 from pmwmix.frame.centring import Means, apply_center
 from pmwmix.frame.matrices import again, offset_of
-from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.prediction.estimable import Aliases, aliases_of
-from pmwmix.prediction.modes import LevelModes, quadratic
-from pmwmix.spec.centring import Centring
-from pmwmix.spec.formula import ModelFormula
+from pmwmix.prediction.blueprint import Blueprint
+from pmwmix.prediction.modes import LevelModes, covariances
 
 NEW_GROUPS = ("population", "missing", "error")
-
-
-@dataclass(frozen=True)
-class RandomSpec:
-    """How the random columns of one term are rebuilt from new data."""
-
-    level: int
-    variables: tuple[str, ...]
-    names: tuple[str, ...]
-    spec: ModelSpec | None
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """How the columns of the model are rebuilt from new data.
-
-    Parameters
-    ----------
-    formula : ModelFormula
-    x_spec : formulaic.ModelSpec
-    kept : ndarray of int
-        Fixed columns in the model.
-    random : list of RandomSpec
-    categories : dict
-        Categories of every factor column.
-    centrings, means
-        Of `centre`.
-    pv : dict
-        Column that stands for each plausible-value set in this fit.
-    aliases : Aliases or None
-        Dropped columns; None if none was.
-    """
-
-    formula: ModelFormula
-    x_spec: ModelSpec
-    kept: Array
-    random: list[RandomSpec]
-    categories: dict[str, list[str]]
-    centrings: list[Centring]
-    means: Means
-    pv: dict[str, str]
-    aliases: Aliases | None = None
-
-    @property
-    def predictors(self) -> list[str]:
-        """Columns of the right-hand side, group factors not counted."""
-        added = {plan.mean_name for plan in self.centrings if plan.add_mean}
-        slopes = [name for term in self.formula.random for name in term.variables]
-        names = dict.fromkeys([*self.formula.fixed_variables, *self.formula.offset_variables, *slopes])
-        return [name for name in names if name not in added]
 
 
 @dataclass(frozen=True)
@@ -108,29 +54,21 @@ class ModelColumns:
     unseen: list[list[str]]
     lost: Array | None = None
 
-    def fixed(self, beta: Array) -> Array:
-        """Give the fixed part and the offset (m,); NaN where it is not estimable."""
-        out = np.zeros(len(self.rows)) if self.offset is None else self.offset.copy()
+    def fixed(self, beta: Array, blueprint: Blueprint) -> Array:
+        """Give the fixed part of every linear predictor, of the first with the offset (K, m); NaN if not estimable."""
+        out = np.zeros((blueprint.n_predictors, len(self.rows)))
+        if self.offset is not None:
+            out[0] += self.offset
         if self.lost is not None:
-            out[self.lost] = np.nan
-        for column, value in zip(self.x, beta, strict=True):
-            out += value * column
+            out[:, self.lost] = np.nan
+        for k, column, value in zip(blueprint.x_of, self.x, beta, strict=True):
+            out[k] += value * column
         return out
-
-
-def blueprint_of(frame: ModelFrame, design: DesignColumns, problem: Any, means: Means, number: int) -> Blueprint:
-    """Write down how to rebuild the columns of plausible value ``number``."""
-    random = [RandomSpec(b.level, b.term.variables, b.matrix.names, b.matrix.spec) for b in design.blocks]
-    pv = {name: columns[number] for name, columns in frame.pv.items()}
-    aliases = aliases_of(design.x.names, design.x.columns, problem.dropped, not problem.family.has_intercept)
-    return Blueprint(
-        frame.formula, design.x.spec, problem.kept, random, frame.categories, frame.centrings, means, pv, aliases
-    )
 
 
 def predict_new(
     blueprint: Blueprint, beta: Array, modes: Sequence[LevelModes], newdata: Any, conditional: bool, new_groups: str
-) -> tuple[pd.Series, Array]:
+) -> tuple[Any, Array, Array]:
     """Predict rows of new data.
 
     Parameters
@@ -146,22 +84,27 @@ def predict_new(
 
     Returns
     -------
-    Series (n,)
-        Linear predictor; NaN where a predictor is missing.
-    ndarray, shape (n,)
-        Variance of the random part.
+    Index (n,)
+    ndarray, shape (K, n)
+        Linear predictors; NaN where a predictor is missing.
+    ndarray, shape (K, K, n)
+        Covariance of their random parts.
     """
     check_new_groups(new_groups)
     columns = new_columns(blueprint, modes, newdata, conditional, new_groups)
-    out, variance = (np.full(len(columns.index), np.nan) for _ in range(2))
-    rows = columns.rows
-    variance[rows] = sum((quadratic(z, m.Psi) for z, m in zip(columns.z, modes, strict=True)), np.zeros(len(rows)))
-    out[rows] = columns.fixed(beta)
-    for z, level, group, unseen in zip(columns.z, modes, columns.group, columns.unseen, strict=False):
+    K, n, rows = blueprint.n_predictors, len(columns.index), columns.rows
+    out, covariance = np.full((K, n), np.nan), np.full((K, K, n), np.nan)
+    of = [blueprint.z_of(level) for level in range(len(modes))]
+    every = zip(columns.z, of, modes, strict=True)
+    covariance[:, :, rows] = sum((covariances(z, k, m.Psi, K) for z, k, m in every), np.zeros((K, K, len(rows))))
+    out[:, rows] = columns.fixed(beta, blueprint)
+    for place, (z, level, group, unseen) in enumerate(
+        zip(columns.z, modes, columns.group, columns.unseen, strict=False)
+    ):
         others = np.full((len(unseen), len(z)), np.nan if new_groups == "missing" else 0.0)
-        for column, b in zip(z, np.concatenate([level.b, others]).T, strict=True):
-            out[rows] += column * b[group]
-    return pd.Series(out, name="predicted", index=columns.index), variance
+        for k, column, b in zip(of[place], z, np.concatenate([level.b, others]).T, strict=True):
+            out[k, rows] += column * b[group]
+    return columns.index, out, covariance
 
 
 def check_new_groups(new_groups: Any, known: Sequence[str] = NEW_GROUPS) -> None:
@@ -216,17 +159,12 @@ def new_columns(
     part = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
     found = [_find_groups(level, part) for level in levels] if conditional else []
     local = prepared_table(blueprint, part)
-    x = again(blueprint.x_spec, blueprint.formula.fixed_variables, local, len(rows))
+    x = blueprint.fixed_columns(local, len(rows))
     offset = offset_of(blueprint.formula, local, len(rows))
     z = random_columns(blueprint, local, len(levels), len(rows))
     for level, (_, unseen) in zip(levels, found, strict=False):
         _say_unseen(level, unseen, new_groups)
-    if blueprint.kept.max(initial=-1) >= len(x):  # only a file that was altered
-        raise DataError(
-            f"The formula gives other columns than the fit has. {blueprint.formula.text!r} gives {len(x)}, the fit "
-            f"uses number {blueprint.kept.max() + 1}. Fit again, or use another copy of the saved fit."
-        )
-    kept, lost = [x[j] for j in blueprint.kept], _lost(blueprint, x, table.index[rows])
+    kept, lost = blueprint.kept_of(x), _lost(blueprint, x, table.index[rows])
     groups, others = [group for group, _ in found], [names for _, names in found]
     return ModelColumns(table.index, rows, kept, offset, z, groups, others, lost)
 

@@ -5,6 +5,8 @@ The family knows how; whoever is asked about has `abilities.Abilities`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from pmwmix.prediction.newdata import predict_new
 
 TYPES = ("response", "link")
 RESIDUALS = ("response", "pearson", "deviance", "working")
-NODES = 41  # of the one-dimensional rule that averages over the random part
+NODES = {1: 41, 2: 21, 3: 11, 4: 7}  # per dimension of the rule that averages over the random parts of so many
 
 
 def check_type(type: str) -> None:
@@ -31,36 +33,62 @@ def check_type(type: str) -> None:
         raise OptionError(f"Unknown type of predictions {type!r}.{near(str(type), TYPES)} Use 'response' or 'link'.")
 
 
-def mean_of(fit: Any, eta: Array) -> Array:
-    """Mean of the outcome at linear predictors (n,); probabilities (n, C) of an ordinal outcome."""
-    family, link = fit.distribution
+def mean_of(fit: Any, etas: Array) -> Array:
+    """Mean of the outcome at linear predictors (K, n): (n,), or probabilities (n, C) of an ordinal outcome."""
+    family, _ = fit.distribution
     with np.errstate(over="ignore"):
-        return np.asarray(family.mean(link, eta, fit.phi))
+        return np.asarray(family.mean_of(fit.links, list(etas), fit.phi))
 
 
-def averaged_mean(fit: Any, eta: Array, variance: Array) -> Array:
-    """Mean of the outcome over the random effects: the linear predictor is normal about its fixed part.
+def averaged_mean(fit: Any, etas: Array, covariance: Array) -> Array:
+    """Mean of the outcome over the random effects: the linear predictors are normal about their fixed parts.
 
-    Whatever the number of random effects, their sum z'b is one normal number per row, so that a rule of one dimension
-    does (theory, eq. 52).
+    Whatever the number of random effects, their sum z'b is one normal number per row and linear predictor, so that a
+    rule of as many dimensions as there are predictors with random effects does (theory, eq. 52; predictors, eq. 6).
 
     Parameters
     ----------
     fit : FitResult
         Of one plausible value.
-    eta : ndarray, shape (n,)
-        Fixed part and offset.
-    variance : ndarray, shape (n,)
-        Of the random part.
+    etas : ndarray, shape (K, n)
+        Fixed parts, and the offset in the first.
+    covariance : ndarray, shape (K, K, n)
+        Of the random parts.
 
     Returns
     -------
     ndarray, shape (n,) or (n, C)
     """
     if fit.has_linear_mean:
-        return eta
-    spread = np.sqrt(variance)
-    return np.asarray(sum(w * mean_of(fit, eta + a * spread) for a, w in zip(*NORMAL.nodes(NODES), strict=True)))
+        return etas[0]
+    steps, weights = spread_rule(covariance)
+    return np.asarray(sum(w * mean_of(fit, etas + step) for step, w in zip(steps, weights, strict=True)))
+
+
+def spread_rule(covariance: Array) -> tuple[Iterator[Array], Array]:
+    """Nodes (K, n) of the random parts of the linear predictors, one after the other, and their weights.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (K, K, n)
+    """
+    moving = [k for k in range(len(covariance)) if np.nanmax(covariance[k, k], initial=0.0) > 0.0]
+    a, w = NORMAL.nodes(NODES[max(len(moving), 1)])
+    root = _roots(covariance, moving)
+    steps = (np.einsum("kan,a->kn", root, np.array(at)) for at in product(a, repeat=len(moving)))
+    return steps, np.array([np.prod(part) for part in product(w, repeat=len(moving))])
+
+
+def _roots(covariance: Array, moving: Sequence[int]) -> Array:
+    """Lower-triangular roots (K, len(moving), n) of the covariances; predictors that do not move have rows of zero."""
+    out = np.zeros((len(covariance), len(moving), covariance.shape[-1]))
+    for j, k in enumerate(moving):
+        pivot = covariance[k, k] - np.square(out[k]).sum(axis=0)
+        out[k, j] = np.sqrt(np.maximum(pivot, 0.0))
+        for i in moving[j + 1 :]:
+            rest = covariance[i, k] - (out[i] * out[k]).sum(axis=0)
+            out[i, j] = np.divide(rest, out[k, j], out=np.zeros_like(rest), where=out[k, j] > 1e-8)
+    return out
 
 
 def label(fit: Any, values: Array, index: Any, name: str) -> Any:
@@ -96,26 +124,31 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
             f"Unknown type of residuals {type!r}.{near(str(type), RESIDUALS)} "
             f"Use one of {', '.join(map(repr, RESIDUALS))}."
         )
-    eta = fit.rows.conditional() if conditional else fit.rows.marginal()
+    etas = fit.rows.etas(conditional)
     if fit.has_residual_variance:
-        return (fit.rows.y - eta) / (fit.sigma if type == "pearson" else 1.0)
+        return (fit.rows.y - etas[0]) / (fit.sigma if type == "pearson" else 1.0)
     family, link = fit.distribution
     if family.is_categorical:
         raise NotSupportedError(
             f"An ordinal outcome has no residuals in units of the outcome. This fit has family={fit.family!r}. "
             f"Compare fitted(), the probabilities of the categories, with the outcome."
         )
-    response, mean = fit.rows.response, mean_of(fit, eta)
+    if family.is_mixture and type in ("deviance", "working"):
+        raise NotSupportedError(
+            f"A mixture of zeros and counts has no {type} residuals. This fit has family={fit.family!r}. "
+            f"Use type='response' or type='pearson'."
+        )
+    response, mean = fit.rows.response, mean_of(fit, etas)
     trials = family.trials(response)
     gap = response.y / trials - mean
     if type == "response":
         return gap
     with np.errstate(divide="ignore", invalid="ignore"):
         if type == "working":
-            return gap / link.slope(eta)
+            return gap / link.slope(etas[0])
         if type == "pearson":
-            return gap * trials / np.sqrt(family.variance(mean, fit.phi, response.extra))
-        deviance = family.deviance(response.y, mean, fit.phi, response.extra)
+            return gap * trials / np.sqrt(family.variance_of(fit.links, list(etas), fit.phi, response.extra))
+        deviance = family.deviance_of(fit.links, response.y, list(etas), fit.phi, response.extra)
         return np.sign(gap) * np.sqrt(np.maximum(deviance, 0.0))
 
 
@@ -138,13 +171,13 @@ def fitted(fit: Any, conditional: bool = True) -> Any:
 def _of_rows(fit: Any, type: str, conditional: bool, averaged: bool, name: str) -> Any:
     parts = []
     for one in fit.fits:
-        eta = one.rows.conditional() if conditional and not averaged else one.rows.marginal()
-        if type == "link":
-            parts.append(eta)
+        etas = one.rows.etas(conditional and not averaged)
+        if type == "link" or one.has_residual_variance:
+            parts.append(etas[0])
         elif averaged:
-            parts.append(averaged_mean(one, eta, one.rows.random_variance()))
+            parts.append(averaged_mean(one, etas, one.rows.random_covariance()))
         else:
-            parts.append(mean_of(one, eta))
+            parts.append(mean_of(one, etas))
     return label(fit, np.mean(parts, axis=0), fit.index, name)
 
 
@@ -187,7 +220,7 @@ def predict(
     new_groups : {"population", "missing", "error"}
         What rows of unseen groups get: random effects of zero (with a warning), NaN, or an error.
     type : {"response", "link"}
-        Scale of the outcome, or of the linear predictor.
+        Scale of the outcome, or of the linear predictor of the mean.
     averaged : bool
         Average the outcome over the distribution of the random effects (population-averaged): what is expected of
         a row whose group is not known. Overrides ``conditional``; differs from random effects of zero where the
@@ -205,10 +238,9 @@ def predict(
     for one in fit.fits:
         rows = one.rows
         known = conditional and not averaged
-        eta, variance = predict_new(rows.blueprint, rows.eta_beta, rows.modes(), newdata, known, new_groups)
-        index = eta.index
-        values = eta.to_numpy()
-        if type == "response":
-            values = averaged_mean(one, values, variance) if averaged else mean_of(one, values)
-        parts.append(values)
+        index, etas, covariance = predict_new(rows.blueprint, rows.eta_beta, rows.modes(), newdata, known, new_groups)
+        if type == "link" or one.has_residual_variance:
+            parts.append(etas[0])
+        else:
+            parts.append(averaged_mean(one, etas, covariance) if averaged else mean_of(one, etas))
     return label(fit, np.mean(parts, axis=0), index, "predicted")

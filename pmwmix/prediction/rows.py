@@ -11,8 +11,8 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError
 from pmwmix.fitting.judge import modes_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.prediction.modes import LevelModes, quadratic
-from pmwmix.prediction.newdata import Blueprint
+from pmwmix.prediction.blueprint import Blueprint
+from pmwmix.prediction.modes import LevelModes, covariances
 from pmwmix.spec.outcome import Response
 
 
@@ -57,14 +57,25 @@ class LiveRows:
         out = []
         for position, ((b, se), Psi) in enumerate(zip(found, self.fit.Psi, strict=True)):
             level = self.frame.hierarchy.levels[position]
-            names = tuple(n for block in self.design.blocks if block.level == position for n in block.matrix.names)
+            names = tuple(n for block in self.design.blocks if block.level == position for n in block.names)
             out.append(LevelModes(level.name, level.factors, level.labels, names, b, se, Psi))
         return out
 
     @property
     def columns(self) -> dict[str, Array]:
-        """Fixed columns in the model by name, without those dropped as collinear."""
-        return {self.design.x.names[j]: self.design.x.columns[j] for j in self.problem.kept}
+        """Fixed columns of the mean in the model by name, without those dropped as collinear."""
+        return {
+            self.design.x.names[j]: self.design.x.columns[j] for j in self.problem.kept if j < len(self.design.x.names)
+        }
+
+    def columns_of(self) -> dict[str | None, dict[str, Array]]:
+        """Give the fixed columns in the model by the parameter of their linear predictor, None for the mean."""
+        names = [None, *(part.predictor for part in self.blueprint.formula.further)]
+        every = [pair for part in self.design.fixed for pair in zip(part.names, part.columns, strict=True)]
+        out: dict[str | None, dict[str, Array]] = {name: {} for name in names}
+        for j, k in zip(self.problem.kept, self.blueprint.x_of, strict=True):
+            out[names[k]][every[j][0]] = every[j][1]
+        return out
 
     @property
     def design_number(self) -> int:
@@ -97,12 +108,13 @@ class LiveRows:
         """Coefficients of the linear predictor (p,)."""
         return self.fit.eta_beta
 
-    def random_variance(self) -> Array:
-        """Variance z'Psi z of the random part of every row (n,)."""
-        out = np.zeros(self.frame.n)
+    def random_covariance(self) -> Array:
+        """Covariance z'Psi z of the random parts of the linear predictors of every row (K, K, n)."""
+        K = self.blueprint.n_predictors
+        out = np.zeros((K, K, self.frame.n))
         for position, modes in enumerate(self.modes()):
             columns = [c for block in self.design.blocks if block.level == position for c in block.matrix.columns]
-            out += quadratic(columns, modes.Psi)
+            out += covariances(columns, self.blueprint.z_of(position), modes.Psi, K)
         return out
 
     @property
@@ -120,23 +132,29 @@ class LiveRows:
                 "column of the model has other values now. Fit again, or change a copy of the table."
             )
 
-    def marginal(self) -> Array:
-        """Give the fixed part X beta and the offset (n,)."""
+    def etas(self, conditional: bool) -> Array:
+        """Give the fixed part of every linear predictor, of the first with the offset; or with the modes (K, n)."""
         self._unchanged()
-        out = np.zeros(self.frame.n) if self.design.offset is None else self.design.offset.copy()
-        for j, value in zip(self.problem.kept, self.eta_beta, strict=True):
-            out += value * self.design.x.columns[j]
+        out = np.zeros((self.blueprint.n_predictors, self.frame.n))
+        if self.design.offset is not None:
+            out[0] += self.design.offset
+        columns = [column for part in self.design.fixed for column in part.columns]
+        for j, k, value in zip(self.problem.kept, self.blueprint.x_of, self.eta_beta, strict=True):
+            out[k] += value * columns[j]
+        for position, modes in enumerate(self.modes() if conditional else ()):
+            index, of = self.frame.hierarchy.levels[position].index, self.blueprint.z_of(position)
+            columns = [c for block in self.design.blocks if block.level == position for c in block.matrix.columns]
+            for k, column, b in zip(of, columns, modes.b.T, strict=True):
+                out[k] += column * b[index]
         return out
+
+    def marginal(self) -> Array:
+        """Give the fixed part of the mean's linear predictor and the offset (n,)."""
+        return self.etas(False)[0]
 
     def conditional(self) -> Array:
         """Add the conditional modes to the fixed part (n,)."""
-        out = self.marginal()
-        for position, modes in enumerate(self.modes()):
-            index = self.frame.hierarchy.levels[position].index
-            columns = [c for block in self.design.blocks if block.level == position for c in block.matrix.columns]
-            for column, b in zip(columns, modes.b.T, strict=True):
-                out += column * b[index]
-        return out
+        return self.etas(True)[0]
 
 
 @dataclass(frozen=True)
@@ -147,29 +165,33 @@ class SavedRows:
 
     saved_modes: list[LevelModes]
     y: Array
-    saved_marginal: Array
+    saved_marginal: Array  # (K, n), as all that follow
     saved_conditional: Array
     blueprint: Blueprint
     eta_beta: Array
     response: Response | None = None
-    saved_variance: Array | None = None
+    saved_covariance: Array | None = None  # (K, K, n)
 
     def modes(self) -> list[LevelModes]:
         """Conditional modes of every level, bottom-up."""
         return self.saved_modes
 
+    def etas(self, conditional: bool) -> Array:
+        """Give the fixed part of every linear predictor, or with the modes (K, n)."""
+        return self.saved_conditional if conditional else self.saved_marginal
+
     def marginal(self) -> Array:
-        """Give the fixed part X beta (n,)."""
-        return self.saved_marginal
+        """Give the fixed part of the mean's linear predictor (n,)."""
+        return self.saved_marginal[0]
 
     def conditional(self) -> Array:
         """Add the conditional modes to the fixed part (n,)."""
-        return self.saved_conditional
+        return self.saved_conditional[0]
 
-    def random_variance(self) -> Array:
-        """Variance z'Psi z of the random part of every row (n,)."""
-        assert self.saved_variance is not None
-        return self.saved_variance
+    def random_covariance(self) -> Array:
+        """Covariance z'Psi z of the random parts of the linear predictors of every row (K, K, n)."""
+        assert self.saved_covariance is not None
+        return self.saved_covariance
 
 
 def live_rows(fit: Any) -> list[LiveRows]:
@@ -180,5 +202,6 @@ def live_rows(fit: Any) -> list[LiveRows]:
 
 def stamp_of(design: DesignColumns, k: int) -> float:
     """Sum an outcome and its predictors, each column with another factor."""
-    columns = [design.y[k], *design.x.columns, *(c for block in design.blocks for c in block.matrix.columns)]
+    fixed = [c for part in design.fixed for c in part.columns]
+    columns = [design.y[k], *fixed, *(c for block in design.blocks for c in block.matrix.columns)]
     return float(sum((j + 1) * float(column.sum()) for j, column in enumerate(columns)))

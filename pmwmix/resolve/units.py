@@ -13,7 +13,7 @@ import pandas as pd
 from pmwmix.data.codes import code
 from pmwmix.errors import DesignError, OptionError, some
 from pmwmix.resolve.names import Names, combine, is_nested
-from pmwmix.spec.formula import RandomTerm
+from pmwmix.spec.randomterms import RandomTerm
 from pmwmix.surveys import Preset
 from pmwmix.weights.replicate_types import REPLICATES
 

@@ -9,7 +9,7 @@ from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, Summary, coefficient_table, variance_table
 from pmwmix.results.words import (
     asked_facts,
-    fixed_heading,
+    fixed_parts,
     groups_table,
     icc_facts,
     parameter_sections,
@@ -26,10 +26,18 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float) -> Sum
     sections = [
         Section("Groups and weights", groups_table(fit)),
         *([Section("Variance terms", variance_table(fit.varcorr))] if len(fit.varcorr) else []),
-        Section(fixed_heading(fit), coefficient_table(coefficients, ci_prob, "z" if normal else "t")),
+        *_coefficient_sections(fit, coefficients, ci_prob, "z" if normal else "t"),
         *parameter_sections(fit, "Estimate", "Std. error"),
     ]
     return Summary(title_of(fit, f"{'pseudo ' if s.weighted else ''}{likelihood}"), _facts(fit), sections, _notes(fit))
+
+
+def _coefficient_sections(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float, statistic: str) -> list[Section]:
+    """Lay the coefficients out, a table per linear predictor."""
+    return [
+        Section(heading, coefficient_table(coefficients.loc[mine], ci_prob, statistic))
+        for heading, mine in fixed_parts(fit, list(coefficients["term"]))
+    ]
 
 
 def _facts(fit: FitRecord) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.icc import icc_of
 from pmwmix.inference.satterthwaite import satterthwaite
-from pmwmix.prediction.newdata import blueprint_of
+from pmwmix.prediction.blueprint import blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult

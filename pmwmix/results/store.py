@@ -122,11 +122,17 @@ def _index_out(index: Any, arrays: Arrays, key: str) -> dict[str, Any]:
 
 
 def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
-    arrays[f"{key}/y"], arrays[f"{key}/marginal"] = rows.y, rows.marginal()
-    arrays[f"{key}/conditional"], arrays[f"{key}/eta_beta"] = rows.conditional(), rows.eta_beta
+    print_, marginal, conditional = rows.blueprint, rows.etas(False), rows.etas(True)
+    arrays[f"{key}/y"], arrays[f"{key}/eta_beta"] = rows.y, rows.eta_beta
+    arrays[f"{key}/marginal"], arrays[f"{key}/conditional"] = marginal[0], conditional[0]
     response = rows.response
     if response is not None:
-        arrays[f"{key}/variance"], arrays[f"{key}/constant"] = rows.random_variance(), response.constant
+        covariance = rows.random_covariance()
+        arrays[f"{key}/variance"], arrays[f"{key}/constant"] = covariance[0, 0], response.constant
+        if print_.further:
+            arrays[f"{key}/covariance"] = covariance
+            arrays[f"{key}/further_marginal"] = marginal[1:]
+            arrays[f"{key}/further_conditional"] = conditional[1:]
         for number, column in enumerate(response.extra):
             arrays[f"{key}/extra{number}"] = column
     levels = []
@@ -135,7 +141,6 @@ def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
         arrays[f"{key}/Psi{number}"] = modes.Psi
         labels = [_label_out(label) for label in modes.labels]
         levels.append({"group": modes.group, "factors": modes.factors, "labels": labels, "terms": modes.terms})
-    print_ = rows.blueprint
     return {
         "levels": levels,
         "formula": print_.formula.text,
@@ -147,6 +152,8 @@ def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
         "means": {name: _mean_out(value) for name, value in print_.means.values.items()},
         "pv": print_.pv,
         "aliases": None if print_.aliases is None else _aliases_out(print_.aliases),
+        "further": [spec_out(spec) for spec in print_.further],
+        "of": print_.of.tolist(),
         "response": None if response is None else [len(response.extra), list(response.categories)],
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,12 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.errors import PmwmixError
-from pmwmix.frame.centring import Means
+from pmwmix.errors import OptionError
 from pmwmix.pooling import Pooled
-from pmwmix.prediction.estimable import Aliases
 from pmwmix.prediction.modes import LevelModes
-from pmwmix.prediction.newdata import Blueprint, RandomSpec
 from pmwmix.prediction.rows import SavedRows
 from pmwmix.results.checked import (
     AlteredError,
@@ -32,9 +28,7 @@ from pmwmix.results.checked import (
     mapped,
     optional,
 )
-from pmwmix.results.specs import spec_in
-from pmwmix.spec.centring import Centring
-from pmwmix.spec.formula import ModelFormula, parse
+from pmwmix.results.unpackplan import blueprint_in, filled, parse_checked, split_label
 from pmwmix.spec.outcome import Response
 from pmwmix.spec.settings import Settings
 
@@ -127,7 +121,11 @@ def _numbers(f: Fields) -> dict[str, Any]:
 def _check_family(family: str, link: str) -> None:
     from pmwmix.families import FAMILIES  # with PyTensor, which a linear fit does without
 
-    if family not in FAMILIES or link not in FAMILIES[family].links:
+    try:
+        known = FAMILIES[family].links
+    except OptionError:
+        known = ()
+    if link not in known:
         raise AlteredError(f"the family {family!r} with the link {link!r}, which is none")
 
 
@@ -179,7 +177,7 @@ def _settings(meta: Any) -> Settings:
         "method": lambda one: _one_of(one, METHODS),
         "weights": lambda one: tuple((as_text(level), optional(as_text)(w)) for level, w in _pairs(one)),
         "conditional": as_flag,
-        "pv": mapped(_filled(as_text)),
+        "pv": mapped(filled(as_text)),
         "clusters": lambda one: _row(one, as_text, optional(as_text), as_whole, as_whole),
         "n_read": as_whole,
         **dict.fromkeys(("dropped", "zero_weight"), mapped(as_whole)),
@@ -205,18 +203,6 @@ def _one_of(value: Any, known: tuple[str, ...]) -> str:
     if value not in known:
         raise AlteredError(f"a value other than {' and '.join(known)}")
     return value
-
-
-def _filled[T](read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
-    """Require a list that is not empty."""
-
-    def one(value: Any) -> list[T]:
-        found = listed(read)(value)
-        if not found:
-            raise AlteredError("an empty list")
-        return found
-
-    return one
 
 
 def _pairs(value: Any) -> list[list[Any]]:
@@ -254,7 +240,7 @@ def _general(f: Fields) -> dict[str, Any]:
     if quadrature is not None:
         q = Fields(quadrature, {}, "")
         out["quadrature"] = {
-            "n_agq": tuple(q.read("n_agq", _filled(as_whole))),
+            "n_agq": tuple(q.read("n_agq", filled(as_whole))),
             "moved": q.read("moved", as_number),
         }
     return out
@@ -263,8 +249,13 @@ def _general(f: Fields) -> dict[str, Any]:
 def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
     n = fit["nobs"]
     modes = [_modes(f, meta, number) for number, meta in enumerate(f.read("levels", listed(as_object)))]
-    blueprint = _blueprint(f, modes)
+    blueprint = blueprint_in(f, modes, fit["family"])
+    m = len(blueprint.further)
     y, marginal, conditional = (f.finite(name, n) for name in ("y", "marginal", "conditional"))
+    etas = [one[None] for one in (marginal, conditional)]
+    if m:
+        further = (f.finite(f"further_{name}", m, n) for name in ("marginal", "conditional"))
+        etas = [np.concatenate(pair) for pair in zip(etas, further, strict=True)]
     beta = f.finite("eta_beta", len(blueprint.kept))
     response = variance = None
     if f.read("response", lambda one: one) is not None:
@@ -274,17 +265,18 @@ def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
         extra = tuple(f.finite(f"extra{number}", n) for number in range(n_extra))
         response = Response(y, extra, f.finite("constant", n), tuple(categories))
     if f.has("variance"):
-        variance = f.finite("variance", n)
+        variance = f.finite("variance", n)[None, None]
+        variance = f.finite("covariance", m + 1, m + 1, n) if m else variance
     if (response is None) != (variance is None):
         raise AlteredError("an outcome without the variance of its random part")
-    return SavedRows(modes, y, marginal, conditional, blueprint, beta, response, variance)
+    return SavedRows(modes, y, etas[0], etas[1], blueprint, beta, response, variance)
 
 
 def _modes(f: Fields, meta: dict[str, Any], number: int) -> LevelModes:
     one = Fields(meta, f.arrays, f.key)
     labels, terms = one.read("labels", listed(as_key)), tuple(one.read("terms", listed(as_text)))
     factors = tuple(one.read("factors", listed(as_text)))
-    labels = [_split(label, len(factors)) for label in labels]
+    labels = [split_label(label, len(factors)) for label in labels]
     G, q = len(labels), len(terms)
     return LevelModes(
         one.read("group", as_text),
@@ -295,96 +287,3 @@ def _modes(f: Fields, meta: dict[str, Any], number: int) -> LevelModes:
         one.array(f"b_se{number}", G, q),
         one.finite(f"Psi{number}", q, q),
     )
-
-
-def _split(label: Any, n: int) -> Any:
-    """Give the label of a combination of ``n`` columns as a tuple; the first version wrote the text ``"7:3"``."""
-    parts = tuple(label.split(":")) if n > 1 and isinstance(label, str) else ()
-    return parts if len(parts) == n else label
-
-
-def _blueprint(f: Fields, modes: list[LevelModes]) -> Blueprint:
-    """Read how columns are rebuilt; all formulas are the model's, whose text is checked as a caller's would be."""
-    formula = parse_checked(f.read("formula", as_text))
-    kept = np.array(f.read("kept", listed(as_whole)), dtype=int)
-    if len(set(kept.tolist())) < len(kept) or (kept < 0).any():
-        raise AlteredError("numbers of fixed columns that cannot be")
-    plans = [_centring(one) for one in f.read("centrings", listed(as_object))]
-    means = f.read("means", mapped(_mean))
-    for plan in plans:
-        if isinstance(by_group := means.get(plan.column), pd.Series):
-            keys = [_split(label, len(plan.columns)) for label in by_group.index]
-            by_group.index = pd.Index(keys, tupleize_cols=False, dtype=object)
-    if not all(isinstance(means.get(plan.column), pd.Series if plan.columns else float) for plan in plans):
-        raise AlteredError("means other than those of the centred columns")
-    return Blueprint(
-        formula,
-        spec_in(f.read("x", as_object), formula.fixed),
-        kept,
-        _random(f, formula, modes),
-        f.read("categories", mapped(listed(as_text))),
-        plans,
-        Means(means),
-        f.read("pv", mapped(as_text)),
-        f.read("aliases", optional(_aliases), default=None, required=False),
-    )
-
-
-def _aliases(value: Any) -> Aliases:
-    one = Fields(as_object(value), {}, "")
-    names = tuple(one.read("names", _filled(as_text)))
-    d, others = len(names), np.array(one.read("others", listed(as_whole)), dtype=int)
-    dropped = np.array(one.read("dropped", listed(as_whole, d)), dtype=int)
-    every = sorted([*dropped.tolist(), *others.tolist()])
-    weights = np.array(one.read("weights", listed(listed(as_number, d), len(others) + 1)), dtype=float)
-    allowed = np.array(one.read("allowed", listed(as_number, d)), dtype=float)
-    if every != list(range(len(every))) or not np.isfinite(weights).all() or not (allowed > 0).all():
-        raise AlteredError("dropped columns that cannot be")
-    return Aliases(names, dropped, others, weights, allowed)
-
-
-def _random(f: Fields, formula: ModelFormula, modes: list[LevelModes]) -> list[RandomSpec]:
-    """Match the saved columns of the random terms with the terms of the formula, level by level."""
-    terms = [
-        (position, term)
-        for position, level in enumerate(modes)
-        for term in formula.random
-        if sorted(term.factors) == sorted(level.factors)
-    ]
-    out = []
-    rows = f.read("random", listed(listed(lambda one: one, 4), len(terms)))
-    for (position, term), (level, variables, names, spec) in zip(terms, rows, strict=True):
-        if level != position or tuple(listed(as_text)(variables)) != term.variables:
-            raise AlteredError("random columns that are not those of the formula")
-        if (spec is None) != (term.expr == "1"):
-            raise AlteredError("random columns without their specification")
-        rebuilt = None if spec is None else spec_in(spec, term.expr)
-        out.append(RandomSpec(position, term.variables, tuple(listed(as_text)(names)), rebuilt))
-    for position, level in enumerate(modes):
-        if tuple(name for one in out if one.level == position for name in one.names) != level.terms:
-            raise AlteredError("random effects other than those of the formula")
-    return out
-
-
-def parse_checked(text: str) -> ModelFormula:
-    """Read a formula as if a caller had written it: what is not on the list of allowed code is refused."""
-    try:
-        return parse(text)
-    except PmwmixError as error:
-        raise AlteredError(f"a formula that is not allowed ({error})") from error
-
-
-def _centring(meta: dict[str, Any]) -> Centring:
-    one = Fields(meta, {}, "")
-    factors = tuple(one.read("factors", listed(as_text), default=(), required=False))
-    return Centring(one.read("column", as_text), one.read("by", as_text), one.read("add_mean", as_flag), factors)
-
-
-def _mean(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return as_number(value)
-    by = listed(as_key)(value.get("by"))
-    if len(set(by)) < len(by):
-        raise AlteredError("a group with two means")
-    index = pd.Index(by, tupleize_cols=False, dtype=object)
-    return pd.Series(listed(as_number, len(by))(value.get("mean")), index=index, dtype=float)

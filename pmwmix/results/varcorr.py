@@ -9,19 +9,20 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.frame.modelframe import ModelFrame, correlated
 
 
 def component_names(frame: ModelFrame) -> list[tuple[str, str, str | None]]:
     """Name the entries of Λ in the order of theta: (group, row term, column term or None on the diagonal)."""
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, int], int] = {}
     out: list[tuple[str, str, str | None]] = []
-    for block in frame.designs[0].blocks:
-        name = frame.hierarchy.levels[block.level].name
-        again = seen.get(name, 0)
-        seen[name] = again + 1
+    for blocks in correlated(frame.designs[0].blocks):
+        name, predictor = frame.hierarchy.levels[blocks[0].level].name, blocks[0].predictor
+        again = seen.get((name, predictor), 0)
+        for block in blocks:
+            seen[name, block.predictor] = again + 1
         label = name if not again else f"{name}.{again}"
-        terms = block.matrix.names
+        terms = [term for block in blocks for term in block.names]
         for j, second in enumerate(terms):
             out.append((label, second, None))
             out.extend((label, terms[i], second) for i in range(j + 1, len(terms)))
@@ -32,11 +33,12 @@ def variance_components(frame: ModelFrame, Psi: Sequence[Array], sigma: float) -
     """Lower triangles of the blocks of Psi in the order of theta, then sigma²; shape (n_theta + 1,)."""
     out: list[float] = []
     offsets = [0] * len(Psi)
-    for block in frame.designs[0].blocks:
-        matrix, start, q = Psi[block.level], offsets[block.level], len(block.matrix.names)
+    for blocks in correlated(frame.designs[0].blocks):
+        level, q = blocks[0].level, sum(len(block.names) for block in blocks)
+        matrix, start = Psi[level], offsets[level]
         for j in range(q):
             out.extend(matrix[start + i, start + j] for i in range(j, q))
-        offsets[block.level] += q
+        offsets[level] += q
     return np.array([*out, sigma**2])
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from pmwmix._types import Array
 from pmwmix.fitting.climb import STILL
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, number
@@ -30,6 +33,15 @@ SCALING_WORDS = {
 }
 
 
+PARAMETER_WORDS = {
+    "zi": "the log odds of an extra zero (zi)",
+    "hu": "the log odds of a zero (hu)",
+    "sigma": "the logarithm of sigma",
+    "theta": "the logarithm of theta",
+    "phi": "the logarithm of phi",
+}
+
+
 def title_of(fit: FitRecord, how: str) -> str:
     """Name the model, and how it was fitted."""
     multilevel = bool(len(fit.n_groups))
@@ -42,6 +54,15 @@ def title_of(fit: FitRecord, how: str) -> str:
 def fixed_heading(fit: FitRecord) -> str:
     """Head the table of the coefficients."""
     return "Thresholds and fixed effects" if fit.distribution[0].has_thresholds else "Fixed effects"
+
+
+def fixed_parts(fit: FitRecord, terms: Sequence[str]) -> list[tuple[str, Array]]:
+    """Head the table of every linear predictor, and say which of the terms are its."""
+    further = [one.name for one in fit.distribution[0].further]
+    of = [next((name for name in further if term.startswith(f"{name}.")), None) for term in terms]
+    heads: list[tuple[str | None, str]] = [(None, fixed_heading(fit))]
+    heads += [(name, f"Fixed effects on {PARAMETER_WORDS[name]}") for name in further]
+    return [(heading, np.array([one == name for one in of], bool)) for name, heading in heads if name in of or not of]
 
 
 def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Section]:
@@ -76,6 +97,8 @@ def icc_facts(fit: FitRecord) -> list[tuple[str, str]]:
     if not len(fit.n_groups):
         return []
     icc = fit.icc
+    if np.isnan(np.asarray(icc, dtype=float)).all():  # there is no variance of level 1 to compare with
+        return []
     shown = ", ".join(f"{k}: {v:.3f}" for k, v in icc.items()) if isinstance(icc, pd.Series) else f"{icc:.3f}"
     said = ["mean over the rows, random slopes included"] if _counts_slopes(fit) else []
     said += [] if fit.has_residual_variance else ["latent scale"]

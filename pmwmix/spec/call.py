@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -60,7 +60,9 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def call_text(formula: str, given: Mapping[str, Any]) -> str:
+def call_text(formula: str | Sequence[str], given: Mapping[str, Any]) -> str:
     """Write the call, without what was left out."""
     said = [f"{name}={value!r}" for name, value in given.items() if value is not None]
-    return f"pmwmix.fit({', '.join([repr(' '.join(formula.split())), 'data', *said])})"
+    texts = [" ".join(text.split()) for text in ([formula] if isinstance(formula, str) else formula)]
+    shown = repr(texts[0] if isinstance(formula, str) else texts)
+    return f"pmwmix.fit({', '.join([shown, 'data', *said])})"

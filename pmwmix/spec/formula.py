@@ -12,65 +12,14 @@ from dataclasses import dataclass, replace
 
 from pmwmix.errors import FormulaError
 from pmwmix.spec.brackets import arguments, brackets, mask
-from pmwmix.spec.groupnames import quote, rename_groups, spelled_out
+from pmwmix.spec.groupnames import rename_groups
 from pmwmix.spec.predictors import Predictor
+from pmwmix.spec.randomterms import NAME, RandomTerm, check_labels, split_random, without_repeats
+from pmwmix.spec.several import about, joined, pieces_of
 from pmwmix.spec.terms import Side, side_of
 from pmwmix.spec.whitelist import fail, inspect_code
 
 MAX_CHARACTERS = 20_000
-_NAME = r"(?:`[^`]+`|[^\W\d][\w.]*)"
-_GROUP = re.compile(rf"{_NAME}(?:\s*[:/]\s*{_NAME})*")
-
-
-@dataclass(frozen=True, slots=True)
-class RandomTerm:
-    """Effects that vary between the groups of one factor; see :func:`parse`."""
-
-    effects: tuple[str, ...]  # "1" for the intercept, then terms in formulaic's spelling
-    rungs: tuple[tuple[str, ...], ...]  # columns of the grouping factor and of those that it lies in, lowest first
-    variables: tuple[str, ...]  # columns that the effects use
-    predictor: str | None = None  # name of the further linear predictor that it belongs to
-
-    @property
-    def expr(self) -> str:
-        """Right side for formulaic, intercept explicit: ``"1 + escs"``."""
-        return " + ".join(self.effects if self.effects[0] == "1" else ("0", *self.effects))
-
-    @property
-    def factors(self) -> tuple[str, ...]:
-        """Columns whose combination is the grouping factor."""
-        return tuple(name for rung in self.rungs for name in rung)
-
-    @property
-    def group(self) -> str:
-        """Public name of the grouping factor: ``"schoolid"``, ``"classid:schoolid"``."""
-        return ":".join(self.factors)
-
-    @property
-    def above(self) -> str | None:
-        """Next higher group of a nested a/b, for the lower ones."""
-        return ":".join(name for rung in self.rungs[1:] for name in rung) or None
-
-    @property
-    def text(self) -> str:
-        """The term as it is written: ``"(1 + escs | schoolid)"``."""
-        return f"({self.expr} | {':'.join(quote(name) for name in self.factors)})"
-
-    def with_groups(self, columns_of: Mapping[str, tuple[str, ...]]) -> RandomTerm:
-        """Put columns in the place of names of groups.
-
-        Raises
-        ------
-        FormulaError
-            If a column would name the group twice.
-        """
-        found: list[tuple[str, ...]] = []
-        for rung in reversed(self.rungs):
-            above = [name for higher in found for name in higher]
-            found.insert(0, tuple(name for names in spelled_out(rung, columns_of, above) for name in names))
-        out = replace(self, rungs=tuple(found))
-        _check_factors(out.factors, out.group, out.text)
-        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +54,17 @@ class ModelFormula:
         ------
         FormulaError
         """
-        parsed = parse(f"{name} ~ {right}")
+        if name in {part.predictor for part in self.further}:
+            fail(f"There are two formulas for {name!r}", repr(self.text), "Join their right sides by '+'")
+        parsed = _parse(f"{name} ~ {right}")
         if parsed.offset is not None:
             fail("Only the mean has an offset", f"{parsed.offset!r} in that of {name!r}", "Leave it out there")
+        if not parsed.fixed_variables and not parsed.has_intercept:
+            fail(f"The formula for {name!r} has no fixed column", parsed.text, "Keep the intercept or a predictor")
         own = tuple(replace(term, predictor=name) for term in parsed.random)
         part = FixedPart(name, parsed.fixed, parsed.fixed_variables)
-        return replace(self, random=(*self.random, *own), further=(*self.further, part))
+        text = joined([self.text, f"{name} ~ {right.strip()}"])
+        return replace(self, text=text, random=(*self.random, *own), further=(*self.further, part))
 
     def with_predictors(self, predictors: Sequence[Predictor]) -> ModelFormula:
         """Bring further predictors into the order of their family, with their defaults where nothing is said.
@@ -128,7 +82,10 @@ class ModelFormula:
                     fail(what, repr(self.text), "Write its right side, '1' for an intercept alone")
                 out = out.with_predictor(one.name, one.default)
         named = {part.predictor: part for part in out.further}
-        return replace(out, further=tuple(named[one.name] for one in predictors))
+        first, *others = pieces_of(out.text)
+        texts = {about(piece)[0]: piece for piece in others}
+        text = joined([first, *(texts[one.name] for one in predictors)])
+        return replace(out, text=text, further=tuple(named[one.name] for one in predictors))
 
     @property
     def further_variables(self) -> tuple[str, ...]:
@@ -150,7 +107,8 @@ class ModelFormula:
         more = "".join(f" + `{name}`" for name in names)
         mask(more)  # refuses names that hold quotes
         side = side_of(self.fixed + more, more)
-        return replace(self, text=self.text + more, fixed=side.text, fixed_variables=side.variables)
+        first, *others = pieces_of(self.text)
+        return replace(self, text=joined([first + more, *others]), fixed=side.text, fixed_variables=side.variables)
 
     def with_groups(self, columns_of: Mapping[str, tuple[str, ...]]) -> ModelFormula:
         """Put other columns, one or several that name a group together, in the place of group factors.
@@ -167,7 +125,7 @@ class ModelFormula:
         """
         if not columns_of:
             return self
-        random = _without_repeats([term.with_groups(columns_of) for term in self.random])
+        random = without_repeats([term.with_groups(columns_of) for term in self.random])
         return replace(self, text=rename_groups(self.text, columns_of), random=random)
 
 
@@ -177,7 +135,8 @@ def parse(text: str) -> ModelFormula:
     Parameters
     ----------
     text : str
-        ``"math ~ escs + (1 + escs | country/school)"``. Names with spaces stand in backticks.
+        ``"math ~ escs + (1 + escs | country/school)"``. Names with spaces stand in backticks. Formulas of further
+        linear predictors follow after semicolons: ``"count ~ x + (1 | g); zi ~ x"``.
 
     Returns
     -------
@@ -191,6 +150,7 @@ def parse(text: str) -> ModelFormula:
 
     Notes
     -----
+    Terms of one group with the same label between two bars, ``(1 | p | g)``, are correlated.
     ``cbind(successes, failures)`` may stand on the left, ``offset(log(exposure))`` among the terms on the right.
     ``x %in% f`` is ``x:f``, as in R.
 
@@ -204,7 +164,12 @@ def parse(text: str) -> ModelFormula:
     if len(text) > MAX_CHARACTERS:
         fail("The formula is too long", f"{len(text)} characters", f"Use at most {MAX_CHARACTERS}")
     try:
-        return _parse(text)
+        first, *others = pieces_of(text)
+        formula = _parse(first)
+        for piece in others:
+            formula = formula.with_predictor(*about(piece))
+        check_labels(formula.random)
+        return formula if others else replace(formula, text=text)
     except (RecursionError, MemoryError) as error:
         message = f"The formula is nested too deeply. Found: {text[:60]!r}... Compute part of it as a column first."
         raise FormulaError(message) from error
@@ -233,9 +198,9 @@ def _parse(text: str) -> ModelFormula:
         fail("The formula has nothing right of '~'", repr(text), "Write 1 for an intercept alone")
     response, response_variables, failures = _left(left)
     right, offset, offset_variables = _split_offset(right)
-    rest, random = _split_random(right)
+    rest, random = split_random(right)
     side = side_of(rest, right.strip()) if rest.strip() else Side(True, {})
-    random_terms = _without_repeats(random)
+    random_terms = without_repeats(random)
     asked = (text, response, response_variables, side.text, side.variables, side.intercept, random_terms)
     return ModelFormula(*asked, failures, offset, offset_variables)
 
@@ -278,82 +243,10 @@ def _split_offset(text: str) -> tuple[str, str | None, tuple[str, ...]]:
     return rest.strip().lstrip("+"), offset, tuple(dict.fromkeys(name for _, names in found for name in names))
 
 
-def _split_random(text: str) -> tuple[str, list[RandomTerm]]:
-    """Cut ``(expr | group)`` out of the right side."""
-    within, blank = brackets(text), mask(text)
-    spans: dict[int, list[int]] = {}
-    for bar in (i for i, c in enumerate(blank) if c == "|" and "f" not in within[i]):
-        if within[bar] != "(":
-            where = "inside other brackets" if within[bar] else "outside parentheses"
-            fail(f"A bar | stands {where}", repr(text.strip()), "Write each random term as + (1 | school)")
-        spans.setdefault(max(j for j in range(bar) if not within[j]), []).append(bar)
-    rest, end = "", 0
-    random: list[RandomTerm] = []
-    for start, bars in spans.items():
-        before = (rest + text[end:start]).rstrip()
-        end = next(j for j in range(bars[0], len(text)) if not within[j]) + 1
-        shown = text[start:end]
-        if before[-1:] not in ("", "+") or text[end:].lstrip()[:1] not in ("", "+", "-"):
-            fail("A random term is not joined by '+'", shown, f"Write ... + {shown}")
-        if len(bars) > 2 or bars[-1] - bars[0] != len(bars) - 1:
-            fail("A random term has more than one bar", shown, "Write (x | g), or (x || g) without correlations")
-        rest = before[:-1]
-        random += _random(text[start + 1 : bars[0]], text[bars[-1] + 1 : end - 1], shown, len(bars) == 2)
-    return rest + text[end:], random
-
-
-def _random(left: str, right: str, shown: str, split: bool) -> list[RandomTerm]:
-    if not left.strip() or not right.strip():
-        fail("A random term has an empty side", shown, "Write (1 | school) for a random intercept")
-    side = side_of(left, shown)
-    if not side.intercept and not side.terms:
-        fail("A random term has no effect", shown, "Write (1 | school) for a random intercept")
-    pieces = [side]
-    if split:
-        pieces = [Side(True, {})] * side.intercept + [Side(False, {name: v}) for name, v in side.terms.items()]
-    groups = _groups(right.strip(), shown)
-    return [
-        RandomTerm((*(["1"] if piece.intercept else []), *piece.terms), rungs, piece.variables)
-        for piece in pieces
-        for rungs in groups
-    ]
-
-
-def _groups(text: str, shown: str) -> list[tuple[tuple[str, ...], ...]]:
-    """Rungs of each grouping factor of ``a/b``, the lowest factor and its own rung first."""
-    if not _GROUP.fullmatch(text):
-        what = "A grouping factor must be a column, or columns joined by ':' or '/'"
-        fail(what, f"{text!r} in {shown}", "Compute the factor as a column first and name it here")
-    rungs: list[list[str]] = [[]]
-    for token in re.findall(rf"{_NAME}|/", text):
-        if token == "/":
-            rungs.append([])
-        else:
-            rungs[-1].append(token.strip("`"))
-    _check_factors([name for rung in rungs for name in rung], text, shown)
-    lowest_first = tuple(tuple(rung) for rung in reversed(rungs))
-    return [lowest_first[k:] for k in range(len(rungs))]
-
-
-def _check_factors(names: Sequence[str], text: str, shown: str) -> None:
-    if len(set(names)) < len(names):
-        fail("A grouping factor names a column twice", f"{text!r} in {shown}", "Name each column once")
-
-
-def _without_repeats(random: Sequence[RandomTerm]) -> tuple[RandomTerm, ...]:
-    for i, term in enumerate(random):
-        for other in random[:i]:
-            same = set(term.effects) & set(other.effects)
-            if set(other.factors) == set(term.factors) and same:
-                what = f"Two random terms hold the same effect {min(same)!r} of group {term.group!r}"
-                fail(what, f"{other.text} and {term.text}", "Drop it from one of them, as in (1 | g) + (0 + x | g)")
-    return tuple(random)
-
-
 def _response(text: str) -> tuple[str, tuple[str, ...]]:
     if not text:
         fail("The formula names no outcome", "nothing left of '~'", "Write the outcome's column before '~'")
-    if re.fullmatch(_NAME, text):
+    if re.fullmatch(NAME, text):
         return text.strip("`"), (text.strip("`"),)
     _, variables = inspect_code(text)
     if not variables or len(side_of(f"0 + {{{text}}}", text).terms) != 1:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
@@ -40,7 +43,8 @@ def first_rows(fit: FitResult) -> LiveRows:
 
 
 def _check_outcomes(first: FitResult, other: FitResult) -> None:
-    if (first.family, first.link) != (other.family, other.link):
+    mine, theirs = ((fit.distribution[0].distribution_name, fit.link) for fit in (first, other))
+    if mine != theirs:
         raise OptionError(
             f"Only models with one family and link can be nested. {first.formula!r} has {first.family!r} with "
             f"{first.link!r}, {other.formula!r} {other.family!r} with {other.link!r}. Compare their predictions."
@@ -97,16 +101,32 @@ def check_columns(smaller: FitResult, larger: FitResult) -> None:
     OptionError
     """
     a, b = first_rows(smaller), first_rows(larger)
-    small, large = a.columns, b.columns
+    mine, theirs = (rows.columns_of() for rows in (a, b))
+    _check_nested(smaller, larger, mine[None], theirs[None], (a, b))
+    own = {*smaller.distribution[0].formulas} | {*larger.distribution[0].formulas}
+    for name in (mine.keys() | theirs.keys()) - {None}:  # a parameter without a formula is one number
+        constant = {"Intercept": np.ones(b.frame.n)} if name in own else {}
+        _check_nested(smaller, larger, mine.get(name, constant), theirs.get(name, constant))
+
+
+def _check_nested(
+    smaller: FitResult,
+    larger: FitResult,
+    small: Mapping[str, Array],
+    large: Mapping[str, Array],
+    rows: tuple[LiveRows, LiveRows] | None = None,
+) -> None:
+    """Refuse columns of a linear predictor that those of the larger model do not span; ``rows`` for the offsets."""
     new = {name: x for name, x in small.items() if name not in large or not np.array_equal(x, large[name])}
-    offsets = [0.0 if rows.design.offset is None else rows.design.offset for rows in (a, b)]
-    if np.any(offsets[0] != offsets[1]):
-        new["offset"] = offsets[0] - offsets[1] + np.zeros(b.frame.n)
+    if rows is not None:
+        offsets = [0.0 if one.design.offset is None else one.design.offset for one in rows]
+        if np.any(offsets[0] != offsets[1]):
+            new["offset"] = offsets[0] - offsets[1] + np.zeros(rows[1].frame.n)
     if not new:
         return
-    family = getattr(b.problem, "family", None)
-    basis = [*large.values()] if family is None or family.has_intercept else [np.ones(b.frame.n), *large.values()]
-    X, Y = (np.column_stack(columns) for columns in (basis or [np.zeros(b.frame.n)], [*new.values()]))
+    n, has_intercept = larger.nobs, larger.distribution[0].has_intercept
+    basis = [*large.values()] if has_intercept or rows is None else [np.ones(n), *large.values()]
+    X, Y = (np.column_stack(columns) for columns in (basis or [np.zeros(n)], [*new.values()]))
     X = X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)
     left = np.linalg.norm(Y - X @ np.linalg.lstsq(X, Y)[0], axis=0)
     outside = [name for name, size in zip(new, left > SPANNED * np.linalg.norm(Y, axis=0), strict=True) if size]

@@ -16,6 +16,7 @@ from pmwmix.errors import OptionError, PmwmixWarning
 from pmwmix.fitting.climb import without_random_part
 from pmwmix.fitting.ladder import MOST
 from pmwmix.frame.clusters import Clusters
+from pmwmix.frame.modelframe import correlated
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
 from pmwmix.pooling.rubin import pooled_statistic
@@ -111,6 +112,10 @@ def n_parameters(fit: FitResult) -> int:
     return len(fit.coef) + len(fit.theta) + (1 if fit.has_residual_variance else len(fit.family_parameters))
 
 
+def _size_without_components(fit: FitResult) -> int:
+    return n_parameters(fit) - len(fit.theta)
+
+
 def _nodes(fit: FitResult) -> dict[str, int]:
     """Quadrature nodes of every level; a pooled fit has those of the plausible value with the most."""
     if fit.quadrature is None:  # no random term
@@ -120,16 +125,18 @@ def _nodes(fit: FitResult) -> dict[str, int]:
 
 def _same_nodes(models: list[FitResult]) -> list[FitResult]:
     """Refit generalised models that have fewer nodes at a level than another of them."""
-    if models[0].has_closed_form:
-        return models
+    integrated = [model for model in models if not model.has_closed_form]  # linear models have no nodes
     wanted: dict[str, int] = {}
-    for fit in models:
+    for fit in integrated:
         for level, n in _nodes(fit).items():
-            sizes = [_size(other, level) for other in models]
+            sizes = [_size(other, level) for other in integrated]
             most = min(MOST.get(size, 1) for size in sizes if size)
             wanted[level] = max(wanted.get(level, 1), min(n, most))
     out = []
     for fit in models:
+        if fit.has_closed_form:
+            out.append(fit)
+            continue
         own = tuple(wanted[level] for level in _nodes(fit))
         stay = all(tuple(_nodes(one).values()) == own for one in fit.fits)
         out.append(fit if stay else fit_again(fit, n_agq=own))
@@ -309,15 +316,17 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
         that lose several effects at once get the same two parts, which is conservative.
     """
     kept = _terms(smaller)
-    weights = {len(larger.coef) - len(smaller.coef): 1.0}
+    weights = {_size_without_components(larger) - _size_without_components(smaller): 1.0}
     lost_any = False
     for group, names in _terms(larger):
-        match = next((pair for pair in kept if pair[0] == group and pair[1] <= names), None)
-        if match is not None:
+        matches = [pair for pair in kept if pair[0] == group and pair[1] <= names]
+        for match in matches:
             kept.remove(match)
-        q, left = len(names), len(match[1]) if match is not None else 0
-        d = q * (q + 1) // 2 - left * (left + 1) // 2
-        if d:
+        q, left = len(names), [len(match[1]) for match in matches]
+        d = q * (q + 1) // 2 - sum(n * (n + 1) // 2 for n in left)
+        if sum(left) == q:  # nothing but correlations is dropped, and these are zero inside their range
+            weights = {df + d: w for df, w in weights.items()}
+        elif d:
             lost_any = True
             mixed: dict[int, float] = {}
             for df, w in weights.items():
@@ -338,5 +347,6 @@ def _terms(fit: FitResult) -> list[tuple[str, frozenset[str]]]:
     frame = first_rows(fit).frame
     levels = frame.hierarchy.levels
     return [
-        (":".join(sorted(levels[b.level].name.split(":"))), frozenset(b.matrix.names)) for b in frame.designs[0].blocks
+        (":".join(sorted(levels[blocks[0].level].name.split(":"))), frozenset(name for b in blocks for name in b.names))
+        for blocks in correlated(frame.designs[0].blocks)
     ]

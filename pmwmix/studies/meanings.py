@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pmwmix.prediction.newdata import Blueprint
+from pmwmix.prediction.blueprint import Blueprint
 
 DIGITS = ".9g"  # of a basis, means and norms
 

@@ -21,7 +21,9 @@ from pmwmix.likelihood.ops.registry import teach
 from pmwmix.links import LINKS, ProbabilityLink
 from pmwmix.links._curves import Curve
 
-PAIRS = [(family, link) for family in FAMILIES for link in FAMILIES[family].links]
+MODELLED = ("gaussian(sigma)", "gamma(phi)", "hurdle-negbinomial(theta)")  # with a predictor for a parameter
+PAIRS = [(family, link) for family in (*FAMILIES, *MODELLED) for link in FAMILIES[family].links]
+SEVERAL = [family for family in (*FAMILIES, *MODELLED) if FAMILIES[family].further]
 EVERY = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 PROBABILITY = [name for name, link in LINKS.items() if isinstance(link, ProbabilityLink)]
 DISTRIBUTION = {
@@ -31,7 +33,15 @@ DISTRIBUTION = {
     "loglog": stats.gumbel_r,
     "cauchit": stats.cauchy,
 }
-PHI = {  # two ordinary values of the further parameters
+PHI = {  # two ordinary values of the further parameters, after those of the further linear predictors
+    "beta-binomial": ([1.0], [3.0]),
+    "zero-inflated-poisson": ([-0.5], [1.2]),
+    "zero-inflated-negbinomial": ([-0.5, 0.5], [1.2, 2.0]),
+    "hurdle-poisson": ([-0.5], [1.2]),
+    "hurdle-negbinomial": ([-0.5, 0.5], [1.2, 2.0]),
+    "hurdle-negbinomial(theta)": ([-0.5, 0.5], [1.2, 2.0]),
+    "gaussian(sigma)": ([0.4], [-0.7]),
+    "gamma(phi)": ([-0.3], [-3.0]),
     "negbinomial": ([0.5], [2.0]),
     "gamma": ([0.3], [3.0]),
     "beta": ([1.0], [3.0]),
@@ -46,6 +56,28 @@ FAR = np.array([-800.0, -745.2, -300.0, -37.0, -5.0, -1e-9, 0.0, 1e-9, 1.0, 20.0
 
 def phis(family):
     return [np.array(phi) for phi in PHI.get(family, ([],))]
+
+
+def links_of(family, link):
+    """The link of every predictor."""
+    return [LINKS[link], *(LINKS[one.links[0]] for one in FAMILIES[family].further)]
+
+
+def apart(family, eta, phi):
+    """Linear predictors and further parameters, of ``phi`` as `PHI` has it: the former come first."""
+    m = len(FAMILIES[family].further)
+    others = [np.full(np.shape(eta), value) for value in phi[:m]] if isinstance(eta, np.ndarray) else [*phi[:m]]
+    return [eta, *others], phi[m:]
+
+
+def drawn(family, link, rng, eta, phi, extra):
+    etas, rest = apart(family, eta, phi)
+    return FAMILIES[family].draw_of(rng, links_of(family, link), etas, rest, extra)
+
+
+def mean_at(family, link, eta, phi):
+    etas, rest = apart(family, eta, phi)
+    return FAMILIES[family].mean_of(links_of(family, link), etas, rest)
 
 
 def range_of(link, n=25, most=30.0):
@@ -67,7 +99,8 @@ def _compiled(family, link, engine):
     f = FAMILIES[family]
     y, eta, phi, w = pt.dvector("y"), pt.dvector("eta"), pt.dvector("phi"), pt.dvector("w")
     extra = tuple(pt.dvector(f"extra{i}") for i in range(f.n_extra))
-    value = f.log_density(LINKS[link], y, extra, eta, [phi[i] for i in range(len(phis(family)[0]))])
+    etas, rest = apart(family, eta, [phi[i] for i in range(len(phis(family)[0]))])
+    value = f.log_density_of(links_of(family, link), y, extra, etas, rest)
 
     def slope(of, by):
         return pytensor.grad(pt.sum(of), by, disconnected_inputs="ignore")
@@ -100,7 +133,7 @@ def _compiled(family, link, engine):
 def outcome(family, values, **kinds):
     """An outcome as the table would give it: the families of trials get seven each."""
     values = np.asarray(values, float)
-    if family == "binomial" and "failures" not in kinds:
+    if FAMILIES[family].per_trial and "failures" not in kinds:
         kinds["failures"] = 7.0 - values
     return Outcome("y", values, **kinds)
 
@@ -109,11 +142,10 @@ def outcome(family, values, **kinds):
 def some_values(family):
     """Distinct values that the family itself draws, from its middle to its tails, as it reads them."""
     f = FAMILIES[family]
-    link = LINKS[f.links[0]]
     rng = np.random.default_rng(8)
     eta, extra = np.repeat([-1.0, 0.0, 1.5], 400), tuple(np.full(1200, 7.0) for _ in range(f.n_extra))
-    drawn = np.unique(f.draw(rng, link, eta, phis(family)[0], extra))
-    return f.read(outcome(family, drawn[np.linspace(0, len(drawn) - 1, min(8, len(drawn))).astype(int)]))
+    values = np.unique(drawn(family, f.links[0], rng, eta, phis(family)[0], extra))
+    return f.read(outcome(family, values[np.linspace(0, len(values) - 1, min(8, len(values))).astype(int)]))
 
 
 def rows(response, eta):
@@ -155,7 +187,34 @@ def of_beta(link, y, extra, eta, phi):
     return (a - 1) * np.log(y) + (b - 1) * np.log1p(-y) - special.betaln(a, b)
 
 
+def of_beta_binomial(link, y, extra, eta, phi):
+    F, size = DISTRIBUTION[link], np.exp(phi[0])
+    return stats.betabinom.logpmf(y, extra[0], size * F.cdf(eta), size * F.sf(eta))
+
+
+def of_counts(link, y, eta, phi):
+    if not len(phi):
+        return stats.poisson.logpmf(y, LINKS[link].mean(eta))
+    return of_negbinomial(link, y, (), eta, phi)
+
+
+def of_zero_inflated(link, y, extra, eta, phi):
+    counts = special.log_expit(-phi[0]) + of_counts(link, y, eta, phi[1:])
+    return np.where(y == 0, np.logaddexp(special.log_expit(phi[0]), counts), counts)
+
+
+def of_hurdle(link, y, extra, eta, phi):
+    log_zero = of_counts(link, 0.0 * y, eta, phi[1:])
+    above = special.log_expit(-phi[0]) + of_counts(link, y, eta, phi[1:]) - np.log(-np.expm1(log_zero))
+    return np.where(y == 0, special.log_expit(phi[0]), above)
+
+
 LOG_DENSITY = {
+    "beta-binomial": of_beta_binomial,
+    **dict.fromkeys(("zero-inflated-poisson", "zero-inflated-negbinomial"), of_zero_inflated),
+    **dict.fromkeys(("hurdle-poisson", "hurdle-negbinomial", "hurdle-negbinomial(theta)"), of_hurdle),
+    "gaussian(sigma)": lambda link, y, extra, eta, phi: LOG_DENSITY["gaussian"](link, y, extra, eta, phi),
+    "gamma(phi)": lambda link, y, extra, eta, phi: LOG_DENSITY["gamma"](link, y, extra, eta, [-phi[0]]),
     "binomial": of_binomial,
     "poisson": lambda link, y, extra, eta, phi: stats.poisson.logpmf(y, LINKS[link].mean(eta)),
     "negbinomial": of_negbinomial,
@@ -174,7 +233,7 @@ LOG_DENSITY = {
 def test_density_agrees_with_scipy(pair, engine):
     """To 1e-10, scipy's own error; narrower where scipy's distribution function runs out of digits."""
     family, link = pair
-    most = {"cumulative": 15.0, "beta": 20.0}.get(family, 30.0)
+    most = {"cumulative": 15.0, "beta": 20.0, "beta-binomial": 15.0}.get(family, 30.0)
     most = 2.0 if link in {"cloglog", "loglog"} and family != "binomial" else most
     response, eta = rows(some_values(family), range_of(link, most=most))
     for phi in phis(family):
@@ -235,7 +294,9 @@ def test_density_sums_to_one(pair):
         "student": (np.sinh(grid), np.cosh(grid) * 0.006),
         "gaussian": (grid, 0.006),
     }
-    values, weight = support[family]
+    support["beta-binomial"] = support["binomial"]
+    support |= {name: support["negbinomial"] for name in FAMILIES if name.startswith(("zero-inflated", "hurdle"))}
+    values, weight = support[family.partition("(")[0]]
     response = f.read(outcome(family, values))
     log_f = compiled(family, link)(response, np.full(len(values), at), phi).d[0] + response.constant
     close(np.sum(np.exp(log_f) * weight), 1.0, 1e-7)
@@ -277,6 +338,40 @@ def test_derivatives_in_eta(pair):
             allowed = 1e-6 * np.abs(exact[order]) + 2e-9 + 1e-9 * np.abs(exact[order - 1])  # the last for round-off
             worst = np.argmax(np.abs(exact[order] - numeric[order - 1]) / allowed)
             close(exact[order][worst], numeric[order - 1][worst], atol=allowed[worst])
+
+
+@pytest.mark.parametrize("family", SEVERAL)
+def test_derivatives_along_the_further_predictors(family):
+    """To the fourth order, as `test_derivatives_in_eta`, and mixed ones; finite far out."""
+    f, phi = FAMILIES[family], phis(family)[0]
+    m = len(f.further)
+    links, values = links_of(family, f.links[0]), some_values(family)
+    y, etas = pt.dvector(), [pt.dvector() for _ in range(m + 1)]
+    extra = tuple(pt.dvector() for _ in range(f.n_extra))
+    value = f.log_density_of(links, y, extra, etas, [pt.constant(part) for part in phi[m:]])
+    h = 1e-3
+    for k in range(1, m + 1):
+        orders = [value]
+        for _ in range(4):
+            orders.append(pytensor.grad(pt.sum(orders[-1]), etas[k], disconnected_inputs="ignore"))
+        mixed = pytensor.grad(pt.sum(orders[1]), etas[0], disconnected_inputs="ignore")
+        slope = pytensor.grad(pt.sum(value), etas[0])
+        outputs = [*orders, mixed, slope]
+        run = pytensor.function([y, *extra, *etas], outputs, mode=ENGINES["python"](), on_unused_input="ignore")
+
+        def at(move, main=0.3, grid=range_of("identity", 13, 6.0), run=run, k=k):  # noqa: B008
+            repeated, moved = rows(values, grid)
+            others = [np.full(len(moved), part) for part in (main, *phi[:m])]
+            others[k] = moved + move
+            return np.array(run(repeated.y, *repeated.extra, *others))
+
+        exact, steps = at(0.0), {j: at(j * h) for j in (-2, -1, 1, 2)}
+        numeric = (8 * (steps[1] - steps[-1]) - (steps[2] - steps[-2])) / (12 * h)
+        for order in range(1, 5):
+            close(exact[order], numeric[order - 1], 1e-6, 2e-9 + 1e-9 * np.abs(exact[order - 1]).max())
+        close(exact[5], numeric[6], 1e-6, 1e-8)
+        for main in (-30.0, 30.0):
+            assert np.isfinite(at(0.0, main, FAR)).all()
 
 
 @EVERY
@@ -338,12 +433,13 @@ def test_moments_agree_with_draws(pair):
     """Within five standard errors of 40000 draws."""
     family, link = pair
     f, phi, n = FAMILIES[family], phis(family)[0] if family != "student" else np.array([0.4, 2.5]), 40_000
+    links = links_of(family, link)
     eta = np.full(n, float(LINKS[link].eta(np.array([0.35 if link in PROBABILITY else 2.2]))[0]))
     extra = tuple(np.full(n, 7.0) for _ in range(f.n_extra))
-    y = f.draw(np.random.default_rng(11), LINKS[link], eta, phi, extra)
-    mean = f.mean(LINKS[link], eta, phi)
-    variance = f.variance(mean, phi, extra)[0]
-    trials = 7.0 if family == "binomial" else 1.0
+    y = drawn(family, link, np.random.default_rng(11), eta, phi, extra)
+    mean = mean_at(family, link, eta, phi)
+    variance = f.variance_of(links, *apart(family, eta, phi), extra)[0]
+    trials = 7.0 if f.per_trial else 1.0
     expected = mean[0] * trials if mean.ndim == 1 else mean[0] @ np.arange(mean.shape[1])
     assert abs(y.mean() - expected) < 5 * np.sqrt(variance / n)
     assert abs(y.var() - variance) < 5 * np.sqrt(np.var((y - expected) ** 2) / n)
@@ -357,18 +453,21 @@ def test_moments_agree_with_draws(pair):
 def test_deviance_measures_distance_from_the_mean(pair):
     family, link = pair
     f, response, phi = FAMILIES[family], some_values(family), phis(family)[0]
-    mean = f.mean(LINKS[link], np.full(len(response.y), 0.8), phi)
-    assert (f.deviance(response.y, mean, phi, response.extra) >= 0.0).all()
-    if mean.ndim == 1:
-        own = response.y / (response.extra[0] if family == "binomial" else 1.0)
+    if f.is_mixture:
+        return
+    eta = np.full(len(response.y), 0.8)
+    mean, (etas, rest) = mean_at(family, link, eta, phi), apart(family, eta, phi)
+    assert (f.deviance_of(links_of(family, link), response.y, etas, rest, response.extra) >= 0.0).all()
+    if mean.ndim == 1 and not f.further:
+        own = response.y / (response.extra[0] if f.per_trial else 1.0)
         own = np.where((own == 0.0) & (family != "student"), 1e-12, own)
         close(f.deviance(response.y, own, phi, response.extra), 0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", (*FAMILIES, *MODELLED))
 def test_parameters_and_their_jacobian(family):
     f = FAMILIES[family]
-    for phi in phis(family):
+    for phi in (phi[len(f.further) :] for phi in phis(family)):
         named, jacobian = f.parameters(phi)
         assert jacobian.shape == (len(named), len(phi))
         assert list(named) == {
@@ -377,6 +476,9 @@ def test_parameters_and_their_jacobian(family):
             "beta": ["precision"],
             "student": ["sigma", "df"],
             "gaussian": ["sigma"],
+            "beta-binomial": ["phi"],
+            "zero-inflated-negbinomial": ["theta"],
+            "hurdle-negbinomial": ["theta"],
             "cumulative": ["1|2", "2|3", "3|4"],
         }.get(family, [])
         for i in range(len(phi)):
@@ -393,11 +495,13 @@ def test_start_is_better_than_chance(pair):
     rng = np.random.default_rng(4)
     eta = LINKS[link].eta(np.full(300, 0.4 if link in PROBABILITY else 2.0))
     extra = tuple(np.full(300, 7.0) for _ in range(f.n_extra))
-    response = f.read(outcome(family, f.draw(rng, LINKS[link], eta, phi, extra)))
+    response = f.read(outcome(family, drawn(family, link, rng, eta, phi, extra)))
     w = rng.uniform(0.5, 3.0, 300)
-    start, phi = f.start(LINKS[link], response, w)
+    (start, *others), rest = f.starts(links_of(family, link), response, w)
+    assert all((other == other[0]).all() for other in others)
+    phi = np.concatenate([[other[0] for other in others], rest])
+    assert rest.shape == (f.n_phi(response),)
     assert start.shape == (300,)
-    assert phi.shape == (f.n_phi(response),)
     assert np.isfinite(start).all()
     assert np.isfinite(phi).all()
     run = compiled(family, link)
@@ -414,8 +518,10 @@ def test_what_a_family_says_about_itself():
         "gaussian": ("has_scale",),
         "student": ("has_scale",),
         "binomial": ("per_trial",),
+        "beta-binomial": ("per_trial",),
         "cumulative": ("is_categorical", "has_thresholds"),
     }
+    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {name for name, f in FAMILIES.items() if f.further}
     pairs = [(name, link) for name, f in FAMILIES.items() for link in f.links]
     closed = [pair for pair in pairs if FAMILIES[pair[0]].has_closed_form(LINKS[pair[1]])]
     linear = [pair for pair in pairs if FAMILIES[pair[0]].has_linear_mean(LINKS[pair[1]])]
@@ -424,10 +530,11 @@ def test_what_a_family_says_about_itself():
     eta = np.array([-2.0, 0.5])
     for name, link in pairs:
         f = FAMILIES[name]
-        phi = np.full(5, 0.3)
-        equal = f.mean(LINKS[link], eta, phi).shape == eta.shape and np.array_equal(f.mean(LINKS[link], eta, phi), eta)
+        mean = mean_at(name, link, eta, np.full(5, 0.3))
+        equal = mean.shape == eta.shape and np.array_equal(mean, eta)
         assert equal == ((name, link) in linear)
-        assert [predictor.name for predictor in f.predictors] == ["mu"]
+        own = {"zero": ["zi"], "hurdle": ["hu"]}.get(name.split("-")[0], [])
+        assert [predictor.name for predictor in f.predictors] == ["mu", *own]
 
 
 def test_trials_and_words_for_means():
@@ -435,7 +542,7 @@ def test_trials_and_words_for_means():
     assert FAMILIES["binomial"].trials(read).tolist() == [3.0, 4.0]
     assert FAMILIES["poisson"].trials(Response(np.array([3.0, 0.0]), (), np.zeros(2))).tolist() == [1.0, 1.0]
     words = {name: f.mean_words("passed", "passed", ("no", "yes")) for name, f in FAMILIES.items()}
-    assert words.pop("binomial") == "Probability of passed = yes"
+    assert words.pop("binomial") == words.pop("beta-binomial") == "Probability of passed = yes"
     assert words.pop("cumulative") == "Probability of passed"
     assert set(words.values()) == {"Mean of passed"}
     assert FAMILIES["binomial"].mean_words("hits", "cbind(hits, n - hits)", ()) == "Mean of hits"
@@ -462,8 +569,7 @@ def test_moments_at_the_start_recover_phi():
     for family, tolerance in (("negbinomial", 0.15), ("gamma", 0.1), ("beta", 0.1), ("gaussian", 0.05)):
         f = FAMILIES[family]
         link, phi = LINKS[f.links[0]], phis(family)[0]
-        drawn = f.draw(rng, link, np.full(20_000, 0.5), phi, ())
-        response = f.read(Outcome("y", drawn))
+        response = f.read(Outcome("y", f.draw(rng, link, np.full(20_000, 0.5), phi, ())))
         close(f.start(link, response, np.ones(20_000))[1], phi, 0, tolerance)
 
 
@@ -568,6 +674,12 @@ def test_outcomes_of_the_cumulative_family():
 AT = {"rows": Y([4, 7, 9])}
 TEXT = {"categories": ("a", "b", "c")}
 BAD = {
+    "no zeros": ("zero-inflated-poisson", Outcome("visits", Y([1.0, 2.0])), r"'visits' has none.*is 1\..*'poisson'"),
+    "no zeros at the hurdle": ("hurdle-negbinomial", Outcome("visits", Y([3.0, 2.0])), r"needs zeros.*'negbinomial'"),
+    "zeros alone": ("hurdle-poisson", Outcome("visits", Y([0.0, 0.0])), r"All 2 values of 'visits' are 0"),
+    "fractional counts": ("zero-inflated-negbinomial", Outcome("visits", Y([0.0, 2.5])), r"'visits' has the value 2.5"),
+    "negative counts": ("hurdle-negbinomial", Outcome("visits", Y([0.0, -2.0])), r"hurdle-negbinomial.* -2"),
+    "one trial": ("beta-binomial", Outcome("k", Y([0.0, 1.0])), r"'k' has one trial in all 2 rows.*cbind"),
     "two": ("binomial", Outcome("use", Y([0.0, 1.0, 2.0]), **AT), r"'use' has the value 2 in row 9.*cbind.*poisson"),
     "one and two": ("binomial", Outcome("use", Y([1.0, 2.0, 1.0])), r"'use' has the value 2\. Subtract 1"),
     "minus one": ("binomial", Outcome("use", Y([-1.0, 1.0, 1.0]), **AT), r"value -1 in row 4.*\(use > 0\)"),

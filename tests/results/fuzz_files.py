@@ -300,9 +300,13 @@ def models():
         d[f"pv{k}"] = 1 + 0.5 * d["x"] + u + rng.normal(size=n)
     d["y"] = d["pv1"]
     d["b"] = (d["y"] > 1) * 1.0
+    d["c"] = np.where(rng.random(n) < 0.3, 0.0, rng.poisson(np.exp(d["y"] / 2)))
     return {
         "linear": pmwmix.fit("y ~ poly(x, 2) + f + scale(z) + (x | g)", d),
         "pv": pmwmix.fit("m ~ x + f + (1 | g)", d, pv={"m": "pv{}"}, weights=["w"], center={"x": "g+mean"}),
+        "zeros": pmwmix.fit(
+            ["c ~ x + f + (1 | p | g)", "zi ~ x + (1 | p | g)"], d, family="zero-inflated-poisson", n_agq=1
+        ),
         "logit": pmwmix.fit("b ~ x + f + (1 | g)", d, family="binomial", n_agq=3),
     }
 

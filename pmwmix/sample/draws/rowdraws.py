@@ -86,8 +86,10 @@ class Drawn(Abilities):
             return eta
         each = [OneDraw(self.family, self.link, phi) for phi in self.phi]
         if variance is None:
-            return np.array([mean_of(one, row) for one, row in zip(each, eta, strict=True)])
-        return np.array([averaged_mean(one, row, v) for one, row, v in zip(each, eta, variance, strict=True)])
+            return np.array([mean_of(one, row[None]) for one, row in zip(each, eta, strict=True)])
+        return np.array(
+            [averaged_mean(one, row[None], v[None, None]) for one, row, v in zip(each, eta, variance, strict=True)]
+        )
 
     def outcomes(self, eta: Array, extra: Sequence[Array], rng: np.random.Generator) -> Array:
         """Draw an outcome for every linear predictor (S, m)."""

@@ -10,9 +10,8 @@ from helpers import close
 from scipy import optimize, special, stats
 from test_insidemodes import loglik_of
 
-import pmwmix
 from pmwmix.data.table import Table
-from pmwmix.errors import FormulaError, NotSupportedError
+from pmwmix.errors import FormulaError
 from pmwmix.families import FAMILIES, Family
 from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.frame.build import build_frame
@@ -338,8 +337,3 @@ def test_a_formula_has_a_part_for_every_predictor():
         parse("y ~ x").with_predictors((Predictor("zi", ("logit",)),))
     with pytest.raises(FormulaError, match=r"Only the mean has an offset"):
         parse("y ~ x").with_predictor("zi", "offset(v)")
-
-
-def test_fit_says_that_formulas_are_about_one_predictor():
-    with pytest.raises(NotSupportedError, match=r"'zero-inflated' has further ones: zi"):
-        pmwmix.fit("y ~ x + (1 | g)", pd.DataFrame({"y": [1.0], "x": [1.0], "g": [1]}), family="zero-inflated")

@@ -1,0 +1,95 @@
+"""Means of an outcome that has several linear predictors, and their derivatives, row by row.
+
+Equations are those of docs/effects.md and docs/predictors.md. Numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError
+from pmwmix.inference.averages import MeanModel, RowColumns
+from pmwmix.prediction.blueprint import Blueprint
+from pmwmix.prediction.modes import covariances
+from pmwmix.prediction.responses import averaged_mean, mean_of
+
+FINE, COARSE = 1e-3, 1e-2  # steps of first and of second differences, both of fourth order: errors below 1e-9
+FIRST = ((-2, 1.0 / 12.0), (-1, -8.0 / 12.0), (1, 8.0 / 12.0), (2, -1.0 / 12.0))
+SECOND = ((-2, -1.0 / 12.0), (-1, 16.0 / 12.0), (0, -30.0 / 12.0), (1, 16.0 / 12.0), (2, -1.0 / 12.0))
+
+
+@dataclass(frozen=True)
+class SeveralMeans(MeanModel):
+    """As `MeanModel`, of a family with several linear predictors.
+
+    Parameters
+    ----------
+    fit : FitResult
+    blueprint : Blueprint
+    """
+
+    fit: Any = None
+    blueprint: Any = None
+
+    @classmethod
+    def of(cls, fit: Any, blueprint: Blueprint, averaged: bool, type: str) -> MeanModel:
+        """Read the parameters of a single fit."""
+        plain = MeanModel.of(fit, blueprint, averaged, type)
+        if plain.link is None:
+            return plain
+        family = fit.distribution[0]
+        if family.mean_depends_on_parameters and len(fit.phi):
+            names = list(family.parameters(fit.phi)[0])
+            raise NotSupportedError(
+                f"The errors of averages need those of {', '.join(names)}, on which the mean depends. With family="
+                f"{fit.family!r} it has no linear predictor whose errors are kept. Fit with '{names[0]} ~ 1' among the "
+                f"formulas."
+            )
+        fields = {name: getattr(plain, name) for name in MeanModel.__dataclass_fields__}
+        return cls(**fields, fit=fit, blueprint=blueprint)
+
+    def rows(self, columns: RowColumns) -> tuple[Array, Array]:
+        """Mean of every row (n, 1) and its derivatives in the parameters (n, 1, P) (effects, eqs. 23-25).
+
+        The derivative of an average over normal variables in their variance is half the average second derivative, in
+        a covariance the average mixed one (Price 1958).
+        """
+        K, of = self.blueprint.n_predictors, self.blueprint.x_of
+        mine = of[None, :] == np.arange(K)[:, None]
+        etas = (columns.X[None] * mine[:, None, :]) @ self.beta
+        etas[0] += columns.offset
+        C = np.zeros((K, K, len(columns.X)))
+        for level, Psi in enumerate(self.Psi):
+            C += covariances(columns.Z[level], self.blueprint.z_of(level), Psi, K)
+
+        def mean(moved: Array) -> Array:
+            return averaged_mean(self.fit, moved, C) if self.Psi else mean_of(self.fit, moved)
+
+        G = np.zeros((len(columns.X), 1, self.n_parameters))
+        slopes = np.array([_differences(mean, etas, k, FINE) for k in range(K)])
+        p = len(self.beta)
+        G[:, 0, :p] = (slopes[of] * columns.X.T).T
+        for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=p):
+            k, m = (self.blueprint.z_of(level)[c] for c in (i, j))
+            z = columns.Z[level][i] * columns.Z[level][j]
+            G[:, 0, place] = (0.5 if i == j else 1.0) * z * self._second(mean, etas, k, m)
+        return mean(etas)[:, None], G
+
+    @staticmethod
+    def _second(mean: Callable[..., Array], etas: Array, k: int, m: int) -> Array:
+        if k != m:
+            return _differences(lambda moved: _differences(mean, moved, m, COARSE), etas, k, COARSE)
+        step = COARSE * np.eye(len(etas))[k][:, None]
+        total = sum(c * mean(etas + a * step) for a, c in SECOND)
+        return np.asarray(total / COARSE**2)
+
+
+def _differences(mean: Callable[..., Array], etas: Array, k: int, h: float) -> Array:
+    """Differentiate the mean in linear predictor ``k``."""
+    step = h * np.eye(len(etas))[k][:, None]
+    return np.asarray(sum(c * mean(etas + a * step) for a, c in FIRST) / h)
