@@ -100,8 +100,8 @@ def fit(
         Strata, PSU and defaults for the arguments above, or a survey preset, ``"pisa-2018"`` (`pmwmix.surveys`).
     vcov : {"model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step"}, optional
         Or the robust ones that a program prints: "stata", "hlm", "mplus", "wemix", "gllamm". Default: replicate when
-        the design has replicates (those of a survey preset only if asked for), robust when there are weights, else
-        model.
+        the design has replicates (those of a survey preset only if asked for), robust when there are weights (model
+        if crossed groups leave no independent PSUs, with a note), else model.
     n_agq : int or tuple of int, optional
         Quadrature nodes per random effect, for all levels or per level (lowest first); 1 is Laplace's approximation.
         None starts with few and raises their number until estimates move less than a tenth of a standard error. A

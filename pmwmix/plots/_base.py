@@ -1,6 +1,7 @@
 """What all plots share: checks in words, the plausible value, the groups to show, panels, colours and legends.
 
-Computes nothing about models. Draws through arviz_plots, so that a plot works with each of its backends.
+Computes nothing about models. Draws through arviz_plots: matplotlib everything, the other backends without legends and
+without what is set on matplotlib's axes.
 """
 
 from __future__ import annotations
