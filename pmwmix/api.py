@@ -83,8 +83,8 @@ def fit(
     family : str
         Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
         failures)``, or a proportion with ``trials``), ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also
-        ``"zero-inflated-..."`` and ``"hurdle-..."``, ``"gamma"``, ``"beta"``, ``"cumulative"`` (ordinal),
-        ``"student"`` (families).
+        ``"zero-inflated-..."`` and ``"hurdle-..."``, ``"truncated-poisson"``, ``"gamma"``, ``"beta"``, ``"cumulative"``
+        (ordinal), ``"student"`` (families).
     link : str, optional
         Default: that of the family, ``"logit"`` for binomial, ``"log"`` for counts.
     weights : str, list or dict, optional

@@ -6,7 +6,7 @@ Equations are those of docs/effects.md. Numbers only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,7 @@ class PosteriorMeans(Abilities):
     link: str
     coef: Any
     parameters: tuple[Array]
+    phi: Array = field(default_factory=lambda: np.zeros(0))  # of families whose mean depends on none
 
     @classmethod
     def of(cls, fit: Any) -> PosteriorMeans:

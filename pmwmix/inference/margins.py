@@ -233,7 +233,8 @@ def _sample(fit: Any, table: Table, by: str | None, weighted: bool, averaged: bo
         )
     local = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
     codes, labels = pd.factorize(local[by], sort=True) if by else (np.zeros(len(rows), dtype=np.int64), [None])
-    kind = SeveralMeans if blueprint.further else MeanModel
+    of_its_own = fit.distribution[0].is_mixture  # the mean is not that of the link
+    kind = SeveralMeans if blueprint.further or of_its_own else MeanModel
     model = kind.of(fit if fit.method != "bayes" else PosteriorMeans.of(fit), blueprint, averaged, type)
     return Sample(model, blueprint, local, w[rows], codes, list(labels))
 

@@ -135,7 +135,7 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
         )
     if family.is_mixture and type in ("deviance", "working"):
         raise NotSupportedError(
-            f"A mixture of zeros and counts has no {type} residuals. This fit has family={fit.family!r}. "
+            f"A mean that is not that of the link has no {type} residuals. This fit has family={fit.family!r}. "
             f"Use type='response' or type='pearson'."
         )
     response, mean = fit.rows.response, mean_of(fit, etas)

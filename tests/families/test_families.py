@@ -211,6 +211,9 @@ def of_hurdle(link, y, extra, eta, phi):
 
 LOG_DENSITY = {
     "beta-binomial": of_beta_binomial,
+    "truncated-poisson": lambda link, y, extra, eta, phi: (
+        of_counts(link, y, eta, phi) - np.log(-np.expm1(-np.exp(eta)))
+    ),
     **dict.fromkeys(("zero-inflated-poisson", "zero-inflated-negbinomial"), of_zero_inflated),
     **dict.fromkeys(("hurdle-poisson", "hurdle-negbinomial", "hurdle-negbinomial(theta)"), of_hurdle),
     "gaussian(sigma)": lambda link, y, extra, eta, phi: LOG_DENSITY["gaussian"](link, y, extra, eta, phi),
@@ -296,6 +299,7 @@ def test_density_sums_to_one(pair):
     }
     support["beta-binomial"] = support["binomial"]
     support |= {name: support["negbinomial"] for name in FAMILIES if name.startswith(("zero-inflated", "hurdle"))}
+    support["truncated-poisson"] = (np.arange(1.0, 200.0), 1.0)
     values, weight = support[family.partition("(")[0]]
     response = f.read(outcome(family, values))
     log_f = compiled(family, link)(response, np.full(len(values), at), phi).d[0] + response.constant
@@ -521,7 +525,8 @@ def test_what_a_family_says_about_itself():
         "beta-binomial": ("per_trial",),
         "cumulative": ("is_categorical", "has_thresholds"),
     }
-    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {name for name, f in FAMILIES.items() if f.further}
+    further = {name for name, f in FAMILIES.items() if f.further}
+    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {*further, "truncated-poisson"}
     pairs = [(name, link) for name, f in FAMILIES.items() for link in f.links]
     closed = [pair for pair in pairs if FAMILIES[pair[0]].has_closed_form(LINKS[pair[1]])]
     linear = [pair for pair in pairs if FAMILIES[pair[0]].has_linear_mean(LINKS[pair[1]])]
@@ -674,6 +679,11 @@ def test_outcomes_of_the_cumulative_family():
 AT = {"rows": Y([4, 7, 9])}
 TEXT = {"categories": ("a", "b", "c")}
 BAD = {
+    "zeros cut off": (
+        "truncated-poisson",
+        Outcome("visits", Y([3.0, 0.0, 2.0]), **AT),
+        r"from 1 on.*'visits' has the value 0 in row 7.*'hurdle-poisson'",
+    ),
     "no zeros": ("zero-inflated-poisson", Outcome("visits", Y([1.0, 2.0])), r"'visits' has none.*is 1\..*'poisson'"),
     "no zeros at the hurdle": ("hurdle-negbinomial", Outcome("visits", Y([3.0, 2.0])), r"needs zeros.*'negbinomial'"),
     "zeros alone": ("hurdle-poisson", Outcome("visits", Y([0.0, 0.0])), r"All 2 values of 'visits' are 0"),

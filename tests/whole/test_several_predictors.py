@@ -145,6 +145,21 @@ def test_no_extra_zeros_is_the_plain_family():
     close(fit.coef.iloc[:2], plain.coef, 1e-3)
 
 
+def test_counts_above_zero_are_the_part_of_a_hurdle(data):
+    """The likelihood of a hurdle is that of zero or not and that of the counts above; effects are those of the mean."""
+    above = data[data["count"] > 0]
+    fit = pmwmix.fit("count ~ x + (1 | g)", above, family="truncated-poisson", n_agq=3, **FAST)
+    hurdle = pmwmix.fit(["count ~ x + (1 | g)", "hu ~ x"], data, family="hurdle-poisson", n_agq=3, **FAST)
+    zero = pmwmix.fit("(count == 0) ~ x", data, family="binomial", **FAST)
+    close(fit.loglik + zero.loglik, hurdle.loglik, 1e-9)
+    close(fit.coef, hurdle.coef.iloc[:2], 1e-5)
+    eta = fit.predict(above, type="link")
+    close(fit.predict(above), np.exp(eta) / -np.expm1(-np.exp(eta)), 1e-10)
+    found = fit.ame("x", above, contrasts={"x": (0.0, 1.0)}, averaged=False)["estimate"].iloc[0]
+    m = [np.exp(e) / -np.expm1(-np.exp(e)) for e in np.cumsum(fit.coef)]
+    close(found, m[1] - m[0], 1e-9)
+
+
 def test_a_constant_parameter_is_no_formula(data):
     plain = pmwmix.fit("y ~ x + (1 + x | g)", data)
     fit = pmwmix.fit(["y ~ x + (1 + x | g)", "sigma ~ 1"], data, **FAST)
