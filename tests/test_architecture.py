@@ -28,7 +28,7 @@ INNER = {  # files of the rooms that have a road of their own
     """.split(),
     "fitting": """
         problem collinear carried optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge
-        climb reweighted refits
+        elsewhere climb reweighted refits
     """.split(),
     "pooling": "_base rubin".split(),
     "results": """

@@ -10,6 +10,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
+from pmwmix.fitting.elsewhere import other_starts
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.judge import judge, moving_basis
 from pmwmix.fitting.optimise import minimise
@@ -18,6 +19,7 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.variance import inverse_along
 
+LOWER = 1e-9  # of the size of the values: what another climb has to be better by
 STILL = 0.1  # of a standard error: estimates that move less from one rung to the next have settled
 
 
@@ -27,7 +29,14 @@ def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters:
     begin = objective.start(k) if start is None else start
     scale = max(problem.n_total, 1.0)
     optimum = minimise(lambda free: objective.at(free, k), begin, scale=scale, boundary=objective.boundary)
-    return judge(problem, k, optimum, vcov, clusters)
+    best, climbs = optimum, 1
+    for other in other_starts(problem, k, optimum):
+        climbs += 1
+        found = minimise(lambda free: objective.at(free, k), other, scale=scale, boundary=objective.boundary)
+        if found.converged and found.point.value < best.point.value - LOWER * max(scale, abs(best.point.value)):
+            best = found
+    gained = problem.top_scale * (optimum.point.value - best.point.value)
+    return replace(judge(problem, k, best, vcov, clusters), gained=gained, n_starts=climbs)
 
 
 @dataclass

@@ -51,6 +51,10 @@ class Estimate:
     moved : float
         Largest change of an estimate, in standard errors, when the nodes are next increased; NaN if that was not
         tried.
+    gained : float
+        By how much the log-likelihood is higher than where the climb from the usual start ended.
+    n_starts : int
+        Climbs, of which the best is reported.
     modes : list of (ndarray (G_l, q_l), ndarray (G_l, q_l)), optional
         Conditional modes of the random effects on the raw scale and their standard errors, bottom-up; None where they
         are found from the cross-products when they are asked for.
@@ -81,6 +85,8 @@ class Estimate:
     transform: Transform
     n_agq: tuple[int, ...] = ()
     moved: float = float("nan")
+    gained: float = 0.0
+    n_starts: int = 1
     modes: Any = None
     small_df: Array | None = None
     replicates: Any = None

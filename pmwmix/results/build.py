@@ -86,7 +86,7 @@ def single(
         converged=fit.converged,
         singular=fit.singular,
         status=fit.status.value,
-        notes=(*frame.notes, *_fit_notes(problem, frame), *carried, *_node_notes(fit)),
+        notes=(*frame.notes, *_fit_notes(problem, frame), *carried, *_node_notes(fit), *_start_notes(fit)),
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,
@@ -127,6 +127,15 @@ def _node_notes(fit: Estimate) -> list[str]:
         f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and "
         f"estimates had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see "
         f"whether they have settled."
+    ]
+
+
+def _start_notes(fit: Estimate) -> list[str]:
+    if not fit.gained > 0:
+        return []
+    return [
+        f"The likelihood has several maxima: the best of {fit.n_starts} climbs is reported, whose log-likelihood is "
+        f"{fit.gained:.4g} higher than where the usual start led."
     ]
 
 
