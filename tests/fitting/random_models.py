@@ -73,7 +73,10 @@ def dense_gaussian(model: dict[str, Any]) -> float:
         A, logdet = np.zeros((Q.shape[1] + 1, Q.shape[1] + 1)), 0.0
         for w, at in zip(W, rows, strict=True):
             V = np.eye(len(at)) + (Z[at] @ Lambda) @ (Z[at] @ Lambda).T
-            L = np.linalg.cholesky(V)
+            try:
+                L = np.linalg.cholesky(V)
+            except np.linalg.LinAlgError:  # far out, where 1 is nothing beside the random part
+                return np.inf
             half = np.linalg.solve(L, np.column_stack([Q[at], y[at]]))
             A += w * half.T @ half
             logdet += 2.0 * w * np.log(np.diag(L)).sum()
