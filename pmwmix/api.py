@@ -28,6 +28,7 @@ from pmwmix.spec.call import call_text, check_names, read_chunk, read_nodes
 from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
 from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.residual import read_residual
 from pmwmix.spec.settings import Settings
 from pmwmix.spec.several import one_text, parameters_of
 from pmwmix.variance import VARIANCES
@@ -55,6 +56,7 @@ def fit(
     n_agq: int | tuple[int, ...] | None = None,
     trials: str | None = None,
     center: Mapping[str, str] | None = None,
+    residual: Mapping[str, Any] | None = None,
     subset: Any = None,
     progress: bool | None = None,
     engine: str | None = None,
@@ -111,6 +113,9 @@ def fit(
     center : dict, optional
         ``{"escs": "school"}``, ``{"escs": "school+mean"}`` (adds the group mean, named ``escs_school_mean``) or
         ``{"escs": "grand"}``; weighted where there are weights.
+    residual : dict, optional
+        Structure of a linear model's residuals: ``{"correlation": "ar1", "time": "year", "group": "child"}``,
+        ``{"variance": "ident(sex)"}``, or both (residuals).
     subset : str or array of bool, optional
         Rows to fit, as a column of true and false or an array of them. Unlike filtering the table first, clusters
         without such rows stay in the robust variance and its degrees of freedom.
@@ -160,7 +165,7 @@ def fit(
         VARIANCES[vcov]  # an unknown name fails here
     request = _request(method, sampling, priors, progress, vcov)
     nodes, cells = read_nodes(n_agq), read_chunk(chunk_size)
-    distribution = read_distribution(family, link, trials, method, parameters_of(formula))
+    distribution = read_distribution(family, link, trials, method, parameters_of(formula), residual)
     chosen = choose_engine(engine)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
@@ -183,8 +188,8 @@ def fit(
             "family": None if family == Distribution.family else family,
             "link": link,
             **given,
-            **{"design": design, "vcov": vcov, "n_agq": nodes, "trials": trials, "center": center},
-            **(sampling if request is not None else {}),
+            **{"design": design, "vcov": vcov, "n_agq": nodes, "trials": trials},
+            **{"center": center, "residual": residual, **(sampling if request is not None else {})},
             "priors": priors,
         },
     )
@@ -268,16 +273,16 @@ def _sampled(fitted: FitResult, request: Any, priors: Any) -> BayesResult:
 
 
 def read_distribution(
-    family: str, link: str | None, trials: Any, method: str, parameters: Sequence[str] = ()
+    family: str, link: str | None, trials: Any, method: str, parameters: Sequence[str] = (), residual: Any = None
 ) -> Distribution:
-    """Look family and link up and check that they go together, and with the parameters that have formulas.
+    """Look family and link up and check that they go together, with parameters that have formulas, and with residuals.
 
     Raises
     ------
     OptionError, NotSupportedError
     """
     if trials is None and family == Distribution.family and link in (None, Distribution.link) and not parameters:
-        return Distribution()  # the closed form needs neither table
+        return Distribution(residual=read_residual(residual, True, method))  # the closed form needs neither table
     whole_import("pmwmix.families")
     from pmwmix.families import FAMILIES, with_parameters
     from pmwmix.links import LINKS
@@ -304,8 +309,8 @@ def read_distribution(
             f"Families with several linear predictors are not sampled yet. {known.name!r} has them for "
             f"{', '.join(one.name for one in known.predictors)}. Use method='ml'."
         )
-    read = None if closed else known.read
-    return Distribution(known.name, chosen, read, closed, known.has_scale, trials, known.further)
+    asked, read = read_residual(residual, closed, method), None if closed else known.read
+    return Distribution(known.name, chosen, read, closed, known.has_scale, trials, known.further, asked)
 
 
 def _check_replicates(design: Design, vcov: str | None) -> None:
@@ -334,6 +339,11 @@ def _variance(frame: ModelFrame, filled: Filled, vcov: str | None, method: str) 
     how = vcov or default
     if how in KINDS or method == "bayes":
         check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
+    if how in BY_REPLICATES and frame.residual is not None:
+        raise NotSupportedError(
+            f"Replicate weights are not built for models with a residual structure. Asked for vcov={vcov!r}, or the "
+            f"design's replicates are the default, with residual=. Use vcov='robust'."
+        )
     if how in BY_REPLICATES:
         replicates = read_replicates(design, filled.table, frame)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
@@ -369,5 +379,6 @@ def _settings(
         link=frame.link,
         n_agq=n_agq,
         chunk_size=chunk_size,
+        residual={} if frame.residual is None else frame.residual.spec.said,
         labels={name: label for name, label in filled.table.labels.items() if name in frame.formula.fixed_variables},
     )

@@ -16,11 +16,12 @@ INNER = {  # files of the rooms that have a road of their own
         paths layout contract jets elimination graph standardise
         ops.registry ops.cells ops.smallmat ops.segment ops.special
         engine
-        linear.recursion linear.residuals linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
+        linear.recursion linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes latent general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
         linear.start linear.direct linear.objective
+        linear.correlations linear.dense linear.residuals linear.stacks linear.structured
         general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
         general.insidedata
         crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint crossed.direct
@@ -79,8 +80,15 @@ FENCES = {  # rooms, and single files of rooms that mix
             "frame.complete",
             "frame.evaluate",
         ),
-        *("frame.hierarchy", "frame.levelweights", "frame.matrices"),
-        *("inference.components", "inference.icc", "inference.margins", "inference.r2", "results"),
+        *("frame.hierarchy", "frame.levelweights", "frame.matrices", "frame.residual"),
+        *(
+            "inference.components",
+            "inference.icc",
+            "inference.margins",
+            "inference.r2",
+            "inference.residualtable",
+            "results",
+        ),
         *("sample", "studies", "plots", "groups"),
     },
     "narwhals": {"data.table"},

@@ -43,6 +43,11 @@ class Plan:
         NotSupportedError
         """
         if frame.has_closed_form:
+            if frame.residual is not None and vcov in KINDS:
+                raise NotSupportedError(
+                    f"Small-sample variances are not defined under a residual structure. Asked for vcov={vcov!r} with "
+                    f"residual=. Use vcov='robust', which has the factor J / (J - 1) of CR1."
+                )
             return
         if vcov in KINDS:
             raise NotSupportedError(
@@ -56,6 +61,7 @@ def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Proble
     crossed = bool(frame.hierarchy.crossed)
     if frame.has_closed_form:
         lay_out = linear.crossed if crossed else linear.nested if frame.hierarchy.levels else linear.flat
+        lay_out = lay_out if frame.residual is None else linear.structured
         return linear.make_linear(frame, design, plan.reml, plan.engine, lay_out)
     from pmwmix.fitting import general
 

@@ -13,24 +13,25 @@ from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.elsewhere import other_starts
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.judge import judge, moving_basis
-from pmwmix.fitting.optimise import minimise
+from pmwmix.fitting.optimise import Status, minimise
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.variance import inverse_along
 
 LOWER = 1e-9  # of the size of the values: what another climb has to be better by
+MOST_ROUNDS = 100
 STILL = 0.1  # of a standard error: estimates that move less from one rung to the next have settled
 
 
 def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
     objective = problem.objective
-    begin = objective.start(k) if start is None else start
     scale = max(problem.n_total, 1.0)
+    begin = objective.start(k) if start is None else start
     optimum = minimise(lambda free: objective.at(free, k), begin, scale=scale, boundary=objective.boundary)
     best, climbs = optimum, 1
-    for other in other_starts(problem, k, optimum):
+    for other in other_starts(problem, k, optimum) if start is None or not objective.n_rho else ():
         climbs += 1
         found = minimise(lambda free: objective.at(free, k), other, scale=scale, boundary=objective.boundary)
         if found.converged and found.point.value < best.point.value - LOWER * max(scale, abs(best.point.value)):
@@ -119,7 +120,8 @@ def _climb_ladder(
     problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None
 ) -> tuple[Estimate, Problem]:
     """Fit, and while the estimates would still move with more nodes, fit again with more."""
-    fit, moved = estimate(problem, k, start, vcov, clusters), float("nan")
+    fit, problem = _settle(problem, k, start, vcov, clusters)
+    moved = float("nan")
     while (finer := problem.finer()) is not None:
         moved = movement(finer, fit, k)
         if moved < STILL or not fit.converged:
@@ -127,6 +129,22 @@ def _climb_ladder(
         problem = finer
         fit = estimate(problem, k, fit.point.theta, vcov, clusters)
     return replace(fit, moved=moved), problem
+
+
+def _settle(
+    problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None
+) -> tuple[Estimate, Problem]:
+    """Fit, and while what the likelihood is made from moves with the estimates (fitted values), fit again."""
+    newer, fit = problem.objective.renewed(None, k), None
+    for _ in range(MOST_ROUNDS):
+        problem = problem if newer is None else replace(problem, objective=newer)
+        fit = estimate(problem, k, start, vcov, clusters)
+        newer = problem.objective.renewed(fit.point, k)
+        if newer is None or not fit.converged:
+            return fit, problem
+        start = fit.point.theta
+    assert fit is not None
+    return replace(fit, converged=False, status=Status.UNSETTLED), problem
 
 
 def movement(finer: Problem, fit: Estimate, k: int) -> float:

@@ -29,9 +29,13 @@ def other_starts(problem: Problem, k: int, optimum: Any) -> Iterator[Array]:
     ndarray, shape (n_theta,)
         Of a linear model: if the climb ended on the boundary or not at all, the peaks of the likelihood along multiples
         of the moment estimates; the same parameters with variances at zero, if the likelihood is higher there, so that
-        its profile has a valley on the way.
+        its profile has a valley on the way. Under a residual structure, whose correlation and random effects may
+        stand in for each other, its own further starts alone.
     """
     objective, layout = problem.objective, problem.layout
+    if objective.n_rho:
+        yield from objective.starts(k)[1:]
+        return
     if not objective.closed_form or problem.blocks is None or not layout.n_theta or problem.blocks.zz.size > CHEAP:
         return
     theta = optimum.point.theta

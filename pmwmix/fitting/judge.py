@@ -45,7 +45,8 @@ def boundary_parameters(layout: ThetaLayout, theta: Array) -> Array:
 def flat_directions(problem: Problem, point: Any, boundary: Array) -> Array:
     """Orthonormal directions (n_theta, m) in which the profiled likelihood does not curve: not identified.
 
-    Of an integrated likelihood those of single parameters, marked as soon as a direction touches them.
+    Of an integrated likelihood those of single parameters, marked as soon as a direction touches them. ``boundary`` is
+    as long as what is climbed in closed form (`held`).
     """
     if problem.objective.closed_form:
         return directions_without_curvature(point.hessian, boundary)
@@ -90,8 +91,14 @@ def moving_basis(p: int, boundary: Array, flat: Array, n_phi: int = 1) -> Array:
 
 def basis_of(problem: Problem, point: Any, boundary: Array) -> Array:
     """Directions (P, r) in which the parameters of a point may move."""
+    boundary = held(problem, boundary)
     p, n_phi = problem.structure.p, len(point.psi) - problem.structure.p - len(boundary)
     return moving_basis(p, boundary, flat_directions(problem, point, boundary), n_phi)
+
+
+def held(problem: Problem, boundary: Array) -> Array:
+    """Add the parameters of a residual structure, none of which is at a boundary, to a mask (n_theta,)."""
+    return np.append(boundary, np.zeros(problem.objective.n_rho, dtype=bool))
 
 
 def variance_input(
@@ -119,7 +126,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     objective, p, point = problem.objective, problem.structure.p, optimum.point
     theta = point.psi[p : p + problem.layout.n_theta]
     at_boundary = boundary_parameters(problem.layout, theta)
-    flat = flat_directions(problem, point, at_boundary)
+    flat = flat_directions(problem, point, held(problem, at_boundary))
     basis = basis_of(problem, point, at_boundary)
     singular, converged, status = bool(at_boundary.any()), optimum.converged, optimum.status
     V = VARIANCES[vcov](variance_input(problem, point, basis, k, clusters, vcov))
@@ -142,7 +149,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         loglik=loglik_of(problem, k, point),
         joint=J @ V @ J.T,
         boundary=at_boundary,
-        flat=touched(flat),
+        flat=touched(flat)[: len(at_boundary)],
         status=status,
         converged=converged,
         singular=singular,

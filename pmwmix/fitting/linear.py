@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure, build
+from pmwmix.likelihood.linear.dense import CORRELATIONS
 from pmwmix.likelihood.linear.flat import FlatObjective
 from pmwmix.likelihood.linear.objective import Objective
+from pmwmix.likelihood.linear.residuals import Residual, Spread
+from pmwmix.likelihood.linear.structured import Source, StructuredObjective, sorted_rows
 from pmwmix.likelihood.standardise import Columns, RandomColumns, standardise
 
 EXACT_TOL = 1e-13  # share of the outcome's variation that predictors leave over when they determine it
@@ -52,7 +55,8 @@ def make_linear(frame: ModelFrame, design: DesignColumns, reml: bool, engine: st
     """
     names = design.x.names
     random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
-    columns, transforms = standardise(design.x.columns, list(names), random, design.y)
+    n_levels = len(frame.hierarchy.levels)
+    columns, transforms = standardise(design.x.columns, list(names), random, design.y, n_levels=n_levels)
     laid = lay_out(frame, columns, reml, engine)
     blocks, kept = laid.blocks, independent_columns(laid.blocks)
     if len(kept) < len(names):
@@ -81,6 +85,29 @@ def nested(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> Laid
     w = (*frame.w[1:-1], frame.w[-1] / scale)
     blocks = build(columns, hierarchy.order, hierarchy.starts, w_obs, hierarchy.parents, w)
     return LaidOut(blocks, lambda used, kept: Objective(used, Structure(layout, len(kept), reml), engine), scale)
+
+
+def structured(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOut:
+    """Lay a model with a residual structure out: nested random effects, groups without any, or independent rows."""
+    assert frame.residual is not None
+    hierarchy, layout, scale, asked = frame.hierarchy, layout_of(frame), _top_scale(frame, reml), frame.residual
+    starts, parents, w = hierarchy.starts, hierarchy.parents, (*frame.w[1:-1], frame.w[-1] / scale)
+    order, w_obs = hierarchy.order, None if np.all(frame.w[0] == 1.0) else frame.w[0]
+    if not hierarchy.levels:
+        starts, parents = np.unique(np.append(np.arange(0, frame.n, 512), frame.n)), ()
+        w, w_obs = (np.ones(len(starts) - 1),), frame.w[0] / scale
+    blocks = build(columns, order, starts, w_obs, parents, w)
+    rows, correlation = sorted_rows(columns, starts, order, asked.where, w_obs), None
+    if asked.spec.correlation is not None:
+        correlation = CORRELATIONS[asked.spec.correlation](rows.where, starts, asked.spec.nugget)
+        rows = rows.from_first() if correlation.relative else rows
+    spread = Spread(asked.names, asked.ratios, asked.logs) if asked.spec.variance else None
+    source = Source(rows, Residual(correlation, spread), np.arange(0), asked.fitted, frame.designs[0].offset)
+
+    def objective(used: Blocks, kept: Array) -> StructuredObjective:
+        return StructuredObjective(used, Structure(layout, len(kept), reml), replace(source, kept=kept), engine)
+
+    return LaidOut(blocks, objective, scale)
 
 
 def flat(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOut:

@@ -44,6 +44,10 @@ class Status(Enum):
         "outcomes apart without error (separation). Its standard error is huge; drop or merge that category, or use "
         "a family or prior that bounds it."
     )
+    UNSETTLED = (
+        "Stopped before the fitted values in the residual variance had settled: they still change from one fit to the "
+        "next. Use a variance of a predictor in the place of power(fitted)."
+    )
     MAX_STEPS = (
         "Stopped before the maximum was reached: the gradient is not zero. Rescale predictors with very large "
         "spread, or drop a random slope whose variance is near zero."

@@ -37,13 +37,27 @@ def raw_map(problem: Problem, k: int, psi: Array) -> RawMap:
 
 
 def _closed_map(problem: Problem, k: int, psi: Array) -> RawMap:
-    """Undo that of a Gaussian model, whose outcome is standardised too; phi is log sigma."""
-    layout, transform, p = problem.layout, problem.transforms[k], problem.structure.p
-    beta, theta, sigma = psi[:p], psi[p:-1], float(np.exp(psi[-1]))
-    coef, y_sigma = transform.beta(beta), transform.y_scale * sigma
+    """Undo that of a Gaussian model, whose outcome is standardised too; phi is log sigma.
+
+    The parameters of a residual structure stand between theta and log sigma in psi.
+    """
+    layout, transform, p, t = problem.layout, problem.transforms[k], problem.structure.p, problem.layout.n_theta
+    beta, theta, sigma = psi[:p], psi[p : p + t], float(np.exp(psi[-1]))
+    coef, y_sigma, theta_raw = transform.beta(beta), transform.y_scale * sigma, transform.theta(layout, theta)
     J, Psi = transform.jacobian(layout, theta, sigma), transform.Psi(layout, theta, sigma)
+    reported: dict[str, float] = {}
+    if problem.objective.n_rho:
+        found = problem.objective.report(psi[p:-1])
+        relative = float(np.exp(found.log_sigma))
+        y_sigma, theta_raw = y_sigma * relative, theta_raw / relative
+        J = np.insert(J, [p + t] * problem.objective.n_rho, 0.0, axis=1)
+        J[-1] *= relative**2
+        J[-1, p + t : -1] = 2.0 * y_sigma**2 * found.slope
+        reported = dict(zip(found.names, found.values, strict=True))
+        own = np.pad(found.jacobian, [(0, 0), (p + t, 1)])
+        J = np.vstack([J[:-1], own, J[-1:]])
     raw_phi = np.array([np.log(y_sigma)])
-    return RawMap(problem.names, coef, coef, Psi, transform.theta(layout, theta), {}, y_sigma, J[:-1], raw_phi, J[-1:])
+    return RawMap(problem.names, coef, coef, Psi, theta_raw, reported, y_sigma, J[:-1], raw_phi, J[-1:])
 
 
 def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:

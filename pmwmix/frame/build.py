@@ -24,6 +24,7 @@ from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
 from pmwmix.frame.levelweights import weigh, weight_notes, weight_statistics
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.frame.residual import ResidualColumns, residual_columns
 from pmwmix.spec.centring import Centring, find_groups
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
@@ -62,11 +63,10 @@ def build_frame(
     PmwmixError
         Every problem with columns, weights, levels or design, in words.
     """
-    distribution = distribution or Distribution()
-    formula = formula.with_predictors(distribution.further)
+    formula = _completed(formula, distribution := distribution or Distribution())
     centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, table.names)
     read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
-    columns, hierarchy = read.columns, find_levels(formula.random, read.columns)
+    columns, hierarchy = read.columns, find_levels(formula.grouping, read.columns)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
     if hierarchy.crossed:
@@ -101,7 +101,22 @@ def build_frame(
     )
     check_frame_size(frame, distribution)
     check_same_categories(frame)
+    frame = replace(frame, residual=_residual(distribution, formula, columns, frame))
     return replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
+
+
+def _completed(formula: ModelFormula, distribution: Distribution) -> ModelFormula:
+    """Add the further predictors of the family, and the columns of a residual structure."""
+    spec, formula = distribution.residual, formula.with_predictors(distribution.further)
+    return formula if spec is None else formula.with_residual(spec.group, spec.columns)
+
+
+def _residual(
+    distribution: Distribution, formula: ModelFormula, columns: Mapping[str, pd.Series], frame: ModelFrame
+) -> ResidualColumns | None:
+    if distribution.residual is None:
+        return None
+    return residual_columns(distribution.residual, formula, columns, frame.hierarchy, frame.w[0])
 
 
 def _notes_on_weights(frame: ModelFrame, design: Design) -> tuple[str, ...]:

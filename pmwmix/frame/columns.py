@@ -31,7 +31,7 @@ def pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[s
     """Columns of the sets in the formula; sets that it does not use (a preset declares many) do no harm."""
     if sets is None or not isinstance(sets, Mapping):
         return expand_pv(sets, names)
-    for term in formula.random:
+    for term in formula.grouping:
         for factor in term.factors:
             if factor in sets and factor not in names:
                 raise OptionError(

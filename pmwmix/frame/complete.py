@@ -97,7 +97,7 @@ def positive_rows(
         Also if a unit's weight is zero in some of its rows only.
     """
     zero: dict[str, int] = {}
-    factors = formula.random[0].factors if formula.random else ()
+    factors = formula.grouping[0].factors if formula.grouping else ()
     rows = np.flatnonzero(keep)
     for name in dict.fromkeys(w for w in weights.values() if w is not None):
         column = columns[name]
@@ -121,7 +121,7 @@ def _lost_groups(
 ) -> tuple[str, ...]:
     """Check that zero weights of a level hit whole units, and count the units that are lost."""
     before = {name: take_rows(column, rows) for name, column in columns.items()}
-    hierarchy = find_levels(formula.random, before)
+    hierarchy = find_levels(formula.grouping, before)
     notes = []
     for level, name in zip(hierarchy.levels, order_weights(weights, hierarchy)[1:], strict=True):
         if name is not None:

@@ -13,6 +13,7 @@ from pmwmix.frame.centring import Means
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.frame.matrices import Matrix
+from pmwmix.frame.residual import ResidualColumns
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Response
@@ -138,6 +139,8 @@ class ModelFrame:
         With a formula for a parameter the family is ``"gaussian(sigma)"``.
     has_closed_form : bool
         Whether the likelihood is that of a linear model.
+    residual : ResidualColumns or None
+        Structure of the residuals; None where they are independent with one variance.
     """
 
     formula: ModelFormula
@@ -164,6 +167,7 @@ class ModelFrame:
     family: str = "gaussian"
     link: str = "identity"
     has_closed_form: bool = True
+    residual: ResidualColumns | None = None
 
     @property
     def n(self) -> int:

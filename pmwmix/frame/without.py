@@ -56,6 +56,8 @@ def without(frame: ModelFrame, position: int, stay: tuple[str, ...] = ()) -> Mod
         designs.append(replace(design, blocks=tuple(blocks)))
     out = replace(frame, designs=designs)
     used = {block.level for block in designs[0].blocks}
+    if frame.residual is not None and frame.residual.spec.correlation is not None:
+        used.add(0)  # the group inside which residuals are correlated
     for level in reversed(range(len(frame.hierarchy.levels))):
         if level not in used:
             out = _without_level(out, level)

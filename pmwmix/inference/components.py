@@ -100,6 +100,11 @@ def _check_profile(fit: Any) -> None:
             f"Profile intervals are made for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
             f"Use confint_varcorr(method='wald')."
         )
+    if fit.residual_parameters is not None:
+        raise NotSupportedError(
+            "Profile intervals are built for independent residuals of one variance. This model has a residual "
+            "structure. Use confint_varcorr(method='wald')."
+        )
     if fit.settings.weighted or fit.n_pv > 1 or not fit.rows.is_live:
         raise NotSupportedError(
             "Profile intervals need the likelihood of one unweighted fit. This fit is weighted, pooled or loaded. "

@@ -136,12 +136,17 @@ def unpack(rows: LiveRows, values: Array) -> tuple[Array, list[Array], float]:
 
 
 def check_latent(fit: Any, verb: str) -> None:
-    """Refuse models whose level-1 variance does not exist.
+    """Refuse models whose level-1 variance does not exist, or is not the same in all rows and independent of others.
 
     Raises
     ------
     NotSupportedError
     """
+    if fit.residual_parameters is not None:
+        raise NotSupportedError(
+            f"{verb} divides the variance among levels, for which residuals must be independent and of one variance. "
+            f"This model has a residual structure. Report its variances and fit.residual_table() themselves."
+        )
     if not all(np.isfinite(one.parameters[0][-1]) for one in fit.fits):
         raise NotSupportedError(
             f"{verb} needs the variance of level 1. With family={fit.family!r}, link={fit.link!r} and these estimates "

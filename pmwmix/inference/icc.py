@@ -97,7 +97,7 @@ def mean_squares(frame: ModelFrame, design: DesignColumns) -> tuple[Array, ...]:
     for level in range(len(frame.hierarchy.levels)):
         columns = [c for b in design.blocks if b.level == level for c in b.matrix.columns]
         names = [name for b in design.blocks if b.level == level for name in b.matrix.names]
-        if set(names) == {"Intercept"}:
+        if set(names) <= {"Intercept"}:
             out.append(np.ones((len(names), len(names))))
             continue
         w = total_weights(unscaled_weights(frame), frame.hierarchy.row_parents)[0]
@@ -131,11 +131,14 @@ def shares(Psi: Sequence[Array], squares: Sequence[Array], residual: Any, crosse
 
 
 def icc_of(frame: ModelFrame, design: DesignColumns, Psi: Sequence[Array], residual: float) -> Any:
-    """Give ``fit.icc``: a float with one level, else a Series by level; NaN without one."""
-    levels = [level.name for level in frame.hierarchy.levels]
-    if not levels:
+    """Give ``fit.icc``: a float with one level, else a Series by level; NaN without one.
+
+    Levels without random terms have no share; there are none where the residual variance differs between rows.
+    """
+    levels = [level.name for level, P in zip(frame.hierarchy.levels, Psi, strict=False) if len(P)]
+    if not levels or (frame.residual is not None and frame.residual.spec.variance):
         return float("nan")
-    found = shares(Psi, mean_squares(frame, design), residual, bool(frame.hierarchy.crossed))
+    found = shares(Psi, mean_squares(frame, design), residual, bool(frame.hierarchy.crossed))[-len(levels) :]
     return float(found[0]) if len(levels) == 1 else pd.Series(found, index=levels, name="icc")
 
 

@@ -166,6 +166,11 @@ def _check(problem: Problem) -> None:
             "Kenward-Roger is derived for restricted maximum likelihood. This fit has method='ml'. "
             "Fit with method='reml', or use df='satterthwaite'."
         )
+    if problem.objective.n_rho:
+        raise NotSupportedError(
+            "Kenward-Roger is built for independent residuals of one variance. This model has a residual structure. "
+            "Use df='satterthwaite'."
+        )
     if problem.objective.crossed:
         raise NotSupportedError(
             "Kenward-Roger is built for nested random effects. The factors of this model are crossed. "

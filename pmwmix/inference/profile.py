@@ -51,6 +51,11 @@ def profile_interval(problem: Any, k: int, fit: Estimate, ci_prob: float) -> Arr
             "Use method='ml', or confint(method='wald')."
         )
     transform, p = fit.transform, len(fit.beta)
+    if problem.objective.n_rho:
+        raise NotSupportedError(
+            "Profile intervals are built for independent residuals of one variance. This model has a residual "
+            "structure. Use confint(method='wald')."
+        )
     if p < 2 or problem.objective.crossed or not problem.layout.q:
         raise NotSupportedError(
             "Profile intervals need nested random terms and two fixed columns. This model has fewer, or crossed "

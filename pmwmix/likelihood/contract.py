@@ -30,6 +30,8 @@ class Likelihood:
         Whether random effects of several factors meet in the rows: groups are then no independent units.
     n_agq : tuple of int
         Nodes per dimension and level; none in closed form.
+    n_rho : int
+        Parameters of a residual structure, which are climbed behind theta; only in closed form.
     """
 
     structure: Any
@@ -37,6 +39,7 @@ class Likelihood:
     closed_form: bool = False
     crossed: bool = False
     n_agq: tuple[int, ...] = ()
+    n_rho: int = 0
 
     def at(self, free: Array, k: int = 0) -> Any:
         """Evaluate outcome ``k``: a `Point` or `IntegratedPoint`.
@@ -53,7 +56,15 @@ class Likelihood:
     def free(self) -> slice:
         """Parameters of psi that are climbed."""
         p = self.structure.p
-        return slice(p, p + self.structure.layout.n_theta) if self.closed_form else slice(None)
+        return slice(p, p + self.structure.layout.n_theta + self.n_rho) if self.closed_form else slice(None)
+
+    def report(self, climbed: Array) -> Any:
+        """Give the parameters of a residual structure as they are reported; only where there are any."""
+        raise NotImplementedError
+
+    def renewed(self, point: Any, k: int) -> Any:
+        """Give the same where what it is made from depends on the estimates and has moved; None where it has not."""
+        return None
 
     def scores(self, point: Any, k: int = 0) -> Array:
         """Gradient of the log-likelihood of every independent unit in psi, weights included (G, P)."""
@@ -71,6 +82,10 @@ class Likelihood:
     def start(self, k: int = 0) -> Array:
         """Give the parameters that a climb of outcome ``k`` starts from, `free` of psi."""
         raise NotImplementedError
+
+    def starts(self, k: int = 0) -> list[Array]:
+        """List points to climb from where there may be several maxima; the best end counts."""
+        return [self.start(k)]
 
     def boundary(self, free: Array) -> list[Array]:
         """List points with one or all small variances at zero; the first is the point itself in its one spelling."""
@@ -171,6 +186,8 @@ class RowArrays:
 @dataclass(frozen=True)
 class Point:
     """The objective at one theta. Free parameters are ordered (beta, theta, log sigma); P of them.
+
+    The parameters rho of a residual structure stand behind theta and count as part of it here.
 
     Parameters
     ----------

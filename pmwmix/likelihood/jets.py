@@ -79,12 +79,14 @@ class Jet:
         if other.t == 0 or self.t == 0:
             one, two = self._of_rank(other), other._of_rank(self)
             return one @ two.value if other.t == 0 else one.value @ two
+        one, two = self._of_rank(other), other._of_rank(self)
+        first, second = _sum(one.first @ two.value, one.value @ two.first), one.second @ two.value
+        second = _sum(second, one.value @ two.second)
         a, b = pairs(max(self.t, other.t))
-        one, two = self._beside(other), other._beside(self)
-        second = one.second @ two.value + one.value @ two.second
-        second += one.first[a] @ two.first[b]
-        second += one.first[b] @ two.first[a]
-        return Jet(one.value @ two.value, one.first @ two.value + one.value @ two.first, second)
+        for i, j in ((a, b), (b, a)):  # those that both depend on
+            both = (i < self.t) & (j < other.t)
+            second[both] += one.first[i[both]] @ two.first[j[both]]
+        return Jet(one.value @ two.value, first, second)
 
     def _beside(self, other: Jet) -> Jet:
         """Give the same as deep a stack and among as many parameters as another jet."""
@@ -161,6 +163,14 @@ def inverted(M: Array) -> Array:
     return 1.0 / M if M.shape[-1] == 1 else np.linalg.inv(M)
 
 
+def _sum(one: Array, two: Array) -> Array:
+    """Add derivatives of which one array has fewer, those of the first parameters."""
+    if len(one) < len(two):
+        one, two = two, one
+    one[: len(two)] += two
+    return one
+
+
 def symmetric(second: Array, t: int) -> Array:
     """Lay second derivatives (m, ...) out as (t, t, ...)."""
     out = np.empty((t, t, *second.shape[1:]))
@@ -173,3 +183,35 @@ def stacked(parts: Sequence[Jet]) -> Jet:
     """Put matrices of the same number of columns below each other."""
     values, firsts, seconds = zip(*((part.value, part.first, part.second) for part in parts), strict=True)
     return Jet(*(np.concatenate(found, axis=-2) for found in (values, firsts, seconds)))
+
+
+def beside(one: Jet, two: Jet) -> Jet:
+    """Put matrices of the same number of rows, among the same parameters, beside each other."""
+    parts = ((one.value, two.value), (one.first, two.first), (one.second, two.second))
+    return Jet(*(np.concatenate(pair, axis=-1) for pair in parts))
+
+
+def times(a: Jet, b: Jet | Array) -> Jet:
+    """Multiply entry by entry, spread as numpy spreads arrays; stacks are equally deep."""
+    if isinstance(b, np.ndarray):
+        return Jet(a.value * b, a.first * b, a.second * b)
+    if a.t == 0 or b.t == 0:
+        return times(b, a.value) if a.t == 0 else times(a, b.value)
+    i, j = pairs(a.t)
+    second = a.second * b.value + a.value * b.second
+    second = second + a.first[i] * b.first[j] + a.first[j] * b.first[i]
+    return Jet(a.value * b.value, a.first * b.value + a.value * b.first, second)
+
+
+def through(a: Jet, value: Array, slope: Array, curvature: Array) -> Jet:
+    """Apply a function to every entry, given its value and derivatives there."""
+    i, j = pairs(a.t)
+    return Jet(value, slope * a.first, slope * a.second + curvature * (a.first[i] * a.first[j]))
+
+
+def squared(a: Jet) -> Jet:
+    """Multiply A'A for the matrices of a stack (theory, eq. 5)."""
+    i, j = pairs(a.t)
+    half = a.second.swapaxes(-1, -2) @ a.value + a.first[i].swapaxes(-1, -2) @ a.first[j]
+    slope = a.first.swapaxes(-1, -2) @ a.value
+    return Jet(a.value.swapaxes(-1, -2) @ a.value, slope + slope.swapaxes(-1, -2), half + half.swapaxes(-1, -2))

@@ -65,6 +65,10 @@ class Columns:
     y: Array
     scaler: Scaler
 
+    def standard(self, j: int) -> Array:
+        """Give a standardised column (n,)."""
+        return (self.values[j] - self.scaler.shift[j]) / self.scaler.scale[j]
+
 
 @dataclass(frozen=True)
 class RandomColumns:
@@ -153,6 +157,7 @@ def standardise(
     random: Sequence[RandomColumns],
     y: Sequence[Array],
     predictors: Sequence[int] = (),
+    n_levels: int = 0,
 ) -> tuple[Columns, list[Transform]]:
     """Choose shifts and scales, share equal columns, and write down the way back.
 
@@ -166,6 +171,8 @@ def standardise(
         Outcomes.
     predictors : sequence of int, length p, optional
         Linear predictor of every fixed column, ascending; nothing means that there is one.
+    n_levels : int
+        Number of levels, of which the uppermost may have no random term.
 
     Returns
     -------
@@ -192,7 +199,7 @@ def standardise(
     for k in np.unique(of):
         mine, at_one = np.flatnonzero(of == k), intercepts.get(int(k))
         A_x.append(_map(np.array(x_at)[mine], scaler, None if at_one is None else at_one - int(mine[0])))
-    n_levels = 1 + max((term.level for term in random), default=-1)
+    n_levels = max(n_levels, 1 + max((term.level for term in random), default=-1))
     A_z: list[list[Array]] = [[] for _ in range(n_levels)]
     for term, at in zip(random, z_at, strict=True):
         A_z[term.level].append(_map(at, scaler, term.names.index("Intercept") if "Intercept" in term.names else None))

@@ -56,6 +56,8 @@ def covariances(columns: Sequence[Array], of: Sequence[int], Psi: Array, n_predi
 
 
 def quadratic(columns: Sequence[Array], Psi: Array) -> Array:
-    """Compute z'Psi z of every row."""
+    """Compute z'Psi z of every row; a level without random terms has none."""
+    if not len(columns):
+        return np.zeros(1)
     Z = np.array(columns)
     return np.einsum("an,ab,bn->n", Z, Psi, Z, optimize=True)

@@ -18,7 +18,7 @@ from pmwmix.likelihood.latent import NORMAL
 from pmwmix.prediction.newdata import predict_new
 
 TYPES = ("response", "link")
-RESIDUALS = ("response", "pearson", "deviance", "working")
+RESIDUALS = ("response", "pearson", "deviance", "working", "normalized")
 NODES = {1: 41, 2: 21, 3: 11, 4: 7}  # per dimension of the rule that averages over the random parts of so many
 
 
@@ -105,9 +105,10 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
     ----------
     fit : FitResult
         Of one plausible value.
-    type : {"response", "pearson", "deviance", "working"}
+    type : {"response", "pearson", "deviance", "working", "normalized"}
         Outcome minus mean (of trials: proportion minus probability); divided by the standard deviation of the outcome;
-        the signed root of the contribution to the deviance; divided by the slope of the inverse link.
+        the signed root of the contribution to the deviance; divided by the slope of the inverse link; made
+        uncorrelated.
     conditional : bool
         About the conditional mean, or about the mean at random effects of zero.
 
@@ -124,9 +125,11 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
             f"Unknown type of residuals {type!r}.{near(str(type), RESIDUALS)} "
             f"Use one of {', '.join(map(repr, RESIDUALS))}."
         )
+    if type == "normalized":
+        return _normalized(fit, conditional)
     etas = fit.rows.etas(conditional)
     if fit.has_residual_variance:
-        return (fit.rows.y - etas[0]) / (fit.sigma if type == "pearson" else 1.0)
+        return (fit.rows.y - etas[0]) / (_spread(fit) if type == "pearson" else 1.0)
     family, link = fit.distribution
     if family.is_categorical:
         raise NotSupportedError(
@@ -150,6 +153,24 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
             return gap * trials / np.sqrt(family.variance_of(fit.links, list(etas), fit.phi, response.extra))
         deviance = family.deviance_of(fit.links, response.y, list(etas), fit.phi, response.extra)
         return np.sign(gap) * np.sqrt(np.maximum(deviance, 0.0))
+
+
+def _spread(fit: Any) -> Any:
+    """Residual standard deviation, of every row where it varies."""
+    return fit.rows.residual_sd() if fit.residual_parameters is not None else fit.sigma
+
+
+def _normalized(fit: Any, conditional: bool) -> Array:
+    """Residuals of a linear model that are independent with variance 1 if the model holds."""
+    if not fit.has_residual_variance or not conditional:
+        what = "are those of a linear model" if not fit.has_residual_variance else "are about the conditional mean"
+        raise NotSupportedError(
+            f"Normalised residuals {what}. This fit has family={fit.family!r}, and they were asked for with "
+            f"conditional={conditional!r}. Use type='pearson'."
+        )
+    if fit.residual_parameters is None:
+        return (fit.rows.y - fit.rows.conditional()) / fit.sigma
+    return fit.rows.normalized()
 
 
 def fitted(fit: Any, conditional: bool = True) -> Any:
@@ -186,10 +207,12 @@ def residuals(fit: Any, type: str = "response", conditional: bool = True) -> pd.
 
     Parameters
     ----------
-    type : {"response", "pearson", "deviance", "working"}
+    type : {"response", "pearson", "deviance", "working", "normalized"}
         Outcome minus mean (proportion minus probability where there are trials); divided by the standard deviation
-        of the outcome (``sigma`` in a linear model); signed root of the contribution to the deviance; divided by
-        the slope of the inverse link. Sampling weights do not enter.
+        of the outcome (``sigma`` in a linear model, that of the row under a residual variance); signed root of the
+        contribution to the deviance; divided by the slope of the inverse link; those of a linear model multiplied with
+        a root of their inverse covariance, so that correlation and unequal variances are gone (residuals, eq. 10).
+        Sampling weights do not enter.
     conditional : bool
         Around the conditional fitted values, or around the fixed part.
 

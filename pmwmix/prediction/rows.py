@@ -108,6 +108,21 @@ class LiveRows:
         """Coefficients of the linear predictor (p,)."""
         return self.fit.eta_beta
 
+    def residual_sd(self) -> Array:
+        """Give the residual standard deviation of every row (n,), of a linear model."""
+        point, objective = self.fit.point, self.problem.objective
+        if self.frame.residual is None:
+            return np.full(self.frame.n, self.fit.sigma)
+        return point.sigma * self.problem.transforms[self.k].y_scale * objective.relative_sd(point)
+
+    def normalized(self) -> Array:
+        """Residuals about the conditional mean made uncorrelated, with variance 1 (n,) (residuals, eq. 10)."""
+        gap = self.y - self.conditional()
+        if self.frame.residual is None:
+            return gap / self.fit.sigma
+        point, scale = self.fit.point, self.problem.transforms[self.k].y_scale
+        return self.problem.objective.whitened(point, gap / (point.sigma * scale))
+
     def random_covariance(self) -> Array:
         """Covariance z'Psi z of the random parts of the linear predictors of every row (K, K, n)."""
         K = self.blueprint.n_predictors
@@ -171,6 +186,8 @@ class SavedRows:
     eta_beta: Array
     response: Response | None = None
     saved_covariance: Array | None = None  # (K, K, n)
+    saved_sd: Array | None = None
+    saved_normalized: Array | None = None
 
     def modes(self) -> list[LevelModes]:
         """Conditional modes of every level, bottom-up."""
@@ -187,6 +204,16 @@ class SavedRows:
     def conditional(self) -> Array:
         """Add the conditional modes to the fixed part (n,)."""
         return self.saved_conditional[0]
+
+    def residual_sd(self) -> Array:
+        """Give the residual standard deviation of every row (n,), of a linear model."""
+        assert self.saved_sd is not None
+        return self.saved_sd
+
+    def normalized(self) -> Array:
+        """Residuals about the conditional mean made uncorrelated, with variance 1 (n,)."""
+        assert self.saved_normalized is not None
+        return self.saved_normalized
 
     def random_covariance(self) -> Array:
         """Covariance z'Psi z of the random parts of the linear predictors of every row (K, K, n)."""

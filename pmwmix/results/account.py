@@ -13,6 +13,7 @@ from pmwmix.results.words import (
     groups_table,
     icc_facts,
     parameter_sections,
+    residual_sections,
     title_of,
     variance_words,
 )
@@ -27,6 +28,7 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float) -> Sum
         Section("Groups and weights", groups_table(fit)),
         *([Section("Variance terms", variance_table(fit.varcorr))] if len(fit.varcorr) else []),
         *_coefficient_sections(fit, coefficients, ci_prob, "z" if normal else "t"),
+        *residual_sections(fit, ci_prob),
         *parameter_sections(fit, "Estimate", "Std. error"),
     ]
     return Summary(title_of(fit, f"{'pseudo ' if s.weighted else ''}{likelihood}"), _facts(fit), sections, _notes(fit))

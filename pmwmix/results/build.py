@@ -65,6 +65,7 @@ def single(
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
     if closed:
         more: dict[str, Any] = {"satterthwaite": partial(satterthwaite, problem, fit)}
+        more["residual_parameters"] = _residual_table(problem, fit)
     else:
         more = _family_fields(frame, problem, fit, k)
     variance = np.diag(V)[p:].copy()
@@ -108,6 +109,16 @@ def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -
         "quadrature": {"n_agq": fit.n_agq, "moved": fit.moved} if fit.n_agq else None,
         "categories": problem.responses[k].categories,
     }
+
+
+def _residual_table(problem: Problem, fit: Estimate) -> pd.DataFrame | None:
+    """Parameters of a residual structure with their errors."""
+    if not fit.reported:
+        return None
+    error = np.sqrt(np.maximum(np.diag(fit.reported_vcov), 0.0))
+    columns = {"estimate": list(fit.reported.values()), "se": error}
+    table = pd.DataFrame(columns, index=list(fit.reported), dtype=float)
+    return table.assign(scale=list(problem.objective.report(fit.point.theta).scales))
 
 
 def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array, unit: float) -> Array:

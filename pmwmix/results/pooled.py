@@ -64,10 +64,14 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
 
 
 def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
-    """Pool what only generalised models have."""
+    """Pool the parameters of a residual structure, or what only generalised models have."""
     first = fits[0]
     if first.has_closed_form:
-        return {}
+        if first.residual_parameters is None:
+            return {}
+        found = _one_by_one(fits, [fit.residual_parameters for fit in fits], "estimate")
+        pooled = first.residual_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))
+        return {"residual_parameters": pooled}
     found = _one_by_one(fits, [fit.family_parameters for fit in fits], "estimate")
     table = first.family_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))
     out = {"phi": first.phi, "family_parameters": table, "categories": first.categories}
@@ -149,7 +153,7 @@ def same_terms(fits: Sequence[FitResult]) -> None:
                 f"{dict(other.n_groups)} groups, the first {first.nobs} in {dict(first.n_groups)}, or their row labels "
                 f"differ. Fit all of them to the same rows."
             )
-        for name in ("vcov", "method", "scaling", "weights", "conditional"):
+        for name in ("vcov", "method", "scaling", "weights", "conditional", "residual"):
             a, b = getattr(first.settings, name), getattr(other.settings, name)
             if a != b:
                 raise OptionError(

@@ -58,6 +58,9 @@ class FitRecord(Abilities):
     quadrature : dict or None
         ``n_agq``: nodes per dimension and level, lowest first; ``moved``: largest change of an estimate, in standard
         errors, when more nodes were tried (NaN if they were given).
+    residual_parameters : DataFrame or None
+        Of a residual structure: ``estimate, se, scale`` by name, ``scale`` being the one on which the estimate is about
+        normal: ``"correlation"`` (Fisher's z), ``"share"`` (logit), ``"positive"`` (logarithm) or ``"number"``.
     categories : tuple of str
         Of an ordinal or two-category outcome.
     parameters : (ndarray (P,), ndarray (P, P))
@@ -105,6 +108,7 @@ class FitRecord(Abilities):
     phi: Any = None
     family_parameters: Any = None
     quadrature: Any = None
+    residual_parameters: Any = None
     categories: tuple[str, ...] = ()
     _memo: dict[str, Any] = field(default_factory=dict)
 
@@ -166,6 +170,16 @@ class FitRecord(Abilities):
         family, _ = self.distribution
         constants = len(self.categories) - 1 if family.has_thresholds else 1
         return max(complete - (len(self.coef) - constants), 1.0)
+
+    @property
+    def residual_structure(self) -> pd.Series:
+        """Parameters of the residual structure by name (residuals, eqs. 1-9); empty without one.
+
+        Their standard errors and intervals are in `residual_table`.
+        """
+        table = self.residual_parameters
+        values = [] if table is None else table["estimate"]
+        return pd.Series(values, index=None if table is None else table.index, name="residual_structure", dtype=float)
 
     def fixef(self) -> pd.Series:
         """Give the fixed effects, as ``coef``."""

@@ -22,6 +22,7 @@ from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
 from pmwmix.inference.profile import profile_interval
 from pmwmix.inference.r2 import r2
+from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling import Pooled, pool
 from pmwmix.pooling.rubin import independent, pooled_wald
 from pmwmix.prediction.modes import LevelModes
@@ -310,6 +311,7 @@ class FitResult(FitRecord):
     r2 = r2
     ame = ame
     confint_varcorr = confint_varcorr
+    residual_table = residual_table
 
     # -- rows and groups ----------------------------------------------------------------------------------------
 
@@ -336,7 +338,7 @@ class FitResult(FitRecord):
             Group labels as index; a column per random term (in units of the outcome) and ``<term>_se``: the
             conditional standard deviation given the estimates; with plausible values pooled.
         """
-        tables = {modes.group: _mode_table(modes) for modes in self._modes}
+        tables = {modes.group: _mode_table(modes) for modes in self._modes if modes.terms}
         if group is None:
             return next(iter(tables.values())) if len(tables) == 1 else tables
         group = str(group)

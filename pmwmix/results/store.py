@@ -89,6 +89,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
         "pooled": fit.pooled is not None,
         "each": [_pack(one, arrays, f"{key}/{number}") for number, one in enumerate(fit.each)],
         "nest": list(fit.nest),
+        **({} if fit.residual_parameters is None else {"residual": _frame_out(fit.residual_parameters)}),
     }
     default = fit.satterthwaite is not None and fit.settings.vcov == "model" and not fit.settings.weighted
     if default and fit.satterthwaite is not None:
@@ -103,7 +104,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
     if fit.small_df is not None:
         arrays[f"{key}/small_df"] = fit.small_df
     if fit.rows is not None:
-        out["rows"] = _rows_out(fit.rows, arrays, key)
+        out["rows"] = _rows_out(fit.rows, arrays, key, fit.residual_parameters is not None)
     return out
 
 
@@ -121,11 +122,13 @@ def _index_out(index: Any, arrays: Arrays, key: str) -> dict[str, Any]:
     return {"labels": [str(label) for label in index]}
 
 
-def _rows_out(rows: Any, arrays: Arrays, key: str) -> dict[str, Any]:
+def _rows_out(rows: Any, arrays: Arrays, key: str, structured: bool) -> dict[str, Any]:
     print_, marginal, conditional = rows.blueprint, rows.etas(False), rows.etas(True)
     arrays[f"{key}/y"], arrays[f"{key}/eta_beta"] = rows.y, rows.eta_beta
     arrays[f"{key}/marginal"], arrays[f"{key}/conditional"] = marginal[0], conditional[0]
     response = rows.response
+    if structured:
+        arrays[f"{key}/residual_sd"], arrays[f"{key}/normalized"] = rows.residual_sd(), rows.normalized()
     if response is not None:
         covariance = rows.random_covariance()
         arrays[f"{key}/variance"], arrays[f"{key}/constant"] = covariance[0, 0], response.constant

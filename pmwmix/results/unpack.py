@@ -11,6 +11,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
+from pmwmix.inference.residualtable import WAYS
 from pmwmix.pooling import Pooled
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.rows import SavedRows
@@ -90,6 +91,8 @@ def fields_of(meta: Any, arrays: Arrays, key: str, first: dict[str, Any] | None 
         out["small_df"] = f.array("small_df", p)
     if "general" in f.meta:
         out |= _general(Fields(f.read("general", as_object), arrays, key))
+    if "residual" in f.meta:
+        out["residual_parameters"] = _estimates(f.read("residual", _frame), "a residual structure", "scale")
     if "rows" in f.meta:
         out["rows"] = _rows(Fields(f.read("rows", as_object), arrays, key), out)
     return out
@@ -184,6 +187,7 @@ def _settings(meta: Any) -> Settings:
         "replicates": optional(lambda one: _row(one, as_text, as_whole, as_number)),
         "n_agq": (lambda one: tuple(listed(as_whole)(one))) if isinstance(nodes, list) else optional(as_whole),
         "chunk_size": optional(as_whole),
+        "residual": texts,
         "labels": texts,
     }
     f = Fields(found, {}, "")
@@ -230,12 +234,7 @@ def _general(f: Fields) -> dict[str, Any]:
     out: dict[str, Any] = {"phi": f.finite("phi", None), "categories": tuple(f.read("categories", listed(as_text)))}
     table = f.read("parameters", optional(_frame))
     if table is not None:
-        if list(table.columns) != ["estimate", "se"]:
-            raise AlteredError("parameters of the family without estimate and se")
-        try:
-            out["family_parameters"] = table.astype(float)
-        except (TypeError, ValueError) as error:
-            raise AlteredError("parameters of the family that are no numbers") from error
+        out["family_parameters"] = _estimates(table, "the family")
     quadrature = f.read("quadrature", optional(as_object))
     if quadrature is not None:
         q = Fields(quadrature, {}, "")
@@ -244,6 +243,16 @@ def _general(f: Fields) -> dict[str, Any]:
             "moved": q.read("moved", as_number),
         }
     return out
+
+
+def _estimates(table: pd.DataFrame, of: str, *more: str) -> pd.DataFrame:
+    """Require a table of estimates and their errors, and the columns that follow them."""
+    if list(table.columns) != ["estimate", "se", *more] or not set(table.get("scale", ())) <= set(WAYS):
+        raise AlteredError(f"parameters of {of} without estimate and se")
+    try:
+        return table.astype({"estimate": float, "se": float})
+    except (TypeError, ValueError) as error:
+        raise AlteredError(f"parameters of {of} that are no numbers") from error
 
 
 def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
@@ -269,7 +278,8 @@ def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
         variance = f.finite("covariance", m + 1, m + 1, n) if m else variance
     if (response is None) != (variance is None):
         raise AlteredError("an outcome without the variance of its random part")
-    return SavedRows(modes, y, etas[0], etas[1], blueprint, beta, response, variance)
+    more = [f.finite(name, n) for name in ("residual_sd", "normalized") if "residual_parameters" in fit]
+    return SavedRows(modes, y, etas[0], etas[1], blueprint, beta, response, variance, *more)
 
 
 def _modes(f: Fields, meta: dict[str, Any], number: int) -> LevelModes:

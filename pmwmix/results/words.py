@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.fitting.climb import STILL
+from pmwmix.inference.residualtable import residual_table
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, number
 from pmwmix.spec.settings import Settings
@@ -65,6 +66,31 @@ def fixed_parts(fit: FitRecord, terms: Sequence[str]) -> list[tuple[str, Array]]
     return [(heading, np.array([one == name for one in of], bool)) for name, heading in heads if name in of or not of]
 
 
+def residual_words(said: Mapping[str, str]) -> str:
+    """Name a residual structure."""
+    parts = []
+    if "correlation" in said:
+        along = f" along {said['along']}" if "along" in said else ""
+        parts.append(f"correlation {said['correlation']}{along} inside {said['group']}")
+    if "variance" in said:
+        parts.append(f"variance {said['variance']}")
+    return "; ".join(parts)
+
+
+def residual_sections(fit: FitRecord, ci_prob: float) -> list[Section]:
+    """Lay the parameters of a residual structure out, if there is one."""
+    if fit.residual_parameters is None:
+        return []
+    table = residual_table(fit, ci_prob)
+    ends = f"{100 * ci_prob:g}% CI"
+    shown = {
+        "Estimate": [number(v, 5) for v in table["estimate"]],
+        "Std. error": [number(v, 5) for v in table["std_error"]],
+        ends: [f"[{number(a)}, {number(b)}]" for a, b in zip(table["ci_low"], table["ci_high"], strict=True)],
+    }
+    return [Section("Residual structure", pd.DataFrame(shown, index=table.index))]
+
+
 def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Section]:
     """Lay the further parameters of the family out, under the words for an estimate and its error, if it has any."""
     table = fit.family_parameters
@@ -89,13 +115,13 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
         facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
     if fit.quadrature is not None:
         facts.append(("Integration", quadrature_words(fit)))
+    if s.residual:
+        facts.append(("Residuals", residual_words(s.residual)))
     return facts
 
 
 def icc_facts(fit: FitRecord) -> list[tuple[str, str]]:
     """Say what share of the variance is at or above each level, if there are levels."""
-    if not len(fit.n_groups):
-        return []
     icc = fit.icc
     if np.isnan(np.asarray(icc, dtype=float)).all():  # there is no variance of level 1 to compare with
         return []

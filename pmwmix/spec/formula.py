@@ -46,6 +46,8 @@ class ModelFormula:
     offset: str | None = None  # sum of the arguments of offset(...)
     offset_variables: tuple[str, ...] = ()
     further: tuple[FixedPart, ...] = ()  # of further linear predictors, whose random terms stand among `random`
+    bare: tuple[RandomTerm, ...] = ()  # groups of the model that have no random term
+    residual_variables: tuple[str, ...] = ()  # columns of a residual structure
 
     def with_predictor(self, name: str, right: str) -> ModelFormula:
         """Add a further linear predictor, by the right side of its formula.
@@ -96,9 +98,25 @@ class ModelFormula:
     def variables(self) -> tuple[str, ...]:
         """Every column of the formula once: response, fixed, random, group factors."""
         slopes = [name for term in self.random for name in term.variables]
-        factors = [name for term in self.random for name in term.factors]
+        factors = [name for term in self.grouping for name in term.factors]
         right = [*self.fixed_variables, *self.offset_variables, *self.further_variables, *slopes, *factors]
-        return tuple(dict.fromkeys([*self.response_variables, *right]))
+        return tuple(dict.fromkeys([*self.response_variables, *right, *self.residual_variables]))
+
+    @property
+    def grouping(self) -> tuple[RandomTerm, ...]:
+        """What the levels are made from: groups without a random term, the lowest, then the random terms."""
+        return (*self.bare, *self.random)
+
+    def level_of(self, group: RandomTerm) -> RandomTerm | None:
+        """Find the random term of a group; one name stands for the lowest of nested ones, ``child`` of school/child."""
+        same = [term for term in self.random if sorted(term.factors) == sorted(group.factors)]
+        named = [term for term in self.random if term.rungs[0] == group.factors]
+        return next(iter([*same, *named]), None)
+
+    def with_residual(self, group: RandomTerm | None, columns: Sequence[str]) -> ModelFormula:
+        """Add the group and the columns of a residual structure."""
+        bare = () if group is None or self.level_of(group) is not None else (group,)
+        return replace(self, bare=bare, residual_variables=tuple(columns))
 
     def with_fixed(self, names: Sequence[str]) -> ModelFormula:
         """Add columns to the fixed part."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pmwmix._types import Array
 from pmwmix.spec.predictors import Predictor
+from pmwmix.spec.residual import ResidualSpec
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Distribution:
         Column of the number of trials.
     further : tuple of Predictor
         Linear predictors besides that of the mean.
+    residual : ResidualSpec or None
+        Structure of the residuals of a linear model.
     """
 
     family: str = "gaussian"
@@ -35,6 +38,7 @@ class Distribution:
     has_scale: bool = True
     trials: str | None = None
     further: tuple[Predictor, ...] = ()
+    residual: ResidualSpec | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ class Settings:
         Quadrature nodes asked for; None is the automatic choice.
     chunk_size : int or None
         Rows times nodes times parameters that are evaluated at once.
+    residual : dict
+        Structure of the residuals, as the summary says it; empty without one.
     labels : dict
         Predictor to its label in the survey's files, where there is one.
     """
@@ -51,6 +53,7 @@ class Settings:
     link: str = "identity"
     n_agq: Any = None
     chunk_size: int | None = None
+    residual: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
     @property

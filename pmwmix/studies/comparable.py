@@ -93,6 +93,37 @@ def _same_outcome(a: LiveRows, b: LiveRows) -> bool:
     return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
 
 
+CONTAINED = {  # what is a special case of what
+    "ar1": {"arma11", "toeplitz", "unstructured"},
+    "ma1": {"arma11", "toeplitz", "unstructured"},
+    "arma11": {"toeplitz", "unstructured"},
+    "toeplitz": {"unstructured"},
+    "compsymm": {"toeplitz", "unstructured"},
+    "exponential": {"exponential with nugget"},
+    "gaussian": {"gaussian with nugget"},
+    "car1": {"ar1", "exponential with nugget", "unstructured"},
+}
+
+
+def check_residuals(smaller: FitResult, larger: FitResult) -> None:
+    """Refuse residual structures of which one is not a special case of the other.
+
+    Raises
+    ------
+    OptionError
+    """
+    mine, theirs = smaller.settings.residual, larger.settings.residual
+    a, b = mine.get("correlation"), theirs.get("correlation")
+    terms = [set(said["variance"].split(" * ")) if "variance" in said else set() for said in (mine, theirs)]
+    same = a == b and all(mine.get(key) == theirs.get(key) for key in ("along", "group"))
+    if (a is None or same or b in CONTAINED.get(a, ())) and terms[0] <= terms[1]:
+        return
+    raise OptionError(
+        f"The models are not nested. The residuals of {smaller.formula!r} have {mine or 'no structure'}, those of "
+        f"{larger.formula!r} {theirs or 'none'}. Compare models of which one contains the other, or their AIC."
+    )
+
+
 def check_columns(smaller: FitResult, larger: FitResult) -> None:
     """Refuse fixed parts of which one does not contain the other, whatever the columns are called.
 

@@ -25,7 +25,7 @@ from pmwmix.results.build import refit as fit_again
 from pmwmix.results.build import single
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
-from pmwmix.studies.comparable import check_columns, checked, first_rows
+from pmwmix.studies.comparable import check_columns, check_residuals, checked, first_rows
 
 COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
 
@@ -109,7 +109,8 @@ def ranova(fit: FitResult) -> pd.DataFrame:
 
 def n_parameters(fit: FitResult) -> int:
     """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
-    return len(fit.coef) + len(fit.theta) + (1 if fit.has_residual_variance else len(fit.family_parameters))
+    own = 1 + len(fit.residual_structure) if fit.has_residual_variance else len(fit.family_parameters)
+    return len(fit.coef) + len(fit.theta) + own
 
 
 def _size_without_components(fit: FitResult) -> int:
@@ -220,6 +221,7 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
     if df <= 0:
         return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan}
     check_columns(smaller, larger)
+    check_residuals(smaller, larger)
     mixture = boundary_mixture(smaller, larger)
     each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
     df2 = np.inf

@@ -65,7 +65,7 @@ def weight_columns(weights: Any, formula: ModelFormula) -> dict[str, str | None]
                 f'Write weights=["W_FSTUWT", "W_FSCHWT"].'
             )
     if isinstance(weights, Mapping):
-        groups = list(dict.fromkeys(term.group for term in formula.random))
+        groups = list(dict.fromkeys(term.group for term in formula.grouping))
         out: dict[str, str | None] = {}
         for key, column in weights.items():
             group = _group_key(str(key), groups)
@@ -76,7 +76,7 @@ def weight_columns(weights: Any, formula: ModelFormula) -> dict[str, str | None]
             out[group] = column
         return out
     if isinstance(weights, Sequence):
-        levels = ["obs", *{tuple(sorted(term.factors)): term.group for term in formula.random}.values()]
+        levels = ["obs", *{tuple(sorted(term.factors)): term.group for term in formula.grouping}.values()]
         if len(names) > len(levels):
             raise OptionError(
                 f"There are more weights than levels. Given {len(names)}: {some(names)}; the levels are "

@@ -258,6 +258,8 @@ def answers(fit) -> list[object]:
         lambda: str(fit.r2()),
         lambda: str(fit.wald(list(fit.coef.index)[1:2])),
         lambda: str(fit.icc),
+        lambda: str(fit.residual_table()),
+        lambda: np.asarray(fit.residuals("normalized")).tolist(),
         lambda: fit.formula,
     ]
     out = []
@@ -302,6 +304,9 @@ def models():
     d["b"] = (d["y"] > 1) * 1.0
     d["c"] = np.where(rng.random(n) < 0.3, 0.0, rng.poisson(np.exp(d["y"] / 2)))
     return {
+        "residual": pmwmix.fit(
+            "y ~ x", d, residual={"correlation": "car1", "time": "x", "group": "g", "variance": "ident(f)"}
+        ),
         "linear": pmwmix.fit("y ~ poly(x, 2) + f + scale(z) + (x | g)", d),
         "pv": pmwmix.fit("m ~ x + f + (1 | g)", d, pv={"m": "pv{}"}, weights=["w"], center={"x": "g+mean"}),
         "zeros": pmwmix.fit(

@@ -6,7 +6,7 @@ beta are profiled out in closed form, and derivatives are taken by PyTensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,7 @@ from pmwmix.likelihood.ops.smallmat import Column, Matrix, Pair, factor, inner, 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Symbolic data. Shapes as in `crossproducts.Blocks`; ``w`` conditional, ``w_total`` cumulated to the top.
-
-    ``counts`` is there only if the residual structure has parameters.
-    """
+    """Symbolic data. Shapes as in `crossproducts.Blocks`; ``w`` conditional, ``w_total`` cumulated to the top."""
 
     zz: Any
     zx: Any
@@ -37,32 +34,29 @@ class Inputs:
     to_top: tuple[Any, ...]
     w: tuple[Any, ...]
     w_total: tuple[Any, ...]
-    counts: Any = None
 
     def flat(self) -> list[Any]:
         """List all inputs, in the order in which data are passed."""
-        known = [self.zz, self.zx, self.zy, self.S0, *self.parents, *self.to_top, *self.w, *self.w_total]
-        return known if self.counts is None else [*known, self.counts]
+        return [self.zz, self.zx, self.zy, self.S0, *self.parents, *self.to_top, *self.w, *self.w_total]
 
     @classmethod
     def symbols(cls, structure: Structure) -> Inputs:
         """Make the symbols; small dimensions are static."""
         q, L = sum(structure.layout.q), len(structure.layout.q)
-        p, lead = structure.p, structure.lead
+        p = structure.p
 
         def vectors(name: str, n: int, dtype: str = "float64") -> tuple[Any, ...]:
             return tuple(pt.tensor(f"{name}{level}", shape=(None,), dtype=dtype) for level in range(n))
 
         return cls(
-            pt.tensor("zz", shape=(*lead, q * (q + 1) // 2, None)),
-            pt.tensor("zx", shape=(*lead, q, p, None)),
-            pt.tensor("zy", shape=(*lead, q, None)),
-            pt.tensor("S0", shape=(*lead, p + 1, p + 1)),
+            pt.tensor("zz", shape=(q * (q + 1) // 2, None)),
+            pt.tensor("zx", shape=(q, p, None)),
+            pt.tensor("zy", shape=(q, None)),
+            pt.tensor("S0", shape=(p + 1, p + 1)),
             vectors("parent", L - 1, "int64"),
             vectors("to_top", L - 1, "int64"),
             vectors("w", L),
             vectors("w_total", L),
-            pt.tensor("counts", shape=(*lead, None)) if lead else None,
         )
 
 
@@ -82,9 +76,9 @@ def reduce_levels(structure: Structure, data: Inputs, theta: Any, rhs: Column) -
     structure : Structure
     data : Inputs
     theta : callable
-        ``theta(level, k)`` gives entry k of (theta, rho), a scalar or a vector over the units of that level.
+        ``theta(level, k)`` gives theta[k], a scalar or a vector over the units of that level.
     rhs : list
-        For each random column of any level, its cross-product with the right-hand sides, (..., G_1); of every block.
+        For each random column of any level, its cross-product with the right-hand sides, (..., G_1).
 
     Returns
     -------
@@ -92,11 +86,7 @@ def reduce_levels(structure: Structure, data: Inputs, theta: Any, rhs: Column) -
         One entry per level: log det M (G_l,), and (left, right) with left'right = c'ΛM⁻¹Λ'c.
     """
     layout = structure.layout
-    rho = _rho(structure, theta, 0)
-    Q = sum(layout.q)
-    pairs_of_columns = cross_products(structure, data.zz, Q * (Q + 1) // 2)
-    C = triangle([at_rho(structure, one, rho) for one in pairs_of_columns], Q)
-    rhs = [at_rho(structure, one, rho) for one in rhs]
+    C = triangle(data.zz, sum(layout.q))
     logdets, pairs = [], []
     for level, q in enumerate(layout.q):
         Lambda = _lambda(layout, level, theta)
@@ -114,48 +104,6 @@ def reduce_levels(structure: Structure, data: Inputs, theta: Any, rhs: Column) -
         ]
         rhs = [lift(_schur(rhs[q + i], upper[i][0], pair[1])) for i in range(len(upper))]
     return Reduction(logdets, pairs)
-
-
-def _rho(structure: Structure, theta: Callable[[int, int], Any], level: int) -> list[Any]:
-    return [theta(level, structure.layout.n_theta + r) for r in range(structure.n_rho)]
-
-
-def at_rho(structure: Structure, values: Any, rho: Sequence[Any]) -> Any:
-    """Sum the blocks (b, ...) with their coefficients; without parameters that has been done."""
-    if not structure.n_rho:
-        return values
-    return total([c * values[b] for b, c in enumerate(structure.residual.coefficients(rho, pt))])
-
-
-def cross_products(structure: Structure, values: Any, n: int) -> Column:
-    """List n cross-products (n, ...) one by one, a leading axis of blocks kept."""
-    return [values[:, a] if structure.n_rho else values[a] for a in range(n)]
-
-
-def random_columns(structure: Structure, values: Any) -> Column:
-    """List the cross-products of the random columns one by one."""
-    return cross_products(structure, values, sum(structure.layout.q))
-
-
-def log_det_R(structure: Structure, data: Inputs, theta: Callable[[int, int], Any]) -> Any:
-    """Write log det R(rho) of every top-level unit, without its own weight (G_L,)."""
-    rho = _rho(structure, theta, len(structure.layout.q) - 1)
-    return total([d * data.counts[b] for b, d in enumerate(structure.residual.log_scales(rho, pt))])
-
-
-def per_block(structure: Structure, write: Callable[..., Any], *values: Any) -> Any:
-    """Write something of cross-products without a leading axis for every block."""
-    if not structure.n_rho:
-        return write(*values)
-    return pt.stack([write(*(part[b] for part in values)) for b in range(structure.residual.n_blocks)])
-
-
-def products_with(structure: Structure, values: Any, zx: Any) -> Any:
-    """Multiply (n, q, G_1) with Z'WX over columns and units: (n, p); over blocks too."""
-    Q, blocks = range(sum(structure.layout.q)), range(structure.residual.n_blocks)
-    if structure.n_rho:
-        return total([pt.dot(values[:, b, a], zx[b, a].T) for b in blocks for a in Q])
-    return total([pt.dot(values[:, a], zx[a].T) for a in Q])
 
 
 def triangle(zz: Any, q: int) -> Matrix:
@@ -214,23 +162,21 @@ def objective_graph(structure: Structure) -> Graph:
     Returns
     -------
     Graph
-        Inputs: theta, behind it rho, (n,); then `Inputs.flat`. Outputs, all for the standardised data:
+        Inputs: theta, then `Inputs.flat`. Outputs, all for the standardised data:
 
         ``D``, ``S_xx`` (p, p), ``S_xy`` (p,), ``S_yy``, ``beta`` (p,)
             determinant term, Schur complement over [X, y], and the profiled coefficients.
-        ``D_t``, ``Q_t`` (n,), ``D_tt``, ``Q_tt`` (n, n), ``Q_tb`` (n, p)
+        ``D_t``, ``Q_t`` (n_theta,), ``D_tt``, ``Q_tt`` (n_theta, n_theta), ``Q_tb`` (n_theta, p)
             derivatives of D and of Q(theta, beta) = (y - Xb)'V⁻¹(y - Xb) with beta held fixed.
-        ``D_score``, ``Q_score`` (n, G_L), ``zr_grad`` (q, G_1)
-            the same gradients per top-level unit, and the gradient with respect to Z'Wr; of every block.
+        ``D_score``, ``Q_score`` (n_theta, G_L), ``zr_grad`` (q, G_1)
+            the same gradients per top-level unit, and the gradient with respect to Z'Wr.
         ``D_unit``, ``lost_unit`` (G_L,)
             shares of D and of (y - Xb)'W(y - Xb) - Q of each top-level unit, weights included.
         With REML also ``R``, ``R_t``, ``R_tt``: log det X'V⁻¹X.
-        With rho also ``c`` (b,), ``c_t`` (b, n), the coefficients of the blocks: ``Q_score`` lacks what they change in
-        (y - Xb)'W(y - Xb).
     """
     layout = structure.layout
     data = Inputs.symbols(structure)
-    theta = pt.tensor("theta", shape=(structure.n_climbed,))
+    theta = pt.tensor("theta", shape=(layout.n_theta,))
     own = theta[:, None] + pt.zeros_like(data.w[-1])[None, :]  # each top-level unit has its own copy of theta
 
     def own_theta(level: int, k: int) -> Any:
@@ -240,15 +186,12 @@ def objective_graph(structure: Structure) -> Graph:
         return theta[k]
 
     columns = range(sum(layout.q))
-    S0 = at_rho(structure, data.S0, _rho(structure, scalar_theta, 0))
-    S_xx, S_xy, S_yy = _schur_complement(structure, data, scalar_theta, S0)
+    S_xx, S_xy, S_yy = _schur_complement(structure, data, scalar_theta)
     beta = disconnected_grad(solve(S_xx, S_xy, assume_a="pos"))
 
-    zr = per_block(structure, lambda zy, zx: pt.stack([zy[a] - pt.dot(beta, zx[a]) for a in columns]), data.zy, data.zx)
-    reduction = reduce_levels(structure, data, own_theta, random_columns(structure, zr))
+    zr = pt.stack([data.zy[a] - pt.dot(beta, data.zx[a]) for a in columns])
+    reduction = reduce_levels(structure, data, own_theta, [zr[a] for a in columns])
     D_unit = per_top_unit(data, reduction.logdets)
-    if structure.n_rho:
-        D_unit = D_unit + data.w[-1] * log_det_R(structure, data, own_theta)
     lost = per_top_unit(data, [-_schur(0.0, left, right) for left, right in reduction.pairs])
     outputs = {
         "D": pt.sum(D_unit),
@@ -261,23 +204,20 @@ def objective_graph(structure: Structure) -> Graph:
     }
     outputs |= _derivatives("D", pt.sum(D_unit), own, theta)
     outputs |= _derivatives("Q", -pt.sum(lost), own, theta, zr)  # Q(theta, b) = (y - Xb)'W(y - Xb) - lost
-    outputs["Q_tb"] = -products_with(structure, outputs.pop("Q_tz"), data.zx)
-    if structure.n_rho:
-        outputs |= _derivatives_of_rows(structure, outputs, theta, S0, beta)
+    mixed = outputs.pop("Q_tz")
+    outputs["Q_tb"] = total([-pt.dot(mixed[:, a], data.zx[a].T) for a in columns])
     if structure.reml:
         outputs |= _log_det_derivatives(S_xx, theta)
     return Graph([theta, *data.flat()], outputs)
 
 
-def _schur_complement(
-    structure: Structure, data: Inputs, theta: Callable[[int, int], Any], S0: Any
-) -> tuple[Any, Any, Any]:
+def _schur_complement(structure: Structure, data: Inputs, theta: Callable[[int, int], Any]) -> tuple[Any, Any, Any]:
     """Write S_xx (p, p), S_xy (p,) and S_yy (theory, eq. 9)."""
-    p = structure.p
-    fixed = reduce_levels(structure, data, theta, random_columns(structure, data.zx))
-    outcome = reduce_levels(structure, data, theta, random_columns(structure, data.zy))
-    S_xx, S_xy = schur_total(data, S0[:p, :p], fixed, fixed), schur_total(data, S0[:p, p], fixed, outcome)
-    return S_xx, S_xy, schur_total(data, S0[p, p], outcome, outcome)
+    p, columns = structure.p, range(sum(structure.layout.q))
+    fixed = reduce_levels(structure, data, theta, [data.zx[a] for a in columns])
+    outcome = reduce_levels(structure, data, theta, [data.zy[a] for a in columns])
+    S_xx, S_xy = schur_total(data, data.S0[:p, :p], fixed, fixed), schur_total(data, data.S0[:p, p], fixed, outcome)
+    return S_xx, S_xy, schur_total(data, data.S0[p, p], outcome, outcome)
 
 
 def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) -> dict[str, Any]:
@@ -293,20 +233,6 @@ def _derivatives(name: str, value: Any, own: Any, theta: Any, zr: Any = None) ->
     return out | {f"{name}_tz": mixed, "zr_grad": by_zr}
 
 
-def _derivatives_of_rows(
-    structure: Structure, outputs: dict[str, Any], theta: Any, S0: Any, beta: Any
-) -> dict[str, Any]:
-    """Add what rho changes in (y - Xb)'W(y - Xb) to the derivatives of Q, and write the coefficients of the blocks."""
-    p = structure.p
-    rows = S0[p, p] - 2.0 * pt.dot(S0[p, :p], beta) + pt.dot(beta, pt.dot(S0[:p, :p], beta))
-    gradient = gradient_graph(rows, theta)
-    second, mixed = jacobian_of(gradient, [theta, beta])
-    rho = [theta[structure.layout.n_theta + r] for r in range(structure.n_rho)]
-    c = pt.stack([pt.as_tensor(one, dtype="float64") for one in structure.residual.coefficients(rho, pt)])
-    added = {"Q_t": gradient, "Q_tt": second, "Q_tb": mixed}
-    return {name: outputs[name] + part for name, part in added.items()} | {"c": c, "c_t": jacobian_of(c, [theta])[0]}
-
-
 def _log_det_derivatives(S_xx: Any, theta: Any) -> dict[str, Any]:
     """Differentiate log det S_xx by Jacobi's formula, d log det S = tr(S⁻¹ dS) (theory, eq. 11)."""
     gradient = gradient_graph(None, theta, known_grads={S_xx: matrix_inverse(S_xx)})
@@ -319,38 +245,30 @@ def contrast_graph(structure: Structure) -> Graph:
     Returns
     -------
     Graph
-        Inputs: (theta, rho) copied for every vector (n, m), ``U`` (p, m), then `Inputs.flat`. Output ``uSu_t``
-        (n, m).
+        Inputs: theta copied for every vector (n_theta, m), ``U`` (p, m), then `Inputs.flat`. Output ``uSu_t``
+        (n_theta, m).
     """
-    p = structure.p
+    layout, p = structure.layout, structure.p
     data = Inputs.symbols(structure)
-    theta = pt.tensor("theta", shape=(structure.n_climbed, None))
+    theta = pt.tensor("theta", shape=(layout.n_theta, None))
     U = pt.tensor("U", shape=(p, None))
-    columns = random_columns(structure, data.zx)
-    rhs = [per_block(structure, lambda zx: pt.dot(U.T, zx), column) for column in columns]
+    rhs = [pt.dot(U.T, data.zx[a]) for a in range(sum(layout.q))]
     reduction = reduce_levels(structure, data, lambda level, k: theta[k][:, None], rhs)
     total_u: Any = 0.0  # u'S_xx u without its part that does not depend on theta
-    if structure.n_rho:
-        rows = per_block(structure, lambda S0: pt.sum(U * pt.dot(S0[:p, :p], U), axis=0), data.S0)
-        total_u = pt.sum(at_rho(structure, rows, _rho(structure, lambda level, k: theta[k], 0)))
     for level, (left, right) in enumerate(reduction.pairs):
         total_u = total_u + pt.sum(data.w_total[level] * _schur(0.0, left, right))
     return Graph([theta, U, *data.flat()], {"uSu_t": gradient_graph(total_u, theta)})
 
 
 def reml_score_graph(structure: Structure) -> Graph:
-    """Write the share of every top-level unit in the gradient of log det X'V⁻¹X (for robust REML), as one graph.
-
-    What rho changes in X'WX is not in it.
-    """
+    """Write the share of every top-level unit in the gradient of log det X'V⁻¹X (for robust REML), as one graph."""
     layout, p = structure.layout, structure.p
     data = Inputs.symbols(structure)
-    own = pt.tensor("theta", shape=(structure.n_climbed, None))
+    own = pt.tensor("theta", shape=(layout.n_theta, None))
 
     def pick(level: int, k: int) -> Any:
         return own[k] if level == len(layout.q) - 1 else spread(own[k], data.to_top[level])
 
-    fixed = reduce_levels(structure, data, pick, random_columns(structure, data.zx))
-    S0 = at_rho(structure, data.S0, _rho(structure, lambda level, k: disconnected_grad(own[k, 0]), 0))
-    S = schur_total(data, S0[:p, :p], fixed, fixed)
+    fixed = reduce_levels(structure, data, pick, [data.zx[a] for a in range(sum(layout.q))])
+    S = schur_total(data, data.S0[:p, :p], fixed, fixed)
     return Graph([own, *data.flat()], {"R_score": gradient_graph(None, own, known_grads={S: matrix_inverse(S)})})

@@ -16,6 +16,7 @@ from pmwmix._types import Array
 from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.engine import Compiled, bucket, bucket_columns, compiled, is_direct
+from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.direct import DirectNested, predicted_seconds
 from pmwmix.likelihood.linear.modes import conditional_modes, factor_blocks
@@ -52,13 +53,11 @@ class Objective(Likelihood):
         layout = self.structure.layout
         seconds = self.blocks.yy.shape[-2] * predicted_seconds(self.blocks, layout)
         compiling = 1.5 + 3.0 * (len(layout.q) - 1)
-        return not self.structure.n_rho and is_direct(self.engine, seconds, self.padded, compiling)
+        return is_direct(self.engine, seconds, self.padded, compiling)
 
     @cached_property
     def padded(self) -> Structure:
         """What the graphs are written for."""
-        if self.structure.n_rho:  # zero columns need a total of 1 on the diagonal, which coefficients would change
-            return self.structure
         return replace(self.structure, p=bucket_columns(self.structure.p))
 
     @cached_property
@@ -76,20 +75,18 @@ class Objective(Likelihood):
         sizes = [bucket(n) for n in blocks.n_units]
         levels = range(len(sizes))
         paths = blocks.paths()
-        lead = [(0, 0)] * (blocks.zx.ndim - 2)
         return [
             _pad(blocks.zz, sizes[0]),
-            _pad(np.pad(blocks.zx, [*lead, (0, self.padded.p - self.structure.p), (0, 0)]), sizes[0]),
+            _pad(np.pad(blocks.zx, [(0, 0), (0, self.padded.p - self.structure.p), (0, 0)]), sizes[0]),
             *(_pad(blocks.parents[level], sizes[level]) for level in levels[:-1]),
             *(_pad(paths[level][0], sizes[level]) for level in levels[:-1]),
             *(_pad(blocks.w[level], sizes[level]) for level in levels),
             *(_pad(paths[level][1], sizes[level]) for level in levels),
-            *([] if blocks.counts is None else [_pad(blocks.counts, sizes[-1])]),
         ]
 
     def _data(self, k: int) -> list[Any]:
         if k not in self._outcomes:
-            zy = _pad(self.blocks.zy[..., k, :, :], bucket(self.blocks.n_units[0]))
+            zy = _pad(self.blocks.zy[k], bucket(self.blocks.n_units[0]))
             self._outcomes = {k: self.function.put([zy, self._padded_total(k)])}
         zy, S0 = self._outcomes[k]
         return [self._shared[0], self._shared[1], zy, S0, *self._shared[2:]]
@@ -98,9 +95,8 @@ class Objective(Likelihood):
         """S0 with an identity for the zero columns, which keeps it positive definite and changes nothing else."""
         S0, p, P = self.blocks.S0(k), self.structure.p, self.padded.p
         at = np.append(np.arange(p), P)
-        out = np.zeros((*S0.shape[:-2], P + 1, P + 1))
-        out[..., :, :] = np.eye(P + 1)
-        out[..., at[:, None], at] = S0
+        out = np.eye(P + 1)
+        out[at[:, None], at] = S0
         return out
 
     @cached_property
@@ -109,7 +105,7 @@ class Objective(Likelihood):
         return self.blocks.n_total - (self.structure.p if self.structure.reml else 0)
 
     def at(self, theta: Array, k: int = 0) -> Point:
-        """Evaluate outcome ``k`` at theta (n_theta,), with the residual structure's parameters behind it."""
+        """Evaluate outcome ``k`` at theta (n_theta,)."""
         self.n_calls += 1
         theta = np.array(theta, dtype=float)
         raw, p = self._evaluate(theta, k), self.structure.p
@@ -128,20 +124,17 @@ class Objective(Likelihood):
         -----
         Weights included. Under REML the share of log det X'V⁻¹X of each unit is included too.
         """
-        blocks, raw, beta = self.structure.at(self.blocks, point.theta)[0], point.raw, point.beta
+        (blocks, at_k), raw, beta = self.blocks_at(point.theta, k), point.raw, point.beta
         if self.direct is not None:
             raw = raw | self.direct.unit_shares(point.theta, beta, k)
         G, sigma2, w = blocks.n_units[-1], point.sigma**2, blocks.w[-1]
         by_theta = np.asarray(raw["D_score"])[:, :G] + np.asarray(raw["Q_score"])[:, :G] / sigma2
         if self.structure.reml:
             by_theta = by_theta + self._reml_scores(point.theta)[:, :G]
-        if self.structure.n_rho:
-            by_theta = by_theta + self._row_scores(point, k)
-        xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
-        rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
-        zr_grad = np.asarray(raw["zr_grad"])[..., : blocks.n_units[0]]
-        zr_grad = zr_grad.reshape(-1, zr_grad.shape[-1])  # of all blocks
-        lowest = np.einsum("apg,ag->pg", self.blocks.zx.reshape(len(zr_grad), *self.blocks.zx.shape[-2:]), zr_grad)
+        xr = blocks.xy[at_k] - np.einsum("abg,b->ag", blocks.xx, beta)
+        rr = blocks.yy[at_k] - beta @ (blocks.xy[at_k] + xr)
+        zr_grad = np.asarray(raw["zr_grad"])[:, : blocks.n_units[0]]
+        lowest = np.einsum("apg,ag->pg", blocks.zx, zr_grad)
         through_z = lowest if len(blocks.w) == 1 else _sum_by(lowest, blocks.paths()[0][0], G)
         by_beta = (w * xr + 0.5 * through_z) / sigma2
         Q_unit = w * rr - np.asarray(raw["lost_unit"])[:G]
@@ -153,20 +146,16 @@ class Objective(Likelihood):
 
     def modes(self, point: Point, k: int = 0) -> list[tuple[Array, Array]]:
         """Conditional modes (G_l, q_l) and their covariances (G_l, q_l, q_l), bottom-up (theory, eqs. 16-17)."""
-        return conditional_modes(self.blocks, self.structure.layout, point.theta, point.beta, point.sigma, k)
+        (blocks, at_k), theta = self.blocks_at(point.theta, k), point.theta[: self.structure.layout.n_theta]
+        return conditional_modes(blocks, self.structure.layout, theta, point.beta, point.sigma, at_k)
+
+    def blocks_at(self, climbed: Array, k: int) -> tuple[Blocks, int]:
+        """Give the cross-products that hold at a point, and the number of outcome ``k`` among them."""
+        return self.blocks, k
 
     def start(self, k: int = 0) -> Array:
         """Moment estimates of theta."""
         return starting_theta(self.blocks, self.structure.layout, k)
-
-    def _row_scores(self, point: Point, k: int) -> Array:
-        """Differentiate what W alone adds to each top-level unit's share, for `scores` (n, G_L)."""
-        blocks, beta = self.blocks, point.beta
-        rr = blocks.yy[:, k] - 2.0 * np.einsum("a,bag->bg", beta, blocks.xy[:, k])
-        rr = (rr + np.einsum("a,bacg,c->bg", beta, blocks.xx, beta)) / point.sigma**2
-        if self.structure.reml:
-            rr = rr + np.einsum("ac,bacg->bg", np.linalg.inv(point.raw["S_xx"]), blocks.xx)
-        return np.asarray(point.raw["c_t"]).T @ (blocks.w[-1] * rr)
 
     def _reml_scores(self, theta: Array) -> Array:
         if self.direct is not None:
@@ -178,7 +167,8 @@ class Objective(Likelihood):
     def leverage(self, point: Point) -> Array:
         """Share of each top-level unit in p = tr(X'V⁻¹X)⁻¹(X'V⁻¹X), shape (G_L,)."""
         inverse = np.linalg.inv(np.asarray(point.raw["S_xx"]))
-        unit = unit_schur(self.blocks, self.structure, point.theta)
+        blocks, theta = self.blocks_at(point.theta, 0)[0], point.theta[: self.structure.layout.n_theta]
+        unit = unit_schur(blocks, self.structure.layout, theta)
         return np.einsum("ab,bag->g", inverse, unit)
 
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
@@ -229,12 +219,11 @@ def _graphs() -> Any:
     return nested
 
 
-def unit_schur(blocks: Blocks, structure: Structure, theta: Array) -> Array:
+def unit_schur(blocks: Blocks, layout: ThetaLayout, theta: Array) -> Array:
     """X_j'V_j⁻¹X_j of every top-level unit, weights included, shape (p, p, G_L); numpy, for one point only."""
-    blocks, theta = structure.at(blocks, theta)
     G = blocks.n_units[-1]
     out = blocks.xx * blocks.w[-1]
-    factored = factor_blocks(blocks, structure.layout, theta, blocks.zx)
+    factored = factor_blocks(blocks, layout, theta, blocks.zx)
     for level, (to_top, w_total) in zip(factored, blocks.paths(), strict=True):
         B = level.B[:, :, 0]
         out = out - _sum_by(np.einsum("qpg,qrg,g->prg", B, B, w_total), to_top, G)

@@ -1,115 +1,194 @@
-"""Residual structures: how the rows of a lowest unit hang together once the random effects are known. Numpy only.
+"""Residual structures: how rows vary and hang together once the random effects are known. Numpy only.
 
-Residuals of a unit have covariance σ²R(ρ). The data are read once, whatever ρ is, because
-
-    A'R(ρ)⁻¹A = Σ_b c_b(ρ) S_b    and    log det R(ρ) = Σ_b d_b(ρ) n_b
-
-with cross-products S_b and counts n_b that do not depend on ρ. A structure is one file: a class with the members of
-`Residual`, registered in `RESIDUALS`; everything else follows from these members. ρ stands behind log σ among the
-further parameters phi, and is climbed together with theta.
+Residuals of a unit have covariance σ²R(ρ), R = DΓD: Γ is one of `CORRELATIONS`, D holds standard deviations
+exp(Σ_j δ_j l_j) relative to σ, of which the l_j are columns (residuals, eqs. 1-3). ρ is the parameters of Γ, then δ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pmwmix._registry import Registry
 from pmwmix._types import Array
-
-RESIDUALS = Registry("residual structure")
+from pmwmix.likelihood.jets import Jet, through, times
+from pmwmix.likelihood.linear.correlations import Correlation, Whiten
 
 
 @dataclass(frozen=True)
-class UnitRows:
-    """The rows of some lowest units, one unit after the other.
+class Spread:
+    """Logarithm of the standard deviation of every row relative to σ, Σ_j δ_j l_j.
 
     Parameters
     ----------
-    A : ndarray, shape (n, m)
-        Standardised columns: random and fixed columns and outcomes.
-    sizes : ndarray of int, shape (g,)
-        Rows of each unit.
-    w : ndarray, shape (n,), or None
-        Conditional weights of the rows; None if all are 1.
-    along : mapping of str to ndarray (n,)
-        Other columns that the structure reads, by its own names for them: ``"time"``, ``"stratum"``.
+    names : tuple of str
+        Of δ, or of what is reported in its place.
+    ratios : tuple of bool
+        Whether exp(δ_j) is reported, a ratio of standard deviations, and not δ_j itself.
+    values : ndarray, shape (v, n)
+        Raw l_j.
     """
 
-    A: Array
-    sizes: Array
-    w: Array | None
-    along: Mapping[str, Array] = field(default_factory=dict)
-
-
-class Residual(Protocol):
-    """What a residual structure says of itself. Frozen and hashable: models of equal structure share compiled code.
-
-    ``RESIDUALS[name](sizes, along)`` makes it from the number of rows of every lowest unit and from whole columns as in
-    `UnitRows`, so that it may have a block for every gap in time or for every size.
-    """
+    names: tuple[str, ...]
+    ratios: tuple[bool, ...]
+    values: Array
 
     @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names of ρ; each ranges over the whole line. Without any, c_b are constants and log det R is zero."""
+    def shift(self) -> Array:
+        """What is subtracted, so that σ and δ do not stand in for each other: the mean, of a ratio nothing."""
+        return np.where(self.ratios, 0.0, self.values.mean(axis=1))
 
     @property
-    def n_blocks(self) -> int:
-        """Number of S_b."""
+    def scale(self) -> Array:
+        """What the rest is divided by."""
+        spread = self.values.std(axis=1)
+        constant = spread <= 1e-12 * np.abs(self.values).max(axis=1, initial=1.0)  # fitted values before the first fit
+        return np.where(np.logical_or(self.ratios, constant), 1.0, spread)
 
-    def products(self, rows: UnitRows) -> Array:
-        """Form S_b of the columns of every unit, (b, g, m, m), with the rows' weights in them."""
-
-    def counts(self, rows: UnitRows) -> Array:
-        """Form n_b of every unit, (b, g), with the rows' weights in them."""
-
-    def coefficients(self, rho: Sequence[Any], xp: Any = np) -> Sequence[Any]:
-        """Write c_b for ρ given as numbers, arrays or symbols; ``xp`` is numpy or PyTensor's tensor module."""
-
-    def log_scales(self, rho: Sequence[Any], xp: Any = np) -> Sequence[Any]:
-        """Write d_b."""
+    @property
+    def standard(self) -> Array:
+        """The l_j that the likelihood uses (v, n)."""
+        return (self.values - self.shift[:, None]) / self.scale[:, None]
 
 
 @dataclass(frozen=True)
-class Independent:
-    """Independent residuals of equal variance: one block, A'WA."""
+class Places:
+    """Rows of some units of equal size.
 
-    parameters: tuple[str, ...] = ()
-    n_blocks: int = 1
+    Parameters
+    ----------
+    where : ndarray, shape (1 or g, s, d)
+        What the correlation reads; one for all units if they have the same.
+    logs : ndarray, shape (v, g, s)
+        Standardised l_j.
+    w : ndarray, shape (g, s), or None
+        Weights of the rows; inside a unit the same where there is a correlation.
+    """
 
-    def products(self, rows: UnitRows) -> Array:
-        """Multiply units of equal size at once."""
-        sizes, A, w = rows.sizes, rows.A, rows.w
-        C = np.empty((1, len(sizes), A.shape[1], A.shape[1]))
-        offset = np.cumsum(sizes) - sizes
-        for size in np.unique(sizes):
-            units = np.flatnonzero(sizes == size)
-            index = offset[units, None] + np.arange(size)
-            part = A[index]
-            weighted = part if w is None else part * w[index][:, :, None]
-            C[0, units] = np.matmul(weighted.transpose(0, 2, 1), part)
-        return C
-
-    def counts(self, rows: UnitRows) -> Array:
-        """Nothing is counted: log det R is zero."""
-        return np.zeros((1, len(rows.sizes)))
-
-    def coefficients(self, rho: Sequence[Any], xp: Any = np) -> Sequence[Any]:
-        """R is the identity."""
-        return [1.0]
-
-    def log_scales(self, rho: Sequence[Any], xp: Any = np) -> Sequence[Any]:
-        """Its determinant is 1."""
-        return [0.0]
+    where: Array
+    logs: Array
+    w: Array | None
 
 
-def _independent(sizes: Array, along: Mapping[str, Array]) -> Residual:
-    return Independent()
+@dataclass(frozen=True)
+class Residual:
+    """A residual structure: a correlation, or variances, or both.
+
+    Parameters
+    ----------
+    correlation : Correlation or None
+    spread : Spread or None
+    """
+
+    correlation: Correlation | None
+    spread: Spread | None
+
+    @property
+    def n_correlation(self) -> int:
+        """Number of parameters of the correlation, which come first."""
+        return 0 if self.correlation is None else len(self.correlation.starts[0])
+
+    @property
+    def n_rho(self) -> int:
+        """Number of parameters."""
+        return self.n_correlation + (0 if self.spread is None else len(self.spread.names))
+
+    @property
+    def starts(self) -> tuple[Array, ...]:
+        """Where ρ may start; rows of one variance."""
+        known = (np.zeros(0),) if self.correlation is None else self.correlation.starts
+        return tuple(np.append(one, np.zeros(self.n_rho - self.n_correlation)) for one in known)
+
+    def with_values(self, values: Array) -> Residual:
+        """Give the same with other columns l_j (v, n)."""
+        assert self.spread is not None
+        return replace(self, spread=replace(self.spread, values=values))
+
+    def whiten(self, rho: Array, columns: Array, at: Places) -> tuple[Jet, Jet]:
+        """Multiply columns (g, s, m) with a square root of R⁻¹, and give log det R (g, 1, 1), both with derivatives."""
+        variables = _variables(rho)
+        g = len(columns)
+        log_det = Jet.constant(np.zeros((g, 1, 1)), self.n_rho)
+        scaled: Jet | Array = columns
+        if self.spread is not None:
+            along = self._along(variables, at)
+            fall = np.exp(-along.value)
+            scaled = times(through(along, fall, -fall, fall), columns)
+            weighted = along if at.w is None else times(along, at.w[:, :, None])
+            log_det = log_det + weighted.map(_twice_summed)
+        if self.correlation is None:
+            assert isinstance(scaled, Jet)
+            return scaled, log_det
+        apply, one = self._operator(variables, at)
+        share = np.ones((g, 1, 1)) if at.w is None else at.w[:, :1, None]
+        return apply(scaled), log_det + times(one, share)
+
+    def _operator(self, variables: Sequence[Jet], at: Places) -> tuple[Whiten, Jet]:
+        assert self.correlation is not None
+        return self.correlation.whiten(variables[: self.n_correlation], at.where)
+
+    def _along(self, variables: Sequence[Jet], at: Places) -> Jet:
+        """Give Σ_j δ_j l_j (g, s, 1)."""
+        out = Jet.constant(np.zeros((*at.logs.shape[1:], 1)), self.n_rho)
+        for delta, one in zip(variables[self.n_correlation :], at.logs, strict=True):
+            out = out + times(delta, one[:, :, None])
+        return out
+
+    def report(self, rho: Array) -> Reported:
+        """Give the parameters as they are reported, with derivatives in ρ, and what σ is multiplied with."""
+        variables, found = _variables(rho), list[Jet]()
+        scales, names = list[str](), list[str]()
+        if self.correlation is not None:
+            found += self.correlation.report(variables[: self.n_correlation])
+            scales += self.correlation.scales
+            names += self.correlation.names
+        log_sigma, slope = 0.0, np.zeros(self.n_rho)
+        if self.spread is not None:
+            places = range(self.n_correlation, self.n_rho)
+            shift, scale = self.spread.shift / self.spread.scale, self.spread.scale
+            for j, (place, ratio) in enumerate(zip(places, self.spread.ratios, strict=True)):
+                delta = variables[place].times(1.0 / scale[j])
+                value = np.exp(delta.value)
+                found.append(through(delta, value, value, value) if ratio else delta)
+                log_sigma -= shift[j] * rho[place]
+                slope[place] = -shift[j]
+            scales += ["positive" if ratio else "number" for ratio in self.spread.ratios]
+            names += self.spread.names
+        values = np.array([one.value.item() for one in found])
+        J = np.array([one.first[:, 0, 0, 0] for one in found]).reshape(len(found), self.n_rho)
+        return Reported(tuple(names), tuple(scales), values, J, log_sigma, slope)
 
 
-Make = Callable[[Array, Mapping[str, Array]], Residual]
-RESIDUALS.add("independent", _independent)
-INDEPENDENT: Residual = Independent()
+@dataclass(frozen=True)
+class Reported:
+    """Parameters of a residual structure as they are reported.
+
+    Parameters
+    ----------
+    names, scales : tuple of str
+        A scale is one of ``"correlation"``, ``"share"``, ``"positive"`` and ``"number"``.
+    values : ndarray, shape (m,)
+    jacobian : ndarray, shape (m, n_rho)
+    log_sigma : float
+        Logarithm of the reported σ relative to that of the standardised columns l_j.
+    slope : ndarray, shape (n_rho,)
+        Its derivatives.
+    """
+
+    names: tuple[str, ...]
+    scales: tuple[str, ...]
+    values: Array
+    jacobian: Array
+    log_sigma: float
+    slope: Array
+
+
+def _variables(rho: Array) -> list[Jet]:
+    n = len(rho)
+    zero = np.zeros((n * (n + 1) // 2, 1, 1, 1))
+    return [Jet(np.full((1, 1, 1), value), np.eye(n)[:, k, None, None, None], zero) for k, value in enumerate(rho)]
+
+
+def _twice_summed(values: Array) -> Array:
+    return 2.0 * values.sum(axis=-2, keepdims=True)

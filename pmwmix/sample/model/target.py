@@ -202,7 +202,7 @@ def _closed_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
             w=many("w", levels),
             w_total=many("w_total", levels),
         )
-        return joint_loglik(structure, data, symbols["n_total"], beta, theta, phi)
+        return joint_loglik(structure, data, symbols["n_total"], beta, theta, phi[0])
 
     return {
         "arrays": joint_arrays(problem.blocks, k),
