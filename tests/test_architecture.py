@@ -24,7 +24,7 @@ INNER = {  # files of the rooms that have a road of their own
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
         general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
         general.insidedata
-        crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint crossed.direct
+        crossed.onethread crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint crossed.direct
         crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
     """.split(),
     "fitting": """

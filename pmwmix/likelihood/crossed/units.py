@@ -19,6 +19,7 @@ from scipy.sparse import csc_matrix, diags
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.interrupt import interruptible
+from pmwmix.likelihood.crossed.onethread import with_threads_for
 from pmwmix.likelihood.engine import AUTO, DIRECT, bucket
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.memory import GIB, bytes_left
@@ -36,7 +37,9 @@ def in_numpy(layout: ThetaLayout, engine: str) -> bool:
 
 def beside(crossing: Crossing, call: Callable[..., Any], *given: Any) -> Any:
     """Give ``call(*given)``, from another thread where large matrices are formed: an interruption does not wait."""
-    return interruptible(call, *given) if crossing.n_dense > LARGE else call(*given)
+    n = crossing.n_dense
+    away = (interruptible, call) if n > LARGE else (call,)
+    return with_threads_for(n, *away, *given)
 
 
 def pairs_within(counts: Array, first: int = 0) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from helpers import close
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import pmwmix
 from pmwmix.errors import NotSupportedError
@@ -18,6 +20,7 @@ from pmwmix.likelihood.contract import RowArrays
 from pmwmix.likelihood.crossed import gram, linear, units
 from pmwmix.likelihood.crossed.general import CrossedObjective
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective
+from pmwmix.likelihood.crossed.onethread import with_threads_for
 from pmwmix.likelihood.crossed.units import Crossing
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.layout import ThetaLayout
@@ -394,6 +397,23 @@ def test_laplace_with_intercepts_equals_differences(family):
     for one, other in zip(objective.modes(point), graph.modes(graph.at(at)), strict=True):
         close(one[0], other[0], atol=1e-10)
         close(one[1], other[1], rtol=1e-10)
+
+
+def test_one_thread_for_matrices_of_moderate_size():
+    """Inside there is one, however deep; afterwards what was before, whatever other threads of Python did meanwhile."""
+
+    def threads(*_: object) -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    def deep(*_: object) -> set[int]:
+        return with_threads_for(50, threads) | threads()
+
+    with threadpool_limits(2, user_api="blas"):
+        assert with_threads_for(50, deep) == {1}
+        assert threads() == {2} == with_threads_for(10_000, threads)
+        with ThreadPoolExecutor(4) as executor:
+            list(executor.map(lambda _: with_threads_for(50, deep), range(40)))
+        assert threads() == {2}
 
 
 # -- the dense block ------------------------------------------------------------------------------------------------
