@@ -10,8 +10,9 @@ verb$y <- as.integer(verb$r2 == "Y")
 
 out <- list()
 timed <- function(name, fit) {
-  seconds <- system.time(model <- fit)[["elapsed"]]
-  out[[name]] <<- sprintf('"%s": {"seconds": %.3f, "loglik": %.6f}', name, seconds, logLik(model))
+  seconds <- system.time(model <- fit)
+  out[[name]] <<- sprintf('"%s": {"seconds": %.3f, "wall": %.3f, "loglik": %.6f}', name,
+                          sum(seconds[1:2]), seconds[["elapsed"]], logLik(model))
 }
 rating <- y ~ service + (1 | s) + (1 | d) + (1 | dept)
 timed("InstEval, ML", lmer(rating, inst, REML = FALSE))

@@ -6,6 +6,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.fitting.problem import Problem
+from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.weights.conditional import total_weights
 
@@ -34,7 +35,8 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
        heterogeneity. Review of Economics and Statistics, 99(4), 698-709. doi:10.1162/REST_a_00639
     """
     p = len(problem.kept)
-    top = frame.hierarchy.levels[-1].index if frame.hierarchy.levels else np.arange(frame.n)
+    levels = frame.hierarchy.levels
+    top = parts_of(frame.hierarchy) if frame.hierarchy.crossed else levels[-1].index if levels else np.arange(frame.n)
     psu = np.arange(top.max() + 1) if frame.clusters is None else frame.clusters.psu
     blocks = problem.blocks
     if blocks is not None and blocks.xx.ndim == 3 and blocks.xx.shape[-1] == len(psu):
