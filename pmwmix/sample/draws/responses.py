@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.errors import OptionError
+from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.pooling.rubin import mix_draws
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.newdata import NEW_GROUPS, ModelColumns, check_new_groups, new_columns
@@ -69,6 +69,11 @@ def residuals(fit: Any, type: str = "response", conditional: bool = True) -> pd.
     -------
     Series (nobs,)
     """
+    if fit.distribution[0].is_mixture:
+        raise NotSupportedError(
+            f"Residuals of a posterior are found from means that are those of the link. This one has family="
+            f"{fit.family!r}, whose mean is not. Use fit.ml.residuals()."
+        )
     residuals_of(fit.fits[0].ml, type, conditional)  # refuses what does not exist before anything is drawn
     parts = []
     for one, mean in zip(fit.fits, _fitted(fit, conditional), strict=True):
@@ -84,8 +89,8 @@ class _Rows:
     response: Any
     eta: Array
 
-    def conditional(self) -> Array:
-        return self.eta
+    def etas(self, conditional: bool) -> Array:
+        return self.eta[None]
 
 
 @dataclass(frozen=True)
