@@ -61,7 +61,7 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
 
 def notes_on_carriers(problem: Problem, frame: ModelFrame, design: DesignColumns) -> list[str]:
     """Say which coefficients rest on one or two clusters, for fits with a robust variance."""
-    if frame.hierarchy.crossed and frame.clusters is None:
+    if frame.hierarchy.crossed:  # independent parts of the sample, not the units of a factor, are the clusters
         return []
     numbers = carrying(problem, frame, design)
     out = []
