@@ -18,7 +18,7 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.fitting.rawscale import all_parameters, raw_map
-from pmwmix.inference.icc import shares
+from pmwmix.inference.icc import mean_squares, shares
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.sample.draws.correction import corrected, correction_of
 from pmwmix.sample.draws.quantities import deviations, raw_draws, term_names
@@ -625,7 +625,10 @@ def test_the_tree_has_the_groups_and_names_of_the_contract():
     sd, vcov = np.asarray(post["sd"]), np.asarray(post["vcov"])
     close(sd[..., 0] ** 2, vcov[..., 0], rtol=1e-9)
     close(np.asarray(post["cor"])[..., 0], vcov[..., 1] / (sd[..., 0] * sd[..., 1]), rtol=1e-9)
-    close(np.asarray(post["icc"])[..., 0], vcov[..., 0] / (vcov[..., 0] + np.asarray(post["sigma"]) ** 2), rtol=1e-9)
+    rows = fit.fits[0].rows
+    (square,) = mean_squares(rows.frame, rows.design)  # mean of z z' over the rows
+    random = vcov @ np.array([square[0, 0], 2.0 * square[1, 0], square[1, 1]])
+    close(np.asarray(post["icc"])[..., 0], random / (random + np.asarray(post["sigma"]) ** 2), rtol=1e-9)
 
 
 def test_tables_are_arviz_and_ml_shaped():
