@@ -12,11 +12,12 @@ from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.elsewhere import other_starts
 from pmwmix.fitting.estimate import Estimate
-from pmwmix.fitting.judge import judge, moving_basis
-from pmwmix.fitting.optimise import Status, minimise
+from pmwmix.fitting.judge import held_directions, judge, moving_basis
+from pmwmix.fitting.optimise import Optimum, Status, minimise
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.likelihood.constraint import OnSurface
 from pmwmix.variance import inverse_along
 
 LOWER = 1e-9  # of the size of the values: what another climb has to be better by
@@ -26,18 +27,28 @@ STILL = 0.1  # of a standard error: estimates that move less from one rung to th
 
 def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
-    objective = problem.objective
-    scale = max(problem.n_total, 1.0)
-    begin = objective.start(k) if start is None else start
-    optimum = minimise(lambda free: objective.at(free, k), begin, scale=scale, boundary=objective.boundary)
+    objective, scale = problem.objective, max(problem.n_total, 1.0)
+    optimum = climbed(objective, scale, k, start)
     best, climbs = optimum, 1
     for other in other_starts(problem, k, optimum) if start is None or not objective.n_rho else ():
         climbs += 1
-        found = minimise(lambda free: objective.at(free, k), other, scale=scale, boundary=objective.boundary)
+        found = climbed(objective, scale, k, other)
         if found.converged and found.point.value < best.point.value - LOWER * max(scale, abs(best.point.value)):
             best = found
     gained = problem.top_scale * (optimum.point.value - best.point.value)
     return replace(judge(problem, k, best, vcov, clusters), gained=gained, n_starts=climbs)
+
+
+def climbed(objective: Any, scale: float, k: int, start: Array | None) -> Optimum:
+    """Climb a likelihood from given parameters; structured covariances are kept."""
+    layout = objective.structure.layout
+    if not layout.structures:
+        begin = objective.start(k) if start is None else start
+        return minimise(lambda free: objective.at(free, k), begin, scale=scale, boundary=objective.boundary)
+    along = OnSurface(objective, layout)
+    begin = along.start(k) if start is None else along.inside(start)
+    found = minimise(lambda free: along.at(free, k), begin, scale=scale, boundary=along.boundary)
+    return replace(found, point=found.point.whole)
 
 
 @dataclass
@@ -150,9 +161,9 @@ def _settle(
 def movement(finer: Problem, fit: Estimate, k: int) -> float:
     """How far one Newton step on the finer rule takes the estimates, in standard errors (theory, eq. 51)."""
     point, t = finer.objective.at(fit.point.theta, k), finer.layout.n_theta
-    flat = np.eye(t)[:, fit.flat]
-    basis = moving_basis(finer.structure.p, fit.boundary, flat, len(point.psi) - finer.structure.p - t)
-    V = inverse_along(fit.point.hessian, basis)
+    p, flat = finer.structure.p, np.eye(t)[:, fit.flat]
+    held = held_directions(finer, point.psi[p : p + t], fit.boundary)
+    V = inverse_along(fit.point.hessian, moving_basis(p, held, flat, len(point.psi) - p - t))
     step, error = V @ point.gradient, np.sqrt(np.maximum(np.diag(V), 0.0))
     moving = error > 0
     return float(np.max(np.abs(step[moving]) / error[moving], initial=0.0)) if t else 0.0

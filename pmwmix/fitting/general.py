@@ -12,7 +12,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.families import FAMILIES
 from pmwmix.fitting.collinear import cross_products, independent, subset_transform
-from pmwmix.fitting.problem import Problem, crossing_of, layout_of
+from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.contract import Likelihood, RowArrays
 from pmwmix.likelihood.crossed.general import CrossedObjective, numbers_held
@@ -23,7 +23,7 @@ from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.general.tiles import cut
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.ops.smallmat import UNROLL
-from pmwmix.likelihood.standardise import RandomColumns, Transform, standardise
+from pmwmix.likelihood.standardise import Transform, standardise
 from pmwmix.links import LINKS
 from pmwmix.spec.outcome import Response
 from pmwmix.weights.conditional import total_weights
@@ -90,7 +90,7 @@ def make_general(
     likelihood: Callable[[ModelFrame, MarginalStructure, RowArrays, str, tuple[int, ...], int], Likelihood],
 ) -> Problem:
     """Standardise, drop collinear columns and set up the objective, `nested`, `crossed` or `flat`."""
-    random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
+    random = random_columns(design)
     fixed, of = design.fixed, design.of
     raw = [name for part in fixed for name in part.names]
     values = [column for part in fixed for column in part.columns]

@@ -13,6 +13,7 @@ from pmwmix.fitting.optimise import FAR, Status
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.rawscale import all_parameters, raw_map
 from pmwmix.frame.clusters import Clusters
+from pmwmix.likelihood.constraint import constraint_of
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
 
@@ -42,22 +43,53 @@ def boundary_parameters(layout: ThetaLayout, theta: Array) -> Array:
     return out
 
 
-def flat_directions(problem: Problem, point: Any, boundary: Array) -> Array:
+def held_directions(problem: Problem, theta: Array, boundary: Array) -> Array:
+    """Orthonormal directions in which theta may not move: boundaries, and what a structured covariance forbids.
+
+    Shape (n, m), n the length of theta and, behind it, of the parameters of a residual structure, which are free.
+    """
+    t, layout = len(boundary), problem.layout
+    own = constraint_of(layout).held(theta) if layout.structures else np.eye(t)[:, boundary]
+    return np.vstack([own, np.zeros((problem.objective.n_rho, own.shape[1]))])
+
+
+def bend(problem: Problem, point: Any) -> Array:
+    """Give what the curvature of structured covariances adds to a Hessian, as `held_directions` (n, n); mostly zero."""
+    p, t, n_rho = problem.structure.p, problem.layout.n_theta, problem.objective.n_rho
+    out = np.zeros((t + n_rho, t + n_rho))
+    if problem.layout.structures:
+        gradient = point.gradient[:t] if problem.objective.closed_form else point.gradient[p : p + t]
+        out[:t, :t] = constraint_of(problem.layout).bend(point.psi[p : p + t], gradient)
+    return out
+
+
+def information_of(problem: Problem, point: Any, k: int = 0) -> Array:
+    """Information of all parameters (P, P), along the surface on which structured covariances hold theta."""
+    A, p = np.array(problem.objective.information(point, k)), problem.structure.p
+    curved = bend(problem, point)
+    n = len(curved)
+    A[p : p + n, p : p + n] += curved
+    return A
+
+
+def flat_directions(problem: Problem, point: Any, held: Array) -> Array:
     """Orthonormal directions (n_theta, m) in which the profiled likelihood does not curve: not identified.
 
-    Of an integrated likelihood those of single parameters, marked as soon as a direction touches them. ``boundary`` is
-    as long as what is climbed in closed form (`held`).
+    Of an integrated likelihood those of single parameters, marked as soon as a direction touches them. ``held`` are
+    `held_directions`.
     """
+    curved = bend(problem, point)
     if problem.objective.closed_form:
-        return directions_without_curvature(point.hessian, boundary)
-    p, t, H = problem.structure.p, len(boundary), point.hessian
+        return directions_without_curvature(point.hessian + curved, held)
+    p, t, H = problem.structure.p, len(held), point.hessian
     others = np.ones(len(H), dtype=bool)
     others[p : p + t] = False
     A = H[p : p + t, p : p + t]
     if others.any():
         cross = H[p : p + t][:, others]
         A = A - cross @ np.linalg.lstsq(H[np.ix_(others, others)], cross.T, rcond=None)[0]
-    return np.eye(t)[:, touched(directions_without_curvature(A, boundary))]
+    flat = directions_without_curvature(A + curved, held)
+    return flat if problem.layout.structures else np.eye(t)[:, touched(flat)]
 
 
 def touched(directions: Array) -> Array:
@@ -65,40 +97,32 @@ def touched(directions: Array) -> Array:
     return np.abs(directions).max(axis=1, initial=0.0) > 0.01
 
 
-def directions_without_curvature(hessian: Array, boundary: Array) -> Array:
-    """Find them, given the Hessian of the profiled likelihood (n_theta, n_theta)."""
-    free = np.flatnonzero(~boundary)
-    out = np.zeros((len(boundary), 0))
-    if not len(free):
-        return out
-    values, vectors = np.linalg.eigh(hessian[np.ix_(free, free)])
-    flat = values < FLAT_CURVATURE * max(float(values.max()), 1e-300)
-    out = np.zeros((len(boundary), int(flat.sum())))
-    out[free] = vectors[:, flat]
-    return out
+def directions_without_curvature(hessian: Array, held: Array) -> Array:
+    """Find them, given the Hessian of the profiled likelihood (n_theta, n_theta), among those that are not held."""
+    free = _complement(held)
+    if not free.shape[1]:
+        return free
+    values, vectors = np.linalg.eigh(free.T @ hessian @ free)
+    return free @ vectors[:, values < FLAT_CURVATURE * max(float(values.max()), 1e-300)]
 
 
-def moving_basis(p: int, boundary: Array, flat: Array, n_phi: int = 1) -> Array:
-    """Orthonormal basis (P, r) of the directions that are neither on the boundary nor flat."""
-    t = len(boundary)
-    fixed = np.hstack([np.eye(t)[:, boundary], flat])
-    if not np.isin(fixed, (0.0, 1.0)).all():
-        inside = scipy.linalg.null_space(fixed.T)
-    else:
-        inside = np.eye(t)[:, ~fixed.any(axis=1)]
-    return scipy.linalg.block_diag(np.eye(p), inside, np.eye(n_phi))
+def _complement(fixed: Array) -> Array:
+    """Orthonormal basis (t, r) of what is orthogonal to some directions (t, m)."""
+    if np.isin(fixed, (0.0, 1.0)).all():
+        return np.eye(len(fixed))[:, ~fixed.any(axis=1)]
+    return scipy.linalg.null_space(fixed.T)
+
+
+def moving_basis(p: int, held: Array, flat: Array, n_phi: int = 1) -> Array:
+    """Orthonormal basis (P, r) of the directions that are neither held nor flat, each (n_theta, m)."""
+    return scipy.linalg.block_diag(np.eye(p), _complement(np.hstack([held, flat])), np.eye(n_phi))
 
 
 def basis_of(problem: Problem, point: Any, boundary: Array) -> Array:
     """Directions (P, r) in which the parameters of a point may move."""
-    boundary = held(problem, boundary)
-    p, n_phi = problem.structure.p, len(point.psi) - problem.structure.p - len(boundary)
-    return moving_basis(p, boundary, flat_directions(problem, point, boundary), n_phi)
-
-
-def held(problem: Problem, boundary: Array) -> Array:
-    """Add the parameters of a residual structure, none of which is at a boundary, to a mask (n_theta,)."""
-    return np.append(boundary, np.zeros(problem.objective.n_rho, dtype=bool))
+    p = problem.structure.p
+    held = held_directions(problem, point.psi[p : p + len(boundary)], boundary)
+    return moving_basis(p, held, flat_directions(problem, point, held), len(point.psi) - p - len(held))
 
 
 def variance_input(
@@ -113,7 +137,7 @@ def variance_input(
     scores = scale * problem.objective.scores(point, k) if vcov != "model" else None
     n_top = 1 if scores is None else len(scores)
     p = problem.structure.p if problem.objective.closed_form or vcov in ALWAYS_CUT else size
-    information = scale * problem.objective.information(point, k)
+    information = scale * information_of(problem, point, k)
     if clusters is None:
         return VarianceInput(information, scores, p, basis, np.arange(n_top), np.zeros(n_top, dtype=np.int64))
     return VarianceInput(
@@ -126,7 +150,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     objective, p, point = problem.objective, problem.structure.p, optimum.point
     theta = point.psi[p : p + problem.layout.n_theta]
     at_boundary = boundary_parameters(problem.layout, theta)
-    flat = flat_directions(problem, point, held(problem, at_boundary))
+    flat = flat_directions(problem, point, held_directions(problem, theta, at_boundary))
     basis = basis_of(problem, point, at_boundary)
     singular, converged, status = bool(at_boundary.any()), optimum.converged, optimum.status
     V = VARIANCES[vcov](variance_input(problem, point, basis, k, clusters, vcov))

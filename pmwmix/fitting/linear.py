@@ -11,7 +11,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.errors import DataError
 from pmwmix.fitting.collinear import independent_columns, subset_columns, subset_transform
-from pmwmix.fitting.problem import Problem, crossing_of, layout_of
+from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
 from pmwmix.likelihood.layout import ThetaLayout
@@ -21,7 +21,7 @@ from pmwmix.likelihood.linear.flat import FlatObjective
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.linear.residuals import Residual, Spread
 from pmwmix.likelihood.linear.structured import Source, StructuredObjective, sorted_rows
-from pmwmix.likelihood.standardise import Columns, RandomColumns, standardise
+from pmwmix.likelihood.standardise import Columns, standardise
 
 EXACT_TOL = 1e-13  # share of the outcome's variation that predictors leave over when they determine it
 
@@ -54,8 +54,7 @@ def make_linear(frame: ModelFrame, design: DesignColumns, reml: bool, engine: st
         `nested`, `crossed` or `flat`.
     """
     names = design.x.names
-    random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in design.blocks]
-    n_levels = len(frame.hierarchy.levels)
+    random, n_levels = random_columns(design), len(frame.hierarchy.levels)
     columns, transforms = standardise(design.x.columns, list(names), random, design.y, n_levels=n_levels)
     laid = lay_out(frame, columns, reml, engine)
     blocks, kept = laid.blocks, independent_columns(laid.blocks)

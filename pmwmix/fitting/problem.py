@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pmwmix._types import Array
+from pmwmix.errors import OptionError
 from pmwmix.frame.crossing import parts_of
-from pmwmix.frame.modelframe import ModelFrame, correlated
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame, RandomBlock, correlated
+from pmwmix.likelihood.covariances import COVARIANCES
 from pmwmix.likelihood.crossed.units import Crossing
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.standardise import Transform
+from pmwmix.likelihood.standardise import RandomColumns, Transform
 from pmwmix.spec.outcome import Response
 
 if TYPE_CHECKING:
@@ -108,9 +110,41 @@ def layout_of(frame: ModelFrame) -> ThetaLayout:
     """Read the sizes of the random terms, level by level."""
     terms = correlated(frame.designs[0].blocks)
     levels = range(len(frame.hierarchy.levels))
-    return ThetaLayout(
-        tuple(tuple(sum(len(b.names) for b in term) for term in terms if term[0].level == level) for level in levels)
+    sizes = tuple(
+        tuple(sum(len(b.names) for b in term) for term in terms if term[0].level == level) for level in levels
     )
+    structures = tuple(tuple(term[0].term.structure for term in terms if term[0].level == level) for level in levels)
+    for block in frame.designs[0].blocks:
+        _check_structure(block)
+    return ThetaLayout(sizes, structures if {name for level in structures for name in level} - {"us"} else ())
+
+
+def _check_structure(block: RandomBlock) -> None:
+    """Refuse a structure of fewer effects than it is about."""
+    name, q = block.term.structure, len(block.matrix.names)
+    if name != "us" and q < COVARIANCES[name].fewest:
+        raise OptionError(
+            f"The covariance structure {name!r} is about correlations between effects. The term {block.term.text} has "
+            f"a single one, {block.matrix.names[0]!r}. Write a factor, {name}(0 + occasion | subject), or a plain bar."
+        )
+
+
+def random_columns(design: DesignColumns) -> list[RandomColumns]:
+    """List the columns of every random term, and how far they may be standardised.
+
+    Centring mixes the effects of a term and rescaling changes their variances: a structured covariance does not survive
+    the first, one with a common variance neither.
+    """
+    return [
+        RandomColumns(
+            b.level,
+            b.matrix.names,
+            b.matrix.columns,
+            centred=b.term.structure == "us",
+            scaled=b.term.structure == "us" or not COVARIANCES[b.term.structure].common,
+        )
+        for b in design.blocks
+    ]
 
 
 def crossing_of(frame: ModelFrame, layout: ThetaLayout, numbers_held: Callable[[Crossing], float]) -> Crossing:

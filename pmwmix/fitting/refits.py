@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.errors import DesignError, OptionError
+from pmwmix.errors import DesignError, NotSupportedError, OptionError
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.reweighted import source_of
 from pmwmix.frame.modelframe import ModelFrame
@@ -104,6 +104,11 @@ def replicate_estimates(
     if executor is not None and not hasattr(executor, "submit"):
         raise OptionError(
             f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, or None."
+        )
+    if single_step and problem.layout.structures:
+        raise NotSupportedError(
+            f"One step per replicate is made for unstructured covariances. The formula {frame.formula.text!r} has a "
+            f"structured one. Use vcov='replicate', which fits every replicate."
         )
     source = source_of(frame, problem, fits, design)
     jobs = ((r, scheme.weights(r)) for r in range(scheme.n_rep))

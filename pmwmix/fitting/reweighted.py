@@ -15,11 +15,12 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
+from pmwmix.fitting.climb import climbed
 from pmwmix.fitting.collinear import cross_products, independent, independent_columns
 from pmwmix.fitting.estimate import Estimate
-from pmwmix.fitting.judge import directions_without_curvature, moving_basis
+from pmwmix.fitting.judge import directions_without_curvature, held_directions, moving_basis
 from pmwmix.fitting.optimise import decrement, minimise
-from pmwmix.fitting.problem import Problem
+from pmwmix.fitting.problem import Problem, random_columns
 from pmwmix.fitting.quasinewton import INSIDE, NEAR, ROUGH, STEPS, QuasiNewton
 from pmwmix.fitting.rawscale import all_parameters
 from pmwmix.frame.modelframe import ModelFrame
@@ -29,7 +30,7 @@ from pmwmix.likelihood.linear.crossproducts import ROWS_PER_CHUNK, Blocks, Struc
 from pmwmix.likelihood.linear.flat import FlatObjective
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.paths import inner_weight
-from pmwmix.likelihood.standardise import Columns, RandomColumns, Transform, standardise
+from pmwmix.likelihood.standardise import Columns, Transform, standardise
 from pmwmix.variance import inverse_along
 from pmwmix.weights.conditional import total_weights
 
@@ -97,6 +98,10 @@ class IntegratedSource:
         objective: Any = problem.objective
         objective = objective.with_weights(relative[0], relative[1:])
         for k, full in fits.items():
+            if problem.layout.structures:
+                found = climbed(objective, max(problem.n_total, 1.0), k, full.point.theta)
+                yield self.parameters(k, found.point.psi), found.converged
+                continue
             steps = QuasiNewton(objective, k, full.point.theta, self.inverse[k], self.gradient(k, w))
             if not full.singular and steps.step(self.inside) and single:
                 for _ in range(STEPS):  # few large units: one step is not enough
@@ -231,7 +236,8 @@ def one_step(objective: Objective, k: int, full: Estimate, begin: Array) -> tupl
     point, p = objective.at(begin, k), len(full.point.beta)
     if not np.isfinite(point.value):
         raise FloatingPointError
-    basis = moving_basis(p, full.boundary, directions_without_curvature(full.point.hessian, full.boundary))
+    held = np.eye(len(full.boundary))[:, full.boundary]
+    basis = moving_basis(p, held, directions_without_curvature(full.point.hessian, held))
     if np.linalg.eigvalsh(basis.T @ point.information @ basis)[0] <= 0:
         return None
     gradient = np.concatenate([np.zeros(p), -point.gradient, [0.0]])  # beta and sigma are profiled
@@ -301,6 +307,10 @@ def _replicate(
     layout, ratio = source.structure.layout, source.top_ratio(w)
     objective = Objective(blocks, source.structure, source.engine)
     for k, full in fits.items():
+        if layout.structures:
+            found = climbed(objective, max(objective.n_free, 1.0), k, full.point.theta)
+            yield source.parameters(k, found.point.beta, found.point.theta, found.point.sigma), found.converged
+            continue
         begin = _begin(source, objective, k, full, ratio, single)
         stepped = one_step(objective, k, full, begin) if single and _inside(layout, begin) else None
         if stepped is not None and _inside(layout, stepped[1]):
@@ -325,16 +335,17 @@ def source_of(
 
 def _closed_source(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int) -> ClosedSource:
     part, objective, starts = frame.designs[design], problem.objective, frame.hierarchy.starts
-    random = [RandomColumns(b.level, b.matrix.names, b.matrix.columns) for b in part.blocks]
+    random = random_columns(part)
     columns, _ = standardise(part.x.columns, list(part.x.names), random, part.y)
     if not problem.layout.q:  # any partition of the rows
         starts = np.unique(np.append(np.arange(0, frame.n, ROWS_PER_CHUNK), frame.n))
     influence = {}
-    if problem.layout.q and not problem.reml:  # scores under REML are not proportional to the units' weights
+    # scores under REML are not proportional to the units' weights
+    if problem.layout.q and not problem.reml and not problem.layout.structures:
         for k, full in fits.items():
-            basis = moving_basis(
-                len(full.point.beta), full.boundary, directions_without_curvature(full.point.hessian, full.boundary)
-            )
+            held = np.eye(len(full.boundary))[:, full.boundary]
+            flat = directions_without_curvature(full.point.hessian, held)
+            basis = moving_basis(len(full.point.beta), held, flat)
             scores = objective.scores(objective.at(full.point.theta, k), k)
             influence[k] = (scores @ inverse_along(full.point.information, basis))[:, len(full.point.beta) : -1]
     return ClosedSource(
@@ -353,8 +364,9 @@ def _integrated_source(
         )
     inverse, scores = {}, {}
     for k, full in fits.items():
-        flat, t = np.eye(len(full.flat))[:, full.flat], len(full.flat)
-        basis = moving_basis(problem.structure.p, full.boundary, flat, len(full.point.psi) - problem.structure.p - t)
+        flat, t, p = np.eye(len(full.flat))[:, full.flat], len(full.flat), problem.structure.p
+        held = held_directions(problem, full.point.psi[p : p + t], full.boundary)
+        basis = moving_basis(p, held, flat, len(full.point.psi) - p - t)
         inverse[k] = inverse_along(full.point.hessian, basis)
         scores[k] = problem.objective.scores(problem.objective.at(full.point.theta, k), k)
     return IntegratedSource(problem, frame.w, frame.hierarchy.row_parents, inverse, scores)

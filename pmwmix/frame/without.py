@@ -33,8 +33,8 @@ def deletions(frame: ModelFrame) -> list[tuple[str, int, tuple[str, ...]]]:
 
 
 def _slopes(block: RandomBlock) -> dict[str, tuple[str, ...]]:
-    """Columns of each variable of a random term, the intercept left out."""
-    if block.matrix.spec is None:
+    """Columns of each variable of a random term, the intercept left out; none of a structured one, which goes whole."""
+    if block.matrix.spec is None or block.term.structure != "us":
         return {}
     structure = block.matrix.spec.structure
     return {str(s.term): tuple(s.columns) for s in structure if tuple(s.columns) != ("Intercept",)}

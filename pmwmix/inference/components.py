@@ -110,6 +110,11 @@ def _check_profile(fit: Any) -> None:
             "Profile intervals need the likelihood of one unweighted fit. This fit is weighted, pooled or loaded. "
             "Use confint_varcorr(method='wald')."
         )
+    if fit.rows.problem.layout.structures:
+        raise NotSupportedError(
+            f"Profile intervals of variance components are made for unstructured covariances. The formula "
+            f"{fit.formula!r} has a structured one. Use confint_varcorr(method='wald')."
+        )
 
 
 def _places(table: pd.DataFrame, theta: Sequence[str]) -> list[tuple[int, ...]]:

@@ -176,6 +176,11 @@ def _check(problem: Problem) -> None:
             "Kenward-Roger is built for nested random effects. The factors of this model are crossed. "
             "Use df='satterthwaite'."
         )
+    if problem.layout.structures:
+        raise NotSupportedError(
+            f"Kenward-Roger is built for unstructured covariances. The random terms have the structures "
+            f"{', '.join(name for level in problem.layout.structures for name in level)}. Use df='satterthwaite'."
+        )
     counts = problem.blocks.n_w
     if any(np.any(w != 1.0) for w in problem.blocks.w) or np.any(np.abs(counts - np.round(counts)) > 1e-9 * counts):
         raise NotSupportedError(

@@ -11,8 +11,8 @@ from scipy.special import chdtri
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
+from pmwmix.fitting.climb import climbed
 from pmwmix.fitting.estimate import Estimate
-from pmwmix.fitting.optimise import minimise
 from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.objective import Objective
@@ -93,7 +93,7 @@ class _Profile:
         self.others = np.delete(np.arange(len(fit.beta)), j)
         self.structure = Structure(problem.layout, len(fit.beta) - 1, False)
         self.objective: Any = problem.objective
-        self.layout, self.start, self.best = problem.layout, fit.point.theta, fit.point.value
+        self.start, self.best = fit.point.theta, fit.point.value
 
     def __call__(self, value: float) -> float:
         b, k, j, rest = self.blocks, self.k, self.j, self.others
@@ -106,9 +106,7 @@ class _Profile:
             yy=(b.yy[k] - 2 * value * b.xy[k, j] + value**2 * b.xx[j, j])[None],
         )
         objective = Objective(held, self.structure, self.objective.engine)
-        found = minimise(
-            objective.at, self.start, scale=max(objective.n_free, 1.0), boundary=self.layout.boundary_candidates
-        )
+        found = climbed(objective, max(objective.n_free, 1.0), 0, self.start)
         self.start = found.point.theta
         return float(found.point.value - self.best)
 

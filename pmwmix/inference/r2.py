@@ -208,7 +208,8 @@ class _Pair:
 def _pair(rows: LiveRows) -> _Pair:
     """Fit both models of Snijders and Bosker to one plausible value."""
     frame, ones = rows.frame, Matrix(("Intercept",), [np.ones(rows.frame.n)], None)
-    intercept = replace(rows.design.blocks[0], matrix=ones)
+    block = rows.design.blocks[0]
+    intercept = replace(block, matrix=ones, term=replace(block.term, structure="us"))
     designs = [DesignColumns(x, (intercept,), [rows.y]) for x in (ones, rows.design.x)]
     frame, engine = replace(frame, designs=designs), rows.engine
     estimates, places = fit_outcomes(frame, Plan(engine, rows.problem.reml), "model")

@@ -6,7 +6,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.fitting.estimate import Estimate
-from pmwmix.fitting.judge import basis_of
+from pmwmix.fitting.judge import basis_of, information_of
 from pmwmix.fitting.problem import Problem
 from pmwmix.variance import inverse_along
 
@@ -26,7 +26,7 @@ def satterthwaite(problem: Problem, fit: Estimate) -> Array:
     point, p = fit.point, len(fit.beta)
     S = np.asarray(problem.objective.at(point.theta).raw["S_xx"])
     basis = basis_of(problem, point, fit.boundary)
-    A = inverse_along(point.information * problem.top_scale, basis)[p:, p:]
+    A = inverse_along(information_of(problem, point) * problem.top_scale, basis)[p:, p:]
     U = np.linalg.solve(S, fit.transform.A_x.T)  # S⁻¹ A_x' e_c for every raw coefficient c
     V = point.sigma**2 * np.einsum("cb,bc->c", fit.transform.A_x, U)
     by_theta = -(point.sigma**2) * problem.objective.contrast_derivative(point.theta, U).T

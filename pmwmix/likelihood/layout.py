@@ -19,6 +19,9 @@ class ThetaLayout:
     blocks : tuple of tuple of int
         ``blocks[l]`` lists the sizes of the random terms at level l + 2, bottom-up: ``((2,),)`` for (1 + x | g),
         ``((1, 1),)`` for (x || g), ``((1,), (1,))`` for (1 | class) + (1 | school).
+    structures : tuple of tuple of str
+        The covariance structure of every block, ``"us"`` for none; empty if no block has one. Λ has all its entries
+        whatever the structure: `constraint.Constraint` says how they hang together.
 
     Examples
     --------
@@ -31,6 +34,7 @@ class ThetaLayout:
     """
 
     blocks: tuple[tuple[int, ...], ...]
+    structures: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def q(self) -> tuple[int, ...]:

@@ -29,13 +29,16 @@ class Scaler:
     scale: Array
 
     @classmethod
-    def of(cls, columns: list[Array], centre: list[bool]) -> Scaler:
+    def of(cls, columns: list[Array], centre: list[bool], scaled: list[bool]) -> Scaler:
         """Take mean and standard deviation of each column; the mean only where ``centre`` says so.
 
-        A column that may not be centred is scaled by its root mean square, a constant one by its size.
+        A column that may not be centred is scaled by its root mean square, a constant one by its size; one that may
+        not be scaled either stays as it is.
         """
         shift, scale = np.zeros(len(columns)), np.ones(len(columns))
         for j, (column, centred) in enumerate(zip(columns, centre, strict=True)):
+            if not scaled[j]:
+                continue
             mean = float(column.mean())
             spread = float(column.std())
             if centred and spread > 1e-13 * abs(mean):
@@ -72,11 +75,18 @@ class Columns:
 
 @dataclass(frozen=True)
 class RandomColumns:
-    """Raw columns of one random term: level (0 = lowest), names, values."""
+    """Raw columns of one random term: level (0 = lowest), names, values, and whether they may be centred and scaled."""
 
     level: int
     names: tuple[str, ...]
     values: Sequence[Array]
+    centred: bool = True
+    scaled: bool = True
+
+    @property
+    def intercept(self) -> int | None:
+        """Position of the intercept that takes up the shift of the others; None if they are not centred."""
+        return self.names.index("Intercept") if self.centred and "Intercept" in self.names else None
 
 
 @dataclass(frozen=True)
@@ -190,11 +200,16 @@ def standardise(
     shared = _Shared()
     x_at = [shared.place(n, c, int(k) in intercepts) for n, c, k in zip(x_names, x, of, strict=True)]
     z_at = [
-        np.array([shared.place(n, c, "Intercept" in term.names) for n, c in zip(term.names, term.values, strict=True)])
+        np.array(
+            [
+                shared.place(n, c, term.intercept is not None, scaled=term.scaled)
+                for n, c in zip(term.names, term.values, strict=True)
+            ]
+        )
         for term in random
     ]
     y_at = [shared.place(f"outcome {k}", outcome, 0 in intercepts, alone=True) for k, outcome in enumerate(y)]
-    scaler = Scaler.of(shared.values, shared.centre)
+    scaler = Scaler.of(shared.values, shared.centre, shared.scaled)
     A_x = []
     for k in np.unique(of):
         mine, at_one = np.flatnonzero(of == k), intercepts.get(int(k))
@@ -202,7 +217,7 @@ def standardise(
     n_levels = max(n_levels, 1 + max((term.level for term in random), default=-1))
     A_z: list[list[Array]] = [[] for _ in range(n_levels)]
     for term, at in zip(random, z_at, strict=True):
-        A_z[term.level].append(_map(at, scaler, term.names.index("Intercept") if "Intercept" in term.names else None))
+        A_z[term.level].append(_map(at, scaler, term.intercept))
     z = np.array([i for at in z_at for i in at], dtype=int)
     columns = Columns(shared.values, z, np.array(x_at, dtype=int), np.array(y_at), scaler)
     way_x, way_z = _block_diagonal(A_x), tuple(_block_diagonal(parts) for parts in A_z)
@@ -216,15 +231,17 @@ class _Shared:
     def __init__(self) -> None:
         self.values: list[Array] = []
         self.centre: list[bool] = []
-        self._places: dict[tuple[str, bool], int] = {}
+        self.scaled: list[bool] = []
+        self._places: dict[tuple[str, bool, bool], int] = {}
 
-    def place(self, name: str, column: Array, centred: bool, alone: bool = False) -> int:
+    def place(self, name: str, column: Array, centred: bool, alone: bool = False, scaled: bool = True) -> int:
         """Give the place of a column, which stays as it is if it is the intercept; ``alone`` is never shared."""
-        key = (name, centred and name != "Intercept")
+        key = (name, centred and name != "Intercept", scaled)
         if key not in self._places or alone:
             self._places[key] = len(self.values)
             self.values.append(column)
             self.centre.append(key[1])
+            self.scaled.append(scaled)
         return self._places[key]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from pmwmix.spec.brackets import brackets, mask
 from pmwmix.spec.groupnames import quote, spelled_out
+from pmwmix.spec.structures import take_structures
 from pmwmix.spec.terms import Side, side_of
 from pmwmix.spec.whitelist import fail
 
@@ -24,6 +25,7 @@ class RandomTerm:
     variables: tuple[str, ...]  # columns that the effects use
     predictor: str | None = None  # name of the further linear predictor that it belongs to
     label: str | None = None  # terms of one group with the same label are correlated
+    structure: str = "us"  # of the covariance of its effects, unstructured by default
 
     @property
     def expr(self) -> str:
@@ -49,7 +51,8 @@ class RandomTerm:
     def text(self) -> str:
         """The term as it is written: ``"(1 + escs | schoolid)"``."""
         label = "" if self.label is None else f"{self.label} | "
-        return f"({self.expr} | {label}{':'.join(quote(name) for name in self.factors)})"
+        written = "" if self.structure == "us" else self.structure
+        return f"{written}({self.expr} | {label}{':'.join(quote(name) for name in self.factors)})"
 
     @property
     def place(self) -> str:
@@ -74,12 +77,13 @@ class RandomTerm:
 
 
 def split_random(text: str) -> tuple[str, list[RandomTerm]]:
-    """Cut ``(expr | group)`` out of a right side.
+    """Cut ``(expr | group)``, or ``ar1(expr | group)``, out of a right side.
 
     Raises
     ------
     FormulaError
     """
+    text, structures = take_structures(text)
     within, blank = brackets(text), mask(text)
     spans: dict[int, list[int]] = {}
     for bar in (i for i, c in enumerate(blank) if c == "|" and "f" not in within[i]):
@@ -92,13 +96,16 @@ def split_random(text: str) -> tuple[str, list[RandomTerm]]:
     for start, bars in spans.items():
         before = (rest + text[end:start]).rstrip()
         end = next(j for j in range(bars[0], len(text)) if not within[j]) + 1
-        shown = text[start:end]
+        structure = structures.get(start, "us")
+        shown = ("" if structure == "us" else structure) + text[start:end]
         if before[-1:] not in ("", "+") or text[end:].lstrip()[:1] not in ("", "+", "-"):
             fail("A random term is not joined by '+'", shown, f"Write ... + {shown}")
         label, split = _between(text, bars, shown), bars[-1] - bars[0] == 1
         rest = before[:-1]
+        if structure != "us" and len(bars) > 1:
+            fail("A covariance structure has two bars, which say another one", shown, "Write (x | g) inside it")
         terms = _random(text[start + 1 : bars[0]], text[bars[-1] + 1 : end - 1], shown, split)
-        random += [replace(term, label=label) for term in terms]
+        random += [replace(term, label=label, structure=structure) for term in terms]
     return rest + text[end:], random
 
 

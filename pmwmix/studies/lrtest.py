@@ -19,6 +19,7 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import correlated
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
+from pmwmix.likelihood.covariances import COVARIANCES, free_parameters
 from pmwmix.pooling.rubin import pooled_statistic
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.build import refit as fit_again
@@ -109,12 +110,13 @@ def ranova(fit: FitResult) -> pd.DataFrame:
 
 def n_parameters(fit: FitResult) -> int:
     """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
-    own = 1 + len(fit.residual_structure) if fit.has_residual_variance else len(fit.family_parameters)
-    return len(fit.coef) + len(fit.theta) + own
+    covariances = sum(free_parameters(structure, len(names)) for _, names, structure in _terms(fit))
+    return _size_without_components(fit) + covariances
 
 
 def _size_without_components(fit: FitResult) -> int:
-    return n_parameters(fit) - len(fit.theta)
+    own = 1 + len(fit.residual_structure) if fit.has_residual_variance else len(fit.family_parameters)
+    return len(fit.coef) + own
 
 
 def _nodes(fit: FitResult) -> dict[str, int]:
@@ -320,13 +322,15 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
     kept = _terms(smaller)
     weights = {_size_without_components(larger) - _size_without_components(smaller): 1.0}
     lost_any = False
-    for group, names in _terms(larger):
-        matches = [pair for pair in kept if pair[0] == group and pair[1] <= names]
+    for group, names, structure in _terms(larger):
+        matches = [one for one in kept if one[0] == group and _contains(names, structure, one)]
         for match in matches:
             kept.remove(match)
-        q, left = len(names), [len(match[1]) for match in matches]
-        d = q * (q + 1) // 2 - sum(n * (n + 1) // 2 for n in left)
-        if sum(left) == q:  # nothing but correlations is dropped, and these are zero inside their range
+        d = free_parameters(structure, len(names))
+        d -= sum(free_parameters(match[2], len(match[1])) for match in matches)
+        if sum(len(match[1]) for match in matches) == len(
+            names
+        ):  # correlations, ratios of variances: inside their range
             weights = {df + d: w for df, w in weights.items()}
         elif d:
             lost_any = True
@@ -343,12 +347,25 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
     return Mixture(weights) if lost_any else None
 
 
-def _terms(fit: FitResult) -> list[tuple[str, frozenset[str]]]:
+def _contains(names: frozenset[str], structure: str, smaller: tuple[str, frozenset[str], str]) -> bool:
+    """Whether a term contains a smaller one: the same effects with less structure, or more effects."""
+    _, fewer, other = smaller
+    if names == fewer:
+        return structure in (other, "us") or (other != "us" and structure in COVARIANCES[other].inside)
+    own = structure == "us" or not COVARIANCES[structure].common  # a variance of each effect, which may be zero
+    return fewer < names and own and (structure == "us" or len(fewer) == 1)
+
+
+def _terms(fit: FitResult) -> list[tuple[str, frozenset[str], str]]:
     if not len(fit.theta):
         return []
     frame = first_rows(fit).frame
     levels = frame.hierarchy.levels
     return [
-        (":".join(sorted(levels[blocks[0].level].name.split(":"))), frozenset(name for b in blocks for name in b.names))
+        (
+            ":".join(sorted(levels[blocks[0].level].name.split(":"))),
+            frozenset(name for b in blocks for name in b.names),
+            blocks[0].term.structure,
+        )
         for blocks in correlated(frame.designs[0].blocks)
     ]

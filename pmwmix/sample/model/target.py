@@ -138,6 +138,11 @@ def target_of(fit: Any, corrected: bool) -> Target:
             f"Models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
             f"Use method='ml' or 'reml'."
         )
+    if rows.problem.layout.structures:
+        raise NotSupportedError(
+            f"Models with structured covariances of random effects are not sampled yet. The formula {fit.formula!r} "
+            f"has one. Use method='ml' or 'reml', or a plain bar."
+        )
     problem, estimate, k = rows.problem, rows.fit, rows.k
     layout, p = problem.layout, problem.structure.p
     point = problem.objective.at(estimate.point.theta, k)
