@@ -13,7 +13,7 @@ ORDER = """
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
-        paths layout contract jets elimination graph standardise
+        paths layout smooth covariances constraint contract jets elimination graph standardise
         ops.registry ops.cells ops.smallmat ops.segment ops.special
         engine
         linear.recursion linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled

@@ -1,7 +1,7 @@
 """What structured covariances leave free of theta: a curved surface, on which the climb goes. Numpy only.
 
 Likelihoods know theta, all entries of Lambda. A structured term makes them functions of fewer parameters tau; exact
-derivatives in tau follow from those in theta by the chain rule, whatever the likelihood (theory, eqs. 59-60).
+derivatives in tau follow from those in theta by the chain rule, whatever the likelihood (structured, eq. 5).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Constraint:
         return scipy.linalg.null_space(free.T) if free.size else np.eye(len(theta))
 
     def bend(self, theta: Array, gradient: Array) -> Array:
-        """Give what the surface's own curvature adds to a Hessian (t, t) along it (theory, eq. 60)."""
+        """Give what the surface's own curvature adds to a Hessian (t, t) along it (structured, eq. 5)."""
         tau = self.tau(theta)
         surface, free = self.surface(tau), ~self.at_boundary(tau)
         back = np.linalg.pinv(surface.first[:, free])

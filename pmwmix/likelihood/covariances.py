@@ -23,7 +23,7 @@ Rows = list[list["Smooth | float"]]
 
 @dataclass(frozen=True)
 class Covariance:
-    """A structure of the covariance of q random effects (theory, eqs. 55-58).
+    """A structure of the covariance of q random effects (structured, eqs. 1-4).
 
     Parameters
     ----------

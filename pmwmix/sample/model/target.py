@@ -129,20 +129,10 @@ def target_of(fit: Any, corrected: bool) -> Target:
     Raises
     ------
     NotSupportedError
-        For crossed random effects.
+        For crossed random effects, and for structured covariances.
     """
     rows = fit.rows
-    if rows.frame.hierarchy.crossed:
-        factors = ", ".join(repr(level.name) for level in rows.frame.hierarchy.levels)
-        raise NotSupportedError(
-            f"Models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
-            f"Use method='ml' or 'reml'."
-        )
-    if rows.problem.layout.structures:
-        raise NotSupportedError(
-            f"Models with structured covariances of random effects are not sampled yet. The formula {fit.formula!r} "
-            f"has one. Use method='ml' or 'reml', or a plain bar."
-        )
+    _check(fit)
     problem, estimate, k = rows.problem, rows.fit, rows.k
     layout, p = problem.layout, problem.structure.p
     point = problem.objective.at(estimate.point.theta, k)
@@ -173,6 +163,22 @@ def target_of(fit: Any, corrected: bool) -> Target:
         squares=mean_squares(rows.frame, rows.design),
         **density,
     )
+
+
+def _check(fit: Any) -> None:
+    """Refuse what is not sampled."""
+    rows = fit.rows
+    if rows.frame.hierarchy.crossed:
+        factors = ", ".join(repr(level.name) for level in rows.frame.hierarchy.levels)
+        raise NotSupportedError(
+            f"Models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
+            f"Use method='ml' or 'reml'."
+        )
+    if rows.problem.layout.structures:
+        raise NotSupportedError(
+            f"Models with structured covariances of random effects are not sampled yet. The formula {fit.formula!r} "
+            f"has one. Use method='ml' or 'reml', or a plain bar."
+        )
 
 
 def sharing(target: Target, others: Sequence[Target]) -> Target:
