@@ -253,7 +253,7 @@ def _flat_density(structure: Any, rows: Any, k: int) -> dict[str, Any]:
         return (symbols["w"] * density).sum()
 
     arrays = {"X": X, "offset": rows.offset, "y": rows.y[k], "w": rows.w, **extra}
-    return {"arrays": arrays, "static": {"X": (structure.p, None)}, "loglik": loglik}
+    return {"arrays": arrays, "static": {"X": (structure.p, None)}, "structure": structure, "loglik": loglik}
 
 
 def _sandwich(given: Any, boundary: Array, p: int) -> Array:
