@@ -54,7 +54,7 @@ def said_of_others(table: pd.DataFrame) -> str:
     texts = [".".join(str(word) for word in row if isinstance(word, str)) for row in names.to_numpy()]
     pairs = [f"{text} ({n} of {n + m})" for text, n, m in zip(texts, table["n_groups"], table["n_other"], strict=True)]
     return (
-        f"Terms mean different things in different groups (reference categories, or a basis and an origin of each "
-        f"group's own). Averaged over comparable groups only, or not at all: {', '.join(pairs)}. Recode so that every "
-        f"group has the first category, or compute the basis on the whole table before."
+        f"Terms mean different things in different groups (reference categories, or a basis, scale and origin of "
+        f"each group's own). Averaged over comparable groups only, or not at all: {', '.join(pairs)}. Recode so that "
+        f"every group has the first category, or compute the basis on the whole table before."
     )

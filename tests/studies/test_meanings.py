@@ -59,7 +59,7 @@ def test_no_average_without_a_majority():
 @pytest.mark.parametrize("text", ["scale(x)", "poly(x, 2)", "bs(x, df=4)", "I(scale(x) ** 2)"])
 def test_bases_of_their_own_are_not_averaged(text):
     found = fits(f"y ~ {text} + (1 | school)")
-    with pytest.warns(pmwmix.PmwmixWarning, match="basis"):
+    with pytest.warns(pmwmix.PmwmixWarning, match="basis, scale and origin"):
         average = found.average()
     assert average["estimate"].isna().all()  # the intercept holds at the origin of the basis
     table = countries(())
