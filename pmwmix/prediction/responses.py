@@ -169,7 +169,7 @@ def _normalized(fit: Any, conditional: bool) -> Array:
             f"conditional={conditional!r}. Use type='pearson'."
         )
     if fit.residual_parameters is None:
-        return (fit.rows.y - fit.rows.conditional()) / fit.sigma
+        return (fit.rows.y - fit.rows.etas(True)[0]) / fit.sigma
     return fit.rows.normalized()
 
 

@@ -156,6 +156,7 @@ def test_linear_fitted_values(linear):
     assert np.abs(linear.fitted() - linear.ml.fitted()).max() < 0.15 * linear.sigma
     close(linear.residuals(), d["y"] - whole)
     close(linear.residuals("pearson", conditional=False), (d["y"] - fixed) / linear.sigma)
+    close(linear.residuals("normalized"), linear.residuals("pearson"))
     for newdata in (None, d):
         close(linear.predict(newdata), whole)
         close(linear.predict(newdata, averaged=True), fixed)

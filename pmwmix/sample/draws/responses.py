@@ -103,6 +103,7 @@ class _Around(Abilities):
     sigma: float
     phi: Array
     rows: _Rows
+    residual_parameters: None = None  # no posterior has a residual structure
 
     @classmethod
     def of(cls, fit: Any, live: Any, mean: Array) -> _Around:
