@@ -93,6 +93,11 @@ class Problem:
         return found
 
     @property
+    def has_intercept(self) -> bool:
+        """Whether the fixed part may hold an intercept; thresholds stand in its place. Asks a closed form no family."""
+        return self.objective.closed_form or self.family.has_intercept  # families come with PyTensor
+
+    @property
     def link(self) -> Link:
         """The link function."""
         from pmwmix.links import LINKS

@@ -132,7 +132,7 @@ def _aliases(frame: ModelFrame, design: DesignColumns, problem: Any) -> Aliases 
     for k, part in enumerate(design.fixed):
         first = f"{frame.formula.further[k - 1].predictor}." if k else ""
         names = [first + name for name in part.names]
-        constant = k == 0 and not problem.family.has_intercept
+        constant = k == 0 and not problem.has_intercept
         found.append((start, aliases_of(names, part.columns, problem.dropped, constant)))
         start += len(names)
     return joined(found)

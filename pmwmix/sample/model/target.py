@@ -142,7 +142,7 @@ def target_of(fit: Any, corrected: bool) -> Target:
     )
     transform = problem.transforms[k]
     A_x, intercept = transform.A_x, transform.intercept
-    if not problem.family.has_intercept and intercept is not None:
+    if not problem.has_intercept and intercept is not None:
         keep = np.arange(len(A_x)) != intercept
         A_x, intercept = A_x[np.ix_(keep, keep)], None
     density = (_closed_density if problem.objective.closed_form else _integrated_density)(problem, k, point)
