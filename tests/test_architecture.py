@@ -24,8 +24,8 @@ INNER = {  # files of the rooms that have a road of their own
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
         general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
         general.insidedata
-        crossed.onethread crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint crossed.direct
-        crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
+        crossed.onethread crossed.inverse crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint
+        crossed.direct crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
     """.split(),
     "fitting": """
         problem collinear carried optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge

@@ -1,5 +1,8 @@
 """Boundaries, unbounded likelihoods, saddles, starting values: every climb ends with a true sentence."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,3 +123,18 @@ def test_large_offsets_do_not_cost_digits():
     close(fit.coef["x"], near.coef["x"], rtol=1e-5)
     close(fit.loglik, near.loglik, atol=1e-4)
     close(fit.varcorr["vcov"].iloc[1], near.varcorr["vcov"].iloc[1], rtol=1e-3)
+
+
+def test_a_small_linear_fit_loads_no_compiler():
+    """A person's first fit waits for imports alone, and PyTensor and JAX are the largest."""
+    code = """
+import sys
+import numpy as np, pandas as pd, pmwmix
+rng = np.random.default_rng(1)
+g = np.repeat(np.arange(20), 10)
+d = pd.DataFrame({"g": g, "x": rng.normal(size=200), "y": rng.normal(size=20)[g] + rng.normal(size=200)})
+assert pmwmix.fit("y ~ x + (1 | g)", d).converged
+print(sorted({"jax", "pytensor", "pymc"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from pmwmix._types import Array
 from pmwmix.likelihood.crossed.gram import gram_of
+from pmwmix.likelihood.crossed.inverse import scaled_inverse
 from pmwmix.likelihood.crossed.products import CrossedBlocks
 from pmwmix.likelihood.crossed.units import Crossing, beside
 from pmwmix.likelihood.jets import Jet, pairs
@@ -170,12 +171,7 @@ class Inverse:
     @cached_property
     def N(self) -> Array:
         """Block of the dense effects (D, D)."""
-        K = lapack.dpotri(self.factor, lower=0)[0]
-        N: Array = K + K.T
-        N[np.diag_indices_from(N)] *= 0.5
-        N *= self.scale
-        N *= self.scale[:, None]
-        return N
+        return scaled_inverse(self.factor, self.scale)
 
     @cached_property
     def along(self) -> Array:

@@ -14,6 +14,7 @@ from scipy.linalg import lapack
 
 from pmwmix._types import Array
 from pmwmix.likelihood.crossed.between import Between
+from pmwmix.likelihood.crossed.inverse import scaled_inverse
 from pmwmix.likelihood.crossed.units import Crossing
 
 Effects = tuple[Array, Array]
@@ -158,12 +159,7 @@ class Curvature:
     @cached_property
     def high(self) -> Array:
         """N of the dense block (D, D)."""
-        K = lapack.dpotri(self.factor, lower=0)[0]
-        N: Array = K + K.T
-        N[np.diag_indices_from(N)] *= 0.5
-        N *= self.scale
-        N *= self.scale[:, None]
-        return N
+        return scaled_inverse(self.factor, self.scale)
 
     @cached_property
     def met(self) -> Array:
