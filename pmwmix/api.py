@@ -15,7 +15,7 @@ from pmwmix.frame.crossing import PARTS, vcov_of_crossed
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
 from pmwmix.frame.suspects import check_weights
-from pmwmix.interrupt import whole_import
+from pmwmix.interrupt import OwnFrames, whole_import
 from pmwmix.likelihood.engine import choose_engine
 from pmwmix.resolve.fill import Filled, fill_in
 from pmwmix.results.build import fit_frame
@@ -177,9 +177,8 @@ def fit(
     parsed = with_means(filled.formula, filled.center)
     # frame and weigh
     frame = build_frame(parsed, filled.table, filled.design, filled.center, subset, distribution)
-    frame = _checked(frame, filled, method)
     # how errors are judged
-    frame, how = _variance(frame, filled, vcov, method)
+    frame, how = _variance(_checked(frame, filled, method), filled, vcov, method)
     # write, compile, climb, judge, pool
     call = call_text(
         formula,
@@ -194,9 +193,10 @@ def fit(
         },
     )
     settings = _settings(filled, "ml" if request is not None else method, how, frame, call, nodes, cells)
-    fitted = fit_frame(frame, settings, chosen, over("Plausible values", progress), executor)
-    # sample, where a posterior is wanted
-    return fitted if request is None else _sampled(fitted, request, priors)
+    with OwnFrames():
+        fitted = fit_frame(frame, settings, chosen, over("Plausible values", progress), executor)
+        # sample, where a posterior is wanted
+        return fitted if request is None else _sampled(fitted, request, priors)
 
 
 def pool(fits: Iterable[FitResult]) -> FitResult:

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+_HOME = __file__[: -len("interrupt.py")]
 _idle: list[_Worker] = []
 _running: set[Lent] = set()
 _here = threading.local()
@@ -134,6 +135,24 @@ def side_by_side(call: Callable[[Any], Any], items: Iterable[Any], n: int = 2) -
     for one in [lend(take) for _ in range(min(n, len(waiting)))]:
         one.result()
     return out
+
+
+class OwnFrames:
+    """An interruption inside is told with the frames of this package alone, not with those of a compiler below it."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, frames: Any) -> None:
+        """Cut an interruption's frames after the last one of ours."""
+        if error is None or isinstance(error, Exception):
+            return
+        last = frames
+        while frames is not None:
+            if frames.tb_frame.f_code.co_filename.startswith(_HOME):
+                last = frames
+            frames = frames.tb_next
+        last.tb_next = None
 
 
 def was_left() -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmwmix._registry import Registry
-from pmwmix.interrupt import interruptible, whole_import
+from pmwmix.interrupt import OwnFrames, interruptible, whole_import
 
 if TYPE_CHECKING:
     from pytensor.compile.mode import Mode
@@ -153,9 +153,7 @@ class Compiled:
         """Move data to where the engine reads them without copying at each call."""
         if self.engine != "jax":
             return [np.ascontiguousarray(array) for array in arrays]
-        import jax.numpy as jnp
-
-        return [jnp.asarray(array) for array in arrays]
+        return interruptible(_put, arrays)  # type: ignore[no-any-return]
 
     def __call__(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any]:
         """Evaluate at theta."""
@@ -176,7 +174,8 @@ class Compiled:
         key = tuple(np.shape(value) for value in (theta, *data))
         quickest = self._timed.get(key, np.inf)
         if quickest < QUICK_CALL:
-            return self._direct(theta, *data)
+            with OwnFrames():
+                return self._direct(theta, *data)
         start = time.perf_counter()
         out = interruptible(self._finished, theta, data)
         self._timed[key] = min(quickest, time.perf_counter() - start)
@@ -206,12 +205,20 @@ class Compiled:
         self._met.add(key)
         import jax
 
-        return dict(zip(self.names, jax.eval_shape(self._direct, theta, *data), strict=True))
+        with OwnFrames():
+            return dict(zip(self.names, jax.eval_shape(self._direct, theta, *data), strict=True))
 
     def prepare(self, shapes: list[Any]) -> None:
         """Compile for inputs of these shapes."""
         if self._direct is not None:
             interruptible(lambda direct: direct.lower(*shapes).compile(), self._direct)
+
+
+def _put(arrays: list[np.ndarray]) -> list[Any]:
+    """Give them to JAX, which compiles a copy for every new shape."""
+    import jax.numpy as jnp
+
+    return [jnp.asarray(array) for array in arrays]
 
 
 _cache: dict[tuple[Any, ...], Compiled] = {}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pmwmix.interrupt import Lent, interruptible, lend, side_by_side, was_left
+from pmwmix.interrupt import Lent, OwnFrames, interruptible, lend, side_by_side, was_left
 
 PATIENCE = 2.0
 BEGIN = """
@@ -107,3 +107,24 @@ def test_a_call_may_ask_whether_it_was_left():
     thread.start()
     thread.join()
     assert lent.result() is True and interruptible(was_left) is False
+
+
+def test_an_interruption_below_us_is_told_without_the_frames_below_us():
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    begin = compile("def ours(call):\n    call()", interruptible.__code__.co_filename, "exec")
+    space: dict = {}
+    exec(begin, space)
+    with pytest.raises(KeyboardInterrupt) as caught, OwnFrames():
+        space["ours"](lambda: sorted([2, 1], key=interrupted))
+    assert [entry.name for entry in caught.traceback] == [
+        "test_an_interruption_below_us_is_told_without_the_frames_below_us",
+        "ours",
+    ]
+    with pytest.raises(KeyboardInterrupt) as caught, OwnFrames():
+        interrupted()
+    assert len(caught.traceback) == 1
+    with pytest.raises(ZeroDivisionError) as other, OwnFrames():
+        space["ours"](lambda: divmod(1, 0))
+    assert other.traceback[-1].name == "<lambda>"
