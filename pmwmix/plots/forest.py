@@ -157,7 +157,7 @@ def _from_table(table: pd.DataFrame, ci_prob: float) -> pd.DataFrame:
 
 def _thresholds(fit: Any) -> set[str]:
     """Give the thresholds of an ordinal model."""
-    return set(fit.coef.index[: max(len(fit.categories) - 1, 0)]) if fit.distribution[0].has_thresholds else set()
+    return set(fit.coef.index[: max(len(fit.categories) - 1, 0)]) if fit.has_thresholds else set()
 
 
 def _part(part: str, term: str) -> str:

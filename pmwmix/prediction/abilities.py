@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pmwmix.spec.outcome import Distribution
+
 if TYPE_CHECKING:
     from pmwmix.families import Family
     from pmwmix.links import Link
@@ -37,6 +39,8 @@ class Abilities:
     @property
     def has_closed_form(self) -> bool:
         """Whether the likelihood is that of a linear model: no quadrature, degrees of freedom, least squares."""
+        if self._is_default:
+            return Distribution.has_closed_form
         family, link = self.distribution
         return family.has_closed_form(link)
 
@@ -48,8 +52,25 @@ class Abilities:
     @property
     def has_linear_mean(self) -> bool:
         """Whether the mean of the outcome is the linear predictor, so that coefficients are in units of the outcome."""
+        if self._is_default:
+            return Distribution.has_closed_form
         family, link = self.distribution
         return family.has_linear_mean(link)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether the first coefficients are thresholds between ordered categories."""
+        return not self._is_default and self.distribution[0].has_thresholds
+
+    @property
+    def further_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters besides the mean that have a linear predictor of their own."""
+        return () if self._is_default else tuple(one.name for one in self.distribution[0].further)
+
+    @property
+    def _is_default(self) -> bool:
+        """Whether the answers are known without the families, whose import takes a compiler along."""
+        return (self.family, self.link) == (Distribution.family, Distribution.link)
 
 
 __all__ = ["Abilities"]

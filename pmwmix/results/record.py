@@ -167,8 +167,7 @@ class FitRecord(Abilities):
         complete = float(self.settings.design_df)
         if len(self.n_groups):
             return complete
-        family, _ = self.distribution
-        constants = len(self.categories) - 1 if family.has_thresholds else 1
+        constants = len(self.categories) - 1 if self.has_thresholds else 1
         return max(complete - (len(self.coef) - constants), 1.0)
 
     @property

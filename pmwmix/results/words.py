@@ -54,12 +54,12 @@ def title_of(fit: FitRecord, how: str) -> str:
 
 def fixed_heading(fit: FitRecord) -> str:
     """Head the table of the coefficients."""
-    return "Thresholds and fixed effects" if fit.distribution[0].has_thresholds else "Fixed effects"
+    return "Thresholds and fixed effects" if fit.has_thresholds else "Fixed effects"
 
 
 def fixed_parts(fit: FitRecord, terms: Sequence[str]) -> list[tuple[str, Array]]:
     """Head the table of every linear predictor, and say which of the terms are its."""
-    further = [one.name for one in fit.distribution[0].further]
+    further = fit.further_parameters
     of = [next((name for name in further if term.startswith(f"{name}.")), None) for term in terms]
     heads: list[tuple[str | None, str]] = [(None, fixed_heading(fit))]
     heads += [(name, f"Fixed effects on {PARAMETER_WORDS[name]}") for name in further]
