@@ -18,6 +18,7 @@ from pmwmix.frame.suspects import check_weights
 from pmwmix.interrupt import OwnFrames, whole_import
 from pmwmix.likelihood.engine import choose_engine
 from pmwmix.resolve.fill import Filled, fill_in
+from pmwmix.results import parts
 from pmwmix.results.build import fit_frame
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
@@ -31,6 +32,7 @@ from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.residual import read_residual
 from pmwmix.spec.settings import Settings
 from pmwmix.spec.several import one_text, parameters_of
+from pmwmix.studies.againstnone import lrt_section
 from pmwmix.variance import VARIANCES
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
@@ -38,6 +40,8 @@ from pmwmix.weights.scaling import resolve_scaling
 
 if TYPE_CHECKING:
     from pmwmix.sample.result import BayesResult
+
+parts.PARTS.add("lrt", lrt_section)  # a test refits, so it stands behind results and is handed to them here
 
 
 def fit(

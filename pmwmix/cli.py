@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ EXAMPLES = """examples:
   pmwmix convert timss-2019-folder timss.parquet --survey timss-2019 --prefix bsg
   pmwmix demo
 """
+SHOWN = "correlation, intervals, residuals, lrt"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +71,7 @@ def _add_fit(verbs: Any) -> None:
     fit.add_argument("--subset", metavar="COLUMN", help="rows to fit: a column of true and false; clusters stay")
     fit.add_argument("--center", nargs="+", metavar="COLUMN=GROUP", help="escs=school, escs=school+mean or escs=grand")
     fit.add_argument("--ci-prob", type=float, default=0.95, metavar="PROB", help="probability of the intervals (0.95)")
+    fit.add_argument("--show", nargs="+", metavar="PART", default=(), help=f"add to the summary: {SHOWN} or all")
     fit.add_argument("--engine", help="jax (default), numba, c or python")
     fit.add_argument("--output", type=Path, metavar="FILE.json", help="write all numbers as JSON")
     fit.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
@@ -116,6 +119,7 @@ def _add_reading(verb: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, or 2 after an error that the user can mend."""
     from pmwmix.errors import PmwmixError, PmwmixWarning
+    from pmwmix.spec.call import COMMAND
 
     chosen = parser().parse_args(arguments)
     if chosen.version:
@@ -126,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.verb is None:
         parser().print_help()
         return 2
+    said = COMMAND.set(shlex.join(["pmwmix", *(sys.argv[1:] if arguments is None else arguments)]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", PmwmixWarning)
@@ -140,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         sys.last_exc = error  # so that the end does not wait for a compiler
         return 130
+    finally:
+        COMMAND.reset(said)
     return 0
 
 
@@ -179,6 +186,7 @@ def _fit(chosen: argparse.Namespace) -> None:
     from pmwmix.errors import OptionError
     from pmwmix.groups import fit_groups
     from pmwmix.results.as_json import as_json, groups_as_json
+    from pmwmix.results.parts import asked_parts
 
     for path in (chosen.output, chosen.html, chosen.save):
         if path is not None and not path.parent.exists():
@@ -191,8 +199,9 @@ def _fit(chosen: argparse.Namespace) -> None:
         groups = fit_groups(chosen.formula, data, by=chosen.by, **options)
         summary, numbers = groups.summary(chosen.ci_prob), lambda: groups_as_json(groups, chosen.ci_prob)
     else:
+        shown = asked_parts(chosen.show)  # a wrong name fails before the fit
         result = fit(chosen.formula, data, **options)
-        summary, numbers = result.summary(chosen.ci_prob), lambda: as_json(result, chosen.ci_prob)
+        summary, numbers = result.summary(chosen.ci_prob, shown), lambda: as_json(result, chosen.ci_prob)
     print(summary)
     if chosen.output is not None:
         _write(chosen.output, json.dumps(numbers(), indent=1) + "\n")

@@ -33,7 +33,8 @@ INNER = {  # files of the rooms that have a road of their own
     """.split(),
     "pooling": "_base rubin".split(),
     "results": """
-        as_json varcorr record summary words account archive checked specs unpackplan unpack store result pooled build
+        as_json varcorr record rendering summary words parts account archive checked specs unpackplan
+        unpack store result pooled build
     """.split(),
     "sample": """
         request refusal account guard keep
@@ -92,7 +93,7 @@ FENCES = {  # rooms, and single files of rooms that mix
         *("sample", "studies", "plots", "groups"),
     },
     "narwhals": {"data.table"},
-    "rich": {"results.summary", "cli", "running"},
+    "rich": {"results.rendering", "cli", "running"},
     "pyreadstat": {"readers.foreign"},
 }
 

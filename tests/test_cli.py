@@ -38,13 +38,24 @@ def test_fit_writes_what_it_prints(file, tmp_path, capsys):
     assert pmwmix.load(saved).nobs == fit.nobs
 
 
+def test_the_call_is_the_command_and_parts_are_shown(file, capsys):
+    command = ["fit", str(file), "--formula", "PV1MATH ~ escs + (1 | SCHOOLID)", "--no-progress"]
+    assert main([*command, "--show", "correlation", "lrt"]) == 0
+    printed = "".join(capsys.readouterr().out.split())
+    assert f"pmwmixfit{file}--formula'PV1MATH~escs+(1|SCHOOLID)'--no-progress--showcorrelationlrt" in printed
+    assert "Correlationofthefixedeffects" in printed and "p(boundary)" in printed.replace("\n", "")
+    assert main([*command, "--show", "lr"]) == 2
+    assert "Did you mean 'lrt'" in capsys.readouterr().err
+    assert pmwmix.fit("PV1MATH ~ 1 + (1 | SCHOOLID)", file).settings.call.startswith("pmwmix.fit(")
+
+
 def test_levels_left_out_centring_and_design(file, capsys):
     assert main([
         "fit", str(file), "--formula", "PV1MATH ~ escs + (1 | SCHOOLID)", "--weights", "-", "W_FSCHWT",
         "--center", "escs=SCHOOLID+mean", "--vcov", "robust-block", "--no-progress", "--ci-prob", "0.9",
     ]) == 0  # fmt: skip
-    printed = capsys.readouterr().out
-    assert "escs_SCHOOLID_mean" in printed and "90 % low" in printed and "obs: 1 (conditional)" in printed
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "escs_SCHOOLID_mean" in printed and "90 % 90 %" in printed and "obs: 1 (conditional)" in printed
 
 
 @pytest.mark.parametrize(

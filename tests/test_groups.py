@@ -64,9 +64,9 @@ def test_tidy_is_long_and_average_is_the_mean(fits):
 def test_glance_and_summary(fits):
     glance = fits.glance()
     assert glance["nobs"].sum() == 480 and glance["n_SCHOOLID"].sum() == 40 and glance.index.name == "CNT"
-    said = str(fits.summary())
+    said = fits.summary().to_text(1000)
     assert "4 of 4 fitted, by CNT" in said and "Average over groups" in said and "ITA" in said
-    assert "<table" in fits._repr_html_() and repr(fits) == said
+    assert "<table" in fits._repr_html_() and repr(fits) == str(fits.summary())
 
 
 class Client:
@@ -208,7 +208,7 @@ def test_groups_that_fail_do_not_stop_the_others(countries, fits):
     assert list(got) == ["ITA", "NZL"] and got.failures["group"].tolist() == ["AUT", "NOR"]
     assert "does not vary" in got.failures["message"].iloc[1]
     close(got["ITA"].coef, fits["ITA"].coef, rtol=1e-9)
-    said = str(got.summary())
+    said = got.summary().to_text(1000)
     assert "2 of 4 fitted" in said and "Failures" in said and "No row is left" in said
     with pytest.raises(PmwmixError, match=r"'NOR' was not fitted.*does not vary"):
         got["NOR"]
@@ -221,7 +221,7 @@ def test_terms_that_not_all_groups_have(countries):
     got = pmwmix.fit_groups("PV1MATH ~ kind + (1 | SCHOOLID)", d)
     average = got.average().set_index("term")["n_groups"]
     assert average["Intercept"] == 4 and average["kind[T.b]"] == 3 and average["kind[T.c]"] == 1
-    assert "Not in all groups" in str(got.summary())
+    assert "Not in all groups" in got.summary().to_text(1000)
 
 
 def test_columns_of_groups(countries, fits, tmp_path):

@@ -57,7 +57,9 @@ def confint_varcorr(fit: Any, ci_prob: float = 0.95, method: str = "wald", scale
     Notes
     -----
     Wald intervals are log-normal for variances and standard deviations, go through Fisher's z for correlations, and are
-    symmetric for covariances. They use the covariance that the fit was asked for: model-based, robust, or, with
+    symmetric for covariances. A variance smaller than its standard error is near the boundary: its interval is
+    one-sided, from zero to a bound that is normal on the scale of the variance. They use the covariance that the fit
+    was asked for: model-based, robust, or, with
     replicate weights, the spread of the components over replicates. Degrees of freedom are clusters minus strata (or
     those of the replicates) unless model-based, then infinite; with plausible values variances, covariances and z are
     pooled by Rubin's rules with Barnard-Rubin degrees of freedom. ``se`` is the delta-method one under both methods.
@@ -159,12 +161,13 @@ def _wald(fit: Any, places: list[tuple[int, ...]], ci_prob: float, scale: str) -
         covariances[number] = G @ V @ G.T
     pooled = pool(values, covariances, complete_df(fit), fit.nests)
     centre, se = pooled.estimate, np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0))
-    half = stdtrit(np.minimum(pooled.df, 1e10), 0.5 + ci_prob / 2) * se
+    df = np.minimum(pooled.df, 1e10)
+    half, bound = stdtrit(df, 0.5 + ci_prob / 2) * se, centre + stdtrit(df, ci_prob) * se
     out = np.full((m, 3), np.nan)
     for row in np.flatnonzero(known & (se > 0)).tolist():
         x, s, h = centre[row], se[row], half[row]
         if len(places[row]) == 1:
-            ends = x * np.exp(-h / x), x * np.exp(h / x)
+            ends = (x * np.exp(-h / x), x * np.exp(h / x)) if s < x else (0.0, bound[row])  # near zero: one-sided
             out[row] = (s, *ends) if scale == "var" else (s / (2.0 * np.sqrt(x)), *np.sqrt(ends))
         elif scale == "var":
             out[row] = s, x - h, x + h

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from pmwmix.results.parts import shown_parts
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, Summary, coefficient_table, variance_table
 from pmwmix.results.words import (
@@ -19,8 +22,8 @@ from pmwmix.results.words import (
 )
 
 
-def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float) -> Summary:
-    """Compose the summary of a fit and of the table of its coefficients, as ``tidy()`` gives it."""
+def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float, show: str | Sequence[str] = ()) -> Summary:
+    """Compose the summary of a fit and of the table of its coefficients, as ``tidy()`` gives it, with parts on top."""
     s = fit.settings
     likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood"}[s.method]
     normal = not fit.has_closed_form and bool(np.isinf(coefficients["df"]).all())
@@ -31,7 +34,9 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float) -> Sum
         *residual_sections(fit, ci_prob),
         *parameter_sections(fit, "Estimate", "Std. error"),
     ]
-    return Summary(title_of(fit, f"{'pseudo ' if s.weighted else ''}{likelihood}"), _facts(fit), sections, _notes(fit))
+    more, left_out = shown_parts(fit, ci_prob, show)
+    title = title_of(fit, f"{'pseudo ' if s.weighted else ''}{likelihood}")
+    return Summary(title, _facts(fit), [*sections, *more], [*_notes(fit), *left_out])
 
 
 def _coefficient_sections(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float, statistic: str) -> list[Section]:

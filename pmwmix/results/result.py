@@ -357,9 +357,17 @@ class FitResult(FitRecord):
 
     # -- face and file ------------------------------------------------------------------------------------------
 
-    def summary(self, ci_prob: float = 0.95) -> Summary:
-        """Readable account of the fit: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``."""
-        return summarise(self, self.tidy(ci_prob), ci_prob)
+    def summary(self, ci_prob: float = 0.95, show: str | Sequence[str] = ()) -> Summary:
+        """Readable account of the fit: text as wide as the terminal, HTML in notebooks, ``to_html()``, ``to_latex()``.
+
+        Parameters
+        ----------
+        ci_prob : float
+        show : str or list of str
+            What to add: ``"correlation"`` of the coefficients, ``"intervals"`` of standard deviations and correlations,
+            ``"residuals"`` (quantiles of Pearson ones), ``"lrt"`` against no random effects (refits); or ``"all"``.
+        """
+        return summarise(self, self.tidy(ci_prob), ci_prob, show)
 
     def __repr__(self) -> str:
         return str(self.summary())

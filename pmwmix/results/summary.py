@@ -1,30 +1,27 @@
-"""Numbers and names -> DataFrames, text and HTML. Computes nothing statistical, knows no result class."""
+"""Numbers and names -> DataFrames of text, and the account made of them. Computes nothing, knows no result class."""
 
 from __future__ import annotations
 
 import html
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
-WIDTH = 100
-STYLE = """
-body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:62rem;color:#1a1a2e}
-.pmwmix h2{font-size:1.25rem;margin:.2rem 0}.pmwmix h3{font-size:1rem;margin:1.1rem 0 .3rem}
-.pmwmix table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-.pmwmix th,.pmwmix td{padding:.2rem .7rem;text-align:right;border:0}
-.pmwmix th:first-child,.pmwmix td:first-child{text-align:left}
-.pmwmix thead th{border-bottom:1.5px solid #1a1a2e}.pmwmix tbody tr:nth-child(even){background:#f4f5f9}
-.pmwmix dl{display:grid;grid-template-columns:max-content auto;gap:.15rem 1rem;margin:.4rem 0}
-.pmwmix dt{color:#555}.pmwmix dd{margin:0}.pmwmix ul{margin:.3rem 0}
-"""
+from pmwmix.results.rendering import (
+    STYLE,
+    html_table,
+    latex_table,
+    printed,
+    screen_width,
+    text_facts,
+    text_notes,
+    text_table,
+)
+
+PAGE = "<style>:root{color-scheme:light dark}.pmwmix-page{margin:2rem auto;max-width:62rem;padding:0 1rem}</style>"
+DIGITS = 3  # of a standard error; what it belongs to gets as many decimals
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Section:
 class Summary:
     """A printable account of a fit: facts, tables, notes.
 
-    ``str()`` gives text for a terminal, notebooks show HTML, and `to_latex` and `to_html` export.
+    ``str()`` gives text as wide as the terminal, notebooks show HTML, and `to_text`, `to_latex` and `to_html` export.
 
     Parameters
     ----------
@@ -54,24 +51,32 @@ class Summary:
     sections: list[Section]
     notes: list[str] = field(default_factory=list)
 
+    def to_text(self, width: int | None = None) -> str:
+        """Give the account as text.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns. Default: those of the terminal, between 40 and 120, and 80 without one. Tables that need more
+            are continued below; a number is never broken.
+
+        Returns
+        -------
+        str
+        """
+        columns = screen_width() if width is None else width
+        pieces = [printed(self.title, columns)]
+        if self.facts:
+            pieces[0] += "\n" + text_facts(self.facts, columns)
+        pieces += [
+            f"{printed(section.title, columns)}\n{text_table(section.table, columns)}" for section in self.sections
+        ]
+        if self.notes:
+            pieces.append("Notes\n" + text_notes(self.notes, columns))
+        return "\n\n".join(pieces)
+
     def __str__(self) -> str:
-        buffer = io.StringIO()
-        console = Console(
-            file=buffer, width=WIDTH, no_color=True, force_terminal=False, force_jupyter=False, highlight=False
-        )
-        console.print(Text(self.title, style="bold"))
-        grid = RichTable.grid(padding=(0, 2))
-        for name, value in self.facts:
-            grid.add_row(Text(name), Text(value))
-        console.print(grid)
-        for section in self.sections:
-            console.print()
-            console.print(Text(section.title))
-            console.print(_rich(section.table))
-        for number, note in enumerate(self.notes):
-            console.print("\nNotes" if number == 0 else "", end="\n" if number == 0 else "")
-            console.print(Text(f"* {note}"))
-        return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+        return self.to_text()
 
     __repr__ = __str__
 
@@ -79,16 +84,14 @@ class Summary:
         facts = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in self.facts)
         pieces = [f"<style>{STYLE}</style><div class='pmwmix'><h2>{html.escape(self.title)}</h2><dl>{facts}</dl>"]
         for section in self.sections:
-            pieces.append(f"<h3>{html.escape(section.title)}</h3>")
-            pieces.append(section.table.to_html(border=0, escape=True, index_names=False))
+            pieces.append(f"<h3>{html.escape(section.title)}</h3>{html_table(section.table)}")
         if self.notes:
-            pieces.append("<h3>Notes</h3><ul>")
-            pieces.extend(f"<li>{html.escape(note)}</li>" for note in self.notes)
-            pieces.append("</ul>")
+            notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+            pieces.append(f"<h3>Notes</h3><ul>{notes}</ul>")
         return "".join(pieces) + "</div>"
 
     def to_html(self, title: str | None = None) -> str:
-        """Give a whole HTML page as text.
+        """Give a whole HTML page as text, light or dark as the reader's browser is.
 
         Parameters
         ----------
@@ -99,8 +102,9 @@ class Summary:
         -------
         str
         """
-        head = f"<meta charset='utf-8'><title>{html.escape(title or self.title)}</title>"
-        return f"<!doctype html><html lang='en'><head>{head}</head><body>{self._repr_html_()}</body></html>\n"
+        head = f"<meta charset='utf-8'><title>{html.escape(title or self.title)}</title>{PAGE}"
+        body = f"<main class='pmwmix-page'>{self._repr_html_()}</main>"
+        return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n"
 
     def to_latex(self) -> str:
         """Give the tables in LaTeX (booktabs), one after the other.
@@ -109,29 +113,7 @@ class Summary:
         -------
         str
         """
-        pieces = []
-        for section in self.sections:
-            table = section.table.map(_tex).rename(index=_tex, columns=_tex)
-            body = table.style.to_latex(hrules=True, column_format="l" + "r" * table.shape[1])
-            pieces.append(f"% {section.title}\n{body}")
-        return "\n".join(pieces)
-
-
-def _tex(text: object) -> str:
-    out = str(text).replace("\\", r"\textbackslash{}")
-    for sign in "&%$#_{}":
-        out = out.replace(sign, "\\" + sign)
-    return out.replace("|", r"\textbar{}").replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
-
-
-def _rich(table: pd.DataFrame) -> RichTable:
-    out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
-    out.add_column(Text(str(table.index.name or "")), overflow="fold")
-    for name in table.columns:
-        out.add_column(Text(str(name)), justify="right", no_wrap=True)
-    for label, row in zip(table.index, table.itertuples(index=False), strict=True):
-        out.add_row(Text(str(label)), *(Text(str(cell)) for cell in row))
-    return out
+        return "\n".join(f"% {section.title}\n{latex_table(section.table)}" for section in self.sections)
 
 
 def number(value: object, digits: int = 4) -> str:
@@ -181,35 +163,60 @@ def p_value(value: float) -> str:
     return "" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def precise(error: float, *values: float) -> list[str]:
+    """Write numbers with as many decimals as show three digits of their standard error.
+
+    Without one, or with more than seven decimals, four significant digits are shown.
+
+    Examples
+    --------
+    >>> precise(7.2831, 501.8055), precise(0.0312, -1.2), precise(float("nan"), 0.12345)
+    (['501.81'], ['-1.2000'], ['0.1235'])
+    """
+    places = DIGITS - 1 - int(np.floor(np.log10(error))) if np.isfinite(error) and error > 0 else None
+    if places is None or places > 7:
+        return [number(value) for value in values]
+    return [fixed(float(value), max(places, 0)) for value in values]
+
+
+def columns_of(table: pd.DataFrame, error: str, headings: Mapping[str, str]) -> dict[str, list[str]]:
+    """Write columns of numbers by their headings, each row with the decimals of its standard error in ``error``."""
+    rows = [precise(*row) for row in table[[error, *headings]].to_numpy(dtype=float)]
+    return {heading: [row[j] for row in rows] for j, heading in enumerate(headings.values())}
+
+
+def ends(ci_prob: float) -> dict[str, str]:
+    """Headings of the ends of an interval by their columns."""
+    return {"ci_low": f"{100 * ci_prob:g} % low", "ci_high": f"{100 * ci_prob:g} % high"}
+
+
 def coefficient_table(tidy: pd.DataFrame, ci_prob: float, statistic: str) -> pd.DataFrame:
-    """Format the fixed effects of a tidy table as text cells."""
-    places = decimals_for(list(tidy["std_error"]))
-    out = pd.DataFrame(index=pd.Index(tidy["term"]))
-    out.index.name = None
-    out["Estimate"] = [fixed(x, places) for x in tidy["estimate"]]
-    out["Std. error"] = [fixed(x, places) for x in tidy["std_error"]]
+    """Format the fixed effects of a tidy table as text cells, each row with decimals of its own."""
+    shown = {"estimate": "Estimate", "std_error": "Std. error"}
+    out = pd.DataFrame(columns_of(tidy, "std_error", shown), index=list(tidy["term"]))
     out[statistic] = [fixed(x, 2) for x in tidy["statistic"]]
     out["df"] = [fixed(x, 1) if x < 1e6 else "Inf" for x in tidy["df"]]
     out["p"] = [p_value(x) for x in tidy["p_value"]]
-    percent = f"{100 * ci_prob:g} %"
-    out[f"{percent} low"] = [fixed(x, places) for x in tidy["ci_low"]]
-    out["high"] = [fixed(x, places) for x in tidy["ci_high"]]
+    out = out.assign(**columns_of(tidy, "std_error", ends(ci_prob)))
     if "fmi" in tidy:
         out["FMI"] = [fixed(x, 3) for x in tidy["fmi"]]
     return out
 
 
 def variance_table(varcorr: pd.DataFrame) -> pd.DataFrame:
-    """Format variance components as text cells: variance, its standard error, SD, correlation."""
+    """Format variance components as text cells: variance, its standard error, SD, correlations in a triangle."""
     variances = varcorr[varcorr["var2"].isna()]
     covariances = varcorr[varcorr["var2"].notna()]
     rows, index = [], []
     for _, row in variances.iterrows():
-        corr = [
-            fixed(float(c["sdcor"]), 3)
-            for _, c in covariances.iterrows()
-            if c["grp"] == row["grp"] and c["var2"] == row["var1"]
-        ]
+        mine = covariances[(covariances["grp"] == row["grp"]) & (covariances["var2"] == row["var1"])]
         index.append(f"{row['grp']} {row['var1']}" if isinstance(row["var1"], str) else str(row["grp"]))
-        rows.append([number(row["vcov"], 5), number(row["se"], 5), number(row["sdcor"], 5), "  ".join(corr)])
-    return pd.DataFrame(rows, columns=["Variance", "Std. error", "Std. dev.", "Corr."], index=index)
+        size, error = float(row["vcov"]), float(row["se"])
+        of_sd = error / (2.0 * float(row["sdcor"])) if row["sdcor"] > 0 else np.nan
+        rows.append(
+            [*precise(error, size, error), *precise(of_sd, row["sdcor"]), *(fixed(float(r), 3) for r in mine["sdcor"])]
+        )
+    most = max((len(row) for row in rows), default=4)
+    corr = ["Corr."] if most <= 4 else [f"Corr. {j}" for j in range(1, most - 2)]
+    filled = [[*row, *[""] * (3 + len(corr) - len(row))] for row in rows]
+    return pd.DataFrame(filled, columns=["Variance", "Std. error", "Std. dev.", *corr], index=index)

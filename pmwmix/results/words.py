@@ -11,7 +11,7 @@ from pmwmix._types import Array
 from pmwmix.fitting.climb import STILL
 from pmwmix.inference.residualtable import residual_table
 from pmwmix.results.record import FitRecord
-from pmwmix.results.summary import Section, number
+from pmwmix.results.summary import Section, columns_of, ends, number
 from pmwmix.spec.settings import Settings
 
 VARIANCE_WORDS = {
@@ -82,12 +82,7 @@ def residual_sections(fit: FitRecord, ci_prob: float) -> list[Section]:
     if fit.residual_parameters is None:
         return []
     table = residual_table(fit, ci_prob)
-    ends = f"{100 * ci_prob:g}% CI"
-    shown = {
-        "Estimate": [number(v, 5) for v in table["estimate"]],
-        "Std. error": [number(v, 5) for v in table["std_error"]],
-        ends: [f"[{number(a)}, {number(b)}]" for a, b in zip(table["ci_low"], table["ci_high"], strict=True)],
-    }
+    shown = columns_of(table, "std_error", {"estimate": "Estimate", "std_error": "Std. error", **ends(ci_prob)})
     return [Section("Residual structure", pd.DataFrame(shown, index=table.index))]
 
 
@@ -96,7 +91,7 @@ def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Sectio
     table = fit.family_parameters
     if table is None or not len(table):
         return []
-    shown = {estimate: [number(v, 5) for v in table["estimate"]], error: [number(v, 5) for v in table["se"]]}
+    shown = columns_of(table, "se", {"estimate": estimate, "se": error})
     return [Section(f"Parameters of the {fit.family} distribution", pd.DataFrame(shown, index=table.index))]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmwmix.results.summary import Section, Summary, number
+from pmwmix.results.summary import Section, Summary, columns_of, ends, number
 from pmwmix.results.words import (
     asked_facts,
     cluster_words,
@@ -21,10 +21,10 @@ from pmwmix.results.words import (
 
 def account_of(fit: Any, ci_prob: float) -> Summary:
     """Compose the summary of a BayesResult."""
-    components = _components(fit, ci_prob)
+    has_components = bool(len(fit.varcorr))
     sections = [
         Section("Groups and weights", groups_table(fit)),
-        *([Section("Standard deviations and correlations", components)] if len(components) else []),
+        *([Section("Standard deviations and correlations", _components(fit, ci_prob))] if has_components else []),
         Section(fixed_heading(fit), _coefficients(fit, ci_prob)),
         *parameter_sections(fit, "Mean", "SD"),
         Section("Priors", _priors(fit)),
@@ -50,25 +50,20 @@ def _facts(fit: Any) -> list[tuple[str, str]]:
 
 
 def _components(fit: Any, ci_prob: float) -> pd.DataFrame:
-    table, percent = fit.confint_varcorr(ci_prob), f"{100 * ci_prob:g} %"
-    names, rows = [], []
+    table = fit.confint_varcorr(ci_prob)
+    names = []
     for row in table.itertuples():
         pair = f"{row.var1}, {row.var2}" if pd.notna(row.var2) else ("" if pd.isna(row.var1) else row.var1)
         names.append(f"{row.grp} {pair}".strip() + (" (correlation)" if pd.notna(row.var2) else ""))
-        digits = [number(v, 5) for v in (row.estimate, row.se, row.ci_low, row.ci_high)]
-        rows.append([*digits, f"{row.r_hat:.3f}", f"{row.ess_bulk:.0f}"])
-    columns = ["Mean", "SD", f"{percent} low", "high", "R-hat", "ESS"]
-    return pd.DataFrame(rows, index=names, columns=columns)
+    shown = columns_of(table, "se", {"estimate": "Mean", "se": "SD", **ends(ci_prob)})
+    shown |= {"R-hat": [f"{v:.3f}" for v in table["r_hat"]], "ESS": [f"{v:.0f}" for v in table["ess_bulk"]]}
+    return pd.DataFrame(shown, index=names)
 
 
 def _coefficients(fit: Any, ci_prob: float) -> pd.DataFrame:
-    table, percent = fit.tidy(ci_prob), f"{100 * ci_prob:g} %"
-    decimals = _decimals(table["std_error"])
+    table = fit.tidy(ci_prob)
     out = {
-        "Mean": [f"{v:.{d}f}" for v, d in zip(table["estimate"], decimals, strict=True)],
-        "SD": [f"{v:.{d}f}" for v, d in zip(table["std_error"], decimals, strict=True)],
-        f"{percent} low": [f"{v:.{d}f}" for v, d in zip(table["ci_low"], decimals, strict=True)],
-        "high": [f"{v:.{d}f}" for v, d in zip(table["ci_high"], decimals, strict=True)],
+        **columns_of(table, "std_error", {"estimate": "Mean", "std_error": "SD", **ends(ci_prob)}),
         "R-hat": [f"{v:.3f}" for v in table["r_hat"]],
         "ESS": [f"{v:.0f}" for v in table["ess_bulk"]],
         "MCSE": [number(v, 2) for v in table["mcse_mean"]],
@@ -76,14 +71,6 @@ def _coefficients(fit: Any, ci_prob: float) -> pd.DataFrame:
     if "fmi" in table:
         out["Between PVs"] = [f"{100 * v:.0f} %" for v in table["fmi"]]
     return pd.DataFrame(out, index=list(table["term"]))
-
-
-def _decimals(error: Any) -> list[int]:
-    """Two digits of the smallest standard deviation, the same for all terms where that is not too many."""
-    with np.errstate(divide="ignore"):
-        wanted = [int(np.clip(1 - np.floor(np.log10(v)), 0, 8)) if v > 0 else 2 for v in error]
-    most = max(wanted, default=2)
-    return [most if most <= 4 else d for d in wanted]
 
 
 def _priors(fit: Any) -> pd.DataFrame:

@@ -190,9 +190,13 @@ class BayesResult(BayesRecord):
 
     # -- face and file ------------------------------------------------------------------------------------------
 
-    def summary(self, ci_prob: float = 0.95) -> Summary:
-        """Readable account of the posterior: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``."""
+    def summary(self, ci_prob: float = 0.95, show: Any = None) -> Summary:
+        """Readable account of the posterior: text by ``str()``, HTML in notebooks, ``.to_html()``, ``.to_latex()``.
+
+        ``show`` is there because a FitResult has it: what it adds is in the account of a posterior, or in ``fit.ml``.
+        """
         check_prob(ci_prob)
+        refuse_given("summary()", show=show or None)
         return account_of(self, ci_prob)
 
     def __repr__(self) -> str:

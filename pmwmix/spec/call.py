@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from numbers import Integral
 from typing import Any
 
 from pmwmix.errors import OptionError, near
 
+COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)  # the shell command, where one was typed
 METHODS = ("ml", "reml", "bayes")
 
 
@@ -61,8 +63,15 @@ def _is_whole(value: Any) -> bool:
 
 
 def call_text(formula: str | Sequence[str], given: Mapping[str, Any]) -> str:
-    """Write the call, without what was left out."""
-    said = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    """Write the call, without what was left out; from the command line the command."""
+    if (command := COMMAND.get()) is not None:
+        return command
+    said = [f"{name}={_written(value)}" for name, value in given.items() if value is not None]
     texts = [" ".join(text.split()) for text in ([formula] if isinstance(formula, str) else formula)]
     shown = repr(texts[0] if isinstance(formula, str) else texts)
     return f"pmwmix.fit({', '.join([shown, 'data', *said])})"
+
+
+def _written(value: Any) -> str:
+    """Write a value as it is typed; a function by its name, which is the same in every session."""
+    return getattr(value, "__name__", repr(value)) if callable(value) else repr(value)

@@ -119,6 +119,13 @@ class Design:
                 f"Use one of {', '.join(map(repr, COUNTRY_WEIGHTS))}."
             )
 
+    def __repr__(self) -> str:
+        preset = next((name for name, one in SURVEYS.items() if one is self), None)
+        if preset is not None:
+            return f"pmwmix.surveys[{preset!r}]"
+        said = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return f"pmwmix.Design({', '.join(f'{name}={value!r}' for name, value in said if value is not None)})"
+
     def override(self, **given: Any) -> Design:
         """Return a copy in which every argument that is not None replaces the design's own."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})

@@ -102,7 +102,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
             nodes = tuple(_nodes(fit)[level.name] for level in left)
             smaller = fit_again(fit, partial(without, position=position, stay=stay), n_agq=nodes)
         else:
-            smaller = _without_random_part(fit)
+            smaller = without_random_effects(fit)
         rows.append({**_describe(smaller, fit), **compare_pair(smaller, fit)})
         names.append(text)
     return pd.DataFrame(rows, index=names)[COLUMNS]
@@ -159,7 +159,7 @@ def _size(fit: FitResult, level: str) -> int:
     return sum(len(b.matrix.names) for b in frame.designs[0].blocks if frame.hierarchy.levels[b.level].name == level)
 
 
-def _without_random_part(fit: FitResult) -> FitResult:
+def without_random_effects(fit: FitResult) -> FitResult:
     """Fit a generalised model again with its random effects held at zero."""
     none, fits = fit.theta.iloc[:0], []
     for number, (one, rows) in enumerate(zip(fit.fits, live_rows(fit), strict=True)):

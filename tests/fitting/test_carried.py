@@ -48,7 +48,7 @@ def test_cross_products_and_rows_give_the_same(rows):
 @pytest.mark.parametrize("options", [{"vcov": "robust"}, {"vcov": "CR2"}, {"weights": ["w", "W"], "scaling": "size"}])
 def test_it_is_said_where_the_variance_is_robust(rows, options):
     fit = pmwmix.fit("y ~ t1 + x + (1 | g)", rows, **options)
-    assert "Resting on one cluster: t1." in said(fit) and "Resting on one cluster: t1." in str(fit.summary())
+    assert "Resting on one cluster: t1." in said(fit) and "Resting on one cluster: t1." in fit.summary().to_text(1000)
     assert "Resting on two clusters: t2." in said(pmwmix.fit("y ~ t2 + x + (1 | g)", rows, **options))
     assert said(pmwmix.fit("y ~ t3 + x + (1 | g)", rows, **options)) == ""
     assert said(pmwmix.fit("y ~ t1 + x + (1 | g)", rows)) == ""

@@ -71,6 +71,20 @@ def test_wald_by_hand_for_a_random_intercept():
     close(confint_varcorr(fit).iloc[:, 3:], roots)
 
 
+def test_a_variance_below_its_standard_error_has_a_one_sided_interval():
+    fit = pmwmix.fit("mathach ~ cses + (1 + cses || school)", hsb(), method="ml", vcov="model")
+    name = fit.varcorr["var1"] == "cses"
+    v, se = fit.varcorr.loc[name, ["vcov", "se"]].astype(float).iloc[0]
+    fit.varcorr.loc[name, "se"] = se  # as it is
+    wide = confint_varcorr(fit, 0.9)
+    assert v > se and wide.loc[name, "ci_low"].iloc[0] > 0  # two-sided: not near the boundary
+    small = pmwmix.fit("mathach ~ cses * (meanses + sector) + (1 + cses | school)", hsb(), method="reml")
+    row, table = small.varcorr[small.varcorr["var1"] == "cses"].iloc[0], confint_varcorr(small, 0.9, scale="var")
+    assert row["se"] > row["vcov"]
+    low, high = table.loc[table["var1"].eq("cses"), ["ci_low", "ci_high"]].iloc[0]
+    close([low, high], [0.0, row["vcov"] + 1.2815515655446004 * row["se"]])  # R: qnorm(0.9)
+
+
 def test_wald_of_a_correlation_is_symmetric_in_fishers_z(sleep):
     row, p = confint_varcorr(sleep).iloc[2], len(sleep.coef)
     close(np.arctanh([row.ci_low, row.ci_high]).mean(), np.arctanh(row.estimate))

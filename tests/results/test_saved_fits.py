@@ -34,7 +34,24 @@ def same(got, expected, place=""):
 
 def facts_of(fit):
     found = made.posterior_facts(fit) if fit.method == "bayes" else made.facts(fit)
-    return json.loads(json.dumps(found, default=float))
+    return settled(json.loads(json.dumps(found, default=float)))
+
+
+def settled(facts):
+    """Leave out what later versions lay out or define otherwise.
+
+    Of a summary its words above the tables are compared, whose layout changed; not the ends of intervals of variances
+    below their standard errors, which were two-sided in 0.1.0 and reached up to 1e14.
+    """
+    head = facts["summary"].partition("Groups and weights")[0]
+    table, varcorr = facts["components"], facts["varcorr"]
+    far = [s is not None and v < s and other is None for v, s, other in
+           zip(varcorr["vcov"], varcorr["se"], varcorr["var2"], strict=True)]  # fmt: skip
+    ends = {
+        end: [None if near else value for value, near in zip(table[end], far, strict=True)]
+        for end in (("ci_low", "ci_high") if "r_hat" not in table else ())
+    }
+    return facts | {"summary": head.split(), "components": table | ends}
 
 
 def test_every_kind_of_fit_is_there():
@@ -44,7 +61,7 @@ def test_every_kind_of_fit_is_there():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_saved_fits_of_the_first_version_say_what_they_said(path, tmp_path):
-    expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    expected = settled(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     fit = pmwmix.load(path)
     same(facts_of(fit), expected)
     again = pmwmix.load(fit.save(tmp_path / path.name))

@@ -179,7 +179,7 @@ def test_a_tight_prior_pins_a_coefficient():
     assert abs(fit.coef["x"] - 5) < 1e-3 and fit.se["x"] < 2e-4
     assert fit.priors.loc["x", "prior"] == "Normal(5, 0.0001)" and not fit.priors.loc["x", "default"]
     assert fit.priors.loc["sigma", "default"]
-    assert "given" in str(fit.summary())
+    assert "given" in fit.summary().to_text(1000)
 
 
 def test_prior_and_data_are_weighed_as_normals_are():
