@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pmwmix.data.imputed import PAIRINGS, imputed_tables, nests_of, same_in_all
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.frame.alike import check_alike
 from pmwmix.frame.build import build_frame
-from pmwmix.frame.checks import check_fixed_part
-from pmwmix.frame.crossing import PARTS, vcov_of_crossed
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.frame.replicates import read_replicates
 from pmwmix.frame.suspects import check_weights
 from pmwmix.interrupt import OwnFrames, whole_import
 from pmwmix.likelihood.engine import choose_engine
 from pmwmix.resolve.fill import Filled, fill_in
 from pmwmix.results import parts
+from pmwmix.results.asked import check_design, choose_variance, settings_of
 from pmwmix.results.build import fit_frame
-from pmwmix.results.pooled import pool_results
+from pmwmix.results.pooled import labelled, pool_results, pooled_frames
 from pmwmix.results.result import FitResult
 from pmwmix.results.store import load_fields
 from pmwmix.running import check_executor, over
@@ -30,12 +30,10 @@ from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
 from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.residual import read_residual
-from pmwmix.spec.settings import Settings
 from pmwmix.spec.several import one_text, parameters_of
 from pmwmix.studies.againstnone import lrt_section
 from pmwmix.variance import VARIANCES
-from pmwmix.variance.few_clusters import KINDS
-from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
+from pmwmix.weights.replicate_types import BY_REPLICATES
 from pmwmix.weights.scaling import resolve_scaling
 
 if TYPE_CHECKING:
@@ -55,6 +53,8 @@ def fit(
     conditional: bool | None = None,
     scaling: Any = None,
     pv: Mapping[str, Any] | None = None,
+    pv_pairing: str | None = None,
+    imputation: str | None = None,
     design: Design | str | Mapping[str, Any] | None = None,
     vcov: str | None = None,
     n_agq: int | tuple[int, ...] | None = None,
@@ -82,8 +82,8 @@ def fit(
         left side may be blank, and names of subjects and units (``school``) stand for the study's columns. A list has
         formulas of further linear predictors after the first, named by what they are about: ``["count ~ x + (1 | g)",
         "zi ~ x"]``, ``["y ~ x + (1 | g)", "sigma ~ x"]`` (several linear predictors).
-    data : pandas, polars or pyarrow table, or path
-        One row per lowest unit. Never modified.
+    data : pandas, polars or pyarrow table, or path, or list of them
+        One row per lowest unit. Never modified. A list holds imputed tables of one sample (imputations).
     method : {"ml", "reml", "bayes"}
         Maximum or restricted maximum (pseudo-)likelihood, or the (pseudo-)posterior by NUTS.
     family : str
@@ -101,7 +101,11 @@ def fit(
     scaling : {"none", "size", "effective", "gk"}, "A", "B" or callable, optional
         How conditional weights below the top level are rescaled (theory, eqs. 2-4).
     pv : dict, optional
-        Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns. Sets used together are paired by number.
+        Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns.
+    pv_pairing : {"number", "cross"}, optional
+        Whether sets used together are paired by number, the default, or each value goes with each of the others.
+    imputation : str, optional
+        Column that numbers imputed tables which stand below each other, ``".imp"`` of mice's long format.
     design : Design or str, optional
         Strata, PSU and defaults for the arguments above, or a survey preset, ``"pisa-2018"`` (`pmwmix.surveys`).
     vcov : {"model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step"}, optional
@@ -174,15 +178,13 @@ def fit(
     check_executor(executor, chosen)
     resolve_scaling(scaling)
     said = resolve_design(design).override(**given)
-    # parse and resolve: the words of a survey become columns of this table
+    # parse and resolve, frame and weigh, choose how errors are judged: for every imputed table
     own = [name for name, value in given.items() if value is not None]
-    filled = fill_in(one_text(formula), said, Table(data, said), read_center(center), vcov, own)
-    _check_replicates(filled.design, vcov)
-    parsed = with_means(filled.formula, filled.center)
-    # frame and weigh
-    frame = build_frame(parsed, filled.table, filled.design, filled.center, subset, distribution)
-    # how errors are judged
-    frame, how = _variance(_checked(frame, filled, method), filled, vcov, method)
+    tables, told = imputed_tables(data, imputation, said)
+    _check_imputations(tables, pv_pairing, method)
+    asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method)
+    walked = [_framed(table, *asked) for table in tables]
+    frames, (filled, _, how) = _one_sample(walked, pv_pairing, told), walked[0]
     # write, compile, climb, judge, pool
     call = call_text(
         formula,
@@ -190,26 +192,31 @@ def fit(
             "method": None if method == "ml" else method,
             "family": None if family == Distribution.family else family,
             "link": link,
-            **given,
-            **{"design": design, "vcov": vcov, "n_agq": nodes, "trials": trials},
+            **{**given, "pv_pairing": pv_pairing, "imputation": imputation, "design": design},
+            **{"vcov": vcov, "n_agq": nodes, "trials": trials},
             **{"center": center, "residual": residual, **(sampling if request is not None else {})},
             "priors": priors,
         },
     )
-    settings = _settings(filled, "ml" if request is not None else method, how, frame, call, nodes, cells)
+    settings = settings_of(filled, "ml" if request is not None else method, how, frames[0], call, nodes, cells)
+    bar = over("Plausible values", progress)
     with OwnFrames():
-        fitted = fit_frame(frame, settings, chosen, over("Plausible values", progress), executor)
+        fitted = pooled_frames([fit_frame(frame, settings, chosen, bar, executor) for frame in frames])
         # sample, where a posterior is wanted
         return fitted if request is None else _sampled(fitted, request, priors)
 
 
-def pool(fits: Iterable[FitResult]) -> FitResult:
+def pool(fits: Iterable[FitResult], *, rule: str | None = None) -> FitResult:
     """Pool fits made elsewhere (other plausible values, multiply imputed data) by Rubin's rules.
 
     Parameters
     ----------
     fits : iterable of FitResult
-        Of the same model. A fit that is pooled already counts as its parts.
+        Of the same model.
+    rule : {"rubin", "nested", "crossed"}, optional
+        Of fits that are pooled themselves, one for every imputed table: all their parts are exchangeable; each table
+        has plausible values of its own; or the plausible values are the same in all tables (imputations). None: what
+        one fit knows of its parts, else exchangeable.
 
     Returns
     -------
@@ -218,7 +225,7 @@ def pool(fits: Iterable[FitResult]) -> FitResult:
     Raises
     ------
     OptionError
-        If the fits differ in terms, random effects, variance method, estimation method or scaling.
+        If the fits differ in terms, random effects, variance method, estimation method or scaling, or in number.
     """
     listed = list(fits) if isinstance(fits, Iterable) else [fits]
     wrong = [one for one in listed if not isinstance(one, FitResult)]
@@ -226,7 +233,7 @@ def pool(fits: Iterable[FitResult]) -> FitResult:
         raise OptionError(
             f"Only fits can be pooled. Got {type(wrong[0]).__name__}. Pass a list of results of pmwmix.fit."
         )
-    return pool_results([part for one in listed for part in one.fits])
+    return pool_results(labelled(listed, rule))
 
 
 def load(path: str | Path) -> FitResult | BayesResult:
@@ -317,9 +324,52 @@ def read_distribution(
     return Distribution(known.name, chosen, read, closed, known.has_scale, trials, known.further, asked)
 
 
-def _check_replicates(design: Design, vcov: str | None) -> None:
-    if vcov in BY_REPLICATES or (vcov is None and has_replicates(design)):
-        check_replicates(design)
+def _check_imputations(tables: Sequence[Table], pairing: str | None, method: str) -> None:
+    if pairing is not None and pairing not in PAIRINGS:
+        raise OptionError(
+            f"Sets of plausible values are paired by number or crossed. Got pv_pairing={pairing!r}."
+            f"{near(str(pairing), PAIRINGS)} Use 'number' or 'cross'."
+        )
+    if method == "bayes" and (len(tables) > 1 or pairing == "cross"):
+        raise NotSupportedError(
+            f"Posteriors are mixed over plausible values that are paired by number, of one table. Asked for "
+            f"method='bayes' with {len(tables)} tables and pv_pairing={pairing!r}. Use method='ml'."
+        )
+
+
+def _framed(
+    table: Table,
+    formula: Any,
+    said: Design,
+    center: Any,
+    vcov: str | None,
+    own: Sequence[str],
+    subset: Any,
+    distribution: Distribution,
+    pairing: str | None,
+    method: str,
+) -> tuple[Filled, ModelFrame, str]:
+    """Walk from one table to its frame and the variance method."""
+    filled = fill_in(formula, said, table, center, vcov, own)  # the words of a survey become columns of this table
+    check_design(filled.design, vcov)
+    parsed = with_means(filled.formula, filled.center)
+    frame = build_frame(parsed, filled.table, filled.design, filled.center, subset, distribution, pairing)
+    return filled, *choose_variance(_checked(frame, filled, method), filled, vcov, method)
+
+
+def _one_sample(
+    walked: Sequence[tuple[Filled, ModelFrame, str]], pairing: str | None, told: tuple[str, ...]
+) -> list[ModelFrame]:
+    """Check that imputed tables are one sample, and label the fits of each by where they come from."""
+    frames = [replace(frame, notes=(*told, *frame.notes)) for _, frame, _ in walked]
+    if len(frames) == 1:
+        return [replace(frame, nests=nests_of(frame.pv, pairing)) for frame in frames]
+    check_alike(frames)
+    pv, tables = frames[0].pv, [filled.table for filled, _, _ in walked]
+    alike = bool(pv) and same_in_all(tables, [column for columns in pv.values() for column in columns])
+    return [
+        replace(frame, nests=nests_of(frame.pv, pairing, number, alike)) for number, frame in enumerate(frames, start=1)
+    ]
 
 
 def _checked(frame: ModelFrame, filled: Filled, method: str) -> ModelFrame:
@@ -331,58 +381,3 @@ def _checked(frame: ModelFrame, filled: Filled, method: str) -> ModelFrame:
             f"Use method='ml'."
         )
     return replace(frame, notes=(*filled.notes, *frame.notes))
-
-
-def _variance(frame: ModelFrame, filled: Filled, vcov: str | None, method: str) -> tuple[ModelFrame, str]:
-    """Choose the variance method, and read the replicates if it needs them."""
-    design, weighted = filled.design, any(frame.weighted)
-    if frame.hierarchy.crossed:
-        vcov, said = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, design.psu, weighted, method)
-        frame = replace(frame, notes=(*frame.notes, *said))
-    default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
-    how = vcov or default
-    if how in KINDS or method == "bayes":
-        check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
-    if how in BY_REPLICATES and frame.residual is not None:
-        raise NotSupportedError(
-            f"Replicate weights are not built for models with a residual structure. Asked for vcov={vcov!r}, or the "
-            f"design's replicates are the default, with residual=. Use vcov='robust'."
-        )
-    if how in BY_REPLICATES:
-        replicates = read_replicates(design, filled.table, frame)
-        frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
-    return frame, how
-
-
-def _settings(
-    filled: Filled, method: str, vcov: str, frame: ModelFrame, call: str, n_agq: Any, chunk_size: int | None
-) -> Settings:
-    top = frame.hierarchy.levels[-1] if frame.hierarchy.levels else None
-    clusters: tuple[str, str | None, int, int] = (
-        ("row", None, frame.n, 1) if top is None else (top.name, None, top.n, 1)
-    )
-    if frame.hierarchy.crossed:
-        clusters = (PARTS, None, 1, 1)
-    if frame.clusters is not None:
-        clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
-    return Settings(
-        call=call,
-        formula=" ".join(frame.formula.text.split()),
-        method=method,
-        vcov=vcov,
-        scaling=frame.scaling,
-        weights=tuple(zip(frame.level_names, frame.weight_columns, strict=True)),
-        conditional=bool(filled.design.conditional),
-        pv=frame.pv,
-        clusters=clusters,
-        n_read=frame.n_read,
-        dropped=frame.dropped,
-        zero_weight=frame.zero_weight,
-        replicates=None if frame.replicates is None else frame.replicates.summary,
-        family=frame.family,
-        link=frame.link,
-        n_agq=n_agq,
-        chunk_size=chunk_size,
-        residual={} if frame.residual is None else frame.residual.spec.said,
-        labels={name: label for name, label in filled.table.labels.items() if name in frame.formula.fixed_variables},
-    )

@@ -31,10 +31,10 @@ INNER = {  # files of the rooms that have a road of their own
         problem collinear carried optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge
         elsewhere climb reweighted refits
     """.split(),
-    "pooling": "_base rubin".split(),
+    "pooling": "_base rubin nested".split(),
     "results": """
         as_json varcorr record rendering summary words parts account archive checked specs unpackplan
-        unpack store result pooled build
+        unpack store result pooled build asked
     """.split(),
     "sample": """
         request refusal account guard keep
@@ -86,6 +86,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "inference.components",
             "inference.icc",
             "inference.margins",
+            "inference.missing",
             "inference.r2",
             "inference.residualtable",
             "results",

@@ -40,6 +40,7 @@ def build_frame(
     centrings: Sequence[Centring],
     subset: Any = None,
     distribution: Distribution | None = None,
+    pairing: str | None = None,
 ) -> ModelFrame:
     """Walk from the table to the frame: resolve, drop, code, weigh, evaluate.
 
@@ -53,6 +54,8 @@ def build_frame(
         Rows to fit; the others stay in the design.
     distribution : Distribution, optional
         None is a linear model.
+    pairing : {"number", "cross"}, optional
+        Of sets of plausible values.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def build_frame(
         Every problem with columns, weights, levels or design, in words.
     """
     formula = _completed(formula, distribution := distribution or Distribution())
-    centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, table.names)
+    centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, table.names, pairing)
     read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
     columns, hierarchy = read.columns, find_levels(formula.grouping, read.columns)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)

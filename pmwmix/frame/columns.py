@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from pmwmix.data.imputed import crossed_sets
 from pmwmix.data.pvsets import expand_pv
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, some
@@ -27,8 +28,10 @@ def categories_of(formula: ModelFormula, columns: Mapping[str, pd.Series]) -> di
     }
 
 
-def pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[str, list[str]]:
-    """Columns of the sets in the formula; sets that it does not use (a preset declares many) do no harm."""
+def pv_columns(
+    sets: Any, formula: ModelFormula, names: Sequence[str], pairing: str | None = None
+) -> dict[str, list[str]]:
+    """Columns of the sets in the formula, one per fit; others (a preset declares many) do no harm."""
     if sets is None or not isinstance(sets, Mapping):
         return expand_pv(sets, names)
     for term in formula.grouping:
@@ -38,7 +41,8 @@ def pv_columns(sets: Any, formula: ModelFormula, names: Sequence[str]) -> dict[s
                     f"Plausible values cannot name groups. {factor!r} in {term.text!r} is a set of them. "
                     f"Use a column of ids as the group."
                 )
-    return expand_pv({name: spec for name, spec in sets.items() if name in formula.variables}, names)
+    used = expand_pv({name: spec for name, spec in sets.items() if name in formula.variables}, names)
+    return crossed_sets(used) if pairing == "cross" else used
 
 
 def varies_with_pv(formula: ModelFormula, pv: Mapping[str, Sequence[str]]) -> bool:

@@ -127,7 +127,7 @@ class ModelFrame:
     means : list of Means
     centrings : list of Centring
     pv : dict
-        Columns of every plausible-value set in the formula.
+        Columns of every plausible-value set in the formula, one per fit.
     categories : dict
         Categories of every factor among the predictors.
     index : pandas.Index, shape (n,)
@@ -141,6 +141,9 @@ class ModelFrame:
         Whether the likelihood is that of a linear model.
     residual : ResidualColumns or None
         Structure of the residuals; None where they are independent with one variance.
+    nests : tuple of tuple of str
+        Where the numbers of every plausible value come from, as `pooling.nested.sources_of` reads it; empty where
+        they are exchangeable.
     """
 
     formula: ModelFormula
@@ -168,6 +171,7 @@ class ModelFrame:
     link: str = "identity"
     has_closed_form: bool = True
     residual: ResidualColumns | None = None
+    nests: tuple[tuple[str, ...], ...] = ()
 
     @property
     def n(self) -> int:

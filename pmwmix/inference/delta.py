@@ -88,9 +88,14 @@ def pooled_delta(fit: Any, functions: Sequence[Callable[[Array], Array]]) -> Poo
 
     Within a fit the covariance is the delta method's, or with replicate weights that of the function over replicates.
     """
+    return pool(*delta_of_fits(fit, functions), complete_df(fit), fit.nests)
+
+
+def delta_of_fits(fit: Any, functions: Sequence[Callable[[Array], Array]]) -> tuple[Array, Array]:
+    """Values (N, m) of one function per single fit, and their covariances (N, m, m)."""
     parts = [_with_error(one, function) for one, function in zip(fit.fits, functions, strict=True)]
     values, covariances = (np.array(one) for one in zip(*parts, strict=True))
-    return pool(values, covariances, complete_df(fit), fit.nests)
+    return values, covariances
 
 
 def _with_error(one: Any, function: Callable[[Array], Array]) -> tuple[Array, Array]:

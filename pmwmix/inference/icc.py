@@ -16,7 +16,7 @@ from pmwmix.data.table import Table
 from pmwmix.errors import OptionError, some
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.inference.again import covariance
-from pmwmix.inference.delta import check_latent, pooled_delta, rows_of, unpack, unscaled_weights
+from pmwmix.inference.delta import check_latent, complete_df, delta_of_fits, rows_of, unpack, unscaled_weights
 from pmwmix.pooling import pool
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
 from pmwmix.prediction.rows import LiveRows
@@ -63,11 +63,9 @@ def icc_se(fit: Any, ci_prob: float = 0.95, at: Mapping[str, Any] | None = None)
                 f"icc_se(fit.ml, at=...)."
             )
         return _drawn_shares(fit, ci_prob)
-    parts = rows_of(fit, "icc_se()")
-    check_latent(fit, "icc_se()")
-    squares = [mean_squares(r.frame, r.design) if at is None else _squares_at(r, at) for _, r in parts]
-    pooled = pooled_delta(fit, [partial(_shares, r, one) for (_, r), one in zip(parts, squares, strict=True)])
-    levels = [level.name for level in parts[0][1].frame.hierarchy.levels]
+    values, covariances = icc_of_fits(fit, at)
+    pooled = pool(values, covariances, complete_df(fit), fit.nests)
+    levels = [level.name for level in rows_of(fit, "icc_se()")[0][1].frame.hierarchy.levels]
     icc, se = pooled.estimate, np.sqrt(np.diag(pooled.vcov))
     se = np.where((icc > 1e-9) & (se > 0), se, np.nan)
     inside = np.clip(icc, 1e-300, 1 - 1e-16)
@@ -75,6 +73,14 @@ def icc_se(fit: Any, ci_prob: float = 0.95, at: Mapping[str, Any] | None = None)
     low, high = expit(logit(inside) - half), expit(logit(inside) + half)
     columns = {"icc": icc, "std_error": se, "df": pooled.df, "ci_low": low, "ci_high": high}
     return pd.DataFrame(columns, index=pd.Index(levels, name="level"))
+
+
+def icc_of_fits(fit: Any, at: Mapping[str, Any] | None = None) -> tuple[Array, Array]:
+    """Give the shares (N, L) of every single fit and their covariances (N, L, L) (effects, eqs. 1-2)."""
+    parts = rows_of(fit, "icc_se()")
+    check_latent(fit, "icc_se()")
+    squares = [mean_squares(r.frame, r.design) if at is None else _squares_at(r, at) for _, r in parts]
+    return delta_of_fits(fit, [partial(_shares, r, one) for (_, r), one in zip(parts, squares, strict=True)])
 
 
 def _drawn_shares(fit: Any, ci_prob: float) -> pd.DataFrame:

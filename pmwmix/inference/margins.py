@@ -23,7 +23,7 @@ from pmwmix.inference.averages import MeanModel, PosteriorMeans, RowColumns, com
 from pmwmix.inference.delta import complete_df
 from pmwmix.inference.severalmeans import SeveralMeans
 from pmwmix.pooling import pool
-from pmwmix.pooling.rubin import mix_draws
+from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.estimable import lost_groups
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns

@@ -109,13 +109,17 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     first = parts[0][1]
     names = list(_measures(first, found[id(first.design)], parts[0][0].parameters[0]))
     pooled = pooled_delta(fit, functions)
-    out = pd.DataFrame({"estimate": pooled.estimate, "std_error": np.sqrt(np.diag(pooled.vcov))}, index=names)
+    out = pd.DataFrame(_columns(fit, pooled), index=names)
     if defined and snijders_bosker is not False:
         reduced = _reductions(fit, parts)
-        errors = np.sqrt(np.diag(reduced.vcov))
-        for level, row in enumerate(zip(reduced.estimate, errors, strict=True), start=1):
+        for level, row in enumerate(zip(*_columns(fit, reduced).values(), strict=True), start=1):
             out.loc[f"snijders_bosker_{level}"] = row
     return out.rename_axis("measure")
+
+
+def _columns(fit: Any, pooled: Pooled) -> dict[str, Array]:
+    columns = {"estimate": pooled.estimate, "std_error": np.sqrt(np.diag(pooled.vcov))}
+    return columns if fit.n_pv == 1 else {**columns, "fmi": pooled.fmi}
 
 
 def _moments(rows: LiveRows) -> Moments:

@@ -1,8 +1,7 @@
-"""Rubin's rules with design degrees of freedom, their tests, and draws that spread by them."""
+"""Rubin's rules with design degrees of freedom, and their tests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,9 +69,14 @@ def barnard_rubin(share: Array, K: int, df_complete: float | Array) -> Array:
     complete = np.broadcast_to(np.asarray(df_complete, dtype=float), share.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
         old = np.where(share > 1e-12, (K - 1) / share**2, np.inf) if K > 1 else np.full(share.shape, np.inf)
-        observed = np.where(np.isinf(complete), np.inf, (complete + 1) / (complete + 3) * complete * (1 - share))
-        pooled = 1.0 / (1.0 / old + 1.0 / observed)
+        pooled = 1.0 / (1.0 / old + 1.0 / observed_df(share, complete))
     return np.where(share > 1e-12, pooled, complete)
+
+
+def observed_df(share: Array, complete: Array) -> Array:
+    """Degrees of freedom of one fit of which a share of the information is missing (theory, eq. 24)."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(complete), np.inf, (complete + 1) / (complete + 3) * complete * (1 - share))
 
 
 def pooled_wald(
@@ -120,21 +124,6 @@ def independent(L: Array, scale: Array) -> Array:
     unit = np.where(scale > 0, scale, 1.0)
     _, s, Vt = np.linalg.svd(L * unit, full_matrices=False)
     return Vt[s > 1e-10 * s[0]] / unit
-
-
-def mix_draws(parts: Sequence[Array]) -> Array:
-    """Mix draws (S, ...) of K posteriors so that they spread by Rubin's rules for a finite number of plausible values.
-
-    The variance between K posteriors is (K - 1) / K B as they stand; each one's mean moves away from the overall one so
-    that it becomes (1 + 1 / K) B (theory, eq. 23). The overall mean stays.
-    """
-    K = len(parts)
-    if K == 1:
-        return parts[0]
-    means = np.array([part.mean(axis=0) for part in parts])
-    stretch = np.sqrt((K + 1.0) / (K - 1.0)) - 1.0
-    shifts = stretch * (means - means.mean(axis=0))
-    return np.concatenate([part + shift for part, shift in zip(parts, shifts, strict=True)])
 
 
 def pooled_statistic(each: Array, df: int) -> tuple[float, float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from pmwmix.pooling.nested import table_of
 from pmwmix.results.parts import shown_parts
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, Summary, coefficient_table, variance_table
@@ -52,7 +53,8 @@ def _facts(fit: FitRecord) -> list[tuple[str, str]]:
     facts = asked_facts(fit)
     facts.append(("Standard errors", variance_words(fit)))
     name = "Pseudo-log-likelihood" if s.weighted else "REML log-likelihood" if s.method == "reml" else "Log-likelihood"
-    facts.append((name, f"{fit.loglik:.4f}" + (" (mean over plausible values)" if fit.n_pv > 1 else "")))
+    over = "fits" if any(fit.nests) else "plausible values"
+    facts.append((name, f"{fit.loglik:.4f}" + (f" (mean over {over})" if fit.n_pv > 1 else "")))
     facts += icc_facts(fit)
     facts.append(("Status", fit.status))
     return facts
@@ -62,7 +64,13 @@ def _notes(fit: FitRecord) -> list[str]:
     notes = list(fit.notes)
     if fit.settings.labels:
         notes.append("Labels: " + "; ".join(f"{name}: {label}" for name, label in fit.settings.labels.items()) + ".")
-    if fit.n_pv > 1:
+    if any(fit.nests):
+        notes.append(
+            f"Estimates are means over {fit.n_pv} fits; standard errors add the variance of every source "
+            f"({', '.join(name for name, _ in table_of(fit.nests))}), degrees of freedom are Satterthwaite's of them "
+            f"with Barnard-Rubin's on top (imputations, eqs. 4-6)."
+        )
+    elif fit.n_pv > 1:
         notes.append(
             f"Estimates are means over {fit.n_pv} plausible values; standard errors add the variance between them "
             f"(Rubin), degrees of freedom are Barnard-Rubin's."

@@ -24,7 +24,7 @@ from pmwmix.inference.icc import icc_of
 from pmwmix.inference.satterthwaite import satterthwaite
 from pmwmix.prediction.blueprint import blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
-from pmwmix.results.pooled import pool_results
+from pmwmix.results.pooled import pool_results, pooled_frames
 from pmwmix.results.result import FitResult
 from pmwmix.results.varcorr import component_names, varcorr_table, variance_components
 from pmwmix.spec.settings import Settings
@@ -93,6 +93,7 @@ def single(
         index=frame.index,
         rows=LiveRows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
         small_df=fit.small_df,
+        nest=frame.nests[number] if frame.nests else (),
         **more,
     )
 
@@ -215,4 +216,4 @@ def refit(fit: FitResult, change: Callable[[ModelFrame], ModelFrame] | None = No
     frames = list({id(rows.frame): rows.frame for rows in every}.values())
     new = replace(fit.settings, **settings)
     again = [fit_frame(frame if change is None else change(frame), new, every[0].engine) for frame in frames]
-    return again[0] if len(again) == 1 else pool_results([part for one in again for part in one.fits])
+    return pooled_frames(again)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pmwmix.errors import OptionError
+from pmwmix.errors import OptionError, near, some
 from pmwmix.pooling import Pooled, pool
 from pmwmix.results.result import FitResult
 from pmwmix.spec.settings import Settings
+
+RULES = ("rubin", "nested", "crossed")
 
 
 def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) -> FitResult:
@@ -63,6 +66,45 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
     )
 
 
+def pooled_frames(fits: Sequence[FitResult]) -> FitResult:
+    """Pool the fits of several frames, such as imputed tables, part by part; one stays as it is."""
+    return fits[0] if len(fits) == 1 else pool_results([part for one in fits for part in one.fits])
+
+
+def labelled(fits: Sequence[FitResult], rule: str | None) -> list[FitResult]:
+    """Give the parts of fits the labels that a rule of pooling asks for.
+
+    Raises
+    ------
+    OptionError
+        If the rule is none, or is about other fits than these.
+    """
+    parts = [part for one in fits for part in one.fits]
+    if rule is None:
+        if len(fits) > 1 and any(one.pooled is not None and any(one.nests) for one in fits):
+            raise OptionError(
+                f"Fits of several sources cannot be pooled with others without a rule. The sources of the first are "
+                f"{', '.join(fits[0].nests[0]) or 'none'}. Say rule='nested', 'crossed' or 'rubin'."
+            )
+        return parts
+    if rule not in RULES:
+        raise OptionError(f"Unknown rule of pooling {rule!r}.{near(str(rule), RULES)} Use one of {', '.join(RULES)}.")
+    if rule == "rubin":
+        return [replace(part, nest=()) for part in parts]
+    sizes = [one.n_pv for one in fits]
+    if len(fits) < 2 or len(set(sizes)) > 1 or sizes[0] < 2:
+        raise OptionError(
+            f"Nested and crossed pooling takes one fit per imputed table, each with the same number of plausible "
+            f"values. Got {len(fits)} fits with {some([str(n) for n in sizes])} of them. Pool with rule='rubin'."
+        )
+    own = {"nested": "{m}.{k}", "crossed": "{k}"}[rule]
+    return [
+        replace(part, nest=(f"imputation {m}", f"PV {own.format(m=m, k=k)}"))
+        for m, one in enumerate(fits, start=1)
+        for k, part in enumerate(one.fits, start=1)
+    ]
+
+
 def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
     """Pool the parameters of a residual structure, or what only generalised models have."""
     first = fits[0]
@@ -105,16 +147,21 @@ def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:
 
 
 def _pooled_status(fits: Sequence[FitResult]) -> str:
-    K = len(fits)
-    stopped = [str(number) for number, fit in enumerate(fits, start=1) if not fit.converged]
-    singular = [str(number) for number, fit in enumerate(fits, start=1) if fit.singular]
+    what = f"{len(fits)} {'fits' if any(fit.nest for fit in fits) else 'plausible values'}"
+    stopped = [fit for fit in fits if not fit.converged]
+    singular = [fit for fit in fits if fit.singular]
     if stopped:
-        first = fits[int(stopped[0]) - 1].status
-        return f"Not all of the {K} plausible values converged (number {', '.join(stopped)}): {first}"
+        return f"Not all of the {what} converged ({_places(stopped, fits)}): {stopped[0].status}"
     if singular:
-        first = fits[int(singular[0]) - 1].status
-        return f"All {K} plausible values converged, number {', '.join(singular)} on the boundary: {first}"
-    return f"All {K} plausible values converged."
+        return f"All {what} converged, {_places(singular, fits)} on the boundary: {singular[0].status}"
+    return f"All {what} converged."
+
+
+def _places(some_of: Sequence[FitResult], fits: Sequence[FitResult]) -> str:
+    """Say which of the fits these are: by their numbers, or by their labels."""
+    if any(fit.nest for fit in fits):
+        return some([" and ".join(fit.nest) for fit in some_of])
+    return f"number {', '.join(str(number) for number, fit in enumerate(fits, start=1) if fit in some_of)}"
 
 
 def same_terms(fits: Sequence[FitResult]) -> None:

@@ -20,11 +20,13 @@ from pmwmix.inference.components import confint_varcorr
 from pmwmix.inference.joint import shrinkage
 from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
+from pmwmix.inference.missing import missing_information
 from pmwmix.inference.profile import profile_interval
 from pmwmix.inference.r2 import r2
 from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling import Pooled, pool
-from pmwmix.pooling.rubin import independent, pooled_wald
+from pmwmix.pooling.nested import wald_of
+from pmwmix.pooling.rubin import independent
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.responses import fitted, predict, residuals
 from pmwmix.results.account import summarise
@@ -268,7 +270,7 @@ class FitResult(FitRecord):
         if pooled is None or not df2 > 0:
             F = float(value @ np.linalg.pinv(within, hermitian=True) @ value) / k
         else:
-            F, df2 = pooled_wald(value, within, L @ pooled.between @ L.T, self.n_pv, df2)
+            F, df2 = wald_of(value, within, np.array([fit.coef for fit in self.fits]) @ L.T, self.nests, df2)
         p = float(fdtrc(k, min(df2, 1e10), shrunk * F))
         return pd.Series({"statistic": shrunk * F, "df1": float(k), "df2": df2, "p_value": p})
 
@@ -312,6 +314,7 @@ class FitResult(FitRecord):
     ame = ame
     confint_varcorr = confint_varcorr
     residual_table = residual_table
+    missing_information = missing_information
 
     # -- rows and groups ----------------------------------------------------------------------------------------
 

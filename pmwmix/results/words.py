@@ -10,6 +10,7 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.fitting.climb import STILL
 from pmwmix.inference.residualtable import residual_table
+from pmwmix.pooling.nested import table_of
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, columns_of, ends, number
 from pmwmix.spec.settings import Settings
@@ -101,7 +102,9 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
     facts = [("Call", s.call), ("Formula", s.formula)]
     for name, columns in s.pv.items():
         facts.append(("Plausible values", f"{len(columns)} for {name} ({columns[0]} ... {columns[-1]})"))
-    if not s.pv and fit.n_pv > 1:
+    if any(fit.nests):
+        facts.append(("Sources", source_words(fit.nests)))
+    elif not s.pv and fit.n_pv > 1:
         facts.append(("Pooled fits", str(fit.n_pv)))
     facts.append(("Rows", row_words(fit)))
     if s.weighted:
@@ -113,6 +116,14 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
     if s.residual:
         facts.append(("Residuals", residual_words(s.residual)))
     return facts
+
+
+def source_words(nests: Sequence[tuple[str, ...]]) -> str:
+    """Name what differs between pooled fits, outermost first, with the number of its units; then what is crossed."""
+    table = table_of(nests)
+    said = [f"{name} ({size})" for name, size in table if ":" not in name]
+    crossed = [name.replace(":", " x ") for name, _ in table if ":" in name]
+    return f"{len(nests)} fits: {', then '.join(said)}" + (f"; crossed: {', '.join(crossed)}" if crossed else "")
 
 
 def icc_facts(fit: FitRecord) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pmwmix._types import Array
 from pmwmix.errors import OptionError, near
 from pmwmix.likelihood.layout import semidefinite_cholesky
 from pmwmix.pooling import Pooled, pool
-from pmwmix.pooling.rubin import mix_draws
+from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.results.result import FitResult
 from pmwmix.results.varcorr import varcorr_table

@@ -12,7 +12,7 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
 from pmwmix.inference.margins import ame
-from pmwmix.pooling.rubin import mix_draws
+from pmwmix.pooling.nested import mix_draws
 from pmwmix.results.summary import Summary
 from pmwmix.sample.account import account_of
 from pmwmix.sample.draws.predictive import posterior_predictive, prior_predictive

@@ -21,6 +21,7 @@ from pmwmix.frame.matrices import Matrix
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.again import check_clusters, influence, judged
 from pmwmix.inference.delta import rows_of, unscaled_weights
+from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.rubin import RANK_TOL, pooled_f
 from pmwmix.studies.sensitivity import check_weighted, reweighted
 from pmwmix.variance import between_psu
@@ -191,6 +192,7 @@ def hausman(fit: Any) -> pd.Series:
 
 
 def _pooled_test(fit: Any, estimates: list[Array], covariances: list[Array]) -> pd.Series:
+    check_exchangeable(fit.nests, "informativeness()")
     return pd.Series(pooled_f(np.array(estimates), np.array(covariances), fit.settings.design_df)._asdict())
 
 

@@ -20,6 +20,7 @@ from pmwmix.frame.modelframe import correlated
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
 from pmwmix.likelihood.covariances import COVARIANCES, free_parameters
+from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.rubin import pooled_statistic
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.build import refit as fit_again
@@ -232,6 +233,7 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
         scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
         p = _scaled_tail(chisq, df, larger) if scaled else float(chdtrc(df, chisq))
     else:
+        check_exchangeable(larger.nests, "lrt()")
         chisq, df2, p = pooled_statistic(each, df)
     p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)
     return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}

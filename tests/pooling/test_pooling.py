@@ -1,15 +1,11 @@
 """Rubin's rules by hand, the table of pooling rules, pooled fits."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
-import pytest
-from helpers import close, nested, survey
+from helpers import close, survey
 
 import pmwmix
-from pmwmix.errors import OptionError
-from pmwmix.pooling import POOLINGS, pool
+from pmwmix.pooling import pool
 from pmwmix.pooling.rubin import barnard_rubin, pooled_wald, rubin
 
 
@@ -40,26 +36,6 @@ def test_numbers_pooled_one_by_one_are_the_diagonal_of_those_pooled_together():
     single = pool(values[:1], variances[:1], df)
     close(single.vcov, variances[0])
     close(single.df, df)
-
-
-def test_fits_with_nests_are_pooled_by_the_rule_of_nests(monkeypatch):
-    d = nested()
-    one = pmwmix.fit("y ~ x + (1 | school)", d)
-    fits = [replace(one, nest=(str(imputation),)) for imputation in (1, 1, 2, 2)]
-    with pytest.raises(OptionError, match="Unknown pooling rule 'nested'"):
-        pmwmix.pool(fits)
-    asked = []
-
-    def rule(values, variances, df, nests):
-        asked.append(nests)
-        return POOLINGS["rubin"](values, variances, df)
-
-    monkeypatch.setitem(POOLINGS, "nested", rule)
-    pooled = pmwmix.pool(fits)
-    close(pooled.tidy()["std_error"], one.se)
-    pooled.confint_varcorr()
-    pooled.ranef()
-    assert len(asked) >= 6 and {tuple(nests) for nests in asked} == {(("1",), ("1",), ("2",), ("2",))}
 
 
 def test_pooling_fits_made_elsewhere_equals_one_call():

@@ -13,7 +13,7 @@ from scipy import special, stats
 import pmwmix
 from pmwmix.errors import DataError, NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.inference.margins import ame, predictions
-from pmwmix.pooling.rubin import mix_draws
+from pmwmix.pooling.nested import mix_draws
 from pmwmix.sample import posterior
 from pmwmix.sample.draws.rowdraws import Drawn
 from pmwmix.sample.nuts.nuts import Draws

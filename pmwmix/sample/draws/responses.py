@@ -11,7 +11,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
-from pmwmix.pooling.rubin import mix_draws
+from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.newdata import NEW_GROUPS, ModelColumns, check_new_groups, new_columns
 from pmwmix.prediction.responses import check_type, label, residuals_of

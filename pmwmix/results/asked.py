@@ -1,0 +1,79 @@
+"""What a call asked for: how errors are judged, and the settings of its result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pmwmix.errors import NotSupportedError
+from pmwmix.frame.checks import check_fixed_part
+from pmwmix.frame.crossing import PARTS, vcov_of_crossed
+from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.frame.replicates import read_replicates
+from pmwmix.resolve.fill import Filled
+from pmwmix.spec.design import Design
+from pmwmix.spec.settings import Settings
+from pmwmix.variance.few_clusters import KINDS
+from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
+
+
+def check_design(design: Design, vcov: str | None) -> None:
+    """Check the replicates of a design, where they will be used."""
+    if vcov in BY_REPLICATES or (vcov is None and has_replicates(design)):
+        check_replicates(design)
+
+
+def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method: str) -> tuple[ModelFrame, str]:
+    """Choose the variance method, and read the replicates if it needs them."""
+    design, weighted = filled.design, any(frame.weighted)
+    if frame.hierarchy.crossed:
+        vcov, said = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, design.psu, weighted, method)
+        frame = replace(frame, notes=(*frame.notes, *said))
+    default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
+    how = vcov or default
+    if how in KINDS or method == "bayes":
+        check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
+    if how in BY_REPLICATES and frame.residual is not None:
+        raise NotSupportedError(
+            f"Replicate weights are not built for models with a residual structure. Asked for vcov={vcov!r}, or the "
+            f"design's replicates are the default, with residual=. Use vcov='robust'."
+        )
+    if how in BY_REPLICATES:
+        replicates = read_replicates(design, filled.table, frame)
+        frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
+    return frame, how
+
+
+def settings_of(
+    filled: Filled, method: str, vcov: str, frame: ModelFrame, call: str, n_agq: Any, chunk_size: int | None
+) -> Settings:
+    """Give the settings of a call, from what it said and from the frame that was made of it."""
+    top = frame.hierarchy.levels[-1] if frame.hierarchy.levels else None
+    clusters: tuple[str, str | None, int, int] = (
+        ("row", None, frame.n, 1) if top is None else (top.name, None, top.n, 1)
+    )
+    if frame.hierarchy.crossed:
+        clusters = (PARTS, None, 1, 1)
+    if frame.clusters is not None:
+        clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
+    return Settings(
+        call=call,
+        formula=" ".join(frame.formula.text.split()),
+        method=method,
+        vcov=vcov,
+        scaling=frame.scaling,
+        weights=tuple(zip(frame.level_names, frame.weight_columns, strict=True)),
+        conditional=bool(filled.design.conditional),
+        pv={name: list(dict.fromkeys(columns)) for name, columns in frame.pv.items()},
+        clusters=clusters,
+        n_read=frame.n_read,
+        dropped=frame.dropped,
+        zero_weight=frame.zero_weight,
+        replicates=None if frame.replicates is None else frame.replicates.summary,
+        family=frame.family,
+        link=frame.link,
+        n_agq=n_agq,
+        chunk_size=chunk_size,
+        residual={} if frame.residual is None else frame.residual.spec.said,
+        labels={name: label for name, label in filled.table.labels.items() if name in frame.formula.fixed_variables},
+    )
