@@ -66,7 +66,7 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By ``measure``: ``estimate``, ``std_error``.
+        By ``measure``: ``estimate``, ``std_error``, of pooled fits ``fmi``.
 
     Raises
     ------
