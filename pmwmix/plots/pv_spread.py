@@ -104,7 +104,8 @@ def pv_data(fit: Any, terms: str | Sequence[str] | None, varcorr: bool, ci_prob:
             f"pv_spread() shows plausible values beside each other. This fit of {fit.formula!r} has none. "
             f"Fit with pv={{...}}, or pool fits by pmwmix.pool."
         )
-    given = {", ".join(one.nest) or f"PV {k}": one for k, one in enumerate(fit.fits, start=1)} | {POOLED: fit}
+    names = [", ".join(nest) or f"PV {k}" for k, nest in enumerate(fit.nests, start=1)]
+    given = dict(zip(names, fit.fits, strict=True)) | {POOLED: fit}
     long = compared(given, ci_prob=ci_prob, terms=terms, varcorr=varcorr or terms is not None)
     data = laid_out(long, "term", "fit", None)
     last, table = data.isel(slot=-1, series=0), fit.tidy(ci_prob=ci_prob).set_index("term")

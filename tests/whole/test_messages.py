@@ -242,7 +242,7 @@ DATA = {
     "center of a factor": (given(formula="y ~ sex + (1 | g)", center={"sex": "g"}), "'sex'"),
     "dict": (lambda t: pmwmix.fit(NULL, t.to_dict()), "builtins.dict"),
     "array": (lambda t: pmwmix.fit(NULL, t.to_numpy()), "numpy.ndarray"),
-    "list": (lambda t: pmwmix.fit(NULL, [1, 2]), "builtins.list"),
+    "list": (lambda t: pmwmix.fit(NULL, [1, 2]), "builtins.int"),
     "series": (lambda t: pmwmix.fit(NULL, t["y"]), "Series"),
     "nothing": (lambda t: pmwmix.fit(NULL, None), "NoneType"),
 }
