@@ -90,7 +90,7 @@ def fit(
         Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
         failures)``, or a proportion with ``trials``), ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also
         ``"zero-inflated-..."`` and ``"hurdle-..."``, ``"truncated-poisson"``, ``"gamma"``, ``"beta"``, ``"cumulative"``
-        (ordinal), ``"student"`` (families).
+        (ordinal), ``"multinomial"`` (unordered categories), ``"student"`` (families).
     link : str, optional
         Default: that of the family, ``"logit"`` for binomial, ``"log"`` for counts.
     weights : str, list or dict, optional
@@ -315,13 +315,17 @@ def read_distribution(
         raise NotSupportedError(
             f"REML is defined for linear models. Asked for method='reml' with family={known.name!r}. Use method='ml'."
         )
-    if method == "bayes" and known.further:
+    if method == "bayes" and (known.further or known.is_open):
+        of = "categories" if known.is_open else ", ".join(one.name for one in known.predictors)
         raise NotSupportedError(
-            f"Families with several linear predictors are not sampled yet. {known.name!r} has them for "
-            f"{', '.join(one.name for one in known.predictors)}. Use method='ml'."
+            f"Families with several linear predictors are not sampled yet. {known.name!r} has them for {of}. "
+            f"Use method='ml'."
         )
     asked, read = read_residual(residual, closed, method), None if closed else known.read
-    return Distribution(known.name, chosen, read, closed, known.has_scale, trials, known.further, asked)
+    settle = known.settled if known.is_open else None
+    return Distribution(
+        known.name, chosen, read, closed, known.has_scale, trials, known.further, asked, known.first, settle
+    )
 
 
 def _check_imputations(tables: Sequence[Table], pairing: str | None, method: str) -> None:

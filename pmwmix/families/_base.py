@@ -16,12 +16,16 @@ from pmwmix.spec.predictors import Predictor
 
 
 class Families(Registry):
-    """Families by name; ``"gaussian(sigma)"`` is the gaussian one with a linear predictor for its sigma."""
+    """Families by name; ``"gaussian(sigma)"`` is the gaussian one with a linear predictor for its sigma.
+
+    ``'multinomial["a", "b", "c"]'`` is the multinomial one with these categories, ``"multinomial"`` that of any.
+    """
 
     def __missing__(self, name: object) -> Any:
-        from pmwmix.families._modelled import with_formulas  # a family itself, so that it stands after this file
+        from pmwmix.families._modelled import with_formulas  # families themselves, so that they stand after this file
+        from pmwmix.families.multinomial import with_categories
 
-        found = with_formulas(str(name))
+        found = with_formulas(str(name)) or with_categories(str(name))
         return super().__missing__(name) if found is None else found
 
 
@@ -64,6 +68,7 @@ class Family:
     name: str
     links: tuple[str, ...]  # of the mean, the default first
     further: tuple[Predictor, ...] = ()  # linear predictors besides that of the mean, as that of excess zeros
+    first: str | None = None  # name of the first linear predictor, where its coefficients bear it: a category
     n_extra: int = 0
     has_intercept: bool = True  # False: thresholds stand in for the intercept
     has_scale: bool = False  # rows have a variance of their own, so that a group per row is not identified
@@ -72,6 +77,7 @@ class Family:
     is_categorical: bool = False  # the mean of a row is a vector, the probabilities of the categories (n, C)
     is_mixture: bool = False  # the mean is not that of the link: no deviance, no residuals on the link's scale
     mean_depends_on_parameters: bool = False  # the mean is another where phi is, as that of counts above 0
+    has_mean_derivatives: bool = False  # `mean_derivatives` gives them; without, differences are taken
     formulas: Mapping[str, tuple[int, float]] = MappingProxyType(
         {}
     )  # parameter that may have a linear predictor of its own,
@@ -107,12 +113,26 @@ class Family:
     @property
     def predictors(self) -> tuple[Predictor, ...]:
         """All linear predictors of a row, that of the mean first."""
-        return (Predictor("mu", self.links), *self.further)
+        return (Predictor(self.first or "mu", self.links), *self.further)
 
     @property
     def distribution_name(self) -> str:
         """Name of the distribution, whichever of its parameters have linear predictors."""
         return self.name
+
+    @property
+    def shown_name(self) -> str:
+        """Name for headings."""
+        return self.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its linear predictors are known only when the outcome is: `settled` gives the family to use."""
+        return False
+
+    def settled(self, outcome: Outcome) -> Family:
+        """Give the family for an outcome; itself, but where its linear predictors are those of categories."""
+        return self
 
     @property
     def has_thresholds(self) -> bool:
@@ -141,6 +161,10 @@ class Family:
     def trials(self, response: Response) -> Array:
         """Give the number of trials of each row (n,); 1 where the family knows none."""
         return np.ones(len(response.y))
+
+    def predictor_words(self, name: str) -> str:
+        """Say what a linear predictor is; nothing of one with a name that means the same in all families."""
+        return ""
 
     def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
         """Say what the mean of an outcome is, for axes: ``outcome`` as it is shown, ``written`` as in the formula."""
@@ -237,6 +261,10 @@ class Family:
         phi : ndarray, shape (n_phi,) or (n_phi, n)
         """
         return self.mean(links[0], etas[0], phi)
+
+    def mean_derivatives(self, links: Sequence[Link], etas: Sequence[Array], second: bool) -> tuple[Array, ...]:
+        """Give the mean (n, c), its derivatives in the linear predictors (n, c, K) and, if asked, the second ones."""
+        raise NotImplementedError
 
     def variance_of(self, links: Sequence[Link], etas: Sequence[Array], phi: Array, extra: tuple[Array, ...]) -> Array:
         """Give `variance` at all linear predictors, as `mean_of`."""

@@ -10,6 +10,7 @@ from pmwmix.links import Link
 from pmwmix.spec.outcome import Outcome
 
 WHOLE = 1e-6  # how far from a whole number a count may be
+CATEGORIES = 20  # distinct whole numbers that still pass for categories
 MOST = 1e12  # expected count beyond which numpy draws none
 SHAPES = (-9.2, 50.0)  # log of shapes and precisions: below 1e-4 (0 or 1, or zeros but for one in 1e4) nothing changes
 
@@ -49,10 +50,35 @@ def need_numbers(outcome: Outcome, family: str, advice: str = "") -> Array:
     return values
 
 
+def categories_of(outcome: Outcome, family: str) -> tuple[Array, Array, tuple[str, ...]]:
+    """Give the categories that occur, in order, the code 0, 1, ... of every row (n,), and their labels.
+
+    Raises
+    ------
+    DataError
+        If the outcome is numeric with other than whole numbers, or with many of them.
+    """
+    if outcome.categories is not None:
+        used, codes = np.unique(outcome.values.astype(np.int64), return_inverse=True)
+        return used, codes, tuple(str(outcome.categories[code]) for code in used)
+    values = need_numbers(outcome, family)
+    rule = f"The {family} family needs categories."
+    advice = "Cut it into ordered categories (pandas.cut), or use family='gaussian'."
+    refuse(outcome, np.abs(values - np.round(values)) > WHOLE * np.maximum(1.0, np.abs(values)), rule, advice)
+    used, codes = np.unique(np.round(values), return_inverse=True)
+    if len(used) > CATEGORIES:
+        raise DataError(
+            f"{rule} {outcome.name!r} has {len(used)} distinct numbers, from {plain(used[0])} to {plain(used[-1])}; at "
+            f"most {CATEGORIES} pass for categories. {advice}"
+        )
+    return used, codes, tuple(plain(value) for value in used)
+
+
 def hint_for_categories(outcome: Outcome) -> str:
     """Say which family suits a categorical outcome."""
     two = len(outcome.categories or ()) <= 2
-    return f"Use family={'binomial' if two else 'cumulative'!r}, or convert the column to numbers."
+    family = "binomial" if two else "cumulative" if outcome.ordered else "multinomial"
+    return f"Use family={family!r}, or convert the column to numbers."
 
 
 def need_counts(outcome: Outcome, family: str) -> Array:

@@ -116,8 +116,8 @@ def _from_categories(outcome: Outcome) -> tuple[Array, tuple[str, ...]]:
     if len(used) > 2:
         raise DataError(
             f"The binomial family needs two categories. {outcome.name!r} has {len(used)}: {some(found)}. "
-            f"Use family='cumulative' if they are ordered, or a condition as the outcome: ({outcome.name} == "
-            f"{found[-1]!r})."
+            f"Use family='cumulative' if they are ordered, 'multinomial' if not, or a condition as the outcome: "
+            f"({outcome.name} == {found[-1]!r})."
         )
     if len(used) < 2:
         raise DataError(

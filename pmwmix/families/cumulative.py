@@ -10,12 +10,10 @@ import pytensor.tensor as pt
 from pmwmix._types import Array
 from pmwmix.errors import DataError, some
 from pmwmix.families._base import FAMILIES, Family
-from pmwmix.families._outcomes import WHOLE, need_numbers, plain, refuse
+from pmwmix.families._outcomes import categories_of
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
 from pmwmix.spec.outcome import Outcome, Response
-
-MOST = 20  # distinct whole numbers that still pass for categories
 
 
 class Cumulative(Family):
@@ -45,7 +43,8 @@ class Cumulative(Family):
     def read(self, outcome: Outcome) -> Response:
         """Give category codes 0, 1, ... of the categories that occur, in order."""
         numeric = outcome.categories is None
-        used, codes, labels = _from_numbers(outcome) if numeric else _from_categories(outcome)
+        _need_order(outcome)
+        used, codes, labels = categories_of(outcome, "cumulative")
         if len(used) < 3:
             raise DataError(
                 f"The cumulative family needs three or more categories. {outcome.name!r} has {len(used)}: "
@@ -116,30 +115,15 @@ def _thresholds(phi: Array) -> Array:
     return phi[0] + np.concatenate([[0.0], np.cumsum(np.exp(phi[1:]))])
 
 
-def _from_categories(outcome: Outcome) -> tuple[Array, Array, tuple[str, ...]]:
+def _need_order(outcome: Outcome) -> None:
+    """Refuse more than two categories without an order."""
     labels = outcome.categories or ()
-    used, codes = np.unique(outcome.values.astype(np.int64), return_inverse=True)
-    if len(used) > 2 and not outcome.ordered:
+    if labels and not outcome.ordered and len(np.unique(outcome.values)) > 2:
         raise DataError(
             f"The cumulative family needs ordered categories. {outcome.name!r} has categories without an order: "
             f"{some(labels)}. Declare it, as with pandas: data[{outcome.name!r}] = pandas.Categorical("
-            f"data[{outcome.name!r}], categories=[...], ordered=True)."
+            f"data[{outcome.name!r}], categories=[...], ordered=True), or use family='multinomial'."
         )
-    return used, codes, tuple(str(labels[code]) for code in used)
-
-
-def _from_numbers(outcome: Outcome) -> tuple[Array, Array, tuple[str, ...]]:
-    values = need_numbers(outcome, "cumulative")
-    rule = "The cumulative family needs categories."
-    advice = "Cut it into ordered categories (pandas.cut), or use family='gaussian'."
-    refuse(outcome, np.abs(values - np.round(values)) > WHOLE * np.maximum(1.0, np.abs(values)), rule, advice)
-    used, codes = np.unique(np.round(values), return_inverse=True)
-    if len(used) > MOST:
-        raise DataError(
-            f"{rule} {outcome.name!r} has {len(used)} distinct numbers, from {plain(used[0])} to {plain(used[-1])}; at "
-            f"most {MOST} pass for categories. {advice}"
-        )
-    return used, codes, tuple(plain(value) for value in used)
 
 
 FAMILIES.add("cumulative", Cumulative())

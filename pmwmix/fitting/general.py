@@ -13,7 +13,7 @@ from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.families import FAMILIES
 from pmwmix.fitting.collinear import cross_products, independent, subset_transform
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
-from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame, correlated
 from pmwmix.likelihood.contract import Likelihood, RowArrays
 from pmwmix.likelihood.crossed.general import CrossedObjective, numbers_held
 from pmwmix.likelihood.engine import padded_columns
@@ -152,8 +152,7 @@ def _in_units(transform: Transform, of: Array, design: DesignColumns, unit: floa
 
 def _names(frame: ModelFrame, raw: Sequence[str], of: Array) -> list[str]:
     """Name fixed columns, those of further linear predictors after them: ``zi.Intercept``."""
-    predictors = FAMILIES[frame.family].predictors
-    return [name if k == 0 else f"{predictors[k].name}.{name}" for name, k in zip(raw, of, strict=True)]
+    return [frame.formula.prefix(int(k)) + name for name, k in zip(raw, of, strict=True)]
 
 
 def _columns_in_model(
@@ -206,8 +205,28 @@ def crossed(
     frame: ModelFrame, structure: MarginalStructure, rows: RowArrays, engine: str, n_agq: tuple[int, ...], cells: int
 ) -> Likelihood:
     """Lay the crossed factors out."""
+    _check_one_predictor(frame)
     crossing = crossing_of(frame, structure.layout, lambda found: numbers_held(found, structure, engine))
     return CrossedObjective(structure, crossing, rows, engine)
+
+
+def _check_one_predictor(frame: ModelFrame) -> None:
+    """Refuse correlations between linear predictors: the joint Laplace approximation knows the predictor of a column.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    for blocks in correlated(frame.designs[0].blocks):
+        if len({block.predictor for block in blocks}) > 1:
+            term = blocks[0].term
+            diagonal = f"diag({term.expr} | {':'.join(term.factors)})"
+            cure = f"{diagonal}, which makes them independent" if term.shared else "the terms without a label"
+            raise NotSupportedError(
+                f"Random effects of crossed factors are correlated within a linear predictor only. Those of "
+                f"{':'.join(term.factors)!r} belong to several: {', '.join(n for b in blocks for n in b.names)}. "
+                f"Write {cure}."
+            )
 
 
 def flat(

@@ -23,8 +23,9 @@ from pmwmix.frame.crossing import check_weights_of_crossed, crossed_clusters, cr
 from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
 from pmwmix.frame.levelweights import weigh, weight_notes, weight_statistics
+from pmwmix.frame.matrices import outcome
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.frame.residual import ResidualColumns, residual_columns
+from pmwmix.frame.residual import residual_columns
 from pmwmix.spec.centring import Centring, find_groups
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
@@ -69,6 +70,7 @@ def build_frame(
     formula = _completed(formula, distribution := distribution or Distribution())
     centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, table.names, pairing)
     read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
+    formula, distribution = _settled(formula, distribution, read, pv)
     columns, hierarchy = read.columns, find_levels(formula.grouping, read.columns)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
@@ -102,9 +104,7 @@ def build_frame(
         link=distribution.link,
         has_closed_form=distribution.has_closed_form,
     )
-    check_frame_size(frame, distribution)
-    check_same_categories(frame)
-    frame = replace(frame, residual=_residual(distribution, formula, columns, frame))
+    frame = _checked(frame, distribution, columns)
     return replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
 
 
@@ -114,12 +114,26 @@ def _completed(formula: ModelFormula, distribution: Distribution) -> ModelFormul
     return formula if spec is None else formula.with_residual(spec.group, spec.columns)
 
 
-def _residual(
-    distribution: Distribution, formula: ModelFormula, columns: Mapping[str, pd.Series], frame: ModelFrame
-) -> ResidualColumns | None:
+def _settled(
+    formula: ModelFormula, distribution: Distribution, read: _Rows, pv: Mapping[str, Sequence[str]]
+) -> tuple[ModelFormula, Distribution]:
+    """Give every category of the outcome, the first plausible value of it, a linear predictor if its family says so."""
+    if distribution.settle is None:
+        return formula, distribution
+    columns = {**read.columns, **{name: read.columns[own[0]].rename(name) for name, own in pv.items()}}
+    found = distribution.settled(outcome(formula, columns, len(next(iter(columns.values())))))
+    assert found.first is not None
+    return formula.for_each([found.first, *(one.name for one in found.further)]), found
+
+
+def _checked(frame: ModelFrame, distribution: Distribution, columns: Mapping[str, pd.Series]) -> ModelFrame:
+    """Check the frame as a whole, and add the residual structure, which needs its levels and weights."""
+    check_frame_size(frame, distribution)
+    check_same_categories(frame)
     if distribution.residual is None:
-        return None
-    return residual_columns(distribution.residual, formula, columns, frame.hierarchy, frame.w[0])
+        return frame
+    found = residual_columns(distribution.residual, frame.formula, columns, frame.hierarchy, frame.w[0])
+    return replace(frame, residual=found)
 
 
 def _notes_on_weights(frame: ModelFrame, design: Design) -> tuple[str, ...]:
@@ -220,8 +234,8 @@ def _notes(
     subset, lost = (read.notes[:1], read.notes[1:]) if read.subset is not None else ((), read.notes)
     coded = notes_on_codes(formula, read.columns, table.values, [plan.column for plan in centrings])
     sets = pv_notes(design.pv, formula.variables, table.names)
-    outcome = tuple(dict.fromkeys(note for part in designs for one in part.responses for note in one.notes))
-    return (*subset, *coded, *lost, *sets, *outcome)
+    of_outcome = tuple(dict.fromkeys(note for part in designs for one in part.responses for note in one.notes))
+    return (*subset, *coded, *lost, *sets, *of_outcome)
 
 
 def _clusters(

@@ -32,7 +32,7 @@ def evaluate_columns(
     n = len(next(iter(local.values())))
     x = evaluate(formula.fixed, formula.fixed_variables, local, n)
     further = tuple(evaluate(part.fixed, part.variables, local, n) for part in formula.further)
-    place = {None: 0} | {part.predictor: k for k, part in enumerate(formula.further, 1)}
+    place = formula.places
     blocks = []
     for level, unit in enumerate(hierarchy.levels):
         own = [term for term in formula.random if sorted(term.factors) == sorted(unit.factors)]

@@ -12,23 +12,29 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.hierarchy import Hierarchy, arrange
 from pmwmix.frame.modelframe import ModelFrame, RandomBlock
+from pmwmix.spec.randomterms import RandomTerm
 
 
-def deletions(frame: ModelFrame) -> list[tuple[str, int, tuple[str, ...]]]:
-    """List what can be dropped: (text, position of the term, column names that stay).
+def deletions(frame: ModelFrame) -> list[tuple[str, tuple[int, ...], tuple[str, ...]]]:
+    """List what can be dropped: (text, positions of the term, column names that stay).
 
     A term with slopes loses one of them at a time (its intercept stays), any other term goes as a whole, as in
-    lmerTest's ``ranova``.
+    lmerTest's ``ranova``. What all categories of a multinomial outcome share goes from all of them.
     """
-    out: list[tuple[str, int, tuple[str, ...]]] = []
-    for position, block in enumerate(frame.designs[0].blocks):
+    out: list[tuple[str, tuple[int, ...], tuple[str, ...]]] = []
+    blocks = frame.designs[0].blocks
+    shared: dict[RandomTerm, list[int]] = {}
+    for position, block in enumerate(blocks):
+        shared.setdefault(frame.formula.as_written(block.term), []).append(position)
+    for term, places in shared.items():
+        block, positions = blocks[places[0]], tuple(places)
         slopes = _slopes(block)
         if "Intercept" in block.matrix.names and slopes:
             for name, columns in slopes.items():
                 stay = tuple(c for c in block.matrix.names if c not in columns)
-                out.append((f"{name} in {block.term.place}", position, stay))
+                out.append((f"{name} in {term.place}", positions, stay))
         else:
-            out.append((block.term.place, position, ()))
+            out.append((term.place, positions, ()))
     return out
 
 
@@ -40,19 +46,15 @@ def _slopes(block: RandomBlock) -> dict[str, tuple[str, ...]]:
     return {str(s.term): tuple(s.columns) for s in structure if tuple(s.columns) != ("Intercept",)}
 
 
-def without(frame: ModelFrame, position: int, stay: tuple[str, ...] = ()) -> ModelFrame:
+def without(frame: ModelFrame, positions: tuple[int, ...], stay: tuple[str, ...] = ()) -> ModelFrame:
     """Take a random term out of a frame, except for the columns in ``stay``."""
     designs = []
     for design in frame.designs:
-        blocks = list(design.blocks)
-        if stay:
-            matrix = blocks[position].matrix
-            keep = [j for j, name in enumerate(matrix.names) if name in stay]
-            columns = [matrix.columns[j] for j in keep]
-            spec = None if stay == ("Intercept",) else matrix.spec
-            blocks[position] = replace(blocks[position], matrix=replace(matrix, names=stay, columns=columns, spec=spec))
-        else:
-            del blocks[position]
+        blocks = [
+            _with_columns(block, stay) if position in positions else block
+            for position, block in enumerate(design.blocks)
+            if stay or position not in positions
+        ]
         designs.append(replace(design, blocks=tuple(blocks)))
     out = replace(frame, designs=designs)
     used = {block.level for block in designs[0].blocks}
@@ -62,6 +64,13 @@ def without(frame: ModelFrame, position: int, stay: tuple[str, ...] = ()) -> Mod
         if level not in used:
             out = _without_level(out, level)
     return out
+
+
+def _with_columns(block: RandomBlock, stay: tuple[str, ...]) -> RandomBlock:
+    matrix = block.matrix
+    columns = [matrix.columns[j] for j, name in enumerate(matrix.names) if name in stay]
+    spec = None if stay == ("Intercept",) else matrix.spec
+    return replace(block, matrix=replace(matrix, names=stay, columns=columns, spec=spec))
 
 
 def _without_level(frame: ModelFrame, gone: int) -> ModelFrame:

@@ -16,7 +16,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.inference.averages import MeanModel, RowColumns
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.modes import covariances
-from pmwmix.prediction.responses import averaged_mean, mean_of
+from pmwmix.prediction.responses import averaged_mean, mean_of, spread_rule
 
 FINE, COARSE = 1e-3, 1e-2  # steps of first and of second differences, both of fourth order: errors below 1e-9
 FIRST = ((-2, 1.0 / 12.0), (-1, -8.0 / 12.0), (1, 8.0 / 12.0), (2, -1.0 / 12.0))
@@ -40,9 +40,14 @@ class SeveralMeans(MeanModel):
     def of(cls, fit: Any, blueprint: Blueprint, averaged: bool, type: str) -> MeanModel:
         """Read the parameters of a single fit."""
         plain = MeanModel.of(fit, blueprint, averaged, type)
+        family = fit.distribution[0]
+        if plain.link is None and family.first is not None:
+            raise NotSupportedError(
+                f"Averages of linear predictors are built for one of them. This outcome has one for each of "
+                f"{', '.join(one.name for one in family.predictors)}. Use type='response', or the coefficients."
+            )
         if plain.link is None:
             return plain
-        family = fit.distribution[0]
         if family.mean_depends_on_parameters and len(fit.phi):
             names = list(family.parameters(fit.phi)[0])
             raise NotSupportedError(
@@ -54,7 +59,7 @@ class SeveralMeans(MeanModel):
         return cls(**fields, fit=fit, blueprint=blueprint)
 
     def rows(self, columns: RowColumns) -> tuple[Array, Array]:
-        """Mean of every row (n, 1) and its derivatives in the parameters (n, 1, P) (effects, eqs. 23-25).
+        """Means of every row (n, c) and their derivatives in the parameters (n, c, P) (effects, eqs. 23-25).
 
         The derivative of an average over normal variables in their variance is half the average second derivative, in
         a covariance the average mixed one (Price 1958).
@@ -66,19 +71,35 @@ class SeveralMeans(MeanModel):
         C = np.zeros((K, K, len(columns.X)))
         for level, Psi in enumerate(self.Psi):
             C += covariances(columns.Z[level], self.blueprint.z_of(level), Psi, K)
+        exact = self.fit.distribution[0].has_mean_derivatives
+        mean, slopes, second = (self._exact if exact else self._by_differences)(etas, C)
+        G = np.zeros((*mean.shape, self.n_parameters))
+        p = len(self.beta)
+        G[:, :, :p] = slopes[:, :, of] * columns.X[:, None, :]
+        for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=p):
+            k, m = (self.blueprint.z_of(level)[c] for c in (i, j))
+            z = columns.Z[level][i] * columns.Z[level][j]
+            G[:, :, place] = (0.5 if i == j else 1.0) * z[:, None] * second(k, m)
+        return mean, G
+
+    def _exact(self, etas: Array, C: Array) -> tuple[Array, Array, Callable[[int, int], Array]]:
+        """Means (n, c), slopes (n, c, K) and second derivatives (n, c) as the family gives them."""
+        family = self.fit.distribution[0]
+        steps, weights = spread_rule(C) if self.Psi else (iter([0.0]), np.ones(1))
+        total: list[Array] = []
+        for step, w in zip(steps, weights, strict=True):
+            found = [w * part for part in family.mean_derivatives(self.fit.links, etas + step, bool(self.Psi))]
+            total = found if not total else [a + b for a, b in zip(total, found, strict=True)]
+        return total[0], total[1], lambda k, m: total[2][:, :, k, m]
+
+    def _by_differences(self, etas: Array, C: Array) -> tuple[Array, Array, Callable[[int, int], Array]]:
+        """As `_exact`, by finite differences."""
 
         def mean(moved: Array) -> Array:
             return averaged_mean(self.fit, moved, C) if self.Psi else mean_of(self.fit, moved)
 
-        G = np.zeros((len(columns.X), 1, self.n_parameters))
-        slopes = np.array([_differences(mean, etas, k, FINE) for k in range(K)])
-        p = len(self.beta)
-        G[:, 0, :p] = (slopes[of] * columns.X.T).T
-        for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=p):
-            k, m = (self.blueprint.z_of(level)[c] for c in (i, j))
-            z = columns.Z[level][i] * columns.Z[level][j]
-            G[:, 0, place] = (0.5 if i == j else 1.0) * z * self._second(mean, etas, k, m)
-        return mean(etas)[:, None], G
+        slopes = np.array([_differences(mean, etas, k, FINE) for k in range(len(etas))])
+        return mean(etas)[:, None], slopes.T[:, None, :], lambda k, m: self._second(mean, etas, k, m)[:, None]
 
     @staticmethod
     def _second(mean: Callable[..., Array], etas: Array, k: int, m: int) -> Array:

@@ -139,7 +139,7 @@ def trellis(
     family = fit.distribution[0]
     if family.is_categorical:
         raise NotSupportedError(
-            f"An ordinal outcome has no single line. This fit has family={fit.family!r}. "
+            f"An outcome of categories has no single line. This fit has family={fit.family!r}. "
             f"Draw predicted probabilities of its categories instead."
         )
     if family.further:

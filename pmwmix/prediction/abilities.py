@@ -63,9 +63,16 @@ class Abilities:
         return not self._is_default and self.distribution[0].has_thresholds
 
     @property
-    def further_parameters(self) -> tuple[str, ...]:
-        """Names of the parameters besides the mean that have a linear predictor of their own."""
-        return () if self._is_default else tuple(one.name for one in self.distribution[0].further)
+    def first_predictor(self) -> str | None:
+        """Name of the first linear predictor where that of a category, None of a mean."""
+        return None if self._is_default else self.distribution[0].first
+
+    @property
+    def named_predictors(self) -> tuple[str, ...]:
+        """Names of the linear predictors whose coefficients bear them: all but that of a mean."""
+        if self._is_default:
+            return ()
+        return tuple(one.name for one in self.distribution[0].predictors[self.first_predictor is None :])
 
     @property
     def _is_default(self) -> bool:

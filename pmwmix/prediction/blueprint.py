@@ -33,8 +33,7 @@ class RandomSpec:
 
     def shown(self, formula: ModelFormula) -> tuple[str, ...]:
         """Names of the columns, after that of their linear predictor unless it is the mean's."""
-        first = f"{formula.further[self.predictor - 1].predictor}." if self.predictor else ""
-        return tuple(first + name for name in self.names)
+        return tuple(formula.prefix(self.predictor) + name for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,7 @@ def _aliases(frame: ModelFrame, design: DesignColumns, problem: Any) -> Aliases 
     """Write down how dropped columns follow from others of the same linear predictor."""
     found, start = [], 0
     for k, part in enumerate(design.fixed):
-        first = f"{frame.formula.further[k - 1].predictor}." if k else ""
-        names = [first + name for name in part.names]
+        names = [frame.formula.prefix(k) + name for name in part.names]
         constant = k == 0 and not problem.has_intercept
         found.append((start, aliases_of(names, part.columns, problem.dropped, constant)))
         start += len(names)

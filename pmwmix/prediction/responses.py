@@ -19,7 +19,8 @@ from pmwmix.prediction.newdata import predict_new
 
 TYPES = ("response", "link")
 RESIDUALS = ("response", "pearson", "deviance", "working", "normalized")
-NODES = {1: 41, 2: 21, 3: 11, 4: 7}  # per dimension of the rule that averages over the random parts of so many
+NODES = {1: 41, 2: 21, 3: 11, 4: 7, 5: 5}  # per dimension of the rule that averages over the random parts of so many
+FEWEST = 3  # of more
 
 
 def check_type(type: str) -> None:
@@ -34,7 +35,7 @@ def check_type(type: str) -> None:
 
 
 def mean_of(fit: Any, etas: Array) -> Array:
-    """Mean of the outcome at linear predictors (K, n): (n,), or probabilities (n, C) of an ordinal outcome."""
+    """Mean of the outcome at linear predictors (K, n): (n,), or probabilities (n, C) of an outcome of categories."""
     family, _ = fit.distribution
     with np.errstate(over="ignore"):
         return np.asarray(family.mean_of(fit.links, list(etas), fit.phi))
@@ -73,7 +74,7 @@ def spread_rule(covariance: Array) -> tuple[Iterator[Array], Array]:
     covariance : ndarray, shape (K, K, n)
     """
     moving = [k for k in range(len(covariance)) if np.nanmax(covariance[k, k], initial=0.0) > 0.0]
-    a, w = NORMAL.nodes(NODES[max(len(moving), 1)])
+    a, w = NORMAL.nodes(NODES.get(max(len(moving), 1), FEWEST))
     root = _roots(covariance, moving)
     steps = (np.einsum("kan,a->kn", root, np.array(at)) for at in product(a, repeat=len(moving)))
     return steps, np.array([np.prod(part) for part in product(w, repeat=len(moving))])
@@ -92,10 +93,18 @@ def _roots(covariance: Array, moving: Sequence[int]) -> Array:
 
 
 def label(fit: Any, values: Array, index: Any, name: str) -> Any:
-    """Lay values out as a Series, or those of an ordinal outcome as a DataFrame with a column per category."""
+    """Lay values out as a Series, or as a DataFrame with a column per category.
+
+    Linear predictors of a multinomial outcome (n, C - 1) are those of all categories but the first.
+    """
     if values.ndim == 1:
         return pd.Series(values, index=index, name=name)
-    return pd.DataFrame(values, index=index, columns=list(fit.categories))
+    return pd.DataFrame(values, index=index, columns=list(fit.categories)[-values.shape[1] :])
+
+
+def linear_predictor(fit: Any, etas: Array) -> Array:
+    """Linear predictor of the mean (n,); of categories, each with one of its own, all of them (n, K)."""
+    return etas[0] if fit.has_residual_variance or fit.distribution[0].first is None else etas.T
 
 
 def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
@@ -133,7 +142,7 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
     family, link = fit.distribution
     if family.is_categorical:
         raise NotSupportedError(
-            f"An ordinal outcome has no residuals in units of the outcome. This fit has family={fit.family!r}. "
+            f"An outcome of categories has no residuals in units of the outcome. This fit has family={fit.family!r}. "
             f"Compare fitted(), the probabilities of the categories, with the outcome."
         )
     if family.is_mixture and type in ("deviance", "working"):
@@ -184,7 +193,7 @@ def fitted(fit: Any, conditional: bool = True) -> Any:
     Returns
     -------
     Series (nobs,)
-        In the order of the table, labelled as its rows. Of an ordinal outcome a DataFrame of probabilities.
+        In the order of the table, labelled as its rows. Of an outcome of categories a DataFrame of probabilities.
     """
     return _of_rows(fit, "response", conditional, False, "fitted")
 
@@ -194,7 +203,7 @@ def _of_rows(fit: Any, type: str, conditional: bool, averaged: bool, name: str) 
     for one in fit.fits:
         etas = one.rows.etas(conditional and not averaged)
         if type == "link" or one.has_residual_variance:
-            parts.append(etas[0])
+            parts.append(linear_predictor(one, etas))
         elif averaged:
             parts.append(averaged_mean(one, etas, one.rows.random_covariance()))
         else:
@@ -252,7 +261,8 @@ def predict(
     Returns
     -------
     Series
-        NaN where a predictor is missing. Of an ordinal outcome a DataFrame of probabilities.
+        NaN where a predictor is missing. Of an outcome of categories a DataFrame of probabilities; of unordered ones
+        with ``type="link"`` of log odds against the first.
     """
     check_type(type)
     if newdata is None:
@@ -263,7 +273,7 @@ def predict(
         known = conditional and not averaged
         index, etas, covariance = predict_new(rows.blueprint, rows.eta_beta, rows.modes(), newdata, known, new_groups)
         if type == "link" or one.has_residual_variance:
-            parts.append(etas[0])
+            parts.append(linear_predictor(one, etas))
         else:
             parts.append(averaged_mean(one, etas, covariance) if averaged else mean_of(one, etas))
     return label(fit, np.mean(parts, axis=0), index, "predicted")

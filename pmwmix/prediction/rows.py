@@ -69,8 +69,9 @@ class LiveRows:
         }
 
     def columns_of(self) -> dict[str | None, dict[str, Array]]:
-        """Give the fixed columns in the model by the parameter of their linear predictor, None for the mean."""
-        names = [None, *(part.predictor for part in self.blueprint.formula.further)]
+        """Give the fixed columns in the model by the name of their linear predictor, None for the mean."""
+        formula = self.blueprint.formula
+        names = [formula.first, *(part.predictor for part in formula.further)]
         every = [pair for part in self.design.fixed for pair in zip(part.names, part.columns, strict=True)]
         out: dict[str | None, dict[str, Array]] = {name: {} for name in names}
         for j, k in zip(self.problem.kept, self.blueprint.x_of, strict=True):

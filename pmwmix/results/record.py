@@ -167,8 +167,17 @@ class FitRecord(Abilities):
         complete = float(self.settings.design_df)
         if len(self.n_groups):
             return complete
-        constants = len(self.categories) - 1 if self.has_thresholds else 1
+        per_category = self.has_thresholds or self.first_predictor is not None
+        constants = len(self.categories) - 1 if per_category else 1
         return max(complete - (len(self.coef) - constants), 1.0)
+
+    @property
+    def constants(self) -> set[str]:
+        """Names of the coefficients that no predictor belongs to: thresholds, or intercepts."""
+        if self.has_thresholds:
+            return {"Intercept", *self.coef.index[: len(self.categories) - 1]}
+        names = () if self.first_predictor is None else self.named_predictors
+        return {f"{name}.Intercept" for name in names} or {"Intercept"}
 
     @property
     def residual_structure(self) -> pd.Series:

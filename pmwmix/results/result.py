@@ -282,7 +282,7 @@ class FitResult(FitRecord):
                 f"components with pmwmix.lrt or pmwmix.ranova."
             )
         if terms is None:
-            terms = [name for name in names[max(len(self.categories) - 1, 0) :] if name != "Intercept"] or names
+            terms = [name for name in names if name not in self.constants] or names
         if isinstance(terms, str):
             terms = [terms]
         given = list(terms) if isinstance(terms, Sequence) else terms

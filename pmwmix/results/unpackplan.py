@@ -44,11 +44,11 @@ def filled[T](read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
     return one
 
 
-def predictors_of(family: str) -> list[str]:
-    """Names of the linear predictors of a family besides the mean's."""
+def predictors_of(family: str) -> tuple[str | None, list[str]]:
+    """Name of the first linear predictor of a family, None of a mean, and those of the others."""
     from pmwmix.families import FAMILIES  # with PyTensor, which a linear fit does without
 
-    return [one.name for one in FAMILIES[family].further]
+    return FAMILIES[family].first, [one.name for one in FAMILIES[family].further]
 
 
 def split_label(label: Any, n: int) -> Any:
@@ -59,9 +59,11 @@ def split_label(label: Any, n: int) -> Any:
 
 def blueprint_in(f: Fields, modes: list[LevelModes], family: str) -> Blueprint:
     """Read how columns are rebuilt; all formulas are the model's, whose text is checked as a caller's would be."""
-    formula = parse_checked(f.read("formula", as_text))
+    formula, first, others = parse_checked(f.read("formula", as_text)), *predictors_of(family)
+    if first is not None:
+        formula = _for_each(formula, [first, *others])
     named = [part.predictor for part in formula.further]
-    if named != predictors_of(family):
+    if named != others:
         raise AlteredError(f"a formula about {', '.join(named) or 'the mean alone'} for the family {family!r}")
     kept = np.array(f.read("kept", listed(as_whole)), dtype=int)
     if len(set(kept.tolist())) < len(kept) or (kept < 0).any():
@@ -113,7 +115,7 @@ def _random(f: Fields, formula: ModelFormula, modes: list[LevelModes]) -> list[R
         for position, level in enumerate(modes)
         for term in by_label([one for one in formula.random if sorted(one.factors) == sorted(level.factors)])
     ]
-    place = {None: 0} | {part.predictor: k for k, part in enumerate(formula.further, 1)}
+    place = formula.places
     out = []
     rows = f.read("random", listed(listed(lambda one: one, 4), len(terms)))
     for (position, term), (level, variables, names, spec) in zip(terms, rows, strict=True):
@@ -136,6 +138,13 @@ def parse_checked(text: str) -> ModelFormula:
         return parse(text)
     except PmwmixError as error:
         raise AlteredError(f"a formula that is not allowed ({error})") from error
+
+
+def _for_each(formula: ModelFormula, names: list[str]) -> ModelFormula:
+    try:
+        return formula.for_each(names)
+    except PmwmixError as error:
+        raise AlteredError(f"a formula that its family does not allow ({error})") from error
 
 
 def _centring(meta: dict[str, Any]) -> Centring:

@@ -50,7 +50,7 @@ def title_of(fit: FitRecord, how: str) -> str:
     if fit.has_closed_form:
         return f"{'Linear multilevel model' if multilevel else 'Linear model without random effects'}, {how}"
     kind = "Generalised multilevel model" if multilevel else "Generalised linear model"
-    return f"{kind} ({fit.family}, {fit.link} link), {how}"
+    return f"{kind} ({fit.distribution[0].shown_name}, {fit.link} link), {how}"
 
 
 def fixed_heading(fit: FitRecord) -> str:
@@ -60,11 +60,16 @@ def fixed_heading(fit: FitRecord) -> str:
 
 def fixed_parts(fit: FitRecord, terms: Sequence[str]) -> list[tuple[str, Array]]:
     """Head the table of every linear predictor, and say which of the terms are its."""
-    further = fit.further_parameters
-    of = [next((name for name in further if term.startswith(f"{name}.")), None) for term in terms]
+    named = fit.named_predictors
+    longest = sorted(named, key=len, reverse=True)  # of categories "a" and "a.b"
+    of = [next((name for name in longest if term.startswith(f"{name}.")), None) for term in terms]
     heads: list[tuple[str | None, str]] = [(None, fixed_heading(fit))]
-    heads += [(name, f"Fixed effects on {PARAMETER_WORDS[name]}") for name in further]
+    heads += [(name, f"Fixed effects on {_predictor_words(fit, name)}") for name in named]
     return [(heading, np.array([one == name for one in of], bool)) for name, heading in heads if name in of or not of]
+
+
+def _predictor_words(fit: FitRecord, name: str) -> str:
+    return fit.distribution[0].predictor_words(name) or PARAMETER_WORDS[name]
 
 
 def residual_words(said: Mapping[str, str]) -> str:

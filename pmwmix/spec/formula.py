@@ -48,6 +48,42 @@ class ModelFormula:
     further: tuple[FixedPart, ...] = ()  # of further linear predictors, whose random terms stand among `random`
     bare: tuple[RandomTerm, ...] = ()  # groups of the model that have no random term
     residual_variables: tuple[str, ...] = ()  # columns of a residual structure
+    first: str | None = None  # name of the first linear predictor, where its coefficients bear it
+
+    def for_each(self, names: Sequence[str]) -> ModelFormula:
+        """Give several linear predictors, those of the categories of an outcome, all of this right side.
+
+        The random effects of a term are correlated between them, but where the term has a structure of its own.
+
+        Raises
+        ------
+        FormulaError
+            If there is an offset.
+        """
+        if self.offset is not None:
+            fail("A multinomial outcome has no offset", self.offset, "Leave it out, or use it as a predictor")
+        terms = []
+        for number, term in enumerate(self.random):
+            own = term.label or (f"{number}" if term.structure == "us" else None)
+            terms += [replace(term, predictor=name, label=own, shared=term.label is None) for name in names]
+        parts = tuple(FixedPart(name, self.fixed, self.fixed_variables) for name in names[1:])
+        return replace(self, random=tuple(terms), further=parts, first=names[0])
+
+    @property
+    def places(self) -> dict[str | None, int]:
+        """Number of every linear predictor by the name that its random terms have, None or `first` of the first."""
+        return {None: 0, self.first: 0} | {part.predictor: k for k, part in enumerate(self.further, 1)}
+
+    def as_written(self, term: RandomTerm) -> RandomTerm:
+        """Give the term that categories of an outcome share; any other is itself."""
+        if self.first is None:
+            return term
+        return replace(term, predictor=None, label=None if term.shared else term.label, shared=False)
+
+    def prefix(self, k: int) -> str:
+        """Give what stands before names of linear predictor ``k``: ``"zi."``, of the mean nothing."""
+        name = self.further[k - 1].predictor if k else self.first
+        return "" if name is None else f"{name}."
 
     def with_predictor(self, name: str, right: str) -> ModelFormula:
         """Add a further linear predictor, by the right side of its formula.

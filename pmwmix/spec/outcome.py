@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pmwmix._types import Array
 from pmwmix.spec.predictors import Predictor
@@ -29,6 +30,10 @@ class Distribution:
         Linear predictors besides that of the mean.
     residual : ResidualSpec or None
         Structure of the residuals of a linear model.
+    first : str or None
+        Name of the first linear predictor, where its coefficients bear it.
+    settle : callable or None
+        Outcome -> family, where that depends on the outcome's categories.
     """
 
     family: str = "gaussian"
@@ -39,6 +44,15 @@ class Distribution:
     trials: str | None = None
     further: tuple[Predictor, ...] = ()
     residual: ResidualSpec | None = None
+    first: str | None = None
+    settle: Callable[[Outcome], Any] | None = None
+
+    def settled(self, outcome: Outcome) -> Distribution:
+        """Give the distribution with the linear predictors that an outcome's categories ask for."""
+        if self.settle is None:
+            return self
+        found = self.settle(outcome)
+        return replace(self, family=found.name, read=found.read, further=found.further, first=found.first, settle=None)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class RandomTerm:
     variables: tuple[str, ...]  # columns that the effects use
     predictor: str | None = None  # name of the further linear predictor that it belongs to
     label: str | None = None  # terms of one group with the same label are correlated
+    shared: bool = False  # whether all categories of the outcome have such a term, by a label of ours
     structure: str = "us"  # of the covariance of its effects, unstructured by default
 
     @property
@@ -50,7 +51,7 @@ class RandomTerm:
     @property
     def text(self) -> str:
         """The term as it is written: ``"(1 + escs | schoolid)"``."""
-        label = "" if self.label is None else f"{self.label} | "
+        label = "" if self.label is None or self.shared else f"{self.label} | "
         written = "" if self.structure == "us" else self.structure
         return f"{written}({self.expr} | {label}{':'.join(quote(name) for name in self.factors)})"
 

@@ -43,9 +43,7 @@ def against_none(fit: FitResult) -> dict[str, float]:
 
 def without_any(frame: ModelFrame) -> ModelFrame:
     """Take every random term out of a frame."""
-    for _ in frame.designs[0].blocks:
-        frame = without(frame, 0)
-    return frame
+    return without(frame, tuple(range(len(frame.designs[0].blocks))))
 
 
 def lrt_section(fit: FitResult, ci_prob: float) -> Section:

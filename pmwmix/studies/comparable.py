@@ -133,9 +133,10 @@ def check_columns(smaller: FitResult, larger: FitResult) -> None:
     """
     a, b = first_rows(smaller), first_rows(larger)
     mine, theirs = (rows.columns_of() for rows in (a, b))
-    _check_nested(smaller, larger, mine[None], theirs[None], (a, b))
+    first = b.blueprint.formula.first
+    _check_nested(smaller, larger, mine[first], theirs[first], (a, b))
     own = {*smaller.distribution[0].formulas} | {*larger.distribution[0].formulas}
-    for name in (mine.keys() | theirs.keys()) - {None}:  # a parameter without a formula is one number
+    for name in (mine.keys() | theirs.keys()) - {first}:  # a parameter without a formula is one number
         constant = {"Intercept": np.ones(b.frame.n)} if name in own else {}
         _check_nested(smaller, larger, mine.get(name, constant), theirs.get(name, constant))
 

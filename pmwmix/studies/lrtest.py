@@ -95,13 +95,13 @@ def ranova(fit: FitResult) -> pd.DataFrame:
     checked((fit, fit))
     frame = first_rows(fit).frame
     rows, names = [_describe(fit, fit)], ["<none>"]
-    for text, position, stay in deletions(frame):
-        left = without(frame, position, stay).hierarchy.levels
+    for text, positions, stay in deletions(frame):
+        left = without(frame, positions, stay).hierarchy.levels
         if fit.has_closed_form:
-            smaller = fit_again(fit, partial(without, position=position, stay=stay))
+            smaller = fit_again(fit, partial(without, positions=positions, stay=stay))
         elif left:
             nodes = tuple(_nodes(fit)[level.name] for level in left)
-            smaller = fit_again(fit, partial(without, position=position, stay=stay), n_agq=nodes)
+            smaller = fit_again(fit, partial(without, positions=positions, stay=stay), n_agq=nodes)
         else:
             smaller = without_random_effects(fit)
         rows.append({**_describe(smaller, fit), **compare_pair(smaller, fit)})

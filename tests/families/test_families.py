@@ -21,9 +21,11 @@ from pmwmix.likelihood.ops.registry import teach
 from pmwmix.links import LINKS, ProbabilityLink
 from pmwmix.links._curves import Curve
 
-MODELLED = ("gaussian(sigma)", "gamma(phi)", "hurdle-negbinomial(theta)")  # with a predictor for a parameter
-PAIRS = [(family, link) for family in (*FAMILIES, *MODELLED) for link in FAMILIES[family].links]
-SEVERAL = [family for family in (*FAMILIES, *MODELLED) if FAMILIES[family].further]
+CATEGORIES = 'multinomial["0", "1", "2", "3"]'
+MODELLED = ("gaussian(sigma)", "gamma(phi)", "hurdle-negbinomial(theta)", CATEGORIES)  # with predictors of their own
+CLOSED = [name for name, family in FAMILIES.items() if not family.is_open]  # the others wait for an outcome
+PAIRS = [(family, link) for family in (*CLOSED, *MODELLED) for link in FAMILIES[family].links]
+SEVERAL = [family for family in (*CLOSED, *MODELLED) if FAMILIES[family].further]
 EVERY = pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 PROBABILITY = [name for name, link in LINKS.items() if isinstance(link, ProbabilityLink)]
 DISTRIBUTION = {
@@ -42,6 +44,7 @@ PHI = {  # two ordinary values of the further parameters, after those of the fur
     "hurdle-negbinomial(theta)": ([-0.5, 0.5], [1.2, 2.0]),
     "gaussian(sigma)": ([0.4], [-0.7]),
     "gamma(phi)": ([-0.3], [-3.0]),
+    CATEGORIES: ([0.4, -0.6], [-1.5, 2.0]),
     "negbinomial": ([0.5], [2.0]),
     "gamma": ([0.3], [3.0]),
     "beta": ([1.0], [3.0]),
@@ -209,7 +212,13 @@ def of_hurdle(link, y, extra, eta, phi):
     return np.where(y == 0, special.log_expit(phi[0]), above)
 
 
+def of_categories(link, y, extra, eta, phi):
+    every = np.column_stack([0.0 * eta, eta, *(np.full(len(eta), part) for part in phi)])
+    return np.take_along_axis(special.log_softmax(every, axis=1), y.astype(int)[:, None], axis=1)[:, 0]
+
+
 LOG_DENSITY = {
+    CATEGORIES: of_categories,
     "beta-binomial": of_beta_binomial,
     "truncated-poisson": lambda link, y, extra, eta, phi: (
         of_counts(link, y, eta, phi) - np.log(-np.expm1(-np.exp(eta)))
@@ -297,7 +306,7 @@ def test_density_sums_to_one(pair):
         "student": (np.sinh(grid), np.cosh(grid) * 0.006),
         "gaussian": (grid, 0.006),
     }
-    support["beta-binomial"] = support["binomial"]
+    support["beta-binomial"], support[CATEGORIES] = support["binomial"], support["cumulative"]
     support |= {name: support["negbinomial"] for name in FAMILIES if name.startswith(("zero-inflated", "hurdle"))}
     support["truncated-poisson"] = (np.arange(1.0, 200.0), 1.0)
     values, weight = support[family.partition("(")[0]]
@@ -453,6 +462,24 @@ def test_moments_agree_with_draws(pair):
         assert (np.abs(shares - mean[0]) < 5 * np.sqrt(mean[0] * (1 - mean[0]) / n)).all()
 
 
+@pytest.mark.parametrize("labels", ["ab", "abcd"])
+def test_derivatives_of_a_mean(labels):
+    """Those that a family gives, against central differences; with two categories the binomial ones."""
+    f = FAMILIES[f"multinomial{[*labels]}".replace("'", '"')]
+    rng, K = np.random.default_rng(3), len(labels) - 1
+    links, etas, h = [LINKS["logit"]] * K, rng.normal(size=(K, 9)), 1e-5
+    mean, slopes, second = f.mean_derivatives(links, etas, True)
+    close(mean, f.mean_of(links, etas, np.zeros(0)), 1e-14)
+    close(f.mean_derivatives(links, etas, False)[1], slopes, 1e-14)
+    for k, step in enumerate(h * np.eye(K)[:, :, None]):
+        (up, steep), (down, flat) = (f.mean_derivatives(links, etas + s, False) for s in (step, -step))
+        close(slopes[:, :, k], (up - down) / (2 * h), 1e-8, 1e-10)
+        close(second[:, :, :, k], (steep - flat) / (2 * h), 1e-8, 1e-10)
+    if K == 1:
+        close(mean[:, 1], links[0].mean(etas[0]), 1e-14)
+        close(slopes[:, 1, 0], links[0].slope(etas[0]), 1e-13)
+
+
 @EVERY
 def test_deviance_measures_distance_from_the_mean(pair):
     family, link = pair
@@ -468,7 +495,7 @@ def test_deviance_measures_distance_from_the_mean(pair):
         close(f.deviance(response.y, own, phi, response.extra), 0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, *MODELLED))
+@pytest.mark.parametrize("family", (*CLOSED, *MODELLED))
 def test_parameters_and_their_jacobian(family):
     f = FAMILIES[family]
     for phi in (phi[len(f.further) :] for phi in phis(family)):
@@ -502,7 +529,8 @@ def test_start_is_better_than_chance(pair):
     response = f.read(outcome(family, drawn(family, link, rng, eta, phi, extra)))
     w = rng.uniform(0.5, 3.0, 300)
     (start, *others), rest = f.starts(links_of(family, link), response, w)
-    assert all((other == other[0]).all() for other in others)
+    if not f.is_categorical:
+        assert all((other == other[0]).all() for other in others)
     phi = np.concatenate([[other[0] for other in others], rest])
     assert rest.shape == (f.n_phi(response),)
     assert start.shape == (300,)
@@ -524,10 +552,13 @@ def test_what_a_family_says_about_itself():
         "binomial": ("per_trial",),
         "beta-binomial": ("per_trial",),
         "cumulative": ("is_categorical", "has_thresholds"),
+        "multinomial": ("is_categorical",),
     }
     further = {name for name, f in FAMILIES.items() if f.further}
-    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {*further, "truncated-poisson"}
-    pairs = [(name, link) for name, f in FAMILIES.items() for link in f.links]
+    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {*further, "truncated-poisson", "multinomial"}
+    assert {*FAMILIES} - {*CLOSED} == {"multinomial"}
+    assert [one.name for one in FAMILIES[CATEGORIES].predictors] == ["1", "2", "3"]
+    pairs = [(name, link) for name in CLOSED for link in FAMILIES[name].links]
     closed = [pair for pair in pairs if FAMILIES[pair[0]].has_closed_form(LINKS[pair[1]])]
     linear = [pair for pair in pairs if FAMILIES[pair[0]].has_linear_mean(LINKS[pair[1]])]
     assert closed == [("gaussian", "identity")]
@@ -548,7 +579,7 @@ def test_trials_and_words_for_means():
     assert FAMILIES["poisson"].trials(Response(np.array([3.0, 0.0]), (), np.zeros(2))).tolist() == [1.0, 1.0]
     words = {name: f.mean_words("passed", "passed", ("no", "yes")) for name, f in FAMILIES.items()}
     assert words.pop("binomial") == words.pop("beta-binomial") == "Probability of passed = yes"
-    assert words.pop("cumulative") == "Probability of passed"
+    assert words.pop("cumulative") == words.pop("multinomial") == "Probability of passed"
     assert set(words.values()) == {"Mean of passed"}
     assert FAMILIES["binomial"].mean_words("hits", "cbind(hits, n - hits)", ()) == "Mean of hits"
 
@@ -694,7 +725,11 @@ BAD = {
     "one and two": ("binomial", Outcome("use", Y([1.0, 2.0, 1.0])), r"'use' has the value 2\. Subtract 1"),
     "minus one": ("binomial", Outcome("use", Y([-1.0, 1.0, 1.0]), **AT), r"value -1 in row 4.*\(use > 0\)"),
     "share": ("binomial", Outcome("use", Y([0.0, 0.25, 0.5]), **AT), r"value 0.25 in row 7 \(1 more.*trials='n'"),
-    "three categories": ("binomial", Outcome("use", Y([0, 1, 2]), **TEXT), r"'use' has 3: 'a', 'b', 'c'.*cumulative"),
+    "three categories": (
+        "binomial",
+        Outcome("use", Y([0, 1, 2]), **TEXT),
+        r"'use' has 3: 'a', 'b', 'c'.*cumula.*multi",
+    ),
     "one category": ("binomial", Outcome("use", Y([1, 1, 1]), **TEXT), r"does not vary. 'use' is 'b' in all 3 rows"),
     "only ones": ("binomial", Outcome("use", Y([1.0, 1.0])), r"'use' has not one failure in 2 rows"),
     "only zeros": ("binomial", Outcome("use", Y([0.0, 0.0])), r"'use' has not one success in 2 rows"),
@@ -720,7 +755,11 @@ BAD = {
     "infinite": ("poisson", Outcome("visits", Y([1.0, np.inf])), r"'visits' has the value inf"),
     "negative count": ("poisson", Outcome("visits", Y([1.0, -1.0, -3.0]), **AT), r"'visits'.* -1 in row 7 \(1 more"),
     "fractional count": ("poisson", Outcome("visits", Y([1.0, 2.5])), r"'visits' has the value 2.5.*gamma"),
-    "text count": ("poisson", Outcome("visits", Y([0, 1]), **TEXT), r"'visits' is categorical: 'a', 'b', 'c'.*cumulat"),
+    "text count": (
+        "poisson",
+        Outcome("visits", Y([0, 1]), **TEXT),
+        r"'visits' is categorical: 'a', 'b', 'c'.*multinom",
+    ),
     "zeros": ("negbinomial", Outcome("visits", Y([0.0, 0.0])), r"All 2 values of 'visits' are 0"),
     "negative negbinomial": ("negbinomial", Outcome("visits", Y([3.0, -1.0])), r"negbinomial.*'visits'.* -1"),
     "poisson with cbind": ("poisson", Outcome("k", Y([1.0]), failures=Y([2.0])), r"'k' comes with two columns"),

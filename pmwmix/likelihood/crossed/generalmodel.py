@@ -19,7 +19,8 @@ from pmwmix.likelihood.ops.smallmat import Column, Matrix, total
 class CrossedStructure(MarginalStructure):
     """What decides the shape of the graph; levels are factors, the eliminated one first.
 
-    Columns that are correlated belong to one linear predictor, so that this is known of a column times Lambda too.
+    Columns that are correlated belong to one linear predictor, so that this is known of a column times Lambda too;
+    `fitting.general` refuses others.
 
     Parameters
     ----------

@@ -1,0 +1,197 @@
+"""Unordered categories by log odds against a baseline; McFadden (1974), Agresti (2013)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from scipy import special
+
+from pmwmix._types import Array
+from pmwmix.errors import DataError, some
+from pmwmix.families._base import FAMILIES, Family
+from pmwmix.families._outcomes import categories_of
+from pmwmix.links import Link
+from pmwmix.links._curves import softplus
+from pmwmix.spec.outcome import Outcome, Response
+from pmwmix.spec.predictors import Predictor
+
+NAME = "multinomial"
+
+
+class Multinomial(Family):
+    """Multinomial logit: every category but the first, the baseline, has a linear predictor, its log odds.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Categories, the baseline first; empty as long as no outcome has been seen.
+
+    Notes
+    -----
+    log f = eta_y - log(1 + sum_k exp(eta_k)) with eta = 0 of the baseline (Agresti 2013 [1]_, section 8.1). It is
+    computed as minus the logarithm of a sum over the other categories, which does not cancel.
+
+    References
+    ----------
+    .. [1] Agresti, A. (2013). Categorical Data Analysis, 3rd ed. Wiley.
+    """
+
+    links = ("logit",)
+    is_categorical = True
+    is_mixture = True
+    has_mean_derivatives = True
+
+    def __init__(self, labels: tuple[str, ...] = ()) -> None:
+        self.labels = labels
+        self.name = NAME + (json.dumps(labels, ensure_ascii=False) if labels else "")
+        self.first = labels[1] if labels else None
+        self.further = tuple(Predictor(label, self.links) for label in labels[2:])
+
+    def __reduce__(self) -> Any:
+        return FAMILIES.__getitem__, (self.name,)
+
+    @property
+    def distribution_name(self) -> str:
+        """The same whatever the categories are."""
+        return NAME
+
+    @property
+    def shown_name(self) -> str:
+        """As the caller writes it."""
+        return NAME
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the categories are not known yet."""
+        return not self.labels
+
+    def settled(self, outcome: Outcome) -> Family:
+        """Give the family of the categories that occur."""
+        _, _, labels = categories_of(outcome, NAME)
+        if len(labels) < 2:
+            raise DataError(
+                f"The outcome does not vary. {outcome.name!r} is {some(labels)} in all {len(outcome.values)} rows. "
+                "Check the column, or the rows that are left after incomplete ones were dropped."
+            )
+        found: Family = FAMILIES[Multinomial(labels).name]
+        return found
+
+    def predictor_words(self, name: str) -> str:
+        """Give the odds that they are."""
+        return f"the log odds of {name} against {self.labels[0]}"
+
+    def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
+        """Say that it is a probability."""
+        return f"Probability of {outcome}"
+
+    def read(self, outcome: Outcome) -> Response:
+        """Give category codes, 0 of the baseline."""
+        _, codes, labels = categories_of(outcome, NAME)
+        if labels != self.labels:
+            lacking = [label for label in self.labels if label not in labels]
+            which = f"lacks {some(lacking)}" if lacking else f"has {some([x for x in labels if x not in self.labels])}"
+            raise DataError(
+                f"All plausible values of an outcome need the same categories. One of {outcome.name!r} {which}, and "
+                f"the first has {some(self.labels)}. Merge rare categories with others."
+            )
+        notes = [f"The baseline is {labels[0]!r} (column {outcome.name!r}): coefficients are log odds against it"]
+        unused = [label for label in outcome.categories or () if label not in labels]
+        if unused:
+            notes.append(f"Categories of {outcome.name!r} that do not occur are left out: {some(unused)}")
+        return Response(codes.astype(float), (), np.zeros(len(codes)), labels, tuple(notes))
+
+    def log_density(self, link: Link, y: Any, extra: tuple[Any, ...], eta: Any, phi: list[Any]) -> Any:
+        """Log-probability of one of two categories."""
+        return self.log_density_of([link], y, extra, [eta], phi)
+
+    def log_density_of(
+        self, links: Sequence[Link], y: Any, extra: tuple[Any, ...], etas: Sequence[Any], phi: list[Any]
+    ) -> Any:
+        """Log-probability of the category: -log(1 + sum of exp(eta_k - eta_y)) over the others k.
+
+        The baseline takes the place of the row's own category among the others.
+        """
+        masks = [pt.eq(y, float(k)) for k in range(1, len(self.labels))]
+        own: Any = sum(pt.switch(mask, eta, 0.0) for mask, eta in zip(masks, etas, strict=True))
+        total: Any = None
+        for mask, eta in zip(masks, etas, strict=True):
+            other = pt.switch(mask, 0.0, eta) - own
+            total = softplus(other) if total is None else total + softplus(other - total)
+        return -total
+
+    def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
+        """Give that of the first category against the baseline."""
+        return self.starts([link] * (len(self.labels) - 1), response, w)[0][0], np.zeros(0)
+
+    def starts(self, links: Sequence[Link], response: Response, w: Array) -> tuple[list[Array], Array]:
+        """Give log odds of the shares, drawn a little towards the row's own category."""
+        codes = response.y.astype(np.int64)
+        share = np.bincount(codes, w / w.mean(), len(self.labels)) + 0.5
+        drawn = 0.5 * (codes[:, None] == np.arange(len(self.labels)))
+        odds = np.log(share / share[0]) + drawn - drawn[:, :1]
+        return [odds[:, k] for k in range(1, len(self.labels))], np.zeros(0)
+
+    def mean_of(self, links: Sequence[Link], etas: Sequence[Array], phi: Array) -> Array:
+        """Give the probabilities of the categories (n, C)."""
+        eta = np.stack([np.zeros_like(etas[0]), *etas], axis=-1)
+        return np.asarray(special.softmax(eta, axis=-1))
+
+    def mean_derivatives(self, links: Sequence[Link], etas: Sequence[Array], second: bool) -> tuple[Array, ...]:
+        """Give p_c, p_c (d_ck - p_k) and p_c [(d_ck - p_k)(d_cm - p_m) - p_k (d_km - p_m)]; d_ck is 1 if c = k."""
+        p = self.mean_of(links, etas, np.zeros(0))
+        same = np.eye(len(self.labels))[:, 1:]
+        gap = same - p[:, None, 1:]  # (n, C, K)
+        if not second:
+            return p, p[:, :, None] * gap
+        between = p[:, 1:, None] * (same[1:] - p[:, None, 1:])  # (n, K, K)
+        return p, p[:, :, None] * gap, p[:, :, None, None] * (gap[..., :, None] * gap[..., None, :] - between[:, None])
+
+    def mean(self, link: Link, eta: Array, phi: Array) -> Array:
+        """Give the probabilities of two categories (n, 2)."""
+        return self.mean_of([link], [eta], phi)
+
+    def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Give the variance of the category's number, from the probabilities (n, C)."""
+        k = np.arange(mean.shape[1])
+        return mean @ k**2 - (mean @ k) ** 2
+
+    def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
+        """Give minus twice the log-probability of the category, from the probabilities (n, C)."""
+        return -2.0 * np.log(mean[np.arange(len(y)), y.astype(np.int64)])
+
+    def latent_variance(self, link: Link, mean: float, phi: Array) -> float:
+        """Give NaN: there are several linear predictors."""
+        return float("nan")
+
+    def draw_of(
+        self,
+        rng: np.random.Generator,
+        links: Sequence[Link],
+        etas: Sequence[Array],
+        phi: Array,
+        extra: tuple[Array, ...],
+    ) -> Array:
+        """Draw category codes."""
+        below = np.cumsum(self.mean_of(links, etas, phi), axis=1)[:, :-1]
+        return (rng.random((len(below), 1)) > below).sum(axis=1).astype(float)
+
+
+@cache
+def with_categories(name: str) -> Family | None:
+    """Make the family of such a name, ``'multinomial["a", "b"]'``; None if it is none."""
+    if not name.startswith(NAME):
+        return None
+    try:
+        labels = json.loads(name[len(NAME) :])
+    except ValueError:
+        return None
+    known = isinstance(labels, list) and len(labels) > 1 and all(isinstance(one, str) for one in labels)
+    return Multinomial(tuple(labels)) if known and len(set(labels)) == len(labels) else None
+
+
+FAMILIES.add(NAME, Multinomial())
