@@ -98,8 +98,8 @@ def fit(
         out (None) has conditional weight 1.
     conditional : bool, optional
         Whether weights are conditional on the unit above; default: total weights.
-    scaling : {"none", "size", "effective", "gk"}, "A", "B" or callable, optional
-        How conditional weights below the top level are rescaled (theory, eqs. 2-4).
+    scaling : {"none", "size", "effective", "gk", "gk-sum"}, "A", "B" or callable, optional
+        How conditional weights below the top level are rescaled (theory, eqs. 2-4c).
     pv : dict, optional
         Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns.
     pv_pairing : {"number", "cross"}, optional

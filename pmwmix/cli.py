@@ -54,7 +54,7 @@ def _add_fit(verbs: Any) -> None:
     fit.add_argument("--formula", required=True, help='lme4 syntax: "math ~ escs + (1 | school)"')
     fit.add_argument("--weights", nargs="+", metavar="COLUMN", help="bottom-up; '-' leaves a level out")
     fit.add_argument("--conditional", action="store_true", help="weights are conditional on the unit above")
-    fit.add_argument("--scaling", help="none, size (A), effective (B) or gk")
+    fit.add_argument("--scaling", help="none, size (A), effective (B), gk or gk-sum")
     fit.add_argument("--pv", nargs="+", metavar="NAME=TEMPLATE", help="plausible values: math=PV{}MATH")
     fit.add_argument("--family", default="gaussian", help="gaussian (default), binomial, poisson, ...")
     fit.add_argument("--link", help="name of the link, if not the family's own")

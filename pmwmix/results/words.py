@@ -31,7 +31,8 @@ SCALING_WORDS = {
     "size": "size (Method A: weights sum to the cluster size)",
     "size-lowest": "size-lowest (Method A at level one, nothing scaled above)",
     "effective": "effective (Method B: weights sum to the effective cluster size)",
-    "gk": "gk (Graubard & Korn: all weight at level 2)",
+    "gk": "gk (Graubard & Korn: all weight at the top level, averages)",
+    "gk-sum": "gk-sum (all weight at the top level, sums)",
 }
 
 

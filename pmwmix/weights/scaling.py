@@ -12,7 +12,7 @@ import numpy as np
 
 from pmwmix._registry import Registry
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError, OptionError, WeightError
+from pmwmix.errors import OptionError, WeightError
 
 Weights = tuple[Array, ...]
 Scaling = Callable[[Weights, Weights], Weights]
@@ -88,28 +88,53 @@ def effective(w: Weights, parents: Weights) -> Weights:
 
 
 def gk(w: Weights, parents: Weights) -> Weights:
-    """Move all weight to level 2: rows get 1, a unit gets the sum of its members' total weights (theory, eq. 4b).
+    """Move all weight to the top, as Stata's ``pwscale(gk)``: averages of the rows' total weights (theory, eq. 4b).
 
     Parameters
     ----------
     w, parents
-        As in `unscaled`; two levels only.
+        As in `unscaled`.
+
+    Returns
+    -------
+    tuple of ndarray
+        1 below the top level; a top-level unit gets the mean over its rows of the product of their weights.
+
+    Notes
+    -----
+    Graubard & Korn (1996) [1]_ as StataCorp's manual of ``mixed`` describes them for two levels.
+
+    References
+    ----------
+    .. [1] Graubard, B. I. & Korn, E. L. (1996). Modelling the sampling design in the analysis of health surveys.
+       Statistical Methods in Medical Research, 5(3), 263-281. doi:10.1177/096228029600500304
+
+    Examples
+    --------
+    >>> gk((np.array([1.0, 3.0]), np.array([2.0])), (np.array([0, 0]),))
+    (array([1., 1.]), array([4.]))
+    """
+    return _at_the_top(w, parents, average=True)
+
+
+def gk_sum(w: Weights, parents: Weights) -> Weights:
+    """Move all weight to the top: a top-level unit gets the sum of its rows' total weights (theory, eq. 4c).
+
+    Parameters
+    ----------
+    w, parents
+        As in `unscaled`.
 
     Returns
     -------
     tuple of ndarray
 
-    Raises
-    ------
-    NotSupportedError
-        With more than two levels.
+    Examples
+    --------
+    >>> gk_sum((np.array([1.0, 3.0]), np.array([2.0])), (np.array([0, 0]),))
+    (array([1., 1.]), array([8.]))
     """
-    if len(w) != 2:
-        raise NotSupportedError(
-            f"Scaling 'gk' is defined for two levels. This model has {len(w)}. Use 'size' or 'effective' instead."
-        )
-    total = np.bincount(parents[0], w[0], minlength=len(w[1]))
-    return np.ones_like(w[0]), w[1] * total
+    return _at_the_top(w, parents, average=False)
 
 
 def size_lowest(w: Weights, parents: Weights) -> Weights:
@@ -132,6 +157,19 @@ def size_lowest(w: Weights, parents: Weights) -> Weights:
     return (size(w, parents)[0], *w[1:])
 
 
+def _at_the_top(w: Weights, parents: Weights, average: bool) -> Weights:
+    """Ones below the top level, and there sums or averages of the rows' products of weights."""
+    if len(w) == 1:
+        return w
+    total, unit = w[0], np.arange(len(w[0]))
+    for parent, upper in zip(parents, w[1:], strict=True):
+        unit = parent[unit]
+        total = total * upper[unit]
+    sums = np.bincount(unit, total, minlength=len(w[-1]))
+    n = np.bincount(unit, minlength=len(w[-1])) if average else 1.0
+    return (*(np.ones_like(one) for one in w[:-1]), sums / n)
+
+
 def _rescaled(w: Weights, parents: Weights, rule: Callable[[Any, Any, Any], Any]) -> Weights:
     out = []
     for weight, parent, upper in zip(w[:-1], parents, w[1:], strict=True):
@@ -147,6 +185,7 @@ SCALINGS.add("size", size)
 SCALINGS.add("size-lowest", size_lowest)
 SCALINGS.add("effective", effective)
 SCALINGS.add("gk", gk)
+SCALINGS.add("gk-sum", gk_sum)
 ALIASES = {"A": "size", "B": "effective", "a": "size", "b": "effective"}
 
 

@@ -93,7 +93,7 @@ def leave_out(column: pd.Series) -> list[np.ndarray]:
     return [np.where(column == u, 0.0, len(units) / (len(units) - 1.0)) for u in units]
 
 
-@pytest.mark.parametrize("scaling", ["none", "size", "effective", "gk"])
+@pytest.mark.parametrize("scaling", ["none", "size", "effective", "gk", "gk-sum"])
 def test_jackknife_of_schools_by_hand(scaling):
     d, formula = nested(), "y ~ x + (1 | school)"
     weights, options = ["w1", "w3"], {"conditional": True, "scaling": scaling}

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pmwmix
+from pmwmix.weights.scaling import SCALINGS
 
 TWO = "y ~ x + (1 + x | school)"
 THREE = "y ~ x + (1 | classroom) + (1 | school)"
@@ -182,11 +183,19 @@ def test_scaled_weights_ignore_a_constant_per_group(scaling):
         close(sums, d.groupby("school")["w1"].apply(lambda w: w.sum() ** 2 / (w**2).sum()))
 
 
-def test_gk_is_the_total_weight_on_the_group():
+@pytest.mark.parametrize(("scaling", "rule"), [("gk", "mean"), ("gk-sum", "sum")])
+def test_gk_is_the_total_weight_on_the_top_unit(scaling, rule):
+    """Averages as in Stata's manual, or sums; with three levels the classrooms count alike."""
     d = nested()
-    d["sum"] = (d["w1"] * d["w3"]).groupby(d["school"]).transform("sum")
-    gk = pmwmix.fit(TWO, d, weights=["w1", "w3"], conditional=True, scaling="gk")
-    same(gk, pmwmix.fit(TWO, d, weights={"school": "sum"}))
+    d["top"] = (d["w1"] * d["w3"]).groupby(d["school"]).transform(rule)
+    gk = pmwmix.fit(TWO, d, weights=["w1", "w3"], conditional=True, scaling=scaling)
+    same(gk, pmwmix.fit(TWO, d, weights={"school": "top"}))
+    w, parents = gk.rows.frame.cond, (gk.rows.frame.hierarchy.levels[0].index,)
+    three = (np.ones_like(w[0]), w[1], np.array([2.0, 5.0]))  # the first two schools under one roof
+    found = SCALINGS[scaling](three, (parents[0], (np.arange(len(w[1])) >= 2).astype(int)))
+    assert all((part == 1.0).all() for part in found[:2])
+    rows = w[1][parents[0]] * three[2][(parents[0] >= 2).astype(int)]
+    close(found[2], pd.Series(rows).groupby(parents[0] >= 2).agg(rule), 1e-14)
 
 
 def test_own_scaling_function():

@@ -165,7 +165,6 @@ WEIGHTS = {
 
 NOT_SUPPORTED = {
     "no fixed column": (given(formula="y ~ 0 + (1 | g)", vcov="CR2"), "'0'"),
-    "gk with three levels": (given(None, "y ~ 1 + (1 | g) + (1 | half)", weights="w1", scaling="gk"), "'gk'.*3"),
     "REML with level-1 weights": (given(method="reml", weights="w1"), "'w1'"),
 }
 
