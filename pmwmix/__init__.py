@@ -11,7 +11,7 @@ from pmwmix.interrupt import whole_import
 
 if TYPE_CHECKING:
     from pmwmix import plots, surveys
-    from pmwmix.api import fit, load, pool
+    from pmwmix.api import fit, pool
     from pmwmix.data.codebook import codebook
     from pmwmix.errors import PmwmixError, PmwmixWarning
     from pmwmix.groups import GroupFits, fit_groups
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pmwmix.inference.margins import predictions
     from pmwmix.readers import convert, read_survey
     from pmwmix.results.result import FitResult
+    from pmwmix.sample.load import load
     from pmwmix.simulate import simulate_survey
     from pmwmix.spec.design import Design
     from pmwmix.studies.comparison import compare
@@ -36,7 +37,7 @@ _HOME = {
     "read_survey": "readers",
     "convert": "readers",
     "codebook": "data.codebook",
-    "load": "api",
+    "load": "sample.load",
     "pool": "api",
     "lrt": "studies.lrtest",
     "ranova": "studies.lrtest",

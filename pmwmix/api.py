@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from pmwmix.data.imputed import PAIRINGS, imputed_tables, nests_of, same_in_all
 from pmwmix.data.table import Table
@@ -22,12 +21,12 @@ from pmwmix.results.asked import check_design, choose_variance, settings_of
 from pmwmix.results.build import fit_frame
 from pmwmix.results.pooled import labelled, pool_results, pooled_frames
 from pmwmix.results.result import FitResult
-from pmwmix.results.store import load_fields
 from pmwmix.running import check_executor, over
 from pmwmix.sample.request import read_request, refuse_request
 from pmwmix.spec.call import call_text, check_names, read_chunk, read_nodes
 from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
+from pmwmix.spec.options import FitOptions
 from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.residual import read_residual
 from pmwmix.spec.several import one_text, parameters_of
@@ -42,6 +41,18 @@ if TYPE_CHECKING:
 parts.PARTS.add("lrt", lrt_section)  # a test refits, so it stands behind results and is handed to them here
 
 
+@overload
+def fit(
+    formula: str | Sequence[str], data: Any, *, method: Literal["bayes"], **options: Unpack[FitOptions]
+) -> BayesResult: ...
+@overload
+def fit(
+    formula: str | Sequence[str], data: Any, *, method: Literal["ml", "reml"] = ..., **options: Unpack[FitOptions]
+) -> FitResult: ...
+@overload
+def fit(
+    formula: str | Sequence[str], data: Any, *, method: str, **options: Unpack[FitOptions]
+) -> FitResult | BayesResult: ...
 def fit(
     formula: str | Sequence[str],
     data: Any,
@@ -234,38 +245,6 @@ def pool(fits: Iterable[FitResult], *, rule: str | None = None) -> FitResult:
             f"Only fits can be pooled. Got {type(wrong[0]).__name__}. Pass a list of results of pmwmix.fit."
         )
     return pool_results(labelled(listed, rule))
-
-
-def load(path: str | Path) -> FitResult | BayesResult:
-    """Read a fit written by ``fit.save(path)``.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    FitResult
-        Answers everything that the original did; standard errors by another method need a new fit.
-
-    Raises
-    ------
-    DataError
-        If the file is none of ours.
-    """
-
-    def build(fields: dict[str, Any]) -> FitResult:
-        return FitResult(**{**fields, "each": tuple(build(one) for one in fields["each"])})
-
-    if isinstance(path, str | Path) and Path(path).suffix in (".nc", ".zarr"):
-        whole_import("pmwmix.sample.result")
-        from pmwmix.sample.keep import load_bayes
-        from pmwmix.sample.result import BayesResult
-
-        return load_bayes(Path(path), load, BayesResult)
-    if not isinstance(path, str | Path):
-        raise OptionError(f"A saved fit is read from a path. Got {type(path).__name__}. Pass the file's name.")
-    return build(load_fields(Path(path)))
 
 
 def _request(method: str, sampling: dict[str, Any], priors: Any, progress: bool | None, vcov: str | None) -> Any:

@@ -25,6 +25,7 @@ from pmwmix.errors import (
 )
 from pmwmix.likelihood.engine import choose_engine
 from pmwmix.readers.columns import find, id_names
+from pmwmix.results.glance import glance_row
 from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, Summary, coefficient_table, decimals_for, fixed
 from pmwmix.running import bar, check_executor, run_on
@@ -104,16 +105,10 @@ class GroupFits(Mapping[Any, FitResult]):
         Returns
         -------
         DataFrame
-            By group: ``nobs, n_<level>, icc`` (or ``icc_<level>``), ``loglik, converged, singular, status``.
+            By group the columns of a fit's ``glance``: ``nobs, n_<level>, icc`` (or ``icc_<level>``), ``sigma, loglik,
+            npar, aic, bic, converged, singular, status``.
         """
-        rows = {}
-        for group, one in self.items():
-            units = {f"n_{name}": int(n) for name, n in one.n_groups.items()}
-            icc = one.icc
-            shares = {f"icc_{k}": v for k, v in icc.items()} if isinstance(icc, pd.Series) else {"icc": icc}
-            state = {"converged": one.converged, "singular": one.singular, "status": one.status}
-            rows[group] = {"nobs": one.nobs, **units, **shares, "loglik": getattr(one, "loglik", np.nan), **state}
-        out = pd.DataFrame.from_dict(rows, orient="index")
+        out = pd.DataFrame.from_dict({group: glance_row(one) for group, one in self.items()}, orient="index")
         out.index.name = self.by
         return out
 

@@ -34,7 +34,7 @@ INNER = {  # files of the rooms that have a road of their own
     "pooling": "_base rubin nested".split(),
     "results": """
         as_json varcorr record rendering summary words parts account archive checked specs unpackplan
-        unpack store result pooled build asked
+        unpack store hypotheses wald hints glance result pooled build asked
     """.split(),
     "sample": """
         request refusal account guard keep
@@ -42,7 +42,7 @@ INNER = {  # files of the rooms that have a road of their own
         nuts.convergence nuts.meeting nuts.nuts nuts.othersamplers
         draws.conditional_rows draws.conditional_linear draws.conditional_general draws.quantities draws.correction
         draws.randomeffects draws.rowdraws draws.datatree
-        posterior record draws.predictive draws.responses result bayes
+        posterior record draws.predictive draws.responses result bayes load
     """.split(),
 }
 ROOT = Path(__file__).parents[1] / "pmwmix"

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import fdtrc, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
-from pmwmix._types import Array
 from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.fitting.fewclusters import hotelling_of
 from pmwmix.inference.components import confint_varcorr
-from pmwmix.inference.joint import shrinkage
+from pmwmix.inference.criteria import aic, bic
 from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
 from pmwmix.inference.missing import missing_information
@@ -25,14 +23,15 @@ from pmwmix.inference.profile import profile_interval
 from pmwmix.inference.r2 import r2
 from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling import Pooled, pool
-from pmwmix.pooling.nested import wald_of
-from pmwmix.pooling.rubin import independent
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.responses import fitted, predict, residuals
 from pmwmix.results.account import summarise
+from pmwmix.results.glance import augment, glance
+from pmwmix.results.hints import no_such_member
 from pmwmix.results.record import FitRecord
 from pmwmix.results.store import save_fit
 from pmwmix.results.summary import Summary
+from pmwmix.results.wald import contrast, wald
 from pmwmix.spec.checks import check_prob
 
 DF_RULES = ("satterthwaite", "kenward-roger", "bell-mccaffrey", "design", "inf")
@@ -226,90 +225,9 @@ class FitResult(FitRecord):
         ends = profile_interval(rows.problem, rows.k, rows.fit, ci_prob)
         return pd.DataFrame(ends, index=self.coef.index, columns=["ci_low", "ci_high"])
 
-    def wald(self, terms: Any = None, df: str | float | None = None) -> pd.Series:
-        """Wald test that several coefficients, or linear combinations of them, are zero.
-
-        Parameters
-        ----------
-        terms : str, list of str or ndarray (r, p), optional
-            Terms, or a contrast matrix. None: all but the intercept.
-        df : optional
-            As in `df`; the denominator is the smallest among the terms. With plausible values and more than one
-            contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under a robust or replicate
-            variance of d degrees of freedom, k contrasts have F with k and d - k + 1 (theory, eq. 55), under
-            ``vcov="CR2"`` Hotelling's T² (small-sample, eqs. 21-22), each with D1 on top.
-
-        Returns
-        -------
-        Series
-            ``statistic`` (an F), ``df1``, ``df2``, ``p_value``; NaN, with a warning, without degrees of freedom.
-        """
-        L = self._contrast(terms)
-        rule = self._default_rule() if df is None else df
-        if isinstance(rule, str) and rule == "kenward-roger" and self.pooled is None:
-            tested = self._kenward[0].kr_test(L)
-            return pd.Series(dict(zip(("statistic", "df1", "df2", "p_value"), tested, strict=True)))
-        vcov, used = self.vcov.to_numpy() + self._added(rule), np.any(L != 0, axis=0)
-        df2, shrunk = float(self.df(rule).to_numpy()[used].min()), 1.0
-        if not (np.isfinite(L @ vcov @ L.T).all() and (L @ vcov @ L.T).any()):
-            raise NotSupportedError(
-                f"A Wald test needs the covariance of its terms. That of {', '.join(self.coef.index[used])} is missing "
-                f"or zero. Test other terms, or fit with another vcov."
-            )
-        L = independent(L, np.sqrt(np.diag(vcov)))
-        value, k, pooled = L @ self.coef.to_numpy(), len(L), self.pooled if len(L) > 1 else None
-        within = L @ (vcov if pooled is None else pooled.within + self._added(rule)) @ L.T
-        if isinstance(rule, str) and rule == "bell-mccaffrey" and used.sum() > 1 and (k > 1 or self.pooled is None):
-            shrunk, df2 = shrinkage(within, hotelling_of(self.fits, L), f"vcov={self.settings.vcov!r}")
-        else:
-            if pooled is not None:
-                df2 = float(np.broadcast_to(self._complete_df(rule), used.shape)[used].min())
-            if k > 1 and self.settings.vcov != "model":  # the number of slopes is counted here, not by `design_df`
-                complete = self.settings.design_df if rule == "design" else df2
-                shrunk, df2 = shrinkage(within, complete, f"vcov={self.settings.vcov!r}")
-        if pooled is None or not df2 > 0:
-            F = float(value @ np.linalg.pinv(within, hermitian=True) @ value) / k
-        else:
-            F, df2 = wald_of(value, within, np.array([fit.coef for fit in self.fits]) @ L.T, self.nests, df2)
-        p = float(fdtrc(k, min(df2, 1e10), shrunk * F))
-        return pd.Series({"statistic": shrunk * F, "df1": float(k), "df2": df2, "p_value": p})
-
-    def _contrast(self, terms: Any) -> Array:
-        names = list(self.coef.index)
-        if not names:
-            raise NotSupportedError(
-                f"A Wald test is about fixed coefficients. This fit, {self.formula!r}, has none. Test its variance "
-                f"components with pmwmix.lrt or pmwmix.ranova."
-            )
-        if terms is None:
-            terms = [name for name in names if name not in self.constants] or names
-        if isinstance(terms, str):
-            terms = [terms]
-        given = list(terms) if isinstance(terms, Sequence) else terms
-        if isinstance(given, list) and given and all(isinstance(t, str) for t in given):
-            terms = given
-            unknown = [t for t in terms if t not in names]
-            if unknown:
-                raise OptionError(
-                    f"There is no term {unknown[0]!r}.{near(unknown[0], names)} The terms are {', '.join(names)}."
-                )
-            return np.eye(len(names))[[names.index(t) for t in terms]]
-        try:
-            L = np.atleast_2d(np.asarray(terms, dtype=float))
-        except (TypeError, ValueError):
-            L = np.full((1, len(names)), np.nan)
-        if not (L.size and np.isfinite(L).all() and L.any(axis=1).all()):
-            raise OptionError(
-                f"A Wald test takes terms or a contrast matrix of numbers without zero rows. Got {terms!r}. "
-                f"The terms are {', '.join(names)}."
-            )
-        if L.ndim != 2 or L.shape[1] != len(names):
-            raise OptionError(
-                f"A contrast matrix has one column per coefficient. This has {L.shape[-1]} for {len(names)}. "
-                f"The columns are {', '.join(names)}."
-            )
-        return L
-
+    wald, contrast = wald, contrast
+    aic, bic = property(aic), property(bic)
+    glance, augment = glance, augment
     r2 = r2
     ame = ame
     confint_varcorr = confint_varcorr
@@ -371,6 +289,11 @@ class FitResult(FitRecord):
             ``"residuals"`` (quantiles of Pearson ones), ``"lrt"`` against no random effects (refits); or ``"all"``.
         """
         return summarise(self, self.tidy(ci_prob), ci_prob, show)
+
+    if not TYPE_CHECKING:  # type checkers find misspelt members themselves
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_such_member(name, [*self.__dataclass_fields__, *dir(type(self))], "FitResult")
 
     def __repr__(self) -> str:
         return str(self.summary())

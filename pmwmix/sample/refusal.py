@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pmwmix.errors import OptionError, near
+from pmwmix.errors import OptionError
+from pmwmix.results.hints import NoSuchMemberError, no_such_member
 from pmwmix.results.result import FitResult
 
 INSTEAD = {
     "wald": "probabilities of the draws, fit.draws()",
+    "contrast": "differences of the draws, fit.draws()",
+    "aic": "leave-one-out checks of ArviZ",
+    "bic": "leave-one-out checks of ArviZ",
     "df": "intervals of the draws, fit.tidy()",
     "loglik": "the draws' log-posterior, fit.idata['sample_stats']['lp']",
 }
-
-
-class NoSuchMemberError(OptionError, AttributeError):
-    """A member that this kind of result does not have."""
 
 
 def missing_member(name: str) -> AttributeError:
@@ -31,9 +31,7 @@ def missing_member(name: str) -> AttributeError:
         return NoSuchMemberError(
             f"A posterior has no {name!r}. This result was made with method='bayes'. Use fit.ml.{name}{also}."
         )
-    return NoSuchMemberError(
-        f"A result has no member {name!r}.{near(name, members)} See the documentation of BayesResult."
-    )
+    return no_such_member(name, [*members, *FitResult.__dataclass_fields__], "BayesResult")
 
 
 def refuse_given(verb: str, **given: object) -> None:
@@ -51,4 +49,4 @@ def refuse_given(verb: str, **given: object) -> None:
         )
 
 
-__all__ = ["NoSuchMemberError", "missing_member", "refuse_given"]
+__all__ = ["missing_member", "refuse_given"]

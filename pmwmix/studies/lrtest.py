@@ -16,9 +16,9 @@ from pmwmix.errors import OptionError, PmwmixWarning
 from pmwmix.fitting.climb import without_random_part
 from pmwmix.fitting.ladder import MOST
 from pmwmix.frame.clusters import Clusters
-from pmwmix.frame.modelframe import correlated
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
+from pmwmix.inference.criteria import n_parameters, size_without_components, terms_of
 from pmwmix.likelihood.covariances import COVARIANCES, free_parameters
 from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.rubin import pooled_statistic
@@ -107,17 +107,6 @@ def ranova(fit: FitResult) -> pd.DataFrame:
         rows.append({**_describe(smaller, fit), **compare_pair(smaller, fit)})
         names.append(text)
     return pd.DataFrame(rows, index=names)[COLUMNS]
-
-
-def n_parameters(fit: FitResult) -> int:
-    """Count coefficients, covariance parameters and the residual variance or the family's further parameters."""
-    covariances = sum(free_parameters(structure, len(names)) for _, names, structure in _terms(fit))
-    return _size_without_components(fit) + covariances
-
-
-def _size_without_components(fit: FitResult) -> int:
-    own = 1 + len(fit.residual_structure) if fit.has_residual_variance else len(fit.family_parameters)
-    return len(fit.coef) + own
 
 
 def _nodes(fit: FitResult) -> dict[str, int]:
@@ -321,10 +310,10 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
         chi-squares with d - 1 and d degrees of freedom, d the parameters it loses; terms combine by convolution. Terms
         that lose several effects at once get the same two parts, which is conservative.
     """
-    kept = _terms(smaller)
-    weights = {_size_without_components(larger) - _size_without_components(smaller): 1.0}
+    kept = terms_of(smaller)
+    weights = {size_without_components(larger) - size_without_components(smaller): 1.0}
     lost_any = False
-    for group, names, structure in _terms(larger):
+    for group, names, structure in terms_of(larger):
         matches = [one for one in kept if one[0] == group and _contains(names, structure, one)]
         for match in matches:
             kept.remove(match)
@@ -356,18 +345,3 @@ def _contains(names: frozenset[str], structure: str, smaller: tuple[str, frozens
         return structure in (other, "us") or (other != "us" and structure in COVARIANCES[other].inside)
     own = structure == "us" or not COVARIANCES[structure].common  # a variance of each effect, which may be zero
     return fewer < names and own and (structure == "us" or len(fewer) == 1)
-
-
-def _terms(fit: FitResult) -> list[tuple[str, frozenset[str], str]]:
-    if not len(fit.theta):
-        return []
-    frame = first_rows(fit).frame
-    levels = frame.hierarchy.levels
-    return [
-        (
-            ":".join(sorted(levels[blocks[0].level].name.split(":"))),
-            frozenset(name for b in blocks for name in b.names),
-            blocks[0].term.structure,
-        )
-        for blocks in correlated(frame.designs[0].blocks)
-    ]
