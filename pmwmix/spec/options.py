@@ -34,6 +34,8 @@ class FitOptions(TypedDict, total=False):
     conditional: bool | None
     scaling: Scaling | None
     pv: Mapping[str, str | Sequence[str]] | None
+    pv_pairing: Literal["number", "cross"] | None
+    imputation: str | None
     design: Design | str | Mapping[str, Any] | None
     vcov: Vcov | None
     n_agq: int | tuple[int, ...] | None
