@@ -15,7 +15,7 @@ Family = (
     ]
     | str
 )  # fmt: skip
-Scaling = Literal["none", "size", "size-lowest", "effective", "gk", "A", "B"] | str | Callable[..., Any]
+Scaling = Literal["none", "size", "size-lowest", "effective", "gk", "gk-sum", "A", "B"] | str | Callable[..., Any]
 Vcov = (
     Literal[
         "model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step",
