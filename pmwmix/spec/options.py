@@ -11,7 +11,8 @@ from pmwmix.spec.design import Design
 Family = (
     Literal[
         "gaussian", "binomial", "beta-binomial", "poisson", "negbinomial", "truncated-poisson", "zero-inflated-poisson",
-        "zero-inflated-negbinomial", "hurdle-poisson", "hurdle-negbinomial", "gamma", "beta", "cumulative", "multinomial", "student",
+        "zero-inflated-negbinomial", "hurdle-poisson", "hurdle-negbinomial", "gamma", "beta", "cumulative",
+        "multinomial", "student",
     ]
     | str
 )  # fmt: skip
