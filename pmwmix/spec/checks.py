@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,3 +19,8 @@ def check_prob(ci_prob: Any) -> None:
     """
     if not (isinstance(ci_prob, int | float | np.number) and 0 < ci_prob < 1):
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, and no flag."""
+    return isinstance(value, Integral) and not isinstance(value, bool)

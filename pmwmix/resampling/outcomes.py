@@ -1,0 +1,121 @@
+"""Outcomes drawn from a fitted model for the rows of the fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.likelihood.layout import semidefinite_cholesky
+from pmwmix.prediction.rows import LiveRows, live_rows
+from pmwmix.spec.checks import is_whole
+
+
+def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFrame:
+    """Draw outcomes from the fitted model: random effects anew, then the rows (bootstrap, eq. 1).
+
+    Parameters
+    ----------
+    fit : FitResult
+    n : int
+        Number of outcomes. With plausible values the fits take turns.
+    random_seed : int, optional
+        The same number gives the same outcomes.
+
+    Returns
+    -------
+    DataFrame, shape (rows, n)
+        Columns ``sim_1, ...``, rows labelled as in the fit. In units of the outcome; successes of a binomial outcome,
+        numbers of the categories from 0 of an ordinal one.
+
+    Raises
+    ------
+    OptionError, NotSupportedError
+        Without the data of the fit, or with a residual correlation.
+
+    Notes
+    -----
+    Sampling weights shape the parameters, not the outcomes: these are of the sampled rows.
+    """
+    check_count(n, "outcomes", 1)
+    parts, rng = simulated_rows(fit, "simulate()"), generator(random_seed)
+    drawn = [draw_outcome(one, rows, rng) for _, (one, rows) in zip(range(n), parts * n, strict=False)]
+    return pd.DataFrame({f"sim_{k}": y for k, y in enumerate(drawn, start=1)}, index=fit.index)
+
+
+def generator(random_seed: Any, *place: int) -> np.random.Generator:
+    """Make the generator of a seed; of one place in a longer computation if one is given.
+
+    Raises
+    ------
+    OptionError
+    """
+    if random_seed is None:
+        return np.random.default_rng()
+    if not is_whole(random_seed) or random_seed < 0:
+        raise OptionError(
+            f"A seed is a whole number from 0 upwards. Got random_seed={random_seed!r}. Leave it out for another each "
+            f"time."
+        )
+    return np.random.default_rng([int(random_seed), *place])
+
+
+def check_count(n: Any, what: str, least: int) -> None:
+    """Refuse numbers of draws that are none.
+
+    Raises
+    ------
+    OptionError
+    """
+    if not is_whole(n) or n < least:
+        raise OptionError(f"The number of {what} is whole and at least {least}. Got n={n!r}. Write for example n=1000.")
+
+
+def simulated_rows(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
+    """Give every single fit with its rows, refusing fits that outcomes cannot be drawn from.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    every = live_rows(fit)
+    if not every:
+        raise NotSupportedError(
+            f"{verb} needs the columns of the fit. This one was read from a file, which does not keep them. "
+            f"Fit again with {fit.settings.call}."
+        )
+    residual = every[0].frame.residual
+    if residual is not None and residual.spec.correlation is not None:
+        raise NotSupportedError(
+            f"{verb} draws independent residuals. This model has correlation={residual.spec.correlation!r}. "
+            f"Fit without it, or with a variance function alone."
+        )
+    return list(zip(fit.fits, every, strict=True))
+
+
+def draw_outcome(one: Any, rows: LiveRows, rng: np.random.Generator) -> Array:
+    """Draw one outcome (n,) from a single fit."""
+    etas = rows.etas(False)
+    for position, Psi in enumerate(rows.fit.Psi):
+        level = rows.frame.hierarchy.levels[position]
+        b = rng.standard_normal((level.n, len(Psi))) @ semidefinite_cholesky(Psi).T
+        etas += random_part(rows, position, b)
+    if one.has_closed_form:
+        return etas[0] + rows.residual_sd() * rng.standard_normal(rows.frame.n)
+    family, response = one.distribution[0], rows.response
+    assert response is not None
+    drawable, phi = family.drawable_of(one.links, list(etas), one.phi)
+    return np.asarray(family.draw_of(rng, one.links, drawable, phi, response.extra), dtype=float)
+
+
+def random_part(rows: LiveRows, position: int, b: Array) -> Array:
+    """Parts (K, n) of the linear predictors that effects (G, q) of one level have."""
+    out = np.zeros((rows.blueprint.n_predictors, rows.frame.n))
+    index = rows.frame.hierarchy.levels[position].index
+    columns = [c for block in rows.design.blocks if block.level == position for c in block.matrix.columns]
+    for k, column, effect in zip(rows.blueprint.z_of(position), columns, b.T, strict=True):
+        out[k] += column * effect[index]
+    return out
