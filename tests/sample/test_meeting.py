@@ -3,8 +3,10 @@
 import sys
 
 import numpy as np
+import nutpie
 import pytest
 
+from pmwmix.sample.nuts import nuts
 from pmwmix.sample.nuts.nuts import met
 from pmwmix.sample.request import Request
 
@@ -65,3 +67,23 @@ def test_a_density_that_is_not_finite_somewhere_is_a_divergence():
 
     z, stats = met(CHAINS, DIM, request(), 3, evaluate)
     assert (z[..., 0] <= 1.0).all() and stats["diverging"].any()
+
+
+def test_a_sampler_too_busy_to_say_whether_it_has_ended_is_asked_again(monkeypatch):
+    class Busy:
+        said = iter([TimeoutError("Timeout while waiting for sampler to finish"), True])
+
+        @property
+        def is_finished(self):
+            answer = next(self.said)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        def wait(self):
+            return "draws"
+
+    heard = []
+    monkeypatch.setattr(nutpie, "sample", lambda *_, **__: Busy())
+    assert nuts._sampled(None, 1, 1, 0, {}, lambda is_over: heard.extend([is_over(), is_over()])) == "draws"
+    assert heard == [False, True]

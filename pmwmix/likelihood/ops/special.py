@@ -9,10 +9,11 @@ from pmwmix.links._curves import Curve
 
 
 def _jax_curve(op: Any, node: Any) -> Any:
+    """Evaluate each curve once: without the barrier XLA writes it again into every loop that reads it."""
     import jax
     import jax.numpy as jnp
 
-    return lambda x: op.formula(jnp, jax.scipy.special, x)
+    return lambda x: jax.lax.optimization_barrier(op.formula(jnp, jax.scipy.special, x))
 
 
 register(Curve, _jax_curve)

@@ -238,11 +238,19 @@ def _sampled(
         running = nutpie.sample(model, chains=chains, cores=cores, seed=seed, save_warmup=False, blocking=False, **how)
         try:
             if serve is not None:
-                serve(lambda: bool(running.is_finished))
+                serve(lambda: _is_over(running))
             return running.wait()
         except BaseException:  # Ctrl-C too: nutpie would return the draws so far as if they were all
             running.cancel()
             raise
+
+
+def _is_over(running: Any) -> bool:
+    """Whether nutpie has ended; on a busy machine it may be too late to answer, and is asked again."""
+    try:
+        return bool(running.is_finished)
+    except TimeoutError:
+        return False
 
 
 def _read(tree: Any) -> tuple[Array, dict[str, Array]]:
