@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pmwmix.studies.nodecheck import quadrature_check
     from pmwmix.studies.sensitivity import extreme_weights, sensitivity, weight_diagnostics
     from pmwmix.studies.withingroups import group_regressions
+    from pmwmix.tables.modeltable import ModelTable, table
     from pmwmix.weights.scaling import SCALINGS
 
 _HOME = {
@@ -60,6 +61,8 @@ _HOME = {
     "group_regressions": "studies.withingroups",
     "compare": "studies.comparison",
     "quadrature_check": "studies.nodecheck",
+    "table": "tables.modeltable",
+    "ModelTable": "tables.modeltable",
 }
 
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "Design",
     "FitResult",
     "GroupFits",
+    "ModelTable",
     "PmwmixError",
     "PmwmixWarning",
     "codebook",
@@ -93,6 +97,7 @@ __all__ = [
     "sensitivity",
     "simulate_survey",
     "surveys",
+    "table",
     "weight_diagnostics",
 ]
 

@@ -75,6 +75,7 @@ def _add_fit(verbs: Any) -> None:
     fit.add_argument("--engine", help="jax (default), numba, c or python")
     fit.add_argument("--output", type=Path, metavar="FILE.json", help="write all numbers as JSON")
     fit.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
+    fit.add_argument("--table", type=Path, metavar="FILE", help="write a table: .docx .xlsx .tex .html .csv")
     fit.add_argument("--save", type=Path, metavar="FILE", help="write the fit, to be read by pmwmix.load")
     fit.add_argument("--no-progress", action="store_true", help="no progress bar")
 
@@ -187,8 +188,9 @@ def _fit(chosen: argparse.Namespace) -> None:
     from pmwmix.groups import fit_groups
     from pmwmix.results.as_json import as_json, groups_as_json
     from pmwmix.results.parts import asked_parts
+    from pmwmix.tables.modeltable import table
 
-    for path in (chosen.output, chosen.html, chosen.save):
+    for path in (chosen.output, chosen.html, chosen.table, chosen.save):
         if path is not None and not path.parent.exists():
             raise OptionError(f"The folder does not exist. Asked for {str(path)!r}. Create it first.")
     if chosen.by and chosen.save:
@@ -207,6 +209,8 @@ def _fit(chosen: argparse.Namespace) -> None:
         _write(chosen.output, json.dumps(numbers(), indent=1) + "\n")
     if chosen.html is not None:
         _write(chosen.html, summary.to_html(f"pmwmix: {chosen.formula}"))
+    if chosen.table is not None:
+        table(groups if chosen.by else result, ci_prob=chosen.ci_prob).save(chosen.table)
     if chosen.save is not None:
         result.save(chosen.save)
 

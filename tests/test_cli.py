@@ -44,6 +44,8 @@ def test_the_call_is_the_command_and_parts_are_shown(file, capsys):
     printed = "".join(capsys.readouterr().out.split())
     assert f"pmwmixfit{file}--formula'PV1MATH~escs+(1|SCHOOLID)'--no-progress--showcorrelationlrt" in printed
     assert "Correlationofthefixedeffects" in printed and "p(boundary)" in printed.replace("\n", "")
+    assert main([*command, "--table", str(file.parent / "table.csv")]) == 0
+    assert "Fixed effects,escs,estimate" in (file.parent / "table.csv").read_text()
     assert main([*command, "--show", "lr"]) == 2
     assert "Did you mean 'lrt'" in capsys.readouterr().err
     assert pmwmix.fit("PV1MATH ~ 1 + (1 | SCHOOLID)", file).settings.call.startswith("pmwmix.fit(")

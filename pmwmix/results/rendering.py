@@ -127,12 +127,19 @@ def _drawn(table: pd.DataFrame, labels: list[str], columns: list[tuple[str, list
     out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
     lines = max((head.count("\n") for head, _, _ in columns), default=0)
     out.add_column(Text("\n" * lines + str(table.index.name or "")), no_wrap=True)
-    for head, _, short in columns:
-        lifted = "\n" * (lines - head.count("\n")) + head
-        out.add_column(Text(lifted), justify="right" if short else "left", no_wrap=short, overflow="fold")
+    shown = []
+    for head, cells, short in columns:
+        lifted, size = "\n" * (lines - head.count("\n")) + head, _size(head, cells) if short else 0
+        out.add_column(Text(_flush_right(lifted, size)), no_wrap=short, overflow="fold")
+        shown.append([_flush_right(cell, size) for cell in cells])
     for i, label in enumerate(labels):
-        out.add_row(Text(label), *(Text(cells[i]) for _, cells, _ in columns))
+        out.add_row(Text(label), *(Text(cells[i]) for cells in shown))
     return printed(out, max(width, _size("", labels) + sum(_size(h, c) + GAP if s else LABEL for h, c, s in columns)))
+
+
+def _flush_right(text: str, size: int) -> str:
+    """Pad every line on the left; rich would take the blanks on the right off, which align points."""
+    return "\n".join(" " * (size - cell_len(line)) + line for line in text.split("\n"))
 
 
 def text_facts(facts: Sequence[tuple[str, str]], width: int) -> str:

@@ -75,6 +75,8 @@ def test_points_stand_in_one_line():
     assert {line.index(".") for line in wide if "." in line} == {6}
     assert wide[0][5] == "9" and wide[3].strip() == ""
     assert aligned(["a", "1.5"]) == ["a", "1.5"]
+    lines = text_table(pd.DataFrame({"x": ["1929", "1.9", "-12.345"]}, index=list("abc")), 80).splitlines()[2:]
+    assert [line.partition(".")[0] for line in lines] == ["a  1929", "b     1", "c   -12"]
 
 
 def test_labels_break_where_they_can():

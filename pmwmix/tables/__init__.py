@@ -1,0 +1,1 @@
+"""Several models in one table for a paper: text, HTML, LaTeX, Word and Excel from one DataFrame."""
