@@ -77,6 +77,7 @@ class Family:
     is_categorical: bool = False  # the mean of a row is a vector, the probabilities of the categories (n, C)
     is_mixture: bool = False  # the mean is not that of the link: no deviance, no residuals on the link's scale
     mean_depends_on_parameters: bool = False  # the mean is another where phi is, as that of counts above 0
+    mean_depends_on_level_one: bool = False  # it does on `latent_variance`, by `mean_by_level_one`
     has_mean_derivatives: bool = False  # `mean_derivatives` gives them; without, differences are taken
     formulas: Mapping[str, tuple[int, float]] = MappingProxyType(
         {}
@@ -261,6 +262,10 @@ class Family:
         phi : ndarray, shape (n_phi,) or (n_phi, n)
         """
         return self.mean(links[0], etas[0], phi)
+
+    def mean_by_level_one(self, mean: Array) -> Array:
+        """Give the derivative of the mean in `latent_variance`, if it depends on that."""
+        raise NotImplementedError
 
     def mean_derivatives(self, links: Sequence[Link], etas: Sequence[Array], second: bool) -> tuple[Array, ...]:
         """Give the mean (n, c), its derivatives in the linear predictors (n, c, K) and, if asked, the second ones."""

@@ -48,6 +48,11 @@ class SeveralMeans(MeanModel):
             )
         if plain.link is None:
             return plain
+        if family.mean_depends_on_level_one and not len(fit.phi):
+            raise NotSupportedError(
+                f"Averages of a posterior are built for means that coefficients and random effects decide. That of "
+                f"family={fit.family!r} depends on the spread of the rows too. Use predict(), or method='ml'."
+            )
         if family.mean_depends_on_parameters and len(fit.phi):
             names = list(family.parameters(fit.phi)[0])
             raise NotSupportedError(
@@ -74,6 +79,8 @@ class SeveralMeans(MeanModel):
         exact = self.fit.distribution[0].has_mean_derivatives
         mean, slopes, second = (self._exact if exact else self._by_differences)(etas, C)
         G = np.zeros((*mean.shape, self.n_parameters))
+        if self.fit.distribution[0].mean_depends_on_level_one:
+            G[:, :, -1] = self.fit.distribution[0].mean_by_level_one(mean)
         p = len(self.beta)
         G[:, :, :p] = slopes[:, :, of] * columns.X[:, None, :]
         for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=p):

@@ -44,6 +44,7 @@ PHI = {  # two ordinary values of the further parameters, after those of the fur
     "hurdle-negbinomial(theta)": ([-0.5, 0.5], [1.2, 2.0]),
     "gaussian(sigma)": ([0.4], [-0.7]),
     "gamma(phi)": ([-0.3], [-3.0]),
+    "lognormal": ([-0.6], [-1.2]),
     CATEGORIES: ([0.4, -0.6], [-1.5, 2.0]),
     "negbinomial": ([0.5], [2.0]),
     "gamma": ([0.3], [3.0]),
@@ -228,6 +229,7 @@ LOG_DENSITY = {
     "gaussian(sigma)": lambda link, y, extra, eta, phi: LOG_DENSITY["gaussian"](link, y, extra, eta, phi),
     "gamma(phi)": lambda link, y, extra, eta, phi: LOG_DENSITY["gamma"](link, y, extra, eta, [-phi[0]]),
     "binomial": of_binomial,
+    "lognormal": lambda link, y, extra, eta, phi: stats.lognorm.logpdf(y, np.exp(phi[0]), scale=np.exp(eta)),
     "poisson": lambda link, y, extra, eta, phi: stats.poisson.logpmf(y, LINKS[link].mean(eta)),
     "negbinomial": of_negbinomial,
     "gamma": lambda link, y, extra, eta, phi: stats.gamma.logpdf(
@@ -306,6 +308,7 @@ def test_density_sums_to_one(pair):
         "student": (np.sinh(grid), np.cosh(grid) * 0.006),
         "gaussian": (grid, 0.006),
     }
+    support["lognormal"] = support["gamma"]
     support["beta-binomial"], support[CATEGORIES] = support["binomial"], support["cumulative"]
     support |= {name: support["negbinomial"] for name in FAMILIES if name.startswith(("zero-inflated", "hurdle"))}
     support["truncated-poisson"] = (np.arange(1.0, 200.0), 1.0)
@@ -507,6 +510,7 @@ def test_parameters_and_their_jacobian(family):
             "beta": ["precision"],
             "student": ["sigma", "df"],
             "gaussian": ["sigma"],
+            "lognormal": ["sigma"],
             "beta-binomial": ["phi"],
             "zero-inflated-negbinomial": ["theta"],
             "hurdle-negbinomial": ["theta"],
@@ -548,6 +552,7 @@ def test_what_a_family_says_about_itself():
     said = {name: tuple(member for member in members if getattr(f, member)) for name, f in FAMILIES.items()}
     assert {name: found for name, found in said.items() if found} == {
         "gaussian": ("has_scale",),
+        "lognormal": ("has_scale",),
         "student": ("has_scale",),
         "binomial": ("per_trial",),
         "beta-binomial": ("per_trial",),
@@ -555,7 +560,12 @@ def test_what_a_family_says_about_itself():
         "multinomial": ("is_categorical",),
     }
     further = {name for name, f in FAMILIES.items() if f.further}
-    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {*further, "truncated-poisson", "multinomial"}
+    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {
+        *further,
+        "truncated-poisson",
+        "multinomial",
+        "lognormal",
+    }
     assert {*FAMILIES} - {*CLOSED} == {"multinomial"}
     assert [one.name for one in FAMILIES[CATEGORIES].predictors] == ["1", "2", "3"]
     pairs = [(name, link) for name in CLOSED for link in FAMILIES[name].links]
@@ -586,7 +596,13 @@ def test_trials_and_words_for_means():
 
 def test_vague_parameters_are_kept_where_numpy_can_draw():
     rng, far = np.random.default_rng(1), np.array([-900.0, 0.0, 900.0])
-    for name, phi in {"poisson": [], "negbinomial": [99.0], "beta": [99.0], "gamma": [99.0]}.items():
+    for name, phi in {
+        "poisson": [],
+        "negbinomial": [99.0],
+        "beta": [99.0],
+        "gamma": [99.0],
+        "lognormal": [99.0],
+    }.items():
         link = LINKS[FAMILIES[name].links[0]]
         eta, kept = FAMILIES[name].drawable(link, far, np.array(phi))
         assert np.isfinite(FAMILIES[name].draw(rng, link, eta, kept, (far, far))).all()
@@ -596,13 +612,20 @@ def test_vague_parameters_are_kept_where_numpy_can_draw():
 def test_scale_is_what_results_call_sigma():
     phi = np.array([0.4, 1.0])
     assert FAMILIES["gaussian"].scale(phi[:1]) == FAMILIES["student"].scale(phi) == np.exp(0.4)
+    assert FAMILIES["lognormal"].scale(phi[:1]) == np.exp(0.4)
     close(FAMILIES["gamma"].scale(phi[:1]), np.exp(-0.2), rtol=1e-15)
     assert FAMILIES["poisson"].scale(np.zeros(0)) == 1.0
 
 
 def test_moments_at_the_start_recover_phi():
     rng = np.random.default_rng(6)
-    for family, tolerance in (("negbinomial", 0.15), ("gamma", 0.1), ("beta", 0.1), ("gaussian", 0.05)):
+    for family, tolerance in (
+        ("negbinomial", 0.15),
+        ("gamma", 0.1),
+        ("beta", 0.1),
+        ("gaussian", 0.05),
+        ("lognormal", 0.05),
+    ):
         f = FAMILIES[family]
         link, phi = LINKS[f.links[0]], phis(family)[0]
         response = f.read(Outcome("y", f.draw(rng, link, np.full(20_000, 0.5), phi, ())))
@@ -628,6 +651,7 @@ def test_level_one_variance():
     close(FAMILIES["student"].latent_variance(identity, 2.0, np.array([0.5, np.log(4.0)])), np.exp(1.0) * 5 / 3)
     assert np.isnan(FAMILIES["student"].latent_variance(identity, 2.0, np.array([0.5, -0.1])))
     close(FAMILIES["gaussian"].latent_variance(identity, 2.0, one / 2), 4.0)
+    close(FAMILIES["lognormal"].latent_variance(log, 2.0, one / 2), 4.0)
 
 
 # -- links -------------------------------------------------------------------------------------------------------------
@@ -710,6 +734,7 @@ def test_outcomes_of_the_cumulative_family():
 AT = {"rows": Y([4, 7, 9])}
 TEXT = {"categories": ("a", "b", "c")}
 BAD = {
+    "lognormal zero": ("lognormal", Outcome("pay", Y([3.0, 0.0]), **AT), r"must be positive. 'pay' has the value 0"),
     "zeros cut off": (
         "truncated-poisson",
         Outcome("visits", Y([3.0, 0.0, 2.0]), **AT),
