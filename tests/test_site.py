@@ -85,6 +85,43 @@ def test_links_between_files_become_links_between_pages():
 
 
 @pytest.mark.filterwarnings("default")
+def test_bars_in_the_code_of_tables_lose_their_backslash():
+    import markdown
+
+    text = "| R | here |\n|---|---|\n| `(1 \\| g)` | `a \\|\\| b` and \\| |\n\n`\\|`\n"
+    out = hook("repository").on_page_markdown(text, page("index.md"), None, None)
+    html = markdown.markdown(out, extensions=["tables"])
+    assert "<code>(1 | g)</code>" in html and "<code>a || b</code> and |" in html and "<code>\\|</code>" in html
+    assert html.count("<td>") == 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_font_has_every_sign_that_browsers_draw(tmp_path):
+    from fontTools.ttLib import TTFont
+
+    formulas = hook("mathematics")
+    for path in sorted(DOCS.glob("*.md")):
+        formulas.on_page_markdown(path.read_text(encoding="utf-8"), page(path.name), None, None)
+    (tmp_path / "css").mkdir()
+    formulas.on_post_build(SimpleNamespace(site_dir=str(tmp_path)))
+    font = TTFont(tmp_path / "css" / "mathematics.woff")
+    known = {chr(code) for code in font.getBestCmap()}
+    missing = {sign for sign in formulas._characters - known if sign.isprintable() and not sign.isspace()}
+    assert "√" in known and not missing
+    assert font["MATH"].table.MathVariants.VertGlyphCoverage.glyphs.count(font.getBestCmap()[ord("√")]) == 1  # it grows
+
+
+@pytest.mark.filterwarnings("default")
+def test_defaults_in_the_reference_are_those_of_the_signature():
+    griffe = pytest.importorskip("griffe")
+    found = griffe.load_extensions(str(DOCS / "hooks" / "defaults.py"))
+    room = griffe.load("pmwmix.api", search_paths=[str(ROOT)], extensions=found, docstring_parser="numpy")
+    sections = room["fit"].docstring.parsed
+    defaults = {one.name: one.default for s in sections if s.kind.value == "parameters" for one in s.value}
+    assert (defaults["method"], defaults["vcov"], defaults["engine"]) == ("'ml'", "None", "None")
+
+
+@pytest.mark.filterwarnings("default")
 def test_citations_become_links_to_equations():
     add = hook("repository").on_page_content
     out = add("<p>(theory, eq. 7)</p><pre>theory, eq. 7</pre>", page("api/fitting.md"), None, None)

@@ -35,6 +35,8 @@ def mathml(source: str, display: str) -> str:
     out = FUNCTION.sub(_spaced, out)
     out = SCRIPT.sub(lambda match: f"<mi>{_script(match[1])}</mi>", out)
     _characters.update(escaping.unescape(re.sub(r"<[^>]*>", "", out)))
+    if "<msqrt" in out or "<mroot" in out:
+        _characters.add("√")  # browsers draw the root with it, though no text has it
     return out
 
 
@@ -92,3 +94,4 @@ def on_post_build(config):
     cut.populate(unicodes={*map(ord, _characters), *range(0x20, 0x7F), *italic})
     cut.subset(font)
     subset.save_font(font, str(Path(config.site_dir) / "css" / "mathematics.woff"), options)
+    font.close()

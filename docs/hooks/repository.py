@@ -17,6 +17,8 @@ EQUATIONS = {
 }
 CITED = re.compile(rf"\b(({'|'.join(EQUATIONS)})(?: page)?, eqs?\. )(\d+[a-z]?)", flags=re.I)
 NOTE = re.compile(r"\.\. (\[\d+\])|(\[\d+\])_(?!\w)")  # numpydoc's references
+ROW = re.compile(r"^\|.*\|\s*$", flags=re.M)  # of a table: GitHub wants \| in its code, where Markdown here wants |
+SPAN = re.compile(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)")
 CODE = re.compile(r"(<pre.*?</pre>|<a .*?</a>)", flags=re.S)
 log = get_plugin_logger("repository")
 
@@ -62,7 +64,8 @@ def title_of(path: str) -> str:
 def on_page_markdown(markdown, page, config, files):
     """Turn links between files of the repository into links between pages, and file names in their text into titles.
 
-    A link to a file that is no page becomes its text. A link to nothing stays, and the strict build fails on it.
+    A link to a file that is no page becomes its text. A link to nothing stays, and the strict build fails on it. Bars
+    in the code of tables lose the backslash that GitHub needs before them.
     """
     here = page.file.src_uri
     folder = posixpath.dirname(source_of(here))
@@ -79,7 +82,7 @@ def on_page_markdown(markdown, page, config, files):
             text = title_of(path)
         return f"[{text}]({posixpath.relpath(to, posixpath.dirname(here) or '.')}{anchor})"
 
-    return LINK.sub(turned, markdown)
+    return LINK.sub(turned, ROW.sub(lambda row: SPAN.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), markdown))
 
 
 def on_page_content(html, page, config, files):
