@@ -12,7 +12,7 @@ Family = (
     Literal[
         "gaussian", "binomial", "beta-binomial", "poisson", "negbinomial", "truncated-poisson", "zero-inflated-poisson",
         "zero-inflated-negbinomial", "hurdle-poisson", "hurdle-negbinomial", "gamma", "beta", "cumulative",
-        "multinomial", "student",
+        "lognormal", "multinomial", "student",
     ]
     | str
 )  # fmt: skip
