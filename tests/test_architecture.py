@@ -16,7 +16,7 @@ INNER = {  # files of the rooms that have a road of their own
         paths layout smooth covariances constraint contract jets elimination graph standardise
         ops.registry ops.cells ops.smallmat ops.segment ops.special
         engine
-        linear.recursion linear.crossproducts linear.nested linear.flat linear.modes linear.unprofiled
+        linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes latent general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials

@@ -10,7 +10,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
-from pmwmix.fitting.elsewhere import other_starts
+from pmwmix.fitting.elsewhere import is_higher, other_starts
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.judge import held_directions, judge, moving_basis
 from pmwmix.fitting.optimise import Optimum, Status, minimise
@@ -20,6 +20,7 @@ from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.likelihood.constraint import OnSurface
 from pmwmix.variance import inverse_along
 
+RIGHT = 0.1  # of the log-likelihood, weights relative to their mean: what one more rung may change it by
 LOWER = 1e-9  # of the size of the values: what another climb has to be better by
 MOST_ROUNDS = 100
 STILL = 0.1  # of a standard error: estimates that move less from one rung to the next have settled
@@ -29,14 +30,16 @@ def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters:
     """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
     objective, scale = problem.objective, max(problem.n_total, 1.0)
     optimum = climbed(objective, scale, k, start)
-    best, climbs = optimum, 1
+    best, climbs, endless = optimum, 1, False
     for other in other_starts(problem, k, optimum) if start is None or not objective.n_rho else ():
         climbs += 1
         found = climbed(objective, scale, k, other)
-        if found.converged and found.point.value < best.point.value - LOWER * max(scale, abs(best.point.value)):
-            best = found
+        if is_higher(problem, k, found.point, best.point, LOWER * max(scale, abs(best.point.value))):
+            best = found if found.converged else best
+            endless = endless or found.status is Status.UNBOUNDED
     gained = problem.top_scale * (optimum.point.value - best.point.value)
-    return replace(judge(problem, k, best, vcov, clusters), gained=gained, n_starts=climbs)
+    fit = replace(judge(problem, k, best, vcov, clusters), gained=gained, n_starts=climbs)
+    return replace(fit, converged=False, status=Status.LOCAL) if endless and fit.converged else fit
 
 
 def climbed(objective: Any, scale: float, k: int, start: Array | None) -> Optimum:
@@ -130,16 +133,20 @@ def fit_outcomes(
 def _climb_ladder(
     problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None
 ) -> tuple[Estimate, Problem]:
-    """Fit, and while the estimates would still move with more nodes, fit again with more."""
+    """Fit, and while estimates or the log-likelihood would still move with more nodes, fit again with more."""
     fit, problem = _settle(problem, k, start, vcov, clusters)
-    moved = float("nan")
-    while (finer := problem.finer()) is not None:
-        moved = movement(finer, fit, k)
-        if moved < STILL or not fit.converged:
-            break
-        problem = finer
+    moved = error = float("nan")
+    finer = problem.finer()
+    while finer is not None:
+        there = finer.objective.at(fit.point.theta, k)
+        moved, error = movement(finer, fit, there), abs(there.value - fit.point.value)
+        if (moved < STILL and error < RIGHT) or not fit.converged:
+            return replace(fit, moved=moved, loglik_error=finer.top_scale * error), problem
+        problem, finer = finer, finer.finer()
         fit = estimate(problem, k, fit.point.theta, vcov, clusters)
-    return replace(fit, moved=moved), problem
+    if moved >= STILL and fit.converged:
+        fit = replace(fit, converged=False, status=Status.COARSE)
+    return replace(fit, moved=moved, loglik_error=problem.top_scale * error), problem
 
 
 def _settle(
@@ -158,9 +165,12 @@ def _settle(
     return replace(fit, converged=False, status=Status.UNSETTLED), problem
 
 
-def movement(finer: Problem, fit: Estimate, k: int) -> float:
-    """How far one Newton step on the finer rule takes the estimates, in standard errors (theory, eq. 51)."""
-    point, t = finer.objective.at(fit.point.theta, k), finer.layout.n_theta
+def movement(finer: Problem, fit: Estimate, point: Any) -> float:
+    """How far one Newton step on the finer rule takes the estimates, in standard errors (theory, eq. 51).
+
+    ``point`` is the finer rule at the estimates.
+    """
+    t = finer.layout.n_theta
     p, flat = finer.structure.p, np.eye(t)[:, fit.flat]
     held = held_directions(finer, point.psi[p : p + t], fit.boundary)
     V = inverse_along(fit.point.hessian, moving_basis(p, held, flat, len(point.psi) - p - t))

@@ -51,6 +51,9 @@ class Estimate:
     moved : float
         Largest change of an estimate, in standard errors, when the nodes are next increased; NaN if that was not
         tried.
+    loglik_error : float
+        By how much the log-likelihood at the estimates changes when the nodes are next increased; NaN if that was not
+        tried.
     gained : float
         By how much the log-likelihood is higher than where the climb from the usual start ended.
     n_starts : int
@@ -85,6 +88,7 @@ class Estimate:
     transform: Transform
     n_agq: tuple[int, ...] = ()
     moved: float = float("nan")
+    loglik_error: float = float("nan")
     gained: float = 0.0
     n_starts: int = 1
     modes: Any = None

@@ -19,6 +19,7 @@ from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
 
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
 FLAT_CURVATURE = 1e-7  # curvature of the profiled likelihood below this share of the largest counts as none
+EXTREME = 10.0  # standard deviation of random effects of standardised columns: logits of 1 in 20,000
 SEPARATED = 20.0  # standard error of a standardised coefficient that no data with both outcomes everywhere gives
 
 
@@ -158,6 +159,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         status, converged = Status.SEPARATED, False
     elif converged:
         status = Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED
+        status = Status.EXTREME if _nearly_separated(problem, theta) else status
     map_ = raw_map(problem, k, point.psi)
     values, J = all_parameters(problem, k, point.psi, map_)
     return Estimate(
@@ -203,6 +205,13 @@ def _separated(problem: Problem, point: Any, basis: Array) -> bool:
     reach = np.abs(X).max(axis=1) * size  # what the coefficient adds to the linear predictor at most
     # predictors much alike have large coefficients and errors as well, and that is no separation
     return bool(((size / alike > FAR) | ((error / alike > SEPARATED) & (reach > 1.0))).any())
+
+
+def _nearly_separated(problem: Problem, theta: Array) -> bool:
+    """Whether random effects are so large that outcomes of a group are all alike but for accidents."""
+    if problem.objective.closed_form or not problem.link.can_separate:
+        return False
+    return any(bool((np.linalg.norm(Lambda, axis=1) > EXTREME).any()) for Lambda in problem.layout.unpack(theta))
 
 
 def modes_of(problem: Problem, point: Any, k: int) -> list[tuple[Array, Array]]:

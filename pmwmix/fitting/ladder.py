@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pmwmix.likelihood.layout import ThetaLayout
 
-LADDER = (3, 5, 7, 11, 15, 21, 31)
-MOST = {1: 31, 2: 15, 3: 7}  # nodes per dimension by the number of random effects of a level; Laplace beyond
+LADDER = (3, 5, 7, 11, 15, 21, 31, 51)
+MOST = {1: 51, 2: 15, 3: 7}  # nodes per dimension by the number of random effects of a level; Laplace beyond
 
 
 def rungs(layout: ThetaLayout) -> tuple[tuple[int, ...], ...]:

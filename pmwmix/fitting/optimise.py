@@ -34,15 +34,30 @@ class Status(Enum):
         "Converged, but a direction of the random effects is not identified: the data cannot tell some of the "
         "variances apart; drop a random term or a level."
     )
+    EXTREME = (
+        "Converged, but random effects nearly separate the outcomes: their standard deviation is above 10 on the scale "
+        "of the linear predictor, where the likelihood hardly changes with it and quadrature needs many nodes. Do not "
+        "rely on it; drop the random term, merge groups, or use a prior that bounds it."
+    )
     UNBOUNDED = (
         "No maximum exists: the fit gets better without end while the random effects explain the outcome perfectly. "
         "Groups have too few rows for their random effects, or level-1 weights are far above 1 in tiny groups: use "
         "scaling='size' or drop random effects."
     )
+    LOCAL = (
+        "Stopped at a local maximum; no highest one exists, since the fit gets better without end where the random "
+        "effects explain the outcome perfectly. Groups have too few rows for their random effects, or level-1 weights "
+        "are far above 1 in tiny groups: use scaling='size' or drop random effects."
+    )
     SEPARATED = (
         "No maximum exists: a coefficient grows without end because a predictor, or a combination of them, tells the "
         "outcomes apart without error (separation). Its standard error is huge; drop or merge that category, or use "
         "a family or prior that bounds it."
+    )
+    COARSE = (
+        "Stopped before the integral over the random effects had settled: with the most nodes of the automatic choice "
+        "estimates still move by more than a tenth of a standard error, as they do where random effects nearly "
+        "separate the outcomes. Give n_agq a larger number, and do not rely on variances until they stay."
     )
     UNSETTLED = (
         "Stopped before the fitted values in the residual variance had settled: they still change from one fit to the "

@@ -16,6 +16,7 @@ from pmwmix.results.words import (
     fixed_parts,
     groups_table,
     icc_facts,
+    loglik_words,
     parameter_sections,
     residual_sections,
     title_of,
@@ -53,8 +54,9 @@ def _facts(fit: FitRecord) -> list[tuple[str, str]]:
     facts = asked_facts(fit)
     facts.append(("Standard errors", variance_words(fit)))
     name = "Pseudo-log-likelihood" if s.weighted else "REML log-likelihood" if s.method == "reml" else "Log-likelihood"
-    over = "fits" if any(fit.nests) else "plausible values"
-    facts.append((name, f"{fit.loglik:.4f}" + (f" (mean over {over})" if fit.n_pv > 1 else "")))
+    facts.append((name, loglik_words(fit)))
+    if fit.n_starts > 1:
+        facts.append(("Climbs", f"the best of {fit.n_starts}, from different starting values, is reported"))
     facts += icc_facts(fit)
     facts.append(("Status", fit.status))
     return facts

@@ -14,7 +14,7 @@ from pmwmix._types import Array
 from pmwmix.errors import OptionError
 from pmwmix.fitting.carried import notes_on_carriers
 from pmwmix.fitting.choose import Plan
-from pmwmix.fitting.climb import STILL, fit_outcomes
+from pmwmix.fitting.climb import fit_outcomes
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.fewclusters import with_few_clusters
 from pmwmix.fitting.problem import Problem
@@ -87,13 +87,14 @@ def single(
         converged=fit.converged,
         singular=fit.singular,
         status=fit.status.value,
-        notes=(*frame.notes, *_fit_notes(problem, frame), *carried, *_node_notes(fit), *_start_notes(fit)),
+        notes=(*frame.notes, *_fit_notes(problem, frame), *carried, *_start_notes(fit)),
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,
         rows=LiveRows(frame, columns, problem, k, fit, blueprint, stamp_of(columns, k)),
         small_df=fit.small_df,
         nest=frame.nests[number] if frame.nests else (),
+        n_starts=fit.n_starts,
         **more,
     )
 
@@ -107,9 +108,13 @@ def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -
         "family_parameters": pd.DataFrame(
             {"estimate": list(fit.reported.values()), "se": error}, index=list(fit.reported), dtype=float
         ),
-        "quadrature": {"n_agq": fit.n_agq, "moved": fit.moved} if fit.n_agq else None,
+        "quadrature": _quadrature(fit) if fit.n_agq else None,
         "categories": problem.responses[k].categories,
     }
+
+
+def _quadrature(fit: Estimate) -> dict[str, Any]:
+    return {"n_agq": fit.n_agq, "moved": fit.moved, "loglik_error": fit.loglik_error}
 
 
 def _residual_table(problem: Problem, fit: Estimate) -> pd.DataFrame | None:
@@ -130,16 +135,6 @@ def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array, u
 
 def _theta_name(group: str, term: str, other: str | None) -> str:
     return f"{group}.{term}" if other is None else f"{group}.{term}.{other}"
-
-
-def _node_notes(fit: Estimate) -> list[str]:
-    if not fit.moved >= STILL:
-        return []
-    return [
-        f"The largest rule of the automatic choice was reached, {max(fit.n_agq)} nodes per random effect, and "
-        f"estimates had moved {fit.moved:.2f} standard errors at the last increase. Give n_agq a larger number to see "
-        f"whether they have settled."
-    ]
 
 
 def _start_notes(fit: Estimate) -> list[str]:

@@ -36,6 +36,13 @@ def as_whole(value: Any) -> int:
     return value
 
 
+def as_count(value: Any) -> int:
+    """Require a whole number from 1 up."""
+    if as_whole(value) < 1:
+        raise AlteredError(f"{_shown(value)} instead of a number of things")
+    return int(value)
+
+
 def as_number(value: Any) -> float:
     """Require a number, infinite or NaN ones among them."""
     if not isinstance(value, int | float) or isinstance(value, bool):

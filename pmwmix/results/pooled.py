@@ -62,6 +62,7 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
         each=tuple(fits),
         family=first.family,
         link=first.link,
+        n_starts=max(fit.n_starts for fit in fits),
         **_pooled_general(fits),
     )
 
@@ -120,8 +121,8 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
     if first.quadrature is None:  # no random term
         return out
     nodes = tuple(max(part) for part in zip(*(fit.quadrature["n_agq"] for fit in fits), strict=True))
-    moved = float(np.max([fit.quadrature["moved"] for fit in fits]))
-    return {**out, "quadrature": {"n_agq": nodes, "moved": moved}}
+    most = {name: float(np.max([fit.quadrature[name] for fit in fits])) for name in ("moved", "loglik_error")}
+    return {**out, "quadrature": {"n_agq": nodes, **most}}
 
 
 def _one_by_one(fits: Sequence[FitResult], tables: Sequence[pd.DataFrame], column: str) -> Pooled:

@@ -57,12 +57,15 @@ class FitRecord(Abilities):
         The same as they are reported: ``estimate, se`` by name (``theta`` of the negative binomial, ...).
     quadrature : dict or None
         ``n_agq``: nodes per dimension and level, lowest first; ``moved``: largest change of an estimate, in standard
-        errors, when more nodes were tried (NaN if they were given).
+        errors, when more nodes were tried; ``loglik_error``: by how much more nodes change ``loglik`` (both NaN if the
+        nodes were given).
     residual_parameters : DataFrame or None
         Of a residual structure: ``estimate, se, scale`` by name, ``scale`` being the one on which the estimate is about
         normal: ``"correlation"`` (Fisher's z), ``"share"`` (logit), ``"positive"`` (logarithm) or ``"number"``.
     categories : tuple of str
         Of an ordinal or two-category outcome.
+    n_starts : int
+        Climbs from different starting values, the best of which is reported; of plausible values the most.
     parameters : (ndarray (P,), ndarray (P, P))
         Coefficients, variance components and the level-1 variance together, and their covariance.
     index : Index
@@ -110,6 +113,7 @@ class FitRecord(Abilities):
     quadrature: Any = None
     residual_parameters: Any = None
     categories: tuple[str, ...] = ()
+    n_starts: int = 1
     _memo: dict[str, Any] = field(default_factory=dict)
 
     @property

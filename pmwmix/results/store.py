@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pmwmix.results.record import FitRecord
 
 FORMATS = (2, 3)  # those that can be read, the newest last; 2 is 0.1.0's, without a digest
-PLAIN = ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link")
+PLAIN = ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link", "n_starts")
 Arrays = dict[str, Array]
 
 

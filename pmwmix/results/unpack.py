@@ -18,6 +18,7 @@ from pmwmix.prediction.rows import SavedRows
 from pmwmix.results.checked import (
     AlteredError,
     Fields,
+    as_count,
     as_flag,
     as_key,
     as_label,
@@ -108,6 +109,7 @@ def _numbers(f: Fields) -> dict[str, Any]:
     out: dict[str, Any] = {name: plain.read(name, kind) for name, kind in kinds.items()}
     if out["nobs"] < 1:
         raise AlteredError("a fit without rows")
+    out["n_starts"] = plain.read("n_starts", as_count, 1, required=False)  # version 0.1.0 did not count
     family, link = plain.read("family", as_text), plain.read("link", as_text)
     _check_family(family, link)
     return out | {
@@ -241,6 +243,7 @@ def _general(f: Fields) -> dict[str, Any]:
         out["quadrature"] = {
             "n_agq": tuple(q.read("n_agq", filled(as_whole))),
             "moved": q.read("moved", as_number),
+            "loglik_error": q.read("loglik_error", as_number, float("nan"), required=False),
         }
     return out
 

@@ -35,6 +35,8 @@ SCALING_WORDS = {
     "gk-sum": "gk-sum (all weight at the top level, sums)",
 }
 
+SHOWN = 5e-5  # of the log-likelihood: what its four decimals show
+SWAY = 3.0  # times the last change: rules of few nodes sway about the integral
 
 PARAMETER_WORDS = {
     "zi": "the log odds of an extra zero (zi)",
@@ -171,6 +173,18 @@ def quadrature_words(fit: FitRecord) -> str:
         verb = "would move" if moved < STILL else "had moved"
         text += f"; with more nodes estimates {verb} {size} standard errors"
     return text
+
+
+def loglik_words(fit: FitRecord) -> str:
+    """Write the log-likelihood with the digits that the quadrature has reached."""
+    error = float("nan") if fit.quadrature is None else fit.quadrature["loglik_error"]
+    over = "fits" if any(fit.nests) else "plausible values"
+    said = [f"mean over {over}"] if fit.n_pv > 1 else []
+    decimals = 4
+    if error >= SHOWN:
+        decimals = max(int(-np.floor(np.log10(SWAY * error))), 0)
+        said.append(f"with more nodes it changes by {number(error, 1)}")
+    return f"{fit.loglik:.{decimals}f}" + (f" ({'; '.join(said)})" if said else "")
 
 
 def row_words(fit: FitRecord) -> str:

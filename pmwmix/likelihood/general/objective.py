@@ -69,6 +69,11 @@ class IntegratedObjective(Likelihood):
         engine = graph_engine(self.engine)
         return CompiledChunks(self.structure, self.chunks, self.rows, self.n_agq, engine, self.cells)
 
+    @property
+    def direct(self) -> bool:
+        """Whether it is evaluated in numpy."""
+        return isinstance(self.parts, DirectChunks)
+
     def with_nodes(self, n_agq: tuple[int, ...]) -> IntegratedObjective:
         """Give the same objective with other numbers of nodes; data are shared."""
         structure = replace(self.structure, adaptive=tuple(n > 1 for n in n_agq))
