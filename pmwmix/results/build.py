@@ -15,6 +15,7 @@ from pmwmix.errors import OptionError
 from pmwmix.fitting.carried import notes_on_carriers
 from pmwmix.fitting.choose import Plan
 from pmwmix.fitting.climb import fit_outcomes
+from pmwmix.fitting.collinear import COLLINEAR_TOL
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.fewclusters import with_few_clusters
 from pmwmix.fitting.problem import Problem
@@ -150,8 +151,9 @@ def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
     notes = []
     if problem.dropped:
         notes.append(
-            f"Fixed columns dropped because they are linear combinations of the ones before them: "
-            f"{', '.join(problem.dropped)}."
+            f"Fixed columns dropped because they are linear combinations of the ones before them, to within "
+            f"{np.sqrt(COLLINEAR_TOL):.0e} of their standard deviation: {', '.join(problem.dropped)}. What differs by "
+            f"less than that can enter as a difference, such as I(x2 - x1)."
         )
     if problem.reml and any(frame.weighted):
         notes.append(

@@ -205,6 +205,22 @@ def test_collinear_columns_are_named_and_dropped():
     close(fit.predict(d), base.predict(d), rtol=1e-7)
 
 
+def test_nearly_collinear_columns_are_kept_down_to_the_limit_that_the_note_states():
+    """The same model with the difference as a predictor, which no digits are lost of."""
+    d = nested()
+    noise = np.random.default_rng(5).normal(size=len(d))
+    for size in (5e-6, 2e-6):
+        near = d.assign(z=d["x"] + size * d["x"].std() * noise)
+        fit = pmwmix.fit("y ~ x + z + (1 | school)", near)
+        right = pmwmix.fit("y ~ x + I(z - x) + (1 | school)", near)
+        assert ("z" in fit.coef) == (size > 3e-6) == (not fit.notes)
+        assert right.notes == () and len(right.coef) == 3
+        if size > 3e-6:
+            close(fit.coef["z"], right.coef["I(z - x)"], rtol=1e-3)
+        else:
+            assert "to within 3e-06 of their standard deviation: z." in fit.notes[0]
+
+
 def test_icc_by_level():
     fit = pmwmix.fit("y ~ x + (1 | classroom) + (1 | school)", nested())
     v = fit.varcorr["vcov"].to_numpy()
