@@ -85,7 +85,7 @@ def near(name: str, available: Sequence[str]) -> str:
 def near_column(name: str, available: Sequence[str], reading: bool = False) -> str:
     """Give the nearest column as a question; or a set of numbered columns, for which one of them cannot stand."""
     found = near(name, available)
-    sets = _numbered(available)
+    sets = numbered_sets(available)
     letters = {template: re.sub(r"\W|_", "", template).casefold() for template in sets}
     asked = re.sub(r"\W|_", "", str(name)).casefold()
     exact = [t for t, plain in letters.items() if asked and asked in (plain, plain.removeprefix("pv"))]
@@ -104,7 +104,7 @@ def near_column(name: str, available: Sequence[str], reading: bool = False) -> s
     return found
 
 
-def _numbered(available: Sequence[str]) -> dict[str, list[str]]:
+def numbered_sets(available: Sequence[str]) -> dict[str, list[str]]:
     """Find columns that are numbered from 1 on, by template: ``PV{}MATH``."""
     found: dict[str, dict[int, str]] = {}
     for name in map(str, available):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
+from pmwmix.data.loneoutcome import notes_on_lone_outcomes
 from pmwmix.data.pvsets import number_of_pv, pv_notes
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, some
@@ -98,7 +99,7 @@ def build_frame(
         pv=pv,
         categories=categories_of(formula, columns),
         index=table.index if read.kept is None else table.index[read.kept],
-        notes=_notes(formula, table, design, centrings, read, designs),
+        notes=_notes(formula, table, design, centrings, read, designs, pv),
         cond=cond,
         family=distribution.family,
         link=distribution.link,
@@ -230,10 +231,12 @@ def _notes(
     centrings: Sequence[Centring],
     read: _Rows,
     designs: Sequence[DesignColumns],
+    pv: Mapping[str, Sequence[str]],
 ) -> tuple[str, ...]:
     subset, lost = (read.notes[:1], read.notes[1:]) if read.subset is not None else ((), read.notes)
     coded = notes_on_codes(formula, read.columns, table.values, [plan.column for plan in centrings])
     sets = pv_notes(design.pv, formula.variables, table.names)
+    sets = sets or notes_on_lone_outcomes(formula.response_variables, read.everything, table, pv)
     of_outcome = tuple(dict.fromkeys(note for part in designs for one in part.responses for note in one.notes))
     return (*subset, *coded, *lost, *sets, *of_outcome)
 

@@ -13,6 +13,9 @@ from pmwmix.data.codes import printed
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.weights.conditional import WeightStats, conditional_weights, unit_weights
 
+MOST, SUSPICIOUS = 0.5, 0.05  # shares of rows
+SAME = ("size", "effective")  # scalings that make the same of conditional weights and of these divided by the unit's
+
 
 def weigh(
     by_level: Sequence[str | None],
@@ -80,9 +83,10 @@ def weight_notes(
                 f"{names[1]} then counts as if it had that many times its members, which biases the variances when "
                 f"groups are small (Rabe-Hesketh & Skrondal 2006). Consider scaling='size'."
             )
-        if not conditional and by_level[1] is not None and float(np.mean(cond[0] < 0.999)) > 0.5:
+        below = 0.0 if conditional or by_level[1] is None else float(np.mean(cond[0] < 0.999))
+        if below > (MOST if scaling in SAME else SUSPICIOUS):
             notes.append(
-                f"Most rows have a total weight below that of their {names[1]}: column {by_level[0]!r} looks "
-                f"conditional already. If it is, pass conditional=True."
+                f"{below:.0%} of the rows have a total weight below that of their {names[1]}, which no total weight "
+                f"can have: column {by_level[0]!r} looks conditional already. If it is, pass conditional=True."
             )
     return tuple(notes)

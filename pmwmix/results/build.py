@@ -57,22 +57,21 @@ def single(
     number: int,
 ) -> FitResult:
     """Wrap one estimate."""
-    columns = frame.designs[design]
-    names = component_names(frame)
+    columns, names = frame.designs[design], component_names(frame)
     closed = problem.objective.closed_form
     terms = list(fit.terms)
     p, V = len(terms), fit.vcov
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
     if closed:
-        more: dict[str, Any] = {"satterthwaite": partial(satterthwaite, problem, fit)}
-        more["residual_parameters"] = _residual_table(problem, fit)
+        table = _residual_table(problem, fit)
+        more = {"satterthwaite": partial(satterthwaite, problem, fit), "residual_parameters": table}
     else:
         more = _family_fields(frame, problem, fit, k)
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
-    is_robust = settings.vcov not in BY_REPLICATES and settings.vcov != "model"
+    is_robust = settings.vcov not in (*BY_REPLICATES, "model")
     carried = notes_on_carriers(problem, frame, columns) if is_robust else []
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
