@@ -64,8 +64,8 @@ def single(
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
     if closed:
-        table = _residual_table(problem, fit)
-        more = {"satterthwaite": partial(satterthwaite, problem, fit), "residual_parameters": table}
+        more: dict[str, Any] = {"satterthwaite": partial(satterthwaite, problem, fit)}
+        more["residual_parameters"] = _residual_table(problem, fit)
     else:
         more = _family_fields(frame, problem, fit, k)
     variance = np.diag(V)[p:].copy()
