@@ -12,6 +12,7 @@ from pmwmix.data.table import Table, is_file
 from pmwmix.errors import PLAUSIBLE, numbered_sets
 
 MOST = 20_000_000  # values of a table that are read for it
+LARGEST = 1e100  # beyond it squares are no numbers, which the frame refuses
 DISTINCT = 20  # values that a scale score takes at least, unlike an item
 ALIKE, TOGETHER = 0.1, 0.5  # means and spreads apart at most, in spreads; correlation of two draws at least
 
@@ -70,6 +71,8 @@ def _note(name: str, y: Array, template: str, own: Sequence[str], table: Table) 
 def _are_draws(draws: Array) -> bool:
     """Whether columns (K, n) are draws of one scale: many values, alike in mean and spread and correlated alike."""
     if draws.shape[1] < 2 * DISTINCT or min(len(np.unique(draw[:1000])) for draw in draws) < DISTINCT:
+        return False
+    if not np.abs(draws).max() < LARGEST:
         return False
     spread, mean = draws.std(axis=1), draws.mean(axis=1)
     apart = max(float(np.ptp(spread)), float(np.ptp(mean))) / float(spread.mean())

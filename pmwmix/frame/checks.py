@@ -6,6 +6,7 @@ import numpy as np
 
 from pmwmix.data.codes import printed
 from pmwmix.errors import DataError, NotSupportedError, some
+from pmwmix.frame.matrices import HUGE, too_large
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.spec.outcome import Distribution
 
@@ -31,6 +32,8 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
             f"Drop predictors, or check what the rows were lost to: {some([*frame.dropped]) or 'nothing'}."
         )
     for name, y in ((frame.formula.response, y) for part in frame.designs for y in part.y):
+        if not float(np.abs(y).max()) < HUGE:
+            raise too_large(name, y)
         if frame.has_closed_form and float(np.ptp(y)) == 0.0:
             raise DataError(
                 f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. "

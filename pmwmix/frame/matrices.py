@@ -20,6 +20,7 @@ from pmwmix.spec.outcome import Outcome
 from pmwmix.spec.whitelist import context
 
 FACTOR_CALL = re.compile(r"\b(?:C|factor|as_factor)\(\s*(`[^`]+`|[^\W\d][\w.]*)")
+HUGE = 1e100  # squares of larger values, summed over rows, are no numbers
 MAX_CATEGORIES = 2_000
 FAILURES = (
     *(FormulaicError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NotImplementedError),
@@ -233,6 +234,14 @@ def _check_new_categories(spec: ModelSpec, column: pd.Series, name: str) -> None
         )
 
 
+def too_large(name: str, values: Array) -> DataError:
+    """Build the error for values whose squares are no numbers any more."""
+    return DataError(
+        f"Values are too large to compute with. Column {name!r} reaches {np.abs(values).max():.3g}; the limit is "
+        f"{HUGE:.0e}. Divide the column by a power of ten."
+    )
+
+
 def _checked(matrix: Any, text: str, given: Mapping[str, pd.Series]) -> Matrix:
     """Check for missing and infinite values; columns that are in the table as they are stand for their copies."""
     spec = matrix.model_spec
@@ -240,13 +249,14 @@ def _checked(matrix: Any, text: str, given: Mapping[str, pd.Series]) -> Matrix:
     values = np.asarray(matrix, dtype=float)
     columns = [values[:, j] for j in range(values.shape[1])]
     sums = np.array([column.sum() for column in columns]) if columns else np.zeros(0)
-    for j in np.flatnonzero(~np.isfinite(sums)):
+    for j in np.flatnonzero(~(np.abs(sums) < HUGE)):
         bad = int((~np.isfinite(columns[j])).sum())
         if bad:
             raise DataError(
                 f"The formula gives missing or infinite values. Column {names[j]!r} of {text!r} has {bad}. "
                 f"Check the transformation (log of 0, division by 0) or drop those rows."
             )
+        raise too_large(names[j], columns[j])
     plain = {name for name in names if name in given and given[name].dtype.kind == "f"}
     out: list[Array] = []
     for name, column in zip(names, columns, strict=True):

@@ -62,7 +62,9 @@ def confint_varcorr(fit: Any, ci_prob: float = 0.95, method: str = "wald", scale
     was asked for: model-based, robust, or, with
     replicate weights, the spread of the components over replicates. Degrees of freedom are clusters minus strata (or
     those of the replicates) unless model-based, then infinite; with plausible values variances, covariances and z are
-    pooled by Rubin's rules with Barnard-Rubin degrees of freedom. ``se`` is the delta-method one under both methods.
+    pooled by Rubin's rules with Barnard-Rubin degrees of freedom. Where some plausible values are on the boundary the
+    others give the variance within, and the correlation is that of the mean covariances. ``se`` is the delta-method one
+    under both methods.
 
     Profile intervals hold one component and minimise the deviance over theta and sigma. In theta, sigma is not profiled
     out here, because a standard deviation is their product.
@@ -144,26 +146,12 @@ def _correlation(values: Array, place: tuple[int, ...]) -> tuple[float, Array]:
 
 def _wald(fit: Any, places: list[tuple[int, ...]], ci_prob: float, scale: str) -> Array:
     """Give standard error, lower and upper end of every row (m, 3)."""
-    p, m = len(fit.coef), len(places)
-    known = fit.varcorr["se"].notna().to_numpy(copy=True)
-    values, covariances = np.zeros((fit.n_pv, m)), np.zeros((fit.n_pv, m, m))
-    for number, one in enumerate(fit.fits):
-        components, V = one.parameters[0][p:], one.parameters[1][p:, p:]
-        G = np.zeros((m, len(components)))
-        for row, place in enumerate(places):
-            values[number, row], G[row, place[0]] = components[place[0]], 1.0
-            if len(place) > 1 and scale == "sd":
-                r, gradient = _correlation(components, place)
-                known[row] &= abs(r) < 1.0 - ONE
-                if known[row]:
-                    values[number, row] = np.arctanh(r)
-                    G[row, list(place)] = gradient / (1.0 - r**2)
-        covariances[number] = G @ V @ G.T
+    values, covariances, known = _each(fit, places, scale)
     pooled = pool(values, covariances, complete_df(fit), fit.nests)
     centre, se = pooled.estimate, np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0))
     df = np.minimum(pooled.df, 1e10)
     half, bound = stdtrit(df, 0.5 + ci_prob / 2) * se, centre + stdtrit(df, ci_prob) * se
-    out = np.full((m, 3), np.nan)
+    out = np.full((len(places), 3), np.nan)
     for row in np.flatnonzero(known & (se > 0)).tolist():
         x, s, h = centre[row], se[row], half[row]
         if len(places[row]) == 1:
@@ -174,6 +162,39 @@ def _wald(fit: Any, places: list[tuple[int, ...]], ci_prob: float, scale: str) -
         else:
             out[row] = s * (1.0 - np.tanh(x) ** 2), np.tanh(x - h), np.tanh(x + h)
     return out
+
+
+def _each(fit: Any, places: list[tuple[int, ...]], scale: str) -> tuple[Array, Array, Array]:
+    """Rows of every fit on the scale of their intervals (K, m), their covariances (K, m, m), and which are known (m,).
+
+    Of a row that some plausible values have on the boundary the others give the variance within; a correlation is then
+    that of the mean (co)variances, and its z is linearised there.
+    """
+    p, m = len(fit.coef), len(places)
+    components = np.array([one.parameters[0][p:] for one in fit.fits])
+    V = np.array([one.parameters[1][p:, p:] for one in fit.fits])
+    known = np.array([one.varcorr["se"].notna() for one in fit.fits])
+    slopes = np.zeros((fit.n_pv, m, components.shape[1]))
+    values = components[:, [place[0] for place in places]]
+    for row, place in enumerate(places):
+        slopes[:, row, place[0]] = 1.0
+        if len(place) == 1 or scale != "sd":
+            continue
+        found = [_correlation(one, place) for one in components]
+        known[:, row] &= [abs(r) < 1.0 - ONE for r, _ in found]
+        if not known[:, row].all():
+            centre = components.mean(axis=0)
+            found = [_correlation(centre, place)] * fit.n_pv
+            known[:, row] &= abs(found[0][0]) < 1.0 - ONE
+        if known[:, row].any():
+            slopes[:, row, list(place)] = [gradient / (1.0 - r**2) for r, gradient in found]
+            values[:, row] = [np.arctanh(r) for r, _ in found]
+            if not known[:, row].all():
+                values[:, row] += (components - centre) @ slopes[0, row]
+    covariances = slopes @ V @ slopes.transpose(0, 2, 1)
+    for row in np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)).tolist():
+        covariances[~known[:, row], row, row] = covariances[known[:, row], row, row].mean()
+    return values, covariances, known.any(axis=0)
 
 
 def _profiled(profile: _Profile, place: tuple[int, ...], drop: float, scale: str) -> tuple[float, float]:

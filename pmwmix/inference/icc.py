@@ -178,7 +178,8 @@ def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")
     Returns
     -------
     DataFrame
-        By term: ``estimate``, ``se_model``, then ``se_<method>`` and ``deff_<method>`` of each method.
+        By term: ``estimate``, ``se_model``, then ``se_<method>`` and ``deff_<method>`` of each method; of a fit by
+        replicates first those of its own, such as ``se_replicate`` and ``deff_replicate``.
 
     Notes
     -----
@@ -196,8 +197,12 @@ def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")
     beta = np.array([one.coef.to_numpy() for one, _ in parts])
     out = pd.DataFrame({"estimate": fit.coef})
     reference = np.zeros(p)
-    for method in dict.fromkeys(("model", *methods)):
-        V = np.array([covariance(rows, method, relative=True)[:p, :p] for _, rows in parts])
+    own = [fit.settings.vcov] if fit.settings.replicates is not None else []
+    for method in dict.fromkeys(("model", *own, *methods)):
+        if method in own:
+            V = np.array([one.vcov.to_numpy() for one, _ in parts])
+        else:
+            V = np.array([covariance(rows, method, relative=True)[:p, :p] for _, rows in parts])
         pooled = pool(beta, V, nests=fit.nests)
         out[f"se_{method}"] = np.sqrt(np.diag(pooled.vcov))
         if method == "model":

@@ -126,9 +126,15 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
 
 
 def _one_by_one(fits: Sequence[FitResult], tables: Sequence[pd.DataFrame], column: str) -> Pooled:
-    """Pool the numbers of a column of every fit, each for itself, with their standard errors in ``se``."""
+    """Pool the numbers of a column of every fit, each for itself, with their standard errors in ``se``.
+
+    Where some fits are on the boundary and have none, the others give the variance within.
+    """
     values, errors = (np.array([table[name].to_numpy(dtype=float) for table in tables]) for name in (column, "se"))
-    return pool(values, errors**2, nests=[fit.nest for fit in fits])
+    known = np.isfinite(errors)
+    within = np.where(known, errors**2, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    variances = np.where(known, errors**2, np.where(known.any(axis=0), within, np.nan))
+    return pool(values, variances, nests=[fit.nest for fit in fits])
 
 
 def _pooled_varcorr(fits: Sequence[FitResult]) -> pd.DataFrame:

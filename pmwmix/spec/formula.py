@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from pmwmix.errors import FormulaError
 from pmwmix.spec.brackets import arguments, brackets, mask
@@ -305,4 +306,11 @@ def _response(text: str) -> tuple[str, tuple[str, ...]]:
     _, variables = inspect_code(text)
     if not variables or len(side_of(f"0 + {{{text}}}", text).terms) != 1:
         fail("The left side is not one outcome", text, "Name one column, or a function of it such as log(y)")
+    within = brackets(text)
+    sums = [
+        i for i, sign in enumerate(text) if sign == "+" and not within[i] and not re.search(r"\de$", text[:i], re.I)
+    ]
+    parts = [text[i:j] for i, j in pairwise([0, *sums, len(text)])]
+    if sum(bool(inspect_code(part.lstrip("+"))[1]) for part in parts if part.strip("+ ")) > 1:
+        fail("Several outcomes stand on the left side", text, f"Fit one at a time, or write I({text}) for their sum")
     return text, variables
