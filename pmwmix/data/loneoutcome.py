@@ -12,7 +12,7 @@ from pmwmix.data.table import Table, is_file
 from pmwmix.errors import PLAUSIBLE, numbered_sets
 
 MOST = 20_000_000  # values of a table that are read for it
-LARGEST = 1e100  # beyond it squares are no numbers, which the frame refuses
+LARGEST = 1e70  # the frame refuses what is larger
 DISTINCT = 20  # values that a scale score takes at least, unlike an item
 ALIKE, TOGETHER = 0.1, 0.5  # means and spreads apart at most, in spreads; correlation of two draws at least
 

@@ -20,7 +20,7 @@ from pmwmix.spec.outcome import Outcome
 from pmwmix.spec.whitelist import context
 
 FACTOR_CALL = re.compile(r"\b(?:C|factor|as_factor)\(\s*(`[^`]+`|[^\W\d][\w.]*)")
-HUGE = 1e100  # squares of larger values, summed over rows, are no numbers
+HUGE = 1e70  # fourth powers of larger values, which variances of variances are, are no numbers
 MAX_CATEGORIES = 2_000
 FAILURES = (
     *(FormulaicError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NotImplementedError),
@@ -235,7 +235,7 @@ def _check_new_categories(spec: ModelSpec, column: pd.Series, name: str) -> None
 
 
 def too_large(name: str, values: Array) -> DataError:
-    """Build the error for values whose squares are no numbers any more."""
+    """Build the error for values whose powers are no numbers any more."""
     return DataError(
         f"Values are too large to compute with. Column {name!r} reaches {np.abs(values).max():.3g}; the limit is "
         f"{HUGE:.0e}. Divide the column by a power of ten."

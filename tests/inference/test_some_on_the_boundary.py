@@ -63,13 +63,13 @@ def test_design_effects_of_a_replicate_fit_show_its_own_variance(table):
     close(found["deff_replicate"], (fit.se / found["se_model"]) ** 2, rtol=1e-12)
 
 
-def test_two_outcomes_and_values_without_squares_are_refused(table):
+def test_two_outcomes_and_values_without_powers_are_refused(table):
     with pytest.raises(FormulaError, match=r"Several outcomes .*PV1 \+ PV2.*I\(PV1 \+ PV2\)"):
         pmwmix.fit("PV1 + PV2 ~ x + (1 | g)", table)
     total = pmwmix.fit("I(PV1 + PV2) ~ x + (1 | g)", table)
     close(total.coef, pmwmix.fit("y ~ x + (1 | g)", table.assign(y=table["PV1"] + table["PV2"])).coef, rtol=1e-12)
     for name in ("PV1", "x"):
-        with pytest.raises(DataError, match=rf"{name!r} reaches .*e\+200; the limit is 1e\+100"):
+        with pytest.raises(DataError, match=rf"{name!r} reaches .*e\+200; the limit is 1e\+70"):
             pmwmix.fit("PV1 ~ x + (1 | g)", table.assign(**{name: 1e200 * table[name]}))
-    large = pmwmix.fit("PV1 ~ x + (1 | g)", table.assign(PV1=1e90 * table["PV1"]))
-    close(large.coef / 1e90, pmwmix.fit("PV1 ~ x + (1 | g)", table).coef, rtol=1e-9)
+    large = pmwmix.fit("PV1 ~ x + (1 | g)", table.assign(PV1=1e60 * table["PV1"]))
+    close(large.coef / 1e60, pmwmix.fit("PV1 ~ x + (1 | g)", table).coef, rtol=1e-9)
