@@ -74,7 +74,8 @@ RESPONSE = [
     ("log(`my y`)", "log(`my y`)", ("my y",)),
     ("(math >= 482)", "(math >= 482)", ("math",)),
     ("I(a^2)", "I(a**2)", ("a",)),
-    ("a + b", "a + b", ("a", "b")),
+    ("(a + b) / 2", "(a + b) / 2", ("a", "b")),
+    ("1e+3 * a + 1", "1e+3 * a + 1", ("a",)),
 ]
 
 EVIL = [
@@ -195,6 +196,7 @@ MESSAGES = [
     ("y ~ ", "nothing right"),
     (" ~ x", "names no outcome"),
     ("1 ~ x", "not one outcome.*1"),
+    ("a + log(`my b`) ~ x", r"Several outcomes.*I\(a \+ log"),
     ("a, b ~ x", r"Tuple '\(a, b\)'.*Found in: a, b"),
     ("y ~ (x", "not closed"),
     ("y ~ x)", "not opened"),
