@@ -31,7 +31,7 @@ INNER = {  # files of the rooms that have a road of their own
         problem collinear carried optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge
         elsewhere climb reweighted refits
     """.split(),
-    "pooling": "_base rubin nested".split(),
+    "pooling": "_base rubin nested ratios".split(),
     "results": """
         as_json varcorr record rendering summary words parts account archive checked specs unpackplan
         unpack store hypotheses wald hints glance result pooled build asked

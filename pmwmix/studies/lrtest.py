@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import chdtrc, fdtrc
 
 from pmwmix._types import Array
-from pmwmix.errors import OptionError, PmwmixWarning
+from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.fitting.climb import without_random_part
 from pmwmix.fitting.ladder import MOST
 from pmwmix.frame.clusters import Clusters
@@ -21,6 +21,7 @@ from pmwmix.inference.again import covariance, effective_parameters
 from pmwmix.inference.criteria import n_parameters, size_without_components, terms_of
 from pmwmix.likelihood.covariances import COVARIANCES, free_parameters
 from pmwmix.pooling.nested import check_exchangeable
+from pmwmix.pooling.ratios import RATIOS, pooled_ratio
 from pmwmix.pooling.rubin import pooled_statistic
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.build import refit as fit_again
@@ -28,11 +29,12 @@ from pmwmix.results.build import single
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
 from pmwmix.studies.comparable import check_columns, check_residuals, checked, first_rows
+from pmwmix.studies.sharedlikelihood import check_likelihoods, highest_loglik, shared_loglik
 
 COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
 
 
-def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
+def lrt(*fits: FitResult, refit: bool | None = None, pooling: str = "D2") -> pd.DataFrame:
     """Compare nested models, each with the next larger one.
 
     Parameters
@@ -41,6 +43,9 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
         Two or more fits of the same rows; they are sorted by their number of parameters.
     refit : bool, optional
         Whether REML fits are refitted by ML. None: when their fixed effects differ (and it is said).
+    pooling : {"D2", "D3", "D4"}
+        How statistics are combined over plausible values or imputed tables: from the statistics alone, or from the
+        likelihood at parameters that all share, of unweighted linear models (imputations, eqs. 14-17).
 
     Returns
     -------
@@ -61,6 +66,11 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
     Likelihoods of generalised models are compared with the same quadrature: a fit that has fewer nodes at a level than
     another is refitted with as many, with a warning if the numbers were given by hand.
     """
+    if pooling not in RATIOS:
+        raise OptionError(
+            f"Unknown rule for pooled likelihood ratios {pooling!r}. Asked for in lrt(). Use one of "
+            f"{', '.join(map(repr, RATIOS))}."
+        )
     models = _same_nodes(checked(fits))
     fixed_differ = len({tuple(model.coef.index) for model in models}) > 1
     reml = any(model.method == "reml" for model in models)
@@ -76,7 +86,7 @@ def lrt(*fits: FitResult, refit: bool | None = None) -> pd.DataFrame:
     models.sort(key=n_parameters)
     rows = [_describe(model, models[-1]) for model in models]
     for smaller, larger, row in zip(models[:-1], models[1:], rows[1:], strict=True):
-        row.update(compare_pair(smaller, larger))
+        row.update(compare_pair(smaller, larger, pooling))
     return pd.DataFrame(rows, index=[model.formula for model in models])[COLUMNS]
 
 
@@ -201,7 +211,7 @@ class Mixture:
         return sum(w * (one(df) if df else float(statistic <= 0)) for df, w in self.weights.items())
 
 
-def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
+def compare_pair(smaller: FitResult, larger: FitResult, pooling: str = "D2") -> dict[str, float]:
     """Test the smaller of two nested models against the larger one.
 
     Returns
@@ -223,9 +233,23 @@ def compare_pair(smaller: FitResult, larger: FitResult) -> dict[str, float]:
         p = _scaled_tail(chisq, df, larger) if scaled else float(chdtrc(df, chisq))
     else:
         check_exchangeable(larger.nests, "lrt()")
-        chisq, df2, p = pooled_statistic(each, df)
+        by_ratios = pooling == "D2"
+        chisq, df2, p = pooled_statistic(each, df) if by_ratios else _by_likelihood(smaller, larger, each, pooling)
     p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)
     return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}
+
+
+def _by_likelihood(smaller: FitResult, larger: FitResult, each: Array, rule: str) -> tuple[float, float, float]:
+    """Pool statistics by the likelihood at shared parameters."""
+    for fit in (smaller, larger):
+        check_likelihoods(fit, rule)
+        if fit.method == "reml":
+            raise NotSupportedError(
+                f"{rule} is about likelihoods. {fit.formula!r} was fitted by REML, with refit=False. Leave refit out."
+            )
+    at = shared_loglik if rule == "D3" else highest_loglik
+    df = n_parameters(larger) - n_parameters(smaller)
+    return pooled_ratio(float(each.mean()), 2.0 * (at(larger) - at(smaller)), len(each), df, rule)
 
 
 def _scaled_tail(chisq: float, df: int, larger: FitResult) -> float:
