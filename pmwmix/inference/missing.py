@@ -57,7 +57,7 @@ def missing_information(fit: Any, cv: float = 0.05) -> pd.DataFrame:
     .. [2] von Hippel, P. T. (2020). How many imputations do you need? A two-stage calculation using a quadratic rule.
        Sociological Methods & Research, 49(3), 699-718. doi:10.1177/0049124117747303
     .. [3] Harel, O. (2007). Inferences on missing information under multiple imputation and two-stage multiple
-       imputation. Statistical Methodology, 4(1), 75-89. doi:10.1016/j.stamet.2006.03.002
+       imputation. Statistical Methodology, 4(1), 75-89.
     """
     if fit.pooled is None:
         raise NotSupportedError(
