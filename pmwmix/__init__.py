@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pmwmix import plots, surveys
     from pmwmix.api import fit, pool
     from pmwmix.data.codebook import codebook
+    from pmwmix.descriptives.describe import describe
     from pmwmix.errors import PmwmixError, PmwmixWarning
     from pmwmix.groups import GroupFits, fit_groups
     from pmwmix.inference.icc import design_effects, icc_se
@@ -61,6 +62,7 @@ _HOME = {
     "group_regressions": "studies.withingroups",
     "compare": "studies.comparison",
     "quadrature_check": "studies.nodecheck",
+    "describe": "descriptives.describe",
     "table": "tables.modeltable",
     "ModelTable": "tables.modeltable",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "codebook",
     "compare",
     "convert",
+    "describe",
     "design_effects",
     "dumouchel_duncan",
     "extreme_weights",

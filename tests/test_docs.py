@@ -86,7 +86,17 @@ def test_readme_code_prints_what_stands_below_it(
     assert printed[printed.index(start) :] == shown[shown.index(start) :]
 
 
-PRINTING = ["bootstrap", "contrasts", "families", "imputations", "predictors", "quadrature", "residuals", "tables"]
+PRINTING = [
+    "bootstrap",
+    "contrasts",
+    "describe",
+    "families",
+    "imputations",
+    "predictors",
+    "quadrature",
+    "residuals",
+    "tables",
+]
 
 
 @pytest.mark.parametrize("name", [f"{name}.md" for name in PRINTING])
