@@ -369,5 +369,7 @@ def with_few_clusters(
         design = frame.designs[number if len(frame.designs) > 1 else 0]
         small, df = small_sample(problem, frame, design, k, fit, kind)
         p = len(fit.beta)
+        none = np.isnan(np.diag(fit.joint)[:p])  # no spread between clusters, as `judge` has found
+        small[none, :] = small[:, none] = np.nan
         out.append(replace(fit, joint=scipy.linalg.block_diag(small, fit.joint[p:, p:]), small_df=df))
     return out

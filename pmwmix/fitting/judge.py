@@ -19,6 +19,7 @@ from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
 
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
 FLAT_CURVATURE = 1e-7  # curvature of the profiled likelihood below this share of the largest counts as none
+DEGENERATE = 1e-12  # of a model-based variance: a robust one below it is nothing but rounding
 EXTREME = 10.0  # standard deviation of random effects of standardised columns: logits of 1 in 20,000
 SEPARATED = 20.0  # standard error of a standardised coefficient that no data with both outcomes everywhere gives
 
@@ -162,6 +163,11 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         status = Status.EXTREME if _nearly_separated(problem, theta) else status
     map_ = raw_map(problem, k, point.psi)
     values, J = all_parameters(problem, k, point.psi, map_)
+    joint = J @ V @ J.T
+    if vcov != "model":
+        joint = _without_degenerate(
+            joint, J, VARIANCES["model"](variance_input(problem, point, basis, k, None, "model"))
+        )
     return Estimate(
         terms=map_.terms,
         beta=map_.coef,
@@ -173,7 +179,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         reported=map_.reported,
         latent=float(values[len(map_.coef) + problem.layout.n_theta]),
         loglik=loglik_of(problem, k, point),
-        joint=J @ V @ J.T,
+        joint=joint,
         boundary=at_boundary,
         flat=touched(flat)[: len(at_boundary)],
         status=status,
@@ -185,6 +191,19 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         n_agq=objective.n_agq,
         modes=None if objective.closed_form else modes_of(problem, point, k),  # closed forms wait until they are asked
     )
+
+
+def _without_degenerate(joint: Array, J: Array, V: Array) -> Array:
+    """Mark (co)variances of coefficients between whose clusters there is no spread at all as missing.
+
+    ``V`` is the model-based covariance on the standardised scale, top-level weights relative to their mean. A sandwich
+    is zero where every cluster has a coefficient of its own: an artefact, not precision.
+    """
+    sure = np.einsum("ij,jk,ik->i", J, V, J)
+    none = np.diag(joint) < DEGENERATE * sure
+    out = joint.copy()
+    out[none, :] = out[:, none] = np.nan
+    return out
 
 
 def _separated(problem: Problem, point: Any, basis: Array) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from helpers import close
 
 import pmwmix
+from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.carried import carrying
 
 
@@ -61,3 +62,16 @@ def test_cell_means_categories_and_sampling_units(rows):
     psu = pmwmix.Design(psu="half")
     assert "one cluster: t2" in said(pmwmix.fit("y ~ t2 + (1 | g)", rows, design=psu, vcov="robust"))
     assert "one cluster: t2" in said(pmwmix.fit("y ~ t2", rows, design=psu, vcov="robust"))
+
+
+@pytest.mark.parametrize("formula", ["y ~ 0 + C(half)", "y ~ 0 + C(half) + (1 | half)"])
+@pytest.mark.parametrize("vcov", ["robust", "CR2"])
+def test_a_sandwich_without_spread_is_missing_not_zero(rows, formula, vcov):
+    """Each cluster has a mean of its own, which its residuals sum to zero about: 1e-17, and a t of 1e16."""
+    fit = pmwmix.fit(formula, rows, design=pmwmix.Design(psu="half"), vcov=vcov)
+    model = pmwmix.fit(formula, rows, vcov="model")
+    assert fit.se.isna().all() and fit.tidy()["p_value"].isna().all() and (model.se > 0.05).all()
+    with pytest.raises(NotSupportedError, match="covariance of its terms"):
+        fit.wald(["C(half)[0]", "C(half)[1]"])
+    mixed = pmwmix.fit("y ~ x + C(half) + (1 | half)", rows, vcov="robust")
+    assert np.isfinite(mixed.se["x"]) and "Resting on two clusters" in said(mixed)
