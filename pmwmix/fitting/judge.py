@@ -156,18 +156,14 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     basis = basis_of(problem, point, at_boundary)
     singular, converged, status = bool(at_boundary.any()), optimum.converged, optimum.status
     V = VARIANCES[vcov](variance_input(problem, point, basis, k, clusters, vcov))
+    model = V if vcov == "model" else VARIANCES["model"](variance_input(problem, point, basis, k, None, "model"))
     if _separated(problem, point, basis):
         status, converged = Status.SEPARATED, False
     elif converged:
-        status = Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED
-        status = Status.EXTREME if _nearly_separated(problem, theta) else status
+        extreme = Status.EXTREME if _nearly_separated(problem, theta) else None
+        status = extreme or (Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED)
     map_ = raw_map(problem, k, point.psi)
     values, J = all_parameters(problem, k, point.psi, map_)
-    joint = J @ V @ J.T
-    if vcov != "model":
-        joint = _without_degenerate(
-            joint, J, VARIANCES["model"](variance_input(problem, point, basis, k, None, "model"))
-        )
     return Estimate(
         terms=map_.terms,
         beta=map_.coef,
@@ -179,7 +175,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         reported=map_.reported,
         latent=float(values[len(map_.coef) + problem.layout.n_theta]),
         loglik=loglik_of(problem, k, point),
-        joint=joint,
+        joint=_without_degenerate(J @ V @ J.T, J, problem.top_scale * model),
         boundary=at_boundary,
         flat=touched(flat)[: len(at_boundary)],
         status=status,
