@@ -101,7 +101,8 @@ def fit(
         Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
         failures)``, or a proportion with ``trials``), ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also
         ``"zero-inflated-..."`` and ``"hurdle-..."``, ``"truncated-poisson"``, ``"gamma"``, ``"lognormal"``,
-        ``"beta"``, ``"cumulative"`` (ordinal), ``"multinomial"`` (unordered), ``"student"`` (families).
+        ``"beta"``, ``"cumulative"``, ``"adjacent"``, ``"sequential"`` (ordinal), ``"multinomial"`` (unordered),
+        ``"student"`` (families).
     link : str, optional
         Default: that of the family, ``"logit"`` for binomial, ``"log"`` for counts.
     weights : str, list or dict, optional
@@ -293,6 +294,11 @@ def read_distribution(
     if method == "reml" and not closed:
         raise NotSupportedError(
             f"REML is defined for linear models. Asked for method='reml' with family={known.name!r}. Use method='ml'."
+        )
+    if method == "bayes" and not known.is_sampled:
+        raise NotSupportedError(
+            f"Posteriors are not built for this family. Asked for method='bayes' with family={known.name!r}. "
+            f"Use method='ml', or family='cumulative'."
         )
     if method == "bayes" and (known.further or known.is_open):
         of = "categories" if known.is_open else ", ".join(one.name for one in known.predictors)

@@ -77,6 +77,7 @@ class Family:
     is_categorical: bool = False  # the mean of a row is a vector, the probabilities of the categories (n, C)
     is_mixture: bool = False  # the mean is not that of the link: no deviance, no residuals on the link's scale
     mean_depends_on_parameters: bool = False  # the mean is another where phi is, as that of counts above 0
+    is_sampled: bool = True  # posteriors are built, if it has one linear predictor
     mean_depends_on_level_one: bool = False  # it does on `latent_variance`, by `mean_by_level_one`
     has_mean_derivatives: bool = False  # `mean_derivatives` gives them; without, differences are taken
     formulas: Mapping[str, tuple[int, float]] = MappingProxyType(
@@ -227,6 +228,10 @@ class Family:
         thresholds ``1|2``, ``2|3`` by position here (labels are put in by the caller).
         """
         return {}, np.zeros((0, 0))
+
+    def with_thresholds(self, phi: Array, cuts: Array) -> Array:
+        """Give phi of other thresholds, which all moved by the same."""
+        raise NotImplementedError
 
     def scale(self, phi: Array) -> float:
         """Give what results call ``sigma``: a residual standard deviation, or what stands for it; 1 for nothing."""

@@ -32,7 +32,7 @@ class Cumulative(Family):
     """
 
     name = "cumulative"
-    links = ("logit", "probit", "cloglog", "loglog", "cauchit")
+    links: tuple[str, ...] = ("logit", "probit", "cloglog", "loglog", "cauchit")
     has_intercept = False
     is_categorical = True
 
@@ -43,11 +43,11 @@ class Cumulative(Family):
     def read(self, outcome: Outcome) -> Response:
         """Give category codes 0, 1, ... of the categories that occur, in order."""
         numeric = outcome.categories is None
-        _need_order(outcome)
-        used, codes, labels = categories_of(outcome, "cumulative")
+        _need_order(outcome, self.name)
+        used, codes, labels = categories_of(outcome, self.name)
         if len(used) < 3:
             raise DataError(
-                f"The cumulative family needs three or more categories. {outcome.name!r} has {len(used)}: "
+                f"The {self.name} family needs three or more categories. {outcome.name!r} has {len(used)}: "
                 f"{some(labels)}. Use family='binomial' for two categories."
             )
         notes = []
@@ -87,6 +87,10 @@ class Cumulative(Family):
         tau = _thresholds(phi)
         return {f"{j}|{j + 1}": float(value) for j, value in enumerate(tau, 1)}, np.tril(np.tile(gaps, (len(phi), 1)))
 
+    def with_thresholds(self, phi: Array, cuts: Array) -> Array:
+        """Move the first; the others are gaps."""
+        return np.concatenate([cuts[:1], phi[1:]])
+
     def mean(self, link: Link, eta: Array, phi: Array) -> Array:
         """Give the probabilities of the categories (n, C)."""
         below = link.mean(_thresholds(phi) - np.asarray(eta)[:, None])
@@ -115,12 +119,12 @@ def _thresholds(phi: Array) -> Array:
     return phi[0] + np.concatenate([[0.0], np.cumsum(np.exp(phi[1:]))])
 
 
-def _need_order(outcome: Outcome) -> None:
+def _need_order(outcome: Outcome, family: str) -> None:
     """Refuse more than two categories without an order."""
     labels = outcome.categories or ()
     if labels and not outcome.ordered and len(np.unique(outcome.values)) > 2:
         raise DataError(
-            f"The cumulative family needs ordered categories. {outcome.name!r} has categories without an order: "
+            f"The {family} family needs ordered categories. {outcome.name!r} has categories without an order: "
             f"{some(labels)}. Declare it, as with pandas: data[{outcome.name!r}] = pandas.Categorical("
             f"data[{outcome.name!r}], categories=[...], ordered=True), or use family='multinomial'."
         )

@@ -80,7 +80,7 @@ def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:
         cuts = np.array(list(reported.values())) - shift @ beta
         terms = (*(f"{a}|{b}" for a, b in pairwise(labels)), *problem.names)
         coef = np.concatenate([cuts, raw])
-        raw_phi[0] = cuts[0]  # the others are gaps, which a shift leaves as they are
+        raw_phi = family.with_thresholds(raw_phi, cuts)
         top = np.hstack([np.tile(-shift, (len(cuts), 1)), np.zeros((len(cuts), t)), J_phi])
         J_coef = np.vstack([top, np.hstack([A_x, np.zeros((p, t + len(phi)))])])
         reported, J_phi = {}, np.zeros((0, len(phi)))

@@ -16,7 +16,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.inference.averages import MeanModel, RowColumns
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.modes import covariances
-from pmwmix.prediction.responses import averaged_mean, mean_of, spread_rule
+from pmwmix.prediction.responses import spread_rule
 
 FINE, COARSE = 1e-3, 1e-2  # steps of first and of second differences, both of fourth order: errors below 1e-9
 FIRST = ((-2, 1.0 / 12.0), (-1, -8.0 / 12.0), (1, 8.0 / 12.0), (2, -1.0 / 12.0))
@@ -81,9 +81,12 @@ class SeveralMeans(MeanModel):
         G = np.zeros((*mean.shape, self.n_parameters))
         if self.fit.distribution[0].mean_depends_on_level_one:
             G[:, :, -1] = self.fit.distribution[0].mean_by_level_one(mean)
-        p = len(self.beta)
-        G[:, :, :p] = slopes[:, :, of] * columns.X[:, None, :]
-        for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=p):
+        first, last = self.n_thresholds, self.n_thresholds + len(self.beta)
+        for k in range(first):
+            step = FINE * np.eye(first)[k]
+            G[:, :, k] = sum(c * self._mean(etas, C, self.fit.phi + a * step) for a, c in FIRST) / FINE
+        G[:, :, first:last] = slopes[:, :, of] * columns.X[:, None, :]
+        for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=last):
             k, m = (self.blueprint.z_of(level)[c] for c in (i, j))
             z = columns.Z[level][i] * columns.Z[level][j]
             G[:, :, place] = (0.5 if i == j else 1.0) * z[:, None] * second(k, m)
@@ -99,14 +102,26 @@ class SeveralMeans(MeanModel):
             total = found if not total else [a + b for a, b in zip(total, found, strict=True)]
         return total[0], total[1], lambda k, m: total[2][:, :, k, m]
 
+    def _mean(self, etas: Array, C: Array, phi: Array) -> Array:
+        """Means (n, c) at linear predictors and parameters of the family."""
+        family = self.fit.distribution[0]
+        steps, weights = spread_rule(C) if self.Psi else (iter([0.0]), np.ones(1))
+        every = zip(steps, weights, strict=True)
+        found = sum(w * family.mean_of(self.fit.links, list(etas + step), phi) for step, w in every)
+        return np.asarray(found).reshape(etas.shape[1], -1)
+
     def _by_differences(self, etas: Array, C: Array) -> tuple[Array, Array, Callable[[int, int], Array]]:
         """As `_exact`, by finite differences."""
 
         def mean(moved: Array) -> Array:
-            return averaged_mean(self.fit, moved, C) if self.Psi else mean_of(self.fit, moved)
+            return self._mean(moved, C, self.fit.phi)
 
-        slopes = np.array([_differences(mean, etas, k, FINE) for k in range(len(etas))])
-        return mean(etas)[:, None], slopes.T[:, None, :], lambda k, m: self._second(mean, etas, k, m)[:, None]
+        slopes = np.stack([_differences(mean, etas, k, FINE) for k in range(len(etas))], axis=-1)
+        return mean(etas), slopes, lambda k, m: self._second(mean, etas, k, m)
+
+    def outcomes(self, values: Array, gradients: Array, total: float) -> tuple[Array, Array]:
+        """Leave them: probabilities are not cumulated here."""
+        return values, gradients
 
     @staticmethod
     def _second(mean: Callable[..., Array], etas: Array, k: int, m: int) -> Array:

@@ -45,6 +45,8 @@ PHI = {  # two ordinary values of the further parameters, after those of the fur
     "gaussian(sigma)": ([0.4], [-0.7]),
     "gamma(phi)": ([-0.3], [-3.0]),
     "lognormal": ([-0.6], [-1.2]),
+    "adjacent": ([-1.0, 0.4, 0.2], [0.4, -0.1, 1.0]),
+    "sequential": ([-1.0, 0.4, 0.2], [0.4, -0.1, 1.0]),
     CATEGORIES: ([0.4, -0.6], [-1.5, 2.0]),
     "negbinomial": ([0.5], [2.0]),
     "gamma": ([0.3], [3.0]),
@@ -218,7 +220,21 @@ def of_categories(link, y, extra, eta, phi):
     return np.take_along_axis(special.log_softmax(every, axis=1), y.astype(int)[:, None], axis=1)[:, 0]
 
 
+def of_adjacent(link, y, extra, eta, phi):
+    scores = np.arange(len(phi) + 1) * eta[:, None] - np.concatenate([[0.0], np.cumsum(phi)])
+    return np.take_along_axis(special.log_softmax(scores, axis=1), y.astype(int)[:, None], axis=1)[:, 0]
+
+
+def of_sequential(link, y, extra, eta, phi):
+    F, steps = DISTRIBUTION[link], np.arange(len(phi))
+    at = phi - eta[:, None]
+    passed = np.where(steps < y[:, None], F.logsf(at), 0.0).sum(axis=1)
+    return passed + np.where(steps == y[:, None], F.logcdf(at), 0.0).sum(axis=1)
+
+
 LOG_DENSITY = {
+    "adjacent": of_adjacent,
+    "sequential": of_sequential,
     CATEGORIES: of_categories,
     "beta-binomial": of_beta_binomial,
     "truncated-poisson": lambda link, y, extra, eta, phi: (
@@ -309,6 +325,7 @@ def test_density_sums_to_one(pair):
         "gaussian": (grid, 0.006),
     }
     support["lognormal"] = support["gamma"]
+    support["adjacent"] = support["sequential"] = support["cumulative"]
     support["beta-binomial"], support[CATEGORIES] = support["binomial"], support["cumulative"]
     support |= {name: support["negbinomial"] for name in FAMILIES if name.startswith(("zero-inflated", "hurdle"))}
     support["truncated-poisson"] = (np.arange(1.0, 200.0), 1.0)
@@ -514,7 +531,7 @@ def test_parameters_and_their_jacobian(family):
             "beta-binomial": ["phi"],
             "zero-inflated-negbinomial": ["theta"],
             "hurdle-negbinomial": ["theta"],
-            "cumulative": ["1|2", "2|3", "3|4"],
+            **{name: ["1|2", "2|3", "3|4"] for name in ("adjacent", "cumulative", "sequential")},
         }.get(family, [])
         for i in range(len(phi)):
             step = 1e-5 * np.eye(len(phi))[i]
@@ -556,16 +573,12 @@ def test_what_a_family_says_about_itself():
         "student": ("has_scale",),
         "binomial": ("per_trial",),
         "beta-binomial": ("per_trial",),
-        "cumulative": ("is_categorical", "has_thresholds"),
+        **dict.fromkeys(("adjacent", "cumulative", "sequential"), ("is_categorical", "has_thresholds")),
         "multinomial": ("is_categorical",),
     }
     further = {name for name, f in FAMILIES.items() if f.further}
-    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {
-        *further,
-        "truncated-poisson",
-        "multinomial",
-        "lognormal",
-    }
+    own_means = {"truncated-poisson", "multinomial", "lognormal", "adjacent", "sequential"}
+    assert {name for name, f in FAMILIES.items() if f.is_mixture} == {*further, *own_means}
     assert {*FAMILIES} - {*CLOSED} == {"multinomial"}
     assert [one.name for one in FAMILIES[CATEGORIES].predictors] == ["1", "2", "3"]
     pairs = [(name, link) for name in CLOSED for link in FAMILIES[name].links]
@@ -589,7 +602,8 @@ def test_trials_and_words_for_means():
     assert FAMILIES["poisson"].trials(Response(np.array([3.0, 0.0]), (), np.zeros(2))).tolist() == [1.0, 1.0]
     words = {name: f.mean_words("passed", "passed", ("no", "yes")) for name, f in FAMILIES.items()}
     assert words.pop("binomial") == words.pop("beta-binomial") == "Probability of passed = yes"
-    assert words.pop("cumulative") == words.pop("multinomial") == "Probability of passed"
+    of_categories = [words.pop(name) for name in ("adjacent", "cumulative", "multinomial", "sequential")]
+    assert set(of_categories) == {"Probability of passed"}
     assert set(words.values()) == {"Mean of passed"}
     assert FAMILIES["binomial"].mean_words("hits", "cbind(hits, n - hits)", ()) == "Mean of hits"
 
