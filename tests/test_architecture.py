@@ -89,6 +89,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "inference.missing",
             "inference.r2",
             "inference.residualtable",
+            "inference.samples",
             "resampling.bootstrap",
             "resampling.outcomes",
             "results",

@@ -46,6 +46,11 @@ class Table:
         self.names = _unique(names)
 
     @property
+    def is_part(self) -> bool:
+        """Whether it holds the rows of one group of a sorted table."""
+        return isinstance(self._frame, TablePart)
+
+    @property
     def index(self) -> pd.Index:
         """Row labels: the caller's own for pandas, else 0, 1, ..., n - 1."""
         if isinstance(self._frame, pd.DataFrame | TablePart):

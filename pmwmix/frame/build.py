@@ -12,6 +12,7 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.data.loneoutcome import notes_on_lone_outcomes
 from pmwmix.data.pvsets import number_of_pv, pv_notes
+from pmwmix.data.source import Source
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, some
 from pmwmix.frame.centring import Means, apply_center, notes_on_means
@@ -84,6 +85,7 @@ def build_frame(
         formula, hierarchy, read, centrings, pv, distribution, totals[0] if weighted else None
     )
     frame = ModelFrame(
+        source=Source(table),
         formula=formula,
         hierarchy=hierarchy,
         designs=designs,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.data.source import Source
 from pmwmix.frame.centring import Means
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.hierarchy import Hierarchy
@@ -144,6 +145,8 @@ class ModelFrame:
     nests : tuple of tuple of str
         Where the numbers of every plausible value come from, as `pooling.nested.sources_of` reads it; empty where
         they are exchangeable.
+    source : Source or None
+        The table.
     """
 
     formula: ModelFormula
@@ -172,6 +175,7 @@ class ModelFrame:
     has_closed_form: bool = True
     residual: ResidualColumns | None = None
     nests: tuple[tuple[str, ...], ...] = ()
+    source: Source | None = None
 
     @property
     def n(self) -> int:

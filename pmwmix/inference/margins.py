@@ -1,13 +1,12 @@
 """Average marginal effects and adjusted predictions: averages of the mean outcome over the rows of a table.
 
-Equations are those of docs/effects.md. A fit does not keep the caller's columns, so the table is given again.
+Equations are those of docs/effects.md.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 from typing import Any
 
@@ -16,75 +15,15 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from pmwmix._types import Array
-from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
-from pmwmix.frame.matrices import offset_of
-from pmwmix.inference.averages import MeanModel, PosteriorMeans, RowColumns, combined, parameter_draws
+from pmwmix.inference.averages import parameter_draws
 from pmwmix.inference.delta import complete_df
-from pmwmix.inference.severalmeans import SeveralMeans
+from pmwmix.inference.samples import Sample, samples_of
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import mix_draws
-from pmwmix.prediction.blueprint import Blueprint
-from pmwmix.prediction.estimable import lost_groups
-from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
 from pmwmix.prediction.responses import check_type
 
-Columns = dict[str, pd.Series]
 STEP = 1e-4  # of a standard deviation, for derivatives by central differences
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Rows over which effects are averaged, as one plausible value sees them.
-
-    Predictors before centring, total weights ``w`` and ``group``, the place of the ``by`` value among ``labels``.
-    """
-
-    model: MeanModel
-    blueprint: Blueprint
-    columns: Columns
-    w: Array
-    group: Array
-    labels: list[Any]
-
-    def design(self, **changed: Any) -> tuple[RowColumns, Array | None]:
-        """Rebuild the columns of the model, with some predictors at other values, and `Aliases.gaps` of the rows."""
-        n = len(self.w)
-        columns = dict(self.columns)
-        for name, value in changed.items():
-            columns[name] = self._column(name, value, n)
-        local = prepared_table(self.blueprint, columns)
-        x = self.blueprint.fixed_columns(local, n)
-        X = np.array(self.blueprint.kept_of(x)).reshape(-1, n).T
-        offset = offset_of(self.blueprint.formula, local, n)
-        n_levels = len(self.model.Psi)
-        Z = random_columns(self.blueprint, local, n_levels, n) if n_levels else []
-        aliases = self.blueprint.aliases
-        gaps = None if aliases is None else aliases.gaps(x)
-        return RowColumns(X, np.zeros(n) if offset is None else offset, Z), gaps
-
-    def average(self, pieces: Sequence[tuple[Mapping[str, Any], Any]], total: float = 0.0) -> tuple[Array, Array]:
-        """Average a sum of means, each with some predictors changed and times a factor: (g, c) and (g, c, P).
-
-        NaN where the average is not estimable.
-        """
-        found = [(*self.design(**changed), factor) for changed, factor in pieces]
-        rows = [(columns, factor) for columns, _, factor in found]
-        values, G = self.model.outcomes(*combined(self.model, rows, self.w, self.group, len(self.labels)), total)
-        gaps = [(gap, factor) for _, gap, factor in found if gap is not None]
-        lost = lost_groups(gaps, self.w, self.group, len(self.labels), self.model.link is None)
-        values[lost], G[lost] = np.nan, np.nan
-        return values, G
-
-    def _column(self, name: str, value: Any, n: int) -> pd.Series:
-        known = self.blueprint.categories.get(name)
-        if known is None:
-            return pd.Series(np.broadcast_to(np.asarray(value, dtype=float), n).copy(), name=name)
-        if str(value) not in known:
-            raise OptionError(
-                f"There is no category {value!r} of {name!r}.{near(str(value), known)} The fit knows {some(known)}."
-            )
-        return pd.Series(pd.Categorical([str(value)] * n, categories=known), name=name)
 
 
 def ame(
@@ -106,9 +45,9 @@ def ame(
     fit : FitResult or BayesResult
     variables : str or list of str, optional
         Predictors. None: all of the fixed part.
-    newdata : table
-        Rows to average over, with the columns of the formula; to use those of the fit, the table of the fit. Rows with
-        missing predictors or without positive weight do not count.
+    newdata : table, optional
+        Rows to average over, with the columns of the formula. None: those of the fit, read from its table, to which a
+        fit keeps a reference. Rows with missing predictors or without positive weight do not count.
     contrasts : dict, optional
         Per predictor. Numbers: ``"slope"`` (default; a column of 0 and 1 gets 1 against 0), a step such as ``1.0``, or
         a pair ``(low, high)``. Factors: ``"reference"`` (default: each category against the first), ``"sequential"``
@@ -143,9 +82,8 @@ def ame(
     ----------
     .. [1] Arel-Bundock, Greifer & Heiss (2024). J. Stat. Software, 111(9), 1-32. doi:10.18637/jss.v111.i09
     """
-    table = _table(newdata, "ame()")
     check_type(type)
-    samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
+    samples = samples_of(fit, newdata, by, weighted, averaged, type, "ame()")
     wanted = _variables(samples[0], variables)
     if not wanted:
         raise OptionError(
@@ -191,58 +129,14 @@ def predictions(
     Every row gets the values in turn and keeps its other predictors (effects, eqs. 15 and 23): no average row is made
     up.
     """
-    table = _table(newdata, "predictions()")
     check_type(type)
-    samples = [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
+    samples = samples_of(fit, newdata, by, weighted, averaged, type, "predictions()")
     grid = {name: [v] if np.ndim(v) == 0 else list(v) for name, v in (at or {}).items()}
     for name in grid:
         _known(name, _variables(samples[0], None))
     heads = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     parts = [[sample.average([(head, 1.0)], total=1.0) for head in heads] for sample in samples]
     return _pooled(fit, heads, parts, samples[0].labels, by, ci_prob)
-
-
-def _table(newdata: Any, verb: str) -> Table:
-    if newdata is None:
-        raise OptionError(
-            f"{verb} needs the table: a fit does not keep the columns of the data. newdata is missing. "
-            f"Pass newdata=data, the table of the fit, or other rows with the same columns."
-        )
-    return Table(newdata)
-
-
-def _sample(fit: Any, table: Table, by: str | None, weighted: bool, averaged: bool, type: str) -> Sample:
-    blueprint = fit.rows.blueprint
-    pv = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
-    factors = [name for plan in blueprint.centrings for name in plan.columns]
-    weights = _weight_columns(fit) if weighted else []
-    needed = [pv.get(name, name) for name in blueprint.predictors]
-    columns = table.columns([*needed, *factors, *weights, *([by] if by else [])] or table.names[:1], "newdata")
-    local = {**columns, **{name: columns[column] for name, column in pv.items()}}
-    n = len(next(iter(columns.values())))
-    w = np.prod([columns[name].to_numpy(dtype=float) for name in weights], axis=0) if weights else np.ones(n)
-    keep = np.nan_to_num(w) > 0
-    for name in dict.fromkeys([*blueprint.predictors, *factors, *([by] if by else [])]):
-        check_kind(local[name], name, blueprint)
-        keep &= ~local[name].isna().to_numpy()
-    rows = np.flatnonzero(keep)
-    if not len(rows):
-        raise DataError(
-            f"No row is left to average over. All {n} rows of newdata have a missing predictor or no positive weight. "
-            f"Check the columns {some([*needed, *weights], 12)}."
-        )
-    local = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
-    codes, labels = pd.factorize(local[by], sort=True) if by else (np.zeros(len(rows), dtype=np.int64), [None])
-    of_its_own = fit.distribution[0].is_mixture  # the mean is not that of the link
-    kind = SeveralMeans if blueprint.further or of_its_own else MeanModel
-    model = kind.of(fit if fit.method != "bayes" else PosteriorMeans.of(fit), blueprint, averaged, type)
-    return Sample(model, blueprint, local, w[rows], codes, list(labels))
-
-
-def _weight_columns(fit: Any) -> list[str]:
-    """Columns whose product is the total weight of a row."""
-    named = [column for _, column in fit.settings.weights if column is not None]
-    return named if fit.settings.conditional else named[:1]
 
 
 def _variables(sample: Sample, asked: str | Sequence[str] | None) -> list[str]:

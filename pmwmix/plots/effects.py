@@ -15,6 +15,7 @@ from arviz_plots import PlotCollection
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.inference.margins import predictions
+from pmwmix.inference.samples import table_of
 from pmwmix.plots._base import (
     COLOURS,
     backend_of,
@@ -64,7 +65,7 @@ def effects(
     fit : FitResult or BayesResult
     variable : str
         Predictor on the horizontal axis: a number or a factor of the fixed part.
-    newdata : table
+    newdata : table, optional
         Rows to average over; to use those of the fit, the table of the fit.
     by : str, optional
         Second predictor. Of a number with more than five values the mean and one standard deviation to both sides.
@@ -141,12 +142,11 @@ def _grid(
     """Values and what is written for them, by predictor: ``variable``, ``by``, then those held."""
     blueprint = _blueprint(fit)
     asked = _asked(blueprint, variable, by, at)
-    if newdata is None:
-        raise OptionError(
-            "effects() needs the table: a fit does not keep the columns of the data. newdata is missing. "
-            "Pass newdata=data, the table of the fit, or other rows with the same columns."
-        )
-    columns = Table(newdata).columns([blueprint.pv.get(name, name) for name in asked], "newdata")
+    one = fit.fits[0]
+    table = table_of(one, "effects()") if newdata is None else Table(newdata)
+    columns = table.columns([blueprint.pv.get(name, name) for name in asked], "newdata")
+    if newdata is None and one.rows.frame.kept is not None:
+        columns = {name: column.take(one.rows.frame.kept) for name, column in columns.items()}
     out: dict[str, tuple[list[Any], list[str]]] = {}
     for name in asked:
         column, categories = columns[blueprint.pv.get(name, name)], blueprint.categories.get(name)

@@ -197,7 +197,7 @@ def test_margins_with_splines_and_centring():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda fit: ame(fit),
+        lambda fit: ame(fit, "nothing"),
         lambda fit: ame(fit, "nothing", hsb()),
         lambda fit: ame(fit, "sector", hsb(), contrasts={"sector": "odd"}),
         lambda fit: ame(fit, "ses", hsb(), contrasts={"ses": "odd"}),
