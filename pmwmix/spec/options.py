@@ -12,6 +12,7 @@ Family = (
     Literal[
         "gaussian", "binomial", "beta-binomial", "poisson", "negbinomial", "truncated-poisson", "zero-inflated-poisson",
         "zero-inflated-negbinomial", "hurdle-poisson", "hurdle-negbinomial", "gamma", "beta", "cumulative",
+        "adjacent", "sequential",
         "lognormal", "multinomial", "student",
     ]
     | str

@@ -349,7 +349,6 @@ def test_plots_that_do_not_apply(weighted, unweighted, logistic):
         lambda: plots.quadrature(pd.DataFrame({"a": [1]})),
         lambda: plots.forest(pd.DataFrame({"a": [1]})),
         lambda: plots.forest([single, logistic]),
-        lambda: plots.effects(weighted, "escs"),
         lambda: plots.effects(weighted, "escs", newdata=survey().data.drop(columns="escs")),
         *(lambda name=name: getattr(plots, name)(weighted) for name in ALL[4:]),
         *(lambda name=name: call(name, "fit") for name in ALL),

@@ -392,7 +392,7 @@ def test_ordinal(ordinal):
     close(ordinal.predict(type="link"), eta.mean(axis=0))
     assert isinstance(ordinal.predict(d, type="link"), pd.Series)
     assert ordinal.predict(d.head(2).assign(v=np.nan)).shape == (2, 4)
-    with pytest.raises(NotSupportedError, match="ordinal"):
+    with pytest.raises(NotSupportedError, match="categories"):
         ordinal.residuals()
     found = ordinal.posterior_predictive(draws=200)
     y = found["y"].values[0]
