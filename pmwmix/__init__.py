@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pmwmix.studies.lrtest import lrt, ranova
     from pmwmix.studies.nodecheck import quadrature_check
     from pmwmix.studies.sensitivity import extreme_weights, sensitivity, weight_diagnostics
+    from pmwmix.studies.trend import trend
     from pmwmix.studies.withingroups import group_regressions
     from pmwmix.tables.modeltable import ModelTable, table
     from pmwmix.weights.scaling import SCALINGS
@@ -63,6 +64,7 @@ _HOME = {
     "compare": "studies.comparison",
     "quadrature_check": "studies.nodecheck",
     "describe": "descriptives.describe",
+    "trend": "studies.trend",
     "table": "tables.modeltable",
     "ModelTable": "tables.modeltable",
 }
@@ -101,6 +103,7 @@ __all__ = [
     "simulate_survey",
     "surveys",
     "table",
+    "trend",
     "weight_diagnostics",
 ]
 

@@ -137,7 +137,8 @@ class Bootstrap:
 
     def __repr__(self) -> str:
         failed = f", {self.n_failed} not converged" if self.n_failed else ""
-        pv = f" of each of {len(self.parts)} plausible values" if len(self.parts) > 1 else ""
+        what = "fits" if any(self.fit.nests) else "plausible values"
+        pv = f" of each of {len(self.parts)} {what}" if len(self.parts) > 1 else ""
         return f"{self.kind} bootstrap, {self.n} refits{pv}{failed}\n{self.tidy().to_string(index=False)}"
 
     def _of_part(self, k: int, of: Statistic) -> tuple[pd.Series, pd.DataFrame]:

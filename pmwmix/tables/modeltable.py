@@ -15,7 +15,7 @@ import pandas as pd
 from pmwmix.errors import OptionError, near
 from pmwmix.results.rendering import FIGURE, STYLE, html_table, screen_width, text_notes, text_table
 from pmwmix.results.summary import number, precise
-from pmwmix.results.words import variance_words
+from pmwmix.results.words import source_words, variance_words
 from pmwmix.spec.checks import check_prob
 from pmwmix.tables.export import as_gt, as_latex, write
 from pmwmix.tables.numbers import FIXED, MODEL, PARTS, numbers_of
@@ -289,6 +289,8 @@ def _weights_of(fit: Any) -> str:
 
 
 def _values_of(fit: Any) -> str:
+    if any(fit.nests):
+        return f"{source_words(fit.nests)}; pooled by their sources"
     return f"{fit.n_pv}, pooled by Rubin's rules" if fit.n_pv > 1 else ""
 
 

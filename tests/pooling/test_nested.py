@@ -282,3 +282,7 @@ def test_wrong_calls_with_imputed_tables(data, crossed):
     ):
         with pytest.raises(OptionError, match=words):
             pmwmix.pool(fits, rule=rule)
+
+
+def test_tables_of_models_name_the_sources(crossed):
+    assert "12 fits: imputation (4), then PV (3)" in " ".join(str(pmwmix.table([crossed])).split())

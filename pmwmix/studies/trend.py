@@ -1,0 +1,163 @@
+"""Changes between cycles of a survey: differences of independent fits, with the error of linking their scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtr, stdtrit
+
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError, OptionError, near, some
+from pmwmix.results.result import FitResult
+from pmwmix.spec.checks import check_prob
+
+AGAINST = ("first", "previous")
+KINDS = ("coef", "varcorr")
+LEVEL = "Intercept"  # what moves when the whole scale does
+
+
+def trend(
+    fits: Mapping[Any, FitResult],
+    *,
+    linking: Any = None,
+    against: str = "first",
+    of: str = "coef",
+    ci_prob: float = 0.95,
+) -> pd.DataFrame:
+    """Compare the same model in several cycles of a survey.
+
+    Parameters
+    ----------
+    fits : dict of FitResult, or what `fit_groups` gives
+        Cycle to fit, in the order of time. Pooled fits carry their plausible values.
+    linking : float or dict, optional
+        Standard error of the link between the scale of a cycle and that of the cycle it is compared with, in points of
+        the scale: one number, or by cycle. It enters the change of the intercept alone (trends, eq. 2). None: the
+        cycles are on one scale.
+    against : {"first", "previous"}
+        The cycle that each is compared with.
+    of : {"coef", "varcorr"}
+        Coefficients, or variance components.
+    ci_prob : float
+
+    Returns
+    -------
+    DataFrame
+        A row per cycle after the first and term: ``cycle, against, term, estimate`` (the change), ``std_error,
+        linking_error, statistic, df, p_value, ci_low, ci_high``.
+
+    Raises
+    ------
+    OptionError, NotSupportedError
+        If there are fewer than two fits, of different models, or a linking error is missing or no number.
+
+    Notes
+    -----
+    Trends, eqs. 1-3. Cycles are independent samples. A linking error moves all students of a cycle alike: it leaves
+    slopes, differences between groups and variances as they are.
+    """
+    check_prob(ci_prob)
+    given = _checked(fits, against, of)
+    cycles = list(given)
+    pairs = list(pairwise(cycles)) if against == "previous" else [(cycles[0], cycle) for cycle in cycles[1:]]
+    errors = _linking(linking, [later for _, later in pairs], given[cycles[0]], of)
+    rows = [_changes(given[a], given[b], errors[b], of, ci_prob).assign(cycle=b, against=a) for a, b in pairs]
+    table = pd.concat(rows, ignore_index=True)
+    return table[["cycle", "against", *(name for name in table if name not in ("cycle", "against"))]]
+
+
+def _checked(fits: Any, against: Any, of: Any) -> dict[Any, FitResult]:
+    """Read the fits, and refuse those that cannot be compared."""
+    for name, value, known in (("against", against, AGAINST), ("of", of, KINDS)):
+        if value not in known:
+            raise OptionError(
+                f"Unknown {name}={value!r} of a trend.{near(str(value), known)} Asked for in trend(). Use "
+                f"{' or '.join(map(repr, known))}."
+            )
+    if not isinstance(fits, Mapping) or len(fits) < 2 or not all(isinstance(one, FitResult) for one in fits.values()):
+        raise OptionError(
+            f"A trend compares fits of two cycles or more, a dict from cycle to fit. Got {type(fits).__name__}. "
+            f"Write trend({{2015: fit2015, 2018: fit2018}}), or pass what fit_groups gives."
+        )
+    given = dict(fits.items())
+    first, start = next(iter(given.values())), next(iter(given))
+    for cycle, fit in given.items():
+        differ = sorted(set(first.coef.index) ^ set(fit.coef.index))
+        other = (first.family, first.link) != (fit.family, fit.link)
+        if differ or other or list(first.varcorr["grp"]) != list(fit.varcorr["grp"]):
+            what = some(differ) if differ else "family, link or random effects"
+            raise OptionError(
+                f"A trend is of one model in all cycles. {cycle!r} differs from {start!r} in {what}. "
+                f"Use the same formula and the same categories."
+            )
+    return given
+
+
+def _linking(linking: Any, cycles: list[Any], fit: FitResult, of: str) -> dict[Any, float]:
+    """Give the linking error of every comparison."""
+    if linking is None:
+        return dict.fromkeys(cycles, 0.0)
+    if of != "coef" or not fit.has_linear_mean:
+        raise NotSupportedError(
+            f"A linking error is in points of a linear scale and moves the mean. Asked for with of={of!r}, "
+            f"family={fit.family!r}, link={fit.link!r}. Leave linking out."
+        )
+    errors = linking if isinstance(linking, Mapping) else dict.fromkeys(cycles, linking)
+    missing = [cycle for cycle in cycles if cycle not in errors]
+    unknown = [cycle for cycle in errors if cycle not in cycles]
+    if missing or unknown:
+        raise OptionError(
+            f"Every comparison has a linking error, named by its later cycle. "
+            f"{'Missing' if missing else 'Without a comparison'}: {some([repr(one) for one in missing or unknown])}. "
+            f"The cycles are {some([repr(cycle) for cycle in cycles])}."
+        )
+    for cycle in cycles:
+        value = errors[cycle]
+        if not isinstance(value, int | float | np.number) or isinstance(value, bool) or not 0 <= value < np.inf:
+            raise OptionError(
+                f"A linking error is a standard error, zero or above. That of {cycle!r} is {value!r}. "
+                f"Take it from the study's technical report."
+            )
+    return {cycle: float(errors[cycle]) for cycle in cycles}
+
+
+def _changes(before: FitResult, after: FitResult, linking: float, of: str, ci_prob: float) -> pd.DataFrame:
+    """Give the changes from one cycle to another (trends, eqs. 1-3)."""
+    first, second = (_numbers(fit, of) for fit in (before, after))
+    second = second.loc[first.index]
+    link = np.where(first.index == LEVEL, linking, 0.0) if of == "coef" else np.zeros(len(first))
+    squares = [table["std_error"].to_numpy() ** 2 for table in (first, second)]
+    total = squares[0] + squares[1] + link**2
+    estimate, error = (second["estimate"] - first["estimate"]).to_numpy(), np.sqrt(total)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = total**2 / sum(s**2 / table["df"].to_numpy() for s, table in zip(squares, (first, second), strict=True))
+        statistic = estimate / error
+    df = np.minimum(np.where(np.isnan(df), np.inf, df), 1e10)
+    half: Array = stdtrit(df, 0.5 + ci_prob / 2) * error
+    return pd.DataFrame(
+        {
+            "term": first.index,
+            "estimate": estimate,
+            "std_error": error,
+            "linking_error": link,
+            "statistic": statistic,
+            "df": df,
+            "p_value": 2 * stdtr(df, -np.abs(statistic)),
+            "ci_low": estimate - half,
+            "ci_high": estimate + half,
+        }
+    )
+
+
+def _numbers(fit: FitResult, of: str) -> pd.DataFrame:
+    """Estimates, errors and degrees of freedom by term."""
+    if of == "coef":
+        return fit.tidy().set_index("term")[["estimate", "std_error", "df"]]
+    rows = fit.varcorr[["grp", "var1", "var2"]].to_numpy().tolist()
+    names = [" ".join(part for part in row if isinstance(part, str)) for row in rows]
+    numbers = {"estimate": fit.varcorr["vcov"].to_numpy(), "std_error": fit.varcorr["se"].to_numpy(), "df": np.inf}
+    return pd.DataFrame(numbers, index=pd.Index(names, name="term"))
