@@ -90,6 +90,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "inference.r2",
             "inference.residualtable",
             "inference.samples",
+            "inference.intervals",
             "resampling.bootstrap",
             "resampling.outcomes",
             "results",

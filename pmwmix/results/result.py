@@ -16,6 +16,7 @@ from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.inference.components import confint_varcorr
 from pmwmix.inference.criteria import aic, bic
+from pmwmix.inference.intervals import predict
 from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
 from pmwmix.inference.missing import missing_information
@@ -24,7 +25,7 @@ from pmwmix.inference.r2 import r2
 from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.modes import LevelModes
-from pmwmix.prediction.responses import fitted, predict, residuals
+from pmwmix.prediction.responses import fitted, residuals
 from pmwmix.resampling.bootstrap import bootstrap
 from pmwmix.resampling.outcomes import simulate
 from pmwmix.results.account import summarise
