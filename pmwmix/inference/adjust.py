@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtr, fdtr, ndtri, stdtr, stdtrit
-from scipy.stats import qmc
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError, near
@@ -84,6 +83,8 @@ class Largest:
     """
 
     def __init__(self, R: Array, df: float) -> None:
+        from scipy.stats import qmc  # half a second of imports that no other table waits for
+
         size, vectors = np.linalg.eigh(R)
         kept = size > 1e-10 * size.max()
         self.rank, self.df = int(kept.sum()), df
