@@ -120,7 +120,6 @@ def test_derivatives_of_the_likelihood_along_the_surface(structure, y, options):
 def test_loglik_by_dense_matrices(structure):
     """The likelihood by hand, at its maximum over (beta, tau, log sigma)."""
     d = data(n_groups=15)
-    d = d[d["occ"].isin(["o0", "o1"])].copy()
     fit = pmwmix.fit(f"y ~ x + {structure}(0 + occ | g)", d)
     kind, q = COVARIANCES[structure], OCCASIONS
     Z = pd.get_dummies(d["occ"]).to_numpy(dtype=float)

@@ -12,7 +12,7 @@ from helpers import close
 import pmwmix
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, OptionError
-from pmwmix.inference.margins import _sample as sample_of
+from pmwmix.inference.samples import _sample as sample_of
 
 WEIGHTS = {"weights": ["w", "w_judge"], "conditional": True, "scaling": "none"}
 
