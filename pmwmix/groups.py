@@ -165,7 +165,8 @@ class GroupFits(Mapping[Any, FitResult]):
             same = comparable({group: self._meaning(group, names, of == "fixed") for group in part[self.by]})
             row = dict(zip(keys, key, strict=True)) | average_row(part[part[self.by].isin(same)], ci_prob)
             rows.append(row | {"n_other": len(part) - len(same)})
-        return pd.DataFrame(rows)
+        none = [*keys, *average_row(long.iloc[:0], ci_prob), "n_other"]  # models without a fixed part
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=none)
 
     def _meaning(self, group: Any, names: Sequence[str], fixed: bool) -> Any:
         """Say what a coefficient, or a (co)variance of random effects, is relative to in one group."""
@@ -193,10 +194,10 @@ class GroupFits(Mapping[Any, FitResult]):
             ("Rows", str(sum(one.nobs for one in self.values()))),
         ]
         average = self._average(ci_prob, "fixed")
-        sections = [
-            Section("Average over groups", coefficient_table(average, ci_prob, "t")),
-            Section("Estimates (standard errors) by group", self._wide()),
-        ]
+        sections = []
+        if len(average):
+            sections.append(Section("Average over groups", coefficient_table(average, ci_prob, "t")))
+            sections.append(Section("Estimates (standard errors) by group", self._wide()))
         if len(self.failures):
             shown = self.failures.set_index("group")[["error", "message"]]
             shown.index = shown.index.map(str).rename(None)

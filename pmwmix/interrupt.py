@@ -179,9 +179,17 @@ def leave_all() -> None:
 
 
 def _end() -> None:
-    """End a process that was interrupted, though a compiler still runs in it and would be waited for."""
+    """End a process that was interrupted, though a compiler still runs in it and would be waited for.
+
+    A script that went on after the interruption has an end of its own: compiled code that came back after it, to an
+    interpreter that is gone, would abort the process, so it is waited for.
+    """
     _prepared.clear()
-    if not isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt) or not _running:
+    if not isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
+        for lent in tuple(_running):
+            lent.ended.acquire()
+        return
+    if not _running:
         return
     for room, function in (("jax._src.api", "clean_up"), ("jax._src.dispatch", "wait_for_tokens")):  # they wait
         atexit.unregister(getattr(sys.modules.get(room), function, _end))

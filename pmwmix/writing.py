@@ -30,7 +30,14 @@ def target_of(path: Any, what: str) -> Path:
     if not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path):
         raise OptionError(f"{what} is saved to a path. Got {type(path).__name__} {path!r}. Pass the file's name.")
     out = Path(path)
-    if not out.parent.exists():
+    try:
+        out.exists()
+        there = out.parent.exists()
+    except OSError as error:  # longer than the system takes
+        raise OptionError(
+            f"{what} cannot be saved under this name. {error.strerror}: {out.name!r}. Use another."
+        ) from None
+    if not there:
         raise OptionError(f"The folder does not exist. Asked for {str(out)!r}. Create it first.")
     return out
 
@@ -47,12 +54,13 @@ def replacing(path: Path) -> Iterator[Path]:
     FileError
         If it cannot be written.
     """
-    place = Path(os.path.realpath(path))  # through links, which stay
-    if place.exists() and not (place.is_file() or place.is_dir()):  # a device or a pipe has no old content
-        yield place
-        return
-    new = place.with_name(f".{secrets.token_hex(8)}.part")
+    new = None
     try:
+        place = Path(os.path.realpath(path))  # through links, which stay
+        if place.exists() and not (place.is_file() or place.is_dir()):  # a device or a pipe has no old content
+            yield place
+            return
+        new = place.with_name(f".{secrets.token_hex(8)}.part")
         yield new
         if place.is_file():
             shutil.copymode(place, new)
@@ -67,7 +75,8 @@ def replacing(path: Path) -> Iterator[Path]:
             f"space or memory, or choose another place."
         ) from error
     finally:
-        _remove(new)
+        if new is not None:
+            _remove(new)
 
 
 def _to_disk(path: Path) -> None:

@@ -43,7 +43,11 @@ def format_of(path: Path) -> Format:
             f"Files of this kind cannot be read. Got {path.name!r}. Use one of {', '.join(FORMATS)}, or read the file "
             f"yourself and pass the table."
         )
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
         raise FileError(f"There is no such file. Looked for {str(path)!r}. Check the path.")
     return FORMATS[end]
 

@@ -109,6 +109,11 @@ def compared(
     for name, fit in given.items():
         parts = [fixed_rows(fit, ci_prob), *([random_rows(fit, ci_prob)] if varcorr else [])]
         tables += [part.assign(fit=name) for part in parts if len(part)]
+    if not tables:
+        raise OptionError(
+            f"There is nothing to compare. {some(list(given))} has no coefficients, and variance components were not "
+            f"asked for. Pass varcorr=True."
+        )
     long = pd.concat(tables, ignore_index=True)[["fit", "part", "term", *NUMBERS]]
     random = long["part"] == "random"
     twice = random & long["term"].isin(long.loc[~random, "term"])  # a predictor of the name sigma

@@ -227,14 +227,15 @@ def compare_pair(smaller: FitResult, larger: FitResult, pooling: str = "D2") -> 
     mixture = boundary_mixture(smaller, larger)
     each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
     df2 = np.inf
+    scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
     if len(each) == 1:
         chisq = float(max(each[0], 0.0))
-        scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
         p = _scaled_tail(chisq, df, larger) if scaled else float(chdtrc(df, chisq))
     else:
         check_exchangeable(larger.nests, "lrt()")
         by_ratios = pooling == "D2"
         chisq, df2, p = pooled_statistic(each, df) if by_ratios else _by_likelihood(smaller, larger, each, pooling)
+        p = _scaled_tail(chisq, df, larger) if scaled and df > larger.design_df else p
     p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)
     return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}
 

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from formulaic.transforms.contrasts import TreatmentContrasts
 
 from pmwmix.prediction.blueprint import Blueprint
 
@@ -77,9 +78,11 @@ def _parts(name: str) -> list[tuple[str, str]]:
 
 
 def _own(blueprint: Blueprint, spec: Any, expr: str, level: str) -> Hashable:
+    reference = _reference(spec, expr) if level else None
     if level.startswith("T."):
-        return _reference(spec, expr)
-    return (_basis(spec, expr), None if expr.strip("`") in blueprint.means.values else _means(blueprint, expr))
+        return reference
+    coded = reference if isinstance(reference, tuple) else None
+    return (_basis(spec, expr), coded, None if expr.strip("`") in blueprint.means.values else _means(blueprint, expr))
 
 
 def _origin(blueprint: Blueprint, spec: Any, expr: str) -> Hashable:
@@ -87,8 +90,15 @@ def _origin(blueprint: Blueprint, spec: Any, expr: str) -> Hashable:
 
 
 def _reference(spec: Any, expr: str) -> Hashable:
-    categories = spec.encoder_state.get(expr, (None, {}))[1].get("categories")
-    return None if categories is None else str(next(iter(categories)))
+    """Give the category that others are compared with; of sums, Helmert's and other contrasts all categories."""
+    state = spec.encoder_state.get(expr, (None, {}))[1]
+    categories = state.get("categories")
+    if categories is None:
+        return None
+    contrasts = getattr(state.get("contrasts"), "contrasts", None)
+    if contrasts is None or isinstance(contrasts, TreatmentContrasts):
+        return str(next(iter(categories)))
+    return tuple(str(one) for one in categories)
 
 
 def _basis(spec: Any, expr: str) -> Hashable:

@@ -54,3 +54,13 @@ def test_likelihood_ratios_and_informativeness_of_few_clusters_give_none():
         table = pmwmix.lrt(pmwmix.fit("y ~ 1 + (1 | c)", sample(3), **options), large)
     assert np.isnan(table["p_value"].iloc[1]) and np.isnan(table["bic"].iloc[0])
     assert np.isnan(pmwmix.dumouchel_duncan(large)["p_value"])
+
+
+def test_pooled_likelihood_ratios_of_few_clusters_give_none():
+    table = sample(3)
+    table["y2"] = table["y"] + np.random.default_rng(4).normal(size=len(table)) * 0.1
+    options = {"weights": ["w", "W"], "conditional": True, "pv": {"p": ["y", "y2"]}}
+    large = pmwmix.fit(f"p ~ {' + '.join(TERMS)} + (1 | c)", table, **options)
+    with pytest.warns(pmwmix.PmwmixWarning, match="6 parameters cannot be tested together"):
+        found = pmwmix.lrt(pmwmix.fit("p ~ 1 + (1 | c)", table, **options), large)
+    assert np.isnan(found["p_value"].iloc[1])

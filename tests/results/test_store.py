@@ -189,6 +189,16 @@ def test_impossible_names_are_refused(linear, tmp_path, path, said):
         linear.save(path if isinstance(path, int) else f"{tmp_path}/{path}")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_what_cannot_be_written_ends_in_words(linear, tmp_path):
+    with pytest.raises(FileError, match="could not be written"):
+        linear.save("/dev/full")
+    with pytest.raises(OptionError, match="cannot be saved under this name"):
+        linear.save(tmp_path / f"{'a' * 300}.npz")
+    with pytest.raises(FileError, match="no such file"):
+        pmwmix.fit("y ~ x + (1 | g)", str(tmp_path / f"{'a' * 300}.csv"))
+
+
 def test_a_full_disk_keeps_the_old_file(linear, tmp_path):
     path = linear.save(tmp_path / "fit.npz")
     before, limit = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)

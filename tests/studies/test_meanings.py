@@ -49,6 +49,17 @@ def test_contrasts_with_another_reference_are_left_out(declared):
     assert "reference categories" in found.summary().to_text(1000)
 
 
+@pytest.mark.parametrize(("contrast", "term"), [("Sum()", "S.French"), ("Helmert()", "H.Other"), ("Poly()", ".L")])
+def test_other_contrasts_are_relative_to_all_categories(contrast, term):
+    found = fits(f"y ~ x + C(lang, {contrast}) + (1 | school)")
+    with pytest.warns(pmwmix.PmwmixWarning, match="mean different things"):
+        average = found.average().set_index("term")
+    row = average.loc[f"C(lang, {contrast})[{term}]"]
+    assert (row["n_groups"], row["n_other"]) == (3, 1), "in one country nobody speaks English"
+    alike = fits(f"y ~ x + C(lang, {contrast}) + (1 | school)", countries(())).average()
+    assert (alike["n_groups"] == 4).all()
+
+
 def test_no_average_without_a_majority():
     with pytest.warns(pmwmix.PmwmixWarning, match="mean different things"):
         average = fits("y ~ lang + x + (1 | school)", countries(("BBB", "CCC"))).average().set_index("term")

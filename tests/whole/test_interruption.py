@@ -87,6 +87,22 @@ def test_a_script_ends_at_once():
     assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt"), errors
 
 
+def test_a_script_that_goes_on_ends_as_it_wants():
+    """Threads that come back from a compiler to an interpreter that has ended would abort the process."""
+    code = f"""
+try:
+    {CALLS["compile"]}
+except KeyboardInterrupt:
+    print("heard", flush=True)
+sys.exit(3)
+"""
+    child = started(BEGIN + code)
+    time.sleep(AFTER["compile"])
+    child.send_signal(signal.SIGINT)
+    said, errors = child.communicate(timeout=60)
+    assert (said, child.returncode) == ("heard\n", 3), errors
+
+
 def test_values_errors_and_order_come_back():
     assert interruptible(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):

@@ -84,3 +84,12 @@ def test_every_verb_answers(rows, tmp_path):
         with pytest.raises(pmwmix.PmwmixError) as said:
             call()
         assert str(said.value).count(". ") >= 2
+
+
+def test_groups_have_no_coefficients_to_average(rows):
+    found = pmwmix.fit_groups("y ~ 0 + (1 | g)", rows.assign(half=rows["g"] % 2), by="half", progress=False)
+    assert "2 of 2 fitted" in str(found.summary())
+    assert len(found.average()) == 0 and "n_other" in found.average() and len(found.average(of="varcorr")) == 2
+    pytest.importorskip("matplotlib")
+    with pytest.raises(pmwmix.PmwmixError, match=r"nothing to compare.*no coefficients.*varcorr=True"):
+        pmwmix.plots.forest(found)
