@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from formulaic.transforms.contrasts import TreatmentContrasts
 
 from pmwmix.prediction.blueprint import Blueprint
 
@@ -96,8 +95,9 @@ def _reference(spec: Any, expr: str) -> Hashable:
     if categories is None:
         return None
     contrasts = getattr(state.get("contrasts"), "contrasts", None)
-    if contrasts is None or isinstance(contrasts, TreatmentContrasts):
-        return str(next(iter(categories)))
+    if contrasts is None or type(contrasts).__name__ == "TreatmentContrasts":
+        base = getattr(contrasts, "base", None)
+        return str(base if isinstance(base, str) else next(iter(categories)))
     return tuple(str(one) for one in categories)
 
 

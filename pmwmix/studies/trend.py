@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -11,9 +12,10 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError, OptionError, near, some
+from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning, near, some
 from pmwmix.results.result import FitResult
 from pmwmix.spec.checks import check_prob
+from pmwmix.studies.meanings import meanings
 
 AGAINST = ("first", "previous")
 KINDS = ("coef", "varcorr")
@@ -125,6 +127,22 @@ def _linking(linking: Any, cycles: list[Any], fit: FitResult, of: str) -> dict[A
     return {cycle: float(errors[cycle]) for cycle in cycles}
 
 
+def _other_meaning(before: FitResult, after: FitResult, terms: list[str]) -> Array:
+    """Mark the terms that are relative to something else in another cycle, and warn of them."""
+    one, other = (meanings(fit)[0] for fit in (before, after))
+    differ = np.array([one.get(term) != other.get(term) for term in terms], dtype=bool)
+    if differ.any():
+        named = [term for term, is_so in zip(terms, differ, strict=True) if is_so]
+        warnings.warn(
+            f"Terms mean different things in different cycles (reference categories, or a basis, scale and origin of "
+            f"each cycle's own). No change is given of {some(named)}. Recode, or compute the basis on all cycles "
+            f"together before.",
+            PmwmixWarning,
+            stacklevel=4,
+        )
+    return differ
+
+
 def _changes(before: FitResult, after: FitResult, linking: float, of: str, ci_prob: float) -> pd.DataFrame:
     """Give the changes from one cycle to another (trends, eqs. 1-3)."""
     first, second = (_numbers(fit, of) for fit in (before, after))
@@ -132,7 +150,10 @@ def _changes(before: FitResult, after: FitResult, linking: float, of: str, ci_pr
     link = np.where(first.index == LEVEL, linking, 0.0) if of == "coef" else np.zeros(len(first))
     squares = [table["std_error"].to_numpy() ** 2 for table in (first, second)]
     total = squares[0] + squares[1] + link**2
-    estimate, error = (second["estimate"] - first["estimate"]).to_numpy(), np.sqrt(total)
+    if of == "coef":
+        total[_other_meaning(before, after, list(first.index))] = np.nan
+    error = np.sqrt(total)
+    estimate = np.where(np.isnan(total), np.nan, second["estimate"] - first["estimate"])
     with np.errstate(divide="ignore", invalid="ignore"):
         df = total**2 / sum(s**2 / table["df"].to_numpy() for s, table in zip(squares, (first, second), strict=True))
         statistic = estimate / error

@@ -53,6 +53,19 @@ def test_the_same_cycle_does_not_change(cycles):
     assert variances["term"].tolist() == ["SCHOOLID Intercept", "Residual"] and np.isfinite(variances["p_value"]).all()
 
 
+@pytest.mark.parametrize("term", ["scale(x)", "r"])
+def test_what_is_relative_to_something_else_has_no_change(term):
+    rng, fits = np.random.default_rng(1), {}
+    for cycle, names in ((1, ["a", "b"]), (2, ["b", "a"])):
+        d = pd.DataFrame({"x": cycle * rng.normal(size=90), "z": rng.normal(size=90)})
+        d["r"] = pd.Categorical(np.tile(["a", "b", "c"], 30), [*names, "c"])
+        d["y"] = d["x"] + d["z"] + rng.normal(size=90)
+        fits[cycle] = pmwmix.fit(f"y ~ z + {term}", d[d["r"].isin([names[0], "c"])] if term == "r" else d)
+    with pytest.warns(pmwmix.PmwmixWarning, match="mean different things in different cycles"):
+        table = trend(fits).set_index("term")
+    assert np.isfinite(table.loc["z", "estimate"]) and table.drop(index="z")["estimate"].isna().all()
+
+
 def test_groups_of_fit_groups_are_cycles():
     s = survey()
     data = s.data.assign(cycle=2000 + 3 * (s.data["SCHOOLID"] % 2))
