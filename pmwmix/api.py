@@ -31,6 +31,7 @@ from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.residual import read_residual
 from pmwmix.spec.several import one_text, parameters_of
 from pmwmix.studies.againstnone import lrt_section
+from pmwmix.studies.meanings import warn_of_others
 from pmwmix.variance import VARIANCES
 from pmwmix.weights.replicate_types import BY_REPLICATES
 from pmwmix.weights.scaling import resolve_scaling
@@ -245,7 +246,9 @@ def pool(fits: Iterable[FitResult], *, rule: str | None = None) -> FitResult:
         raise OptionError(
             f"Only fits can be pooled. Got {type(wrong[0]).__name__}. Pass a list of results of pmwmix.fit."
         )
-    return pool_results(labelled(listed, rule))
+    pooled = pool_results(labelled(listed, rule))
+    warn_of_others(listed, 2)
+    return pooled
 
 
 def _request(method: str, sampling: dict[str, Any], priors: Any, progress: bool | None, vcov: str | None) -> Any:

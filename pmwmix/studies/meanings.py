@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from pmwmix.errors import PmwmixWarning, some
 from pmwmix.prediction.blueprint import Blueprint
 
 DIGITS = ".9g"  # of a basis, means and norms
@@ -42,6 +44,20 @@ def comparable(each: Mapping[Any, Hashable]) -> list[Any]:
     """List the groups of the commonest meaning if they are more than half; else none can be averaged."""
     (meaning, count), *_ = Counter(each.values()).most_common(1)
     return [group for group, one in each.items() if one == meaning] if 2 * count > len(each) else []
+
+
+def warn_of_others(fits: Sequence[Any], stacklevel: int) -> None:
+    """Warn if a coefficient of one of the fits that are to be pooled means something else than in the first."""
+    first, *others = (meanings(fit)[0] for fit in fits)
+    differ = [term for term in fits[0].coef.index if any(other.get(term) != first.get(term) for other in others)]
+    if differ:
+        warnings.warn(
+            f"Coefficients that are pooled mean different things in different fits (reference categories, or a basis, "
+            f"scale and origin of each fit's own). Among them: {some(differ)}. Declare the same categories in every "
+            f"table, or compute the basis before.",
+            PmwmixWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _of_columns(blueprint: Blueprint, spec: Any, names: Sequence[str]) -> dict[str, Hashable]:

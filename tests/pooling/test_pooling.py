@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from helpers import close, survey
 
 import pmwmix
@@ -47,6 +48,17 @@ def test_pooling_fits_made_elsewhere_equals_one_call():
     pd.testing.assert_frame_equal(outside.tidy(), inside.tidy(), rtol=1e-6)
     close(outside.varcorr["se"], inside.varcorr["se"], rtol=1e-5)
     close(pmwmix.pool([inside]).se, inside.se)
+
+
+def test_coefficients_of_another_reference_are_warned_of():
+    rng, fits = np.random.default_rng(1), []
+    for absent in ("a", "b"):
+        kept = [one for one in ("a", "b", "c") if one != absent]
+        d = pd.DataFrame({"z": rng.normal(size=90), "r": np.tile(kept, 45)})
+        fits.append(pmwmix.fit("y ~ z + r", d.assign(y=d["z"] + rng.normal(size=90))))
+    with pytest.warns(pmwmix.PmwmixWarning, match=r"mean different things in different fits.*r\[T.c\]"):
+        pmwmix.pool(fits)
+    assert len(pmwmix.pool([fits[0], fits[0]]).fits) == 2
 
 
 def test_correlations_are_pooled_on_fishers_z():
