@@ -17,11 +17,13 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 _HOME = __file__[: -len("interrupt.py")]
+PATIENCE = 20.0  # seconds that the end of a process waits for what an interruption left
 _idle: list[_Worker] = []
 _running: set[Lent] = set()
 _here = threading.local()
@@ -94,10 +96,14 @@ def lend(call: Callable[..., Any], *given: Any) -> Lent:
     lent = Lent(call, given)
     _running.add(lent)
     try:
-        worker = _idle.pop()
-    except IndexError:
-        worker = _Worker()
-    (worker if worker.thread.is_alive() else _Worker()).calls.put(lent)  # none is alive after a fork
+        try:
+            worker = _idle.pop()
+        except IndexError:
+            worker = _Worker()
+        (worker if worker.thread.is_alive() else _Worker()).calls.put(lent)  # none is alive after a fork
+    except BaseException:  # interrupted before a thread had it: nobody will end it
+        _running.discard(lent)
+        raise
     return lent
 
 
@@ -186,8 +192,9 @@ def _end() -> None:
     """
     _prepared.clear()
     if not isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
+        until = time.monotonic() + PATIENCE
         for lent in tuple(_running):
-            lent.ended.acquire()
+            lent.ended.acquire(timeout=max(until - time.monotonic(), 0.0))
         return
     if not _running:
         return
