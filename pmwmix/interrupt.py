@@ -153,6 +153,7 @@ class OwnFrames:
         """Cut an interruption's frames after the last one of ours."""
         if error is None or isinstance(error, Exception):
             return
+        error.__suppress_context__ = True  # whatever was being handled when it came
         last = frames
         while frames is not None:
             if frames.tb_frame.f_code.co_filename.startswith(_HOME):
