@@ -8,6 +8,7 @@ once, and what was lent comes to its end unseen.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import contextvars
@@ -24,6 +25,7 @@ from typing import Any
 
 _HOME = __file__[: -len("interrupt.py")]
 PATIENCE = 20.0  # seconds that the end of a process waits for what an interruption left
+LATER = 0.01  # seconds until an interruption that was swallowed is sent again
 _idle: list[_Worker] = []
 _running: set[Lent] = set()
 _here = threading.local()
@@ -144,22 +146,44 @@ def side_by_side(call: Callable[[Any], Any], items: Iterable[Any], n: int = 2) -
 
 
 class OwnFrames:
-    """An interruption inside is told with the frames of this package alone, not with those of a compiler below it."""
+    """An interruption inside is heard, and told with the frames of this package alone, not with those below it.
+
+    What JAX has the collector of garbage call would swallow it: Python prints what is raised there, and goes on.
+    """
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Listen for what is swallowed, in the thread that hears interruptions."""
+        self._hook = None
+        if threading.current_thread() is threading.main_thread():
+            self._hook = sys.unraisablehook
+            sys.unraisablehook = self._heard
+
+    def _heard(self, swallowed: Any) -> None:
+        if issubclass(swallowed.exc_type, KeyboardInterrupt):
+            again = threading.Timer(LATER, _interrupt_again)
+            again.daemon = True
+            again.start()
+        elif self._hook is not None:
+            self._hook(swallowed)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, frames: Any) -> None:
-        """Cut an interruption's frames after the last one of ours."""
+        """Cut an interruption's frames before the first one that is not ours; a compiler may call us again below it."""
+        if self._hook is not None:
+            sys.unraisablehook = self._hook
         if error is None or isinstance(error, Exception):
             return
         error.__suppress_context__ = True  # whatever was being handled when it came
-        last = frames
-        while frames is not None:
-            if frames.tb_frame.f_code.co_filename.startswith(_HOME):
-                last = frames
+        while frames.tb_next is not None and frames.tb_next.tb_frame.f_code.co_filename.startswith(_HOME):
             frames = frames.tb_next
-        last.tb_next = None
+        frames.tb_next = None
+
+
+def _interrupt_again() -> None:
+    """Interrupt the main thread, also where it waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def was_left() -> bool:

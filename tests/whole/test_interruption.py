@@ -1,5 +1,6 @@
 """Ctrl-C stops what runs within two seconds, once, in our own words, and the session goes on."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -141,6 +142,26 @@ def test_an_interruption_below_us_is_told_without_the_frames_below_us():
     with pytest.raises(KeyboardInterrupt) as caught, OwnFrames():
         interrupted()
     assert len(caught.traceback) == 1
+    with pytest.raises(KeyboardInterrupt) as caught, OwnFrames():
+        space["ours"](lambda: space["ours"](interrupted))
+    assert [entry.name for entry in caught.traceback][1:] == ["ours"], "what a compiler calls is below the compiler"
     with pytest.raises(ZeroDivisionError) as other, OwnFrames():
         space["ours"](lambda: divmod(1, 0))
     assert other.traceback[-1].name == "<lambda>"
+
+
+def test_an_interruption_that_the_garbage_collector_swallowed_is_sent_again():
+    def swallow(phase, _):
+        if phase == "start" and not swallowed:
+            swallowed.append(phase)
+            raise KeyboardInterrupt
+
+    swallowed: list[str] = []
+    gc.callbacks.append(swallow)
+    try:
+        with pytest.raises(KeyboardInterrupt), OwnFrames():
+            gc.collect()
+            assert swallowed, "Python went on as if nothing had been"
+            interruptible(time.sleep, 5.0)
+    finally:
+        gc.callbacks.remove(swallow)
