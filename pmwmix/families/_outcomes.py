@@ -7,7 +7,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.errors import DataError, some
 from pmwmix.links import Link
-from pmwmix.spec.outcome import Outcome
+from pmwmix.spec.outcome import Outcome, Response
 
 WHOLE = 1e-6  # how far from a whole number a count may be
 CATEGORIES = 20  # distinct whole numbers that still pass for categories
@@ -48,6 +48,17 @@ def need_numbers(outcome: Outcome, family: str, advice: str = "") -> Array:
     values = np.asarray(outcome.values, dtype=float)
     refuse(outcome, ~np.isfinite(values), "The outcome must be finite.", "Make such values missing, or drop the rows.")
     return values
+
+
+def positive(outcome: Outcome, family: str) -> Response:
+    """Give positive values, their logarithms, and minus these and log(2 pi) / 2."""
+    y = need_numbers(outcome, family)
+    rule = f"The outcome of the {family} family must be positive."
+    advice = "Leave out rows with zero or negative values if they are errors, or use family='gaussian'."
+    refuse(outcome, y <= 0, rule, advice)
+    need_variation(outcome, y)
+    log_y = np.log(y)
+    return Response(y, (log_y,), -log_y - 0.5 * np.log(2.0 * np.pi))
 
 
 def categories_of(outcome: Outcome, family: str) -> tuple[Array, Array, tuple[str, ...]]:

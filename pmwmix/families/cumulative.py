@@ -9,14 +9,15 @@ import pytensor.tensor as pt
 
 from pmwmix._types import Array
 from pmwmix.errors import DataError, some
-from pmwmix.families._base import FAMILIES, Family
+from pmwmix.families._base import FAMILIES
+from pmwmix.families._categorical import Categorical, drawn, notes_on_unused
 from pmwmix.families._outcomes import categories_of
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
 from pmwmix.spec.outcome import Outcome, Response
 
 
-class Cumulative(Family):
+class Cumulative(Categorical):
     """Cumulative-link model: P(y <= j) = F(tau_j - eta) with thresholds tau_1 < tau_2 < ...
 
     Notes
@@ -34,7 +35,6 @@ class Cumulative(Family):
     name = "cumulative"
     links: tuple[str, ...] = ("logit", "probit", "cloglog", "loglog", "cauchit")
     has_intercept = False
-    is_categorical = True
 
     def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
         """Say that it is a probability."""
@@ -53,9 +53,7 @@ class Cumulative(Family):
         notes = []
         if numeric:
             notes.append(f"The numbers of {outcome.name!r} are categories in this order: {', '.join(labels)}")
-        unused = [label for label in outcome.categories or () if label not in labels]
-        if unused:
-            notes.append(f"Categories of {outcome.name!r} that do not occur are left out: {some(unused)}")
+        notes += notes_on_unused(outcome, labels)
         return Response(codes.astype(float), (), np.zeros(len(codes)), labels, tuple(notes))
 
     def n_phi(self, response: Response) -> int:
@@ -96,15 +94,6 @@ class Cumulative(Family):
         below = link.mean(_thresholds(phi) - np.asarray(eta)[:, None])
         return np.diff(below, axis=1, prepend=0.0, append=1.0)
 
-    def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
-        """Give the variance of the category's number, from the probabilities (n, C)."""
-        k = np.arange(mean.shape[1])
-        return mean @ k**2 - (mean @ k) ** 2
-
-    def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
-        """Give minus twice the log-probability of the category, from the probabilities (n, C)."""
-        return -2.0 * np.log(mean[np.arange(len(y)), y.astype(np.int64)])
-
     def latent_variance(self, link: Any, mean: float, phi: Array) -> float:
         """Give the variance of the distribution F."""
         return float(link.latent_variance)
@@ -112,7 +101,7 @@ class Cumulative(Family):
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw category codes."""
         below = link.mean(_thresholds(phi) - np.asarray(eta)[:, None])
-        return (rng.random((len(below), 1)) > below).sum(axis=1).astype(float)
+        return drawn(rng, below)
 
 
 def _thresholds(phi: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._gamma import stirling_error
-from pmwmix.families._outcomes import SHAPES, need_numbers, need_variation, refuse, weighted_moments
+from pmwmix.families._outcomes import SHAPES, positive, weighted_moments
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
 from pmwmix.spec.outcome import Outcome, Response
@@ -42,13 +42,7 @@ class Gamma(Family):
 
     def read(self, outcome: Outcome) -> Response:
         """Give the values, log y, and minus log y - log(2 pi) / 2."""
-        y = need_numbers(outcome, self.name)
-        rule = "The outcome of the gamma family must be positive."
-        advice = "Leave out rows with zero or negative values if they are errors, or use family='gaussian'."
-        refuse(outcome, y <= 0, rule, advice)
-        need_variation(outcome, y)
-        log_y = np.log(y)
-        return Response(y, (log_y,), -log_y - 0.5 * np.log(2.0 * np.pi))
+        return positive(outcome, self.name)
 
     def n_phi(self, response: Response) -> int:
         """Give 1: log shape."""

@@ -8,22 +8,21 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
 from scipy import special
 
 from pmwmix._types import Array
 from pmwmix.errors import DataError, some
 from pmwmix.families._base import FAMILIES, Family
+from pmwmix.families._categorical import Categorical, drawn, log_share, notes_on_unused
 from pmwmix.families._outcomes import categories_of
 from pmwmix.links import Link
-from pmwmix.links._curves import softplus
 from pmwmix.spec.outcome import Outcome, Response
 from pmwmix.spec.predictors import Predictor
 
 NAME = "multinomial"
 
 
-class Multinomial(Family):
+class Multinomial(Categorical):
     """Multinomial logit: every category but the first, the baseline, has a linear predictor, its log odds.
 
     Parameters
@@ -42,7 +41,6 @@ class Multinomial(Family):
     """
 
     links = ("logit",)
-    is_categorical = True
     is_mixture = True
     has_mean_derivatives = True
 
@@ -100,9 +98,7 @@ class Multinomial(Family):
                 f"the first has {some(self.labels)}. Merge rare categories with others."
             )
         notes = [f"The baseline is {labels[0]!r} (column {outcome.name!r}): coefficients are log odds against it"]
-        unused = [label for label in outcome.categories or () if label not in labels]
-        if unused:
-            notes.append(f"Categories of {outcome.name!r} that do not occur are left out: {some(unused)}")
+        notes += notes_on_unused(outcome, labels)
         return Response(codes.astype(float), (), np.zeros(len(codes)), labels, tuple(notes))
 
     def log_density(self, link: Link, y: Any, extra: tuple[Any, ...], eta: Any, phi: list[Any]) -> Any:
@@ -112,17 +108,8 @@ class Multinomial(Family):
     def log_density_of(
         self, links: Sequence[Link], y: Any, extra: tuple[Any, ...], etas: Sequence[Any], phi: list[Any]
     ) -> Any:
-        """Log-probability of the category: -log(1 + sum of exp(eta_k - eta_y)) over the others k.
-
-        The baseline takes the place of the row's own category among the others.
-        """
-        masks = [pt.eq(y, float(k)) for k in range(1, len(self.labels))]
-        own: Any = sum(pt.switch(mask, eta, 0.0) for mask, eta in zip(masks, etas, strict=True))
-        total: Any = None
-        for mask, eta in zip(masks, etas, strict=True):
-            other = pt.switch(mask, 0.0, eta) - own
-            total = softplus(other) if total is None else total + softplus(other - total)
-        return -total
+        """Log-probability of the category."""
+        return log_share(y, etas)
 
     def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
         """Give that of the first category against the baseline."""
@@ -155,15 +142,6 @@ class Multinomial(Family):
         """Give the probabilities of two categories (n, 2)."""
         return self.mean_of([link], [eta], phi)
 
-    def variance(self, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
-        """Give the variance of the category's number, from the probabilities (n, C)."""
-        k = np.arange(mean.shape[1])
-        return mean @ k**2 - (mean @ k) ** 2
-
-    def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
-        """Give minus twice the log-probability of the category, from the probabilities (n, C)."""
-        return -2.0 * np.log(mean[np.arange(len(y)), y.astype(np.int64)])
-
     def latent_variance(self, link: Link, mean: float, phi: Array) -> float:
         """Give NaN: there are several linear predictors."""
         return float("nan")
@@ -178,7 +156,7 @@ class Multinomial(Family):
     ) -> Array:
         """Draw category codes."""
         below = np.cumsum(self.mean_of(links, etas, phi), axis=1)[:, :-1]
-        return (rng.random((len(below), 1)) > below).sum(axis=1).astype(float)
+        return drawn(rng, below)
 
 
 @cache

@@ -10,9 +10,9 @@ from scipy import special
 
 from pmwmix._types import Array
 from pmwmix.families._base import FAMILIES
+from pmwmix.families._categorical import drawn, log_share
 from pmwmix.families.cumulative import Cumulative
 from pmwmix.links import Link
-from pmwmix.links._curves import softplus
 from pmwmix.spec.outcome import Response
 
 
@@ -37,7 +37,7 @@ class Stepwise(Cumulative):
     def draw(self, rng: np.random.Generator, link: Link, eta: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Draw category codes."""
         below = np.cumsum(self.mean(link, eta, phi), axis=1)[:, :-1]
-        return (rng.random((len(below), 1)) > below).sum(axis=1).astype(float)
+        return drawn(rng, below)
 
 
 class Adjacent(Stepwise):
@@ -58,24 +58,17 @@ class Adjacent(Stepwise):
     links = ("logit",)
 
     def log_density(self, link: Any, y: Any, extra: tuple[Any, ...], eta: Any, phi: list[Any]) -> Any:
-        """Log-probability of the category; the lowest takes the place of the row's own among the others."""
+        """Log-probability of the category."""
         scores, sums = [], 0.0
         for j, tau in enumerate(phi, 1):
             sums = sums + tau
             scores.append(float(j) * eta - sums)
-        masks = [pt.eq(y, float(j)) for j in range(1, len(phi) + 1)]
-        own: Any = sum(pt.switch(mask, score, 0.0) for mask, score in zip(masks, scores, strict=True))
-        total: Any = None
-        for mask, score in zip(masks, scores, strict=True):
-            other = pt.switch(mask, 0.0, score) - own
-            total = softplus(other) if total is None else total + softplus(other - total)
-        return -total
+        return log_share(y, scores)
 
     def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
         """Give thresholds from the shares, and a pull towards the row's category."""
-        share, codes = _shares(response, w)
-        middle = codes - np.average(codes, weights=w)
-        return 0.25 * middle / max(float(np.std(codes)), 0.5), np.log(share[:-1] / share[1:])
+        share, pull = _shares(response, w)
+        return pull, np.log(share[:-1] / share[1:])
 
     def mean(self, link: Link, eta: Array, phi: Array) -> Array:
         """Give the probabilities of the categories (n, C)."""
@@ -114,10 +107,8 @@ class Sequential(Stepwise):
 
     def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
         """Give thresholds from the shares of those who stop, and a pull towards the row's category."""
-        share, codes = _shares(response, w)
-        stopping = share[:-1] / np.cumsum(share[::-1])[::-1][:-1]
-        middle = codes - np.average(codes, weights=w)
-        return 0.25 * middle / max(float(np.std(codes)), 0.5), link.eta(stopping)
+        share, pull = _shares(response, w)
+        return pull, link.eta(share[:-1] / np.cumsum(share[::-1])[::-1][:-1])
 
     def mean(self, link: Link, eta: Array, phi: Array) -> Array:
         """Give the probabilities of the categories (n, C)."""
@@ -128,9 +119,11 @@ class Sequential(Stepwise):
 
 
 def _shares(response: Response, w: Array) -> tuple[Array, Array]:
+    """Give the shares of the categories (C,), and a quarter of each row's distance from the mean category (n,)."""
     codes = response.y.astype(np.int64)
     share = np.bincount(codes, w / w.mean(), len(response.categories)) + 0.5
-    return share / share.sum(), codes
+    middle = codes - np.average(codes, weights=w)
+    return share / share.sum(), 0.25 * middle / max(float(np.std(codes)), 0.5)
 
 
 FAMILIES.add("adjacent", Adjacent())
