@@ -12,7 +12,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, some
 from pmwmix.pooling._base import POOLINGS, Pooled
-from pmwmix.pooling.rubin import ROUNDING, observed_df, pooled_wald
+from pmwmix.pooling.rubin import missing_share, observed_df, pooled_wald
 
 INNERMOST = "PV"  # what tells fits with the same labels apart
 
@@ -251,8 +251,7 @@ def nested(
     share = np.clip(sum(shares, np.zeros(total.shape)), 0.0, 1.0)
     complete = np.broadcast_to(np.asarray(df_complete, dtype=float), share.shape)
     df = satterthwaite_df(shares, [one.df for one in sources], share, complete)
-    fmi = np.where(share > ROUNDING, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)
-    return Pooled(values.mean(axis=0), vcov, within, between, np.where(np.isfinite(fmi), fmi, 1.0), df)
+    return Pooled(values.mean(axis=0), vcov, within, between, missing_share(share, df), df)
 
 
 def satterthwaite_df(shares: Sequence[Array], own: Sequence[float], share: Array, complete: Array) -> Array:

@@ -58,9 +58,13 @@ def rubin(values: Array, variances: Array, df_complete: float | Array = np.inf) 
     total, added = (np.diag(V) if together else V for V in (vcov, (1.0 + 1.0 / K) * between))
     share = np.divide(added, total, out=np.zeros(total.shape), where=total > 0)
     df = barnard_rubin(share, K, df_complete)
-    # values that differ by rounding alone lack nothing
-    fmi = np.where(share > ROUNDING, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)
-    return Pooled(estimate, vcov, within, between, np.where(np.isfinite(fmi), fmi, 1.0), df)
+    return Pooled(estimate, vcov, within, between, missing_share(share, df), df)
+
+
+def missing_share(share: Array, df: Array) -> Array:
+    """Fraction of missing information from the between-share of the variance (theory, eq. 25)."""
+    fmi = np.where(share > ROUNDING, share + (1.0 - share) * 2.0 / (df + 3.0), 0.0)  # rounding alone lacks nothing
+    return np.where(np.isfinite(fmi), fmi, 1.0)
 
 
 def barnard_rubin(share: Array, K: int, df_complete: float | Array) -> Array:
