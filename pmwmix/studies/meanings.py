@@ -46,11 +46,15 @@ def comparable(each: Mapping[Any, Hashable]) -> list[Any]:
     return [group for group, one in each.items() if one == meaning] if 2 * count > len(each) else []
 
 
-def warn_of_others(fits: Sequence[Any], stacklevel: int) -> None:
-    """Warn if a coefficient of one of the fits that are to be pooled means something else than in the first."""
+def differing(fits: Sequence[Any]) -> list[str]:
+    """List the terms of the first fit that are relative to something else in another one."""
     first, *others = (meanings(fit)[0] for fit in fits)
-    differ = [term for term in fits[0].coef.index if any(other.get(term) != first.get(term) for other in others)]
-    if differ:
+    return [term for term in fits[0].coef.index if any(other.get(term) != first.get(term) for other in others)]
+
+
+def warn_of_others(fits: Sequence[Any], stacklevel: int) -> None:
+    """Warn if coefficients of fits that are to be pooled mean different things."""
+    if differ := differing(fits):
         warnings.warn(
             f"Coefficients that are pooled mean different things in different fits (reference categories, or a basis, "
             f"scale and origin of each fit's own). Among them: {some(differ)}. Declare the same categories in every "

@@ -15,7 +15,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning, near, some
 from pmwmix.results.result import FitResult
 from pmwmix.spec.checks import check_prob
-from pmwmix.studies.meanings import meanings
+from pmwmix.studies.meanings import differing
 
 AGAINST = ("first", "previous")
 KINDS = ("coef", "varcorr")
@@ -127,12 +127,9 @@ def _linking(linking: Any, cycles: list[Any], fit: FitResult, of: str) -> dict[A
     return {cycle: float(errors[cycle]) for cycle in cycles}
 
 
-def _other_meaning(before: FitResult, after: FitResult, terms: list[str]) -> Array:
+def _other_meaning(before: FitResult, after: FitResult, terms: pd.Index) -> Array:
     """Mark the terms that are relative to something else in another cycle, and warn of them."""
-    one, other = (meanings(fit)[0] for fit in (before, after))
-    differ = np.array([one.get(term) != other.get(term) for term in terms], dtype=bool)
-    if differ.any():
-        named = [term for term, is_so in zip(terms, differ, strict=True) if is_so]
+    if named := differing([before, after]):
         warnings.warn(
             f"Terms mean different things in different cycles (reference categories, or a basis, scale and origin of "
             f"each cycle's own). No change is given of {some(named)}. Recode, or compute the basis on all cycles "
@@ -140,7 +137,7 @@ def _other_meaning(before: FitResult, after: FitResult, terms: list[str]) -> Arr
             PmwmixWarning,
             stacklevel=4,
         )
-    return differ
+    return terms.isin(named)
 
 
 def _changes(before: FitResult, after: FitResult, linking: float, of: str, ci_prob: float) -> pd.DataFrame:
@@ -151,7 +148,7 @@ def _changes(before: FitResult, after: FitResult, linking: float, of: str, ci_pr
     squares = [table["std_error"].to_numpy() ** 2 for table in (first, second)]
     total = squares[0] + squares[1] + link**2
     if of == "coef":
-        total[_other_meaning(before, after, list(first.index))] = np.nan
+        total[_other_meaning(before, after, first.index)] = np.nan
     error = np.sqrt(total)
     estimate = np.where(np.isnan(total), np.nan, second["estimate"] - first["estimate"])
     with np.errstate(divide="ignore", invalid="ignore"):
