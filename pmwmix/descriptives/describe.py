@@ -222,10 +222,10 @@ def _groups(table: Table, frame: ModelFrame, by: str | None) -> list[tuple[Any, 
 
 def _one_value(sample: _Sample, k: int, cells: list[tuple[Any, Array, st.Statistic]]) -> tuple[Array, Array]:
     """Estimates (m,) of one plausible value and their sampling covariance (m, m)."""
-    v, w = sample.pairs[k], sample.w
+    w, parts = sample.w, [tuple(x[mask] for x in sample.pairs[k]) for _, mask, _ in cells]
 
     def estimates(weights: Array) -> Array:
-        return np.array([one.value(tuple(x[mask] for x in v), weights[mask]) for _, mask, one in cells])
+        return np.array([one.value(v, weights[mask]) for v, (_, mask, one) in zip(parts, cells, strict=True)])
 
     centre = estimates(w)
     scheme = sample.frame.replicates
@@ -242,8 +242,7 @@ def _one_value(sample: _Sample, k: int, cells: list[tuple[Any, Array, st.Statist
             column[mask, 0] = influence * w[mask]
             return float(np.sqrt(sample.covariance(column)[0, 0]))
 
-        part = tuple(x[mask] for x in v)
-        scores[mask, j] = st.influences(one, part, w[mask], centre[j], error_of) * w[mask]
+        scores[mask, j] = st.influences(one, parts[j], w[mask], centre[j], error_of) * w[mask]
     return centre, sample.covariance(scores)
 
 
