@@ -12,6 +12,7 @@ from pmwmix.data.table import Table, is_file
 from pmwmix.errors import PLAUSIBLE, numbered_sets
 
 MOST = 20_000_000  # values of a table that are read for it
+ROWS = 20_000  # that are looked at, evenly through the table: every fit waits for it
 LARGEST = 1e70  # the frame refuses what is larger
 DISTINCT = 20  # values that a scale score takes at least, unlike an item
 ALIKE, TOGETHER = 0.1, 0.5  # means and spreads apart at most, in spreads; correlation of two draws at least
@@ -48,9 +49,11 @@ def _note(name: str, y: Array, template: str, own: Sequence[str], table: Table) 
     read = table.columns(own)
     if not all(pd.api.types.is_numeric_dtype(column) for column in read.values()):
         return []
-    draws = np.array([column.to_numpy(dtype=float) for column in read.values()])
-    draws = draws[:, np.isfinite(draws).all(axis=0)]
-    if not _are_draws(draws):
+    looked_at = slice(None, None, max(len(y) // ROWS, 1))
+    y, whole = y[looked_at], np.array([column.iloc[looked_at].to_numpy(dtype=float) for column in read.values()])
+    if name not in own and not _is_mean(y, whole):
+        return []
+    if not _are_draws(whole[:, np.isfinite(whole).all(axis=0)]):
         return []
     cure = f"Write pv={{'score': {template!r}}} and score in the formula."
     if name in own:
@@ -58,14 +61,19 @@ def _note(name: str, y: Array, template: str, own: Sequence[str], table: Table) 
             f"The outcome {name!r} is one of {len(own)} columns, {own[0]!r} to {own[-1]!r}, that look like plausible "
             f"values: with one of them the standard errors leave measurement error out. {cure}"
         ]
-    mean = np.mean([column.to_numpy(dtype=float) for column in read.values()], axis=0)
+    return [
+        f"The outcome {name!r} is the mean of the {len(own)} plausible values {own[0]!r} to {own[-1]!r}: its "
+        f"variance is too small, and the standard errors leave measurement error out. {cure}"
+    ]
+
+
+def _is_mean(y: Array, draws: Array) -> bool:
+    """Whether values (n,) are the means of columns (K, n)."""
+    mean = draws.mean(axis=0)
     known = np.isfinite(mean) & np.isfinite(y)
-    if known.any() and np.allclose(mean[known], y[known], rtol=1e-6, atol=1e-6 * float(np.std(draws[0]))):
-        return [
-            f"The outcome {name!r} is the mean of the {len(own)} plausible values {own[0]!r} to {own[-1]!r}: its "
-            f"variance is too small, and the standard errors leave measurement error out. {cure}"
-        ]
-    return []
+    if not known.any():
+        return False
+    return np.allclose(mean[known], y[known], rtol=1e-6, atol=1e-6 * float(np.std(draws[0][known])))
 
 
 def _are_draws(draws: Array) -> bool:
