@@ -136,15 +136,15 @@ def shares(Psi: Sequence[Array], squares: Sequence[Array], residual: Any, crosse
     return above / (own.sum(axis=-1) + residual)[..., None]
 
 
-def icc_of(frame: ModelFrame, design: DesignColumns, Psi: Sequence[Array], residual: float) -> Any:
-    """Give ``fit.icc``: a float with one level, else a Series by level; NaN without one.
+def icc_of(frame: ModelFrame, Psi: Sequence[Array], residual: float, squares: Sequence[Array]) -> Any:
+    """Give ``fit.icc`` from `mean_squares`: a float with one level, else a Series by level; NaN without one.
 
     Levels without random terms have no share; there are none where the residual variance differs between rows.
     """
     levels = [level.name for level, P in zip(frame.hierarchy.levels, Psi, strict=False) if len(P)]
     if not levels or (frame.residual is not None and frame.residual.spec.variance):
         return float("nan")
-    found = shares(Psi, mean_squares(frame, design), residual, bool(frame.hierarchy.crossed))[-len(levels) :]
+    found = shares(Psi, squares, residual, bool(frame.hierarchy.crossed))[-len(levels) :]
     return float(found[0]) if len(levels) == 1 else pd.Series(found, index=levels, name="icc")
 
 

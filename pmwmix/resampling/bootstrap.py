@@ -14,7 +14,8 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.inference.again import influence
 from pmwmix.inference.components import places_of
-from pmwmix.inference.icc import icc_of
+from pmwmix.inference.delta import unpack
+from pmwmix.inference.icc import icc_of, mean_squares
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.rows import LiveRows
@@ -273,9 +274,17 @@ class _Refitted:
         m = self.p + len(one.theta) + 1
         return replace(
             one, coef=pd.Series(coef, index=one.coef.index, name="coef"), vcov=self.missing, varcorr=table, sigma=sigma,
-            icc=_icc(one.rows, values, self.p), parameters=(values[:m], np.full((m, m), np.nan)), rows=None,
+            icc=self._icc(values), parameters=(values[:m], np.full((m, m), np.nan)), rows=None,
             satterthwaite=None, small_df=None, _memo={},
         )  # fmt: skip
+
+    @cached_property
+    def _squares(self) -> tuple[Array, ...]:
+        return mean_squares(self.one.rows.frame, self.one.rows.design)
+
+    def _icc(self, values: Array) -> Any:
+        _, Psi, residual = unpack(self.one.rows, values)
+        return icc_of(self.one.rows.frame, Psi, residual, self._squares)
 
 
 def _shown(components: Array, place: tuple[int, ...]) -> float:
@@ -284,17 +293,6 @@ def _shown(components: Array, place: tuple[int, ...]) -> float:
         return float(np.sqrt(max(components[place[0]], 0.0)))
     product = components[place[1]] * components[place[2]]
     return float(components[place[0]] / np.sqrt(product)) if product > 0 else np.nan
-
-
-def _icc(rows: LiveRows, values: Array, p: int) -> Any:
-    sizes, k, Psi = rows.problem.layout, p, []
-    for level, entries in enumerate(sizes.entries):
-        matrix = np.zeros((sizes.q[level],) * 2)
-        for i, j, _ in entries:
-            matrix[i, j] = matrix[j, i] = values[k]
-            k += 1
-        Psi.append(matrix)
-    return icc_of(rows.frame, rows.design, Psi, float(values[k]))
 
 
 def _parameters(one: Any) -> Array:

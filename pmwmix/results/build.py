@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from pmwmix.fitting.fewclusters import with_few_clusters
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.inference.icc import icc_of
+from pmwmix.inference.icc import icc_of, mean_squares
 from pmwmix.inference.satterthwaite import satterthwaite
 from pmwmix.prediction.blueprint import blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
@@ -47,16 +47,41 @@ def weight_table(frame: ModelFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+@dataclass(frozen=True)
+class OfDesign:
+    """What all outcomes of one design matrix have in common.
+
+    Parameters
+    ----------
+    squares : tuple of ndarray
+        Mean squares of the random-effects columns, per level.
+    carried : tuple of str
+        Notes on coefficients that rest on few clusters.
+    """
+
+    squares: tuple[Array, ...]
+    carried: tuple[str, ...]
+
+
+def of_design(frame: ModelFrame, problem: Problem, design: int, settings: Settings) -> OfDesign:
+    """Look at a design matrix once for all its outcomes."""
+    columns, is_robust = frame.designs[design], settings.vcov not in (*BY_REPLICATES, "model")
+    carried = notes_on_carriers(problem, frame, columns) if is_robust else ()
+    return OfDesign(mean_squares(frame, columns), tuple(carried))
+
+
 def single(
     frame: ModelFrame,
-    problem: Any,
+    problem: Problem,
     k: int,
     fit: Estimate,
     settings: Settings,
     design: int,
     number: int,
+    shared: OfDesign | None = None,
 ) -> FitResult:
     """Wrap one estimate."""
+    shared = shared or of_design(frame, problem, design, settings)
     columns, names = frame.designs[design], component_names(frame)
     closed = problem.objective.closed_form
     terms = list(fit.terms)
@@ -71,8 +96,6 @@ def single(
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
-    is_robust = settings.vcov not in (*BY_REPLICATES, "model")
-    carried = notes_on_carriers(problem, frame, columns) if is_robust else []
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
         vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
@@ -82,12 +105,12 @@ def single(
         loglik=fit.loglik,
         nobs=frame.n,
         n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
-        icc=icc_of(frame, columns, fit.Psi, float(values[-1])),
+        icc=icc_of(frame, fit.Psi, float(values[-1]), shared.squares),
         weight_stats=weight_table(frame),
         converged=fit.converged,
         singular=fit.singular,
         status=fit.status.value,
-        notes=(*frame.notes, *_fit_notes(problem, frame), *carried, *_start_notes(fit)),
+        notes=(*frame.notes, *_fit_notes(problem, frame), *shared.carried, *_start_notes(fit)),
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,
@@ -188,10 +211,13 @@ def fit_frame(
         single_step = settings.vcov == "replicate-one-step"
         estimates, notes = with_replicates(frame, estimates, places, scheme, single_step=single_step, executor=executor)
         frame = replace(frame, notes=tuple(dict.fromkeys((*frame.notes, *notes))))
-    fits = []
+    fits: list[FitResult] = []
+    shared: dict[int, OfDesign] = {}
     for number, (estimate, (problem, k)) in enumerate(zip(estimates, places, strict=True)):
         part = number if len(frame.designs) > 1 else 0
-        fits.append(single(frame, problem, k, estimate, settings, part, number))
+        if part not in shared:
+            shared[part] = of_design(frame, problem, part, settings)
+        fits.append(single(frame, problem, k, estimate, settings, part, number, shared[part]))
     return fits[0] if len(fits) == 1 else pool_results(fits)
 
 
