@@ -15,9 +15,7 @@ from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.values import profiled_values
 
-CHEAP = (
-    20_000  # numbers in the cross-products of the lowest units, or rows times nodes: a climb takes some milliseconds
-)
+CHEAP = 20_000  # numbers in the cross-products of the lowest units, or rows times nodes: a climb of milliseconds
 CHEAP_CROSSED = 200  # effects beyond those of the factor that is eliminated
 MULTIPLES = np.geomspace(0.5, 64.0, 10)  # of the moment estimates, and of sigma
 ANGLES = np.pi * (np.arange(48) - 23) / 48  # of two effects with a correlation of one
