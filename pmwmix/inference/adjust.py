@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import chdtr, fdtr, ndtri, stdtr, stdtrit
+from scipy.special import betaincinv, chdtr, fdtr, stdtr, stdtrit
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError, near
 
 ADJUSTMENTS = ("holm", "single-step", "bonferroni", "fdr", "none")
-POWER = (
-    14  # of two: points of the quasi-Monte-Carlo rule; errors of probabilities are below 2e-4, for few contrasts 1e-6
-)
+POWER = 16  # of two: points of the quasi-Monte-Carlo rule; errors are below 5e-6 with four categories, 5e-5 with six
 
 
 def check_adjustment(adjust: str) -> None:
@@ -88,12 +86,39 @@ class Largest:
         size, vectors = np.linalg.eigh(R)
         kept = size > 1e-10 * size.max()
         self.rank, self.df = int(kept.sum()), df
-        draws = ndtri(qmc.Sobol(self.rank, seed=1).random_base2(POWER))
-        draws /= np.linalg.norm(draws, axis=1, keepdims=True)
-        self.reach = np.abs(draws @ (vectors[:, kept] * np.sqrt(size[kept])).T).max(axis=1)
+        points = qmc.Sobol(max(self.rank - 1, 1), seed=1).random_base2(POWER)
+        self.reach = np.abs(directions(points, self.rank) @ (vectors[:, kept] * np.sqrt(size[kept])).T).max(axis=1)
 
     def cdf(self, q: float) -> float:
         """Probability that none is larger."""
         ratio = np.square(q / self.reach)
         each = fdtr(self.rank, self.df, ratio / self.rank) if self.df < 1e6 else chdtr(self.rank, ratio)
         return float(each.mean())
+
+
+def directions(points: Array, rank: int) -> Array:
+    """Points of the unit cube as directions, uniform on the sphere: one coordinate after the other, then an angle.
+
+    A direction in r dimensions takes r - 1 numbers (normal variables scaled to length 1 would take r): seven times the
+    accuracy at the same number of points.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, rank - 1), or (n, 1) with rank 1
+    rank : int
+
+    Returns
+    -------
+    ndarray, shape (n, rank)
+    """
+    if rank == 1:
+        return np.ones((len(points), 1))
+    out, rest = np.empty((len(points), rank)), np.ones(len(points))
+    for j in range(rank - 2):
+        side = 2.0 * points[:, j] - 1.0
+        square = betaincinv(0.5, (rank - 1 - j) / 2, np.abs(side))
+        out[:, j] = rest * np.sign(side) * np.sqrt(square)
+        rest = rest * np.sqrt(np.maximum(1.0 - square, 0.0))
+    angle = 2.0 * np.pi * points[:, -1]
+    out[:, -2], out[:, -1] = rest * np.cos(angle), rest * np.sin(angle)
+    return out

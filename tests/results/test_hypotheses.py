@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import close, hsb, nested, survey
-from scipy.stats import studentized_range
+from scipy.special import chdtr
+from scipy.stats import ortho_group, qmc, studentized_range
 
 import pmwmix
 from pmwmix.errors import NotSupportedError, OptionError
-from pmwmix.inference.adjust import Largest, adjusted, multiplier
+from pmwmix.inference.adjust import POWER, Largest, adjusted, directions, multiplier
 from pmwmix.results.hypotheses import factor_terms, read_hypotheses
 
 NAMES = [
@@ -161,6 +162,24 @@ def test_the_largest_of_all_pairs_is_tukeys(df):
     for q in (1.0, 2.6, 3.5):
         close(Largest(R, df).cdf(q), studentized_range.cdf(q * np.sqrt(2), 4, df), atol=5e-6)
     close(multiplier(np.full(6, df), R, "single-step", 0.9), studentized_range.ppf(0.9, 4, df) / np.sqrt(2), rtol=1e-4)
+
+
+def test_the_largest_of_all_pairs_is_that_from_any_side():
+    """The factor of a singular R is defined up to a rotation, which computers choose differently."""
+    L = np.array([np.eye(4)[b] - np.eye(4)[a] for a in range(4) for b in range(a + 1, 4)])
+    vectors = np.linalg.eigh(L @ L.T / 2)[1][:, -3:] * np.sqrt(2.0)
+    points = qmc.Sobol(2, seed=1).random_base2(POWER)
+    for turn in ortho_group.rvs(3, size=20, random_state=2):
+        reach = np.abs(directions(points, 3) @ turn @ vectors.T).max(axis=1)
+        close(chdtr(3, np.square(1.0 / reach)).mean(), studentized_range.cdf(np.sqrt(2), 4, np.inf), atol=5e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 5])
+def test_directions_are_uniform_on_the_sphere(rank):
+    d = directions(qmc.Sobol(max(rank - 1, 1), seed=1).random_base2(12), rank)
+    close((d**2).sum(1), 1.0)
+    close((d.T @ d) / len(d), np.eye(rank) / rank, atol=2e-3)  # 4,096 points
+    close((d[:, 0] ** 4).mean(), 3 / (rank * (rank + 2)), atol=2e-3)
 
 
 def test_the_largest_of_independent_ones_is_sidaks():

@@ -6,6 +6,7 @@ many numbers are compared at once) are exceeded by chance in fewer than 1 of 10,
 
 import functools
 
+import arviz as az
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -516,14 +517,21 @@ def test_identical_plausible_values_pool_to_one():
 
 @pytest.mark.reference
 def test_corrected_spread_on_pisa(shared):
-    """PISA 2012, New Zealand: within 5 % of the robust standard errors, for every plausible value."""
+    """PISA 2012, New Zealand: within 5 % of the robust standard errors, but for the error of the draws themselves.
+
+    Sixteen runs of 2,000 draws are 4.5 % above on average (OPENPS), each standard deviation has an error of 1.2 %.
+    """
     d = pd.read_csv(shared / "data" / "pisa2012_nzl.csv.gz")
     weights = {"obs": "W_FSTUWT", "SCHOOLID": "W_FSCHWT"}
     pv = {"math": [f"PV{k}MATH" for k in (1, 2)]}
     fit = pmwmix.fit("math ~ OPENPS + (1 + OPENPS | SCHOOLID)", d, weights=weights, scaling="size", pv=pv, **SHORT)
     assert fit.corrected and not any("diverged" in text or "R-hat" in text for text in fit.diagnostics)
     for one in fit.fits:
-        assert abs(one.se / one.ml.se - 1).max() < 0.05
+        error = 3 * az.mcse(one.idata["posterior"], var_names="beta", method="sd")["beta"].to_numpy() / one.se
+        assert (abs(one.se / one.ml.se - 1) < 0.05 + error).all() and error.max() < 0.05
+        assert not (
+            abs(np.asarray(one.idata["posterior_uncorrected"]["beta"]).std((0, 1)) / one.ml.se - 1) < 0.05 + error
+        ).all()
         assert (abs(one.coef - one.ml.coef) / one.se).max() < 0.1
         assert one.tidy()["ess_bulk"].min() > 1000
         # the correlation is 0.92 and more at the maximum, where its curvature is no measure: its draws stay as they are
