@@ -23,7 +23,7 @@ from pmwmix.results.pooled import labelled, pool_results, pooled_frames
 from pmwmix.results.result import FitResult
 from pmwmix.running import check_executor, over
 from pmwmix.sample.request import read_request, refuse_request
-from pmwmix.spec.call import call_text, check_names, read_chunk, read_nodes
+from pmwmix.spec.call import call_text, check_names, is_pairwise, read_chunk, read_nodes, scaling_of
 from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
 from pmwmix.spec.options import FitOptions
@@ -48,7 +48,11 @@ def fit(
 ) -> BayesResult: ...
 @overload
 def fit(
-    formula: str | Sequence[str], data: Any, *, method: Literal["ml", "reml"] = ..., **options: Unpack[FitOptions]
+    formula: str | Sequence[str],
+    data: Any,
+    *,
+    method: Literal["ml", "reml", "pairwise"] = ...,
+    **options: Unpack[FitOptions],
 ) -> FitResult: ...
 @overload
 def fit(
@@ -96,8 +100,9 @@ def fit(
         "zi ~ x"]``, ``["y ~ x + (1 | g)", "sigma ~ x"]`` (several linear predictors).
     data : pandas, polars or pyarrow table, or path, or list of them
         One row per lowest unit. Never modified. A list holds imputed tables of one sample (imputations).
-    method : {"ml", "reml", "bayes"}
-        Maximum or restricted maximum (pseudo-)likelihood, or the (pseudo-)posterior by NUTS.
+    method : {"ml", "reml", "pairwise", "bayes"}
+        Maximum or restricted maximum (pseudo-)likelihood, the weighted likelihood of pairs of rows (pairwise), or the
+        (pseudo-)posterior by NUTS.
     family : str
         Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
         failures)``, or a proportion with ``trials``), ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also
@@ -179,7 +184,7 @@ def fit(
     4.0
     """
     sampling = {"draws": draws, "tune": tune, "chains": chains, "random_seed": random_seed, "sampler": sampler}
-    given = {"weights": weights, "conditional": conditional, "scaling": scaling, "pv": pv}
+    given = {"weights": weights, "conditional": conditional, "pv": pv}
     # say: names, numbers and what goes together, before any data are read
     check_names(method, family, link, vcov)
     if vcov is not None and vcov not in BY_REPLICATES:
@@ -190,9 +195,9 @@ def fit(
     chosen = choose_engine(engine)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
-    said = resolve_design(design).override(**given)
+    said = resolve_design(design).override(**given, scaling=scaling_of(method, scaling))
     # parse and resolve, frame and weigh, choose how errors are judged: for every imputed table
-    own = [name for name, value in given.items() if value is not None]
+    own = [name for name, value in {**given, "scaling": scaling}.items() if value is not None]
     tables, told = imputed_tables(data, imputation, said)
     _check_imputations(tables, pv_pairing, method)
     asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method)
@@ -205,7 +210,7 @@ def fit(
             "method": None if method == "ml" else method,
             "family": None if family == Distribution.family else family,
             "link": link,
-            **{**given, "pv_pairing": pv_pairing, "imputation": imputation, "design": design},
+            **{**given, "scaling": scaling, "pv_pairing": pv_pairing, "imputation": imputation, "design": design},
             **{"vcov": vcov, "n_agq": nodes, "trials": trials},
             **{"center": center, "residual": residual, **(sampling if request is not None else {})},
             "priors": priors,
@@ -215,7 +220,6 @@ def fit(
     bar = over("Plausible values", progress)
     with OwnFrames():
         fitted = pooled_frames([fit_frame(frame, settings, chosen, bar, executor) for frame in frames])
-        fitted = replace(fitted, notes=(*fitted.notes, *warn_of_others(fitted.fits, 2)))
         # sample, where a posterior is wanted
         return fitted if request is None else _sampled(fitted, request, priors)
 
@@ -248,7 +252,8 @@ def pool(fits: Iterable[FitResult], *, rule: str | None = None) -> FitResult:
             f"Only fits can be pooled. Got {type(wrong[0]).__name__}. Pass a list of results of pmwmix.fit."
         )
     pooled = pool_results(labelled(listed, rule))
-    return replace(pooled, notes=tuple(dict.fromkeys((*pooled.notes, *warn_of_others(pooled.fits, 2)))))
+    warn_of_others(listed, 2)
+    return pooled
 
 
 def _request(method: str, sampling: dict[str, Any], priors: Any, progress: bool | None, vcov: str | None) -> Any:
@@ -276,7 +281,8 @@ def read_distribution(
     OptionError, NotSupportedError
     """
     if trials is None and family == Distribution.family and link in (None, Distribution.link) and not parameters:
-        return Distribution(residual=read_residual(residual, True, method))  # the closed form needs neither table
+        asked = read_residual(residual, True, method)  # the closed form needs neither table
+        return Distribution(residual=asked, pairwise=is_pairwise(method, True, family, residual))
     whole_import("pmwmix.families")
     from pmwmix.families import FAMILIES, with_parameters
     from pmwmix.links import LINKS
@@ -294,6 +300,7 @@ def read_distribution(
             f"A family has links of its own. {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
             f"Use one of {', '.join(map(repr, known.links))}."
         )
+    pairwise = is_pairwise(method, closed, known.name, residual)
     if method == "reml" and not closed:
         raise NotSupportedError(
             f"REML is defined for linear models. Asked for method='reml' with family={known.name!r}. Use method='ml'."
@@ -310,10 +317,8 @@ def read_distribution(
             f"Use method='ml'."
         )
     asked, read = read_residual(residual, closed, method), None if closed else known.read
-    settle = known.settled if known.is_open else None
-    return Distribution(
-        known.name, chosen, read, closed, known.has_scale, trials, known.further, asked, known.first, settle
-    )
+    of_family = (known.has_scale, trials, known.further, asked, known.first, known.settled if known.is_open else None)
+    return Distribution(known.name, chosen, read, closed, *of_family, pairwise)
 
 
 def _check_imputations(tables: Sequence[Table], pairing: str | None, method: str) -> None:

@@ -20,7 +20,7 @@ INNER = {  # files of the rooms that have a road of their own
         general.modefinder general.nodes latent general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
-        linear.start linear.direct linear.objective
+        linear.start linear.direct linear.objective linear.pairs linear.pairwise
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
         general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
         general.insidedata

@@ -57,11 +57,12 @@ class Plan:
 
 
 def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
-    """Set up the likelihood of a frame, one of six."""
+    """Set up the likelihood of a frame, one of seven."""
     crossed = bool(frame.hierarchy.crossed)
     if frame.has_closed_form:
         lay_out = linear.crossed if crossed else linear.nested if frame.hierarchy.levels else linear.flat
         lay_out = lay_out if frame.residual is None else linear.structured
+        lay_out = linear.pairwise if frame.pairwise else lay_out
         return linear.make_linear(frame, design, plan.reml, plan.engine, lay_out)
     from pmwmix.fitting import general
 

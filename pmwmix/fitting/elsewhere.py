@@ -16,6 +16,7 @@ from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.values import profiled_values
 
 CHEAP = 20_000  # numbers in the cross-products of the lowest units, or rows times nodes: a climb of milliseconds
+CHEAP_PAIRS = 2_000  # rows of a pairwise likelihood
 CHEAP_CROSSED = 200  # effects beyond those of the factor that is eliminated
 MULTIPLES = np.geomspace(0.5, 64.0, 10)  # of the moment estimates, and of sigma
 ANGLES = np.pi * (np.arange(48) - 23) / 48  # of two effects with a correlation of one
@@ -66,6 +67,8 @@ def _is_cheap(problem: Problem) -> bool:
     objective = problem.objective
     if objective.crossed and objective.crossing.n_dense > CHEAP_CROSSED:
         return False
+    if objective.composite:
+        return bool(len(objective.part) <= CHEAP_PAIRS)
     if objective.closed_form:
         return bool(problem.blocks.zz.size <= CHEAP)
     if not objective.direct:
@@ -97,7 +100,7 @@ def _with_zeros(layout: ThetaLayout, theta: Array, places: list[int]) -> Array:
 def _values(problem: Problem, k: int, thetas: list[Array]) -> Array:
     """Minus the log-likelihood at every theta."""
     objective = problem.objective
-    if objective.crossed or not thetas:
+    if objective.crossed or objective.composite or not thetas:
         return np.array([objective.at(theta, k).value for theta in thetas])
     return profiled_values(problem.blocks, problem.structure, np.reshape(thetas, (-1, problem.layout.n_theta)), k)
 
@@ -105,7 +108,7 @@ def _values(problem: Problem, k: int, thetas: list[Array]) -> Array:
 def _seen(problem: Problem, k: int) -> tuple[list[tuple[Array, float]], tuple[Array, float]]:
     """Look along rays: the best few peaks and the best of the far ends, each with minus its log-likelihood."""
     rays = [problem.objective.start(k)]
-    if not problem.objective.crossed and not problem.layout.structures:
+    if not (problem.objective.crossed or problem.objective.composite or problem.layout.structures):
         every = _rays(problem.layout)
         rays += every[:: 1 + len(every) * len(MULTIPLES) * problem.blocks.zx.size // LOOKS]
     points = [multiple * ray for ray in rays for multiple in MULTIPLES]

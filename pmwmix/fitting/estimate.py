@@ -63,6 +63,8 @@ class Estimate:
         are found from the cross-products when they are asked for.
     small_df : ndarray, shape (p,), optional
         Degrees of freedom of a small-sample variance.
+    clipped : bool
+        Whether a covariance by several clusterings had negative eigenvalues, which were set to zero.
     replicates : ReplicateEstimates, optional
         What the replicates gave, for functions of the parameters.
     """
@@ -93,6 +95,7 @@ class Estimate:
     n_starts: int = 1
     modes: Any = None
     small_df: Array | None = None
+    clipped: bool = False
     replicates: Any = None
 
     @property

@@ -16,6 +16,7 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.likelihood.constraint import constraint_of
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
+from pmwmix.variance.multiway import was_negative
 
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
 FLAT_CURVATURE = 1e-7  # curvature of the profiled likelihood below this share of the largest counts as none
@@ -136,15 +137,16 @@ def variance_input(
     closed forms only methods in `ALWAYS_CUT` make that cut.
     """
     scale, size = problem.top_scale, len(point.psi)
-    scores = scale * problem.objective.scores(point, k) if vcov != "model" else None
+    by_row = vcov == "multiway"
+    find = problem.objective.row_scores if by_row else problem.objective.scores
+    scores = scale * find(point, k) if vcov != "model" else None
     n_top = 1 if scores is None else len(scores)
     p = problem.structure.p if problem.objective.closed_form or vcov in ALWAYS_CUT else size
     information = scale * information_of(problem, point, k)
     if clusters is None:
         return VarianceInput(information, scores, p, basis, np.arange(n_top), np.zeros(n_top, dtype=np.int64))
-    return VarianceInput(
-        information, scores, p, basis, clusters.psu, clusters.stratum, clusters.fraction, clusters.lonely
-    )
+    design = (clusters.psu, clusters.stratum, clusters.fraction, clusters.lonely, clusters.ways)
+    return VarianceInput(information, scores, p, basis, *design)
 
 
 def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters | None) -> Estimate:
@@ -155,7 +157,8 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     flat = flat_directions(problem, point, held_directions(problem, theta, at_boundary))
     basis = basis_of(problem, point, at_boundary)
     singular, converged, status = bool(at_boundary.any()), optimum.converged, optimum.status
-    V = VARIANCES[vcov](variance_input(problem, point, basis, k, clusters, vcov))
+    given = variance_input(problem, point, basis, k, clusters, vcov)
+    V = VARIANCES[vcov](given)
     model = V if vcov == "model" else VARIANCES["model"](variance_input(problem, point, basis, k, None, "model"))
     if _separated(problem, point, basis):
         status, converged = Status.SEPARATED, False
@@ -175,7 +178,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         reported=map_.reported,
         latent=float(values[len(map_.coef) + problem.layout.n_theta]),
         loglik=loglik_of(problem, k, point),
-        joint=_without_degenerate(J @ V @ J.T, J, problem.top_scale * model),
+        joint=_without_unknown(problem, _without_degenerate(J @ V @ J.T, J, problem.top_scale * model), vcov),
         boundary=at_boundary,
         flat=touched(flat)[: len(at_boundary)],
         status=status,
@@ -185,8 +188,16 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         point=point.light(),
         transform=problem.transforms[k],
         n_agq=objective.n_agq,
+        clipped=vcov == "multiway" and was_negative(given),
         modes=None if objective.closed_form else modes_of(problem, point, k),  # closed forms wait until they are asked
     )
+
+
+def _without_unknown(problem: Problem, joint: Array, vcov: str) -> Array:
+    """Mark the (co)variances of components as missing where rows of pairs are clustered by several factors."""
+    if problem.objective.composite and vcov == "multiway":
+        joint[problem.structure.p :, :] = joint[:, problem.structure.p :] = np.nan
+    return joint
 
 
 def _without_degenerate(joint: Array, J: Array, V: Array) -> Array:

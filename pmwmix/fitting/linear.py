@@ -12,6 +12,7 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError
 from pmwmix.fitting.collinear import independent_columns, subset_columns, subset_transform
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
+from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
 from pmwmix.likelihood.layout import ThetaLayout
@@ -19,6 +20,8 @@ from pmwmix.likelihood.linear.crossproducts import Blocks, Structure, build
 from pmwmix.likelihood.linear.dense import CORRELATIONS
 from pmwmix.likelihood.linear.flat import FlatObjective
 from pmwmix.likelihood.linear.objective import Objective
+from pmwmix.likelihood.linear.pairs import Units
+from pmwmix.likelihood.linear.pairwise import PairwiseObjective
 from pmwmix.likelihood.linear.residuals import Residual, Spread
 from pmwmix.likelihood.linear.structured import Source, StructuredObjective, sorted_rows
 from pmwmix.likelihood.standardise import Columns, standardise
@@ -69,7 +72,7 @@ def make_linear(frame: ModelFrame, design: DesignColumns, reml: bool, engine: st
         kept=kept,
         names=tuple(names[j] for j in kept),
         dropped=tuple(name for j, name in enumerate(names) if j not in set(kept.tolist())),
-        top_scale=laid.top_scale,
+        top_scale=objective.scale if objective.composite else laid.top_scale,
         n_total=objective.n_free,
         tree=(blocks.parents, blocks.w),
         reml=reml,
@@ -134,6 +137,22 @@ def crossed(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> Lai
         return CrossedLinearObjective(used, structure, crossing, columns, kept, frame.w[0], engine)
 
     return LaidOut(blocks, objective)
+
+
+def pairwise(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOut:
+    """Lay the pairs of a model out; the whole sample without weights gives starts and conditional modes."""
+    hierarchy = frame.hierarchy
+    bare = replace(frame, w=tuple(np.ones(len(w)) for w in frame.w))
+    whole = (crossed if hierarchy.crossed else nested)(bare, columns, reml, engine)
+    w = frame.own_w or frame.w
+    units = Units(tuple(level.index for level in hierarchy.levels), w[0], w[1:])
+    part = parts_of(hierarchy) if hierarchy.crossed else hierarchy.levels[-1].index
+
+    def objective(used: Blocks, kept: Array) -> PairwiseObjective:
+        of_whole = whole.objective(used, kept)
+        return PairwiseObjective(of_whole, of_whole.structure, units, columns, kept, part)
+
+    return LaidOut(whole.blocks, objective)
 
 
 def _top_scale(frame: ModelFrame, reml: bool) -> float:

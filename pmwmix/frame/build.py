@@ -21,10 +21,16 @@ from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
 from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
 from pmwmix.frame.complete import complete_rows, positive_rows, subset_rows, take_rows, with_declared
-from pmwmix.frame.crossing import check_weights_of_crossed, crossed_clusters, crossing_notes
+from pmwmix.frame.crossing import (
+    check_pairwise,
+    check_weights_of_crossed,
+    crossed_clusters,
+    crossing_notes,
+    pairwise_notes,
+)
 from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
-from pmwmix.frame.levelweights import weigh, weight_notes, weight_statistics
+from pmwmix.frame.levelweights import crossed_weights, weigh, weight_notes, weight_statistics
 from pmwmix.frame.matrices import outcome
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.residual import residual_columns
@@ -76,10 +82,7 @@ def build_frame(
     columns, hierarchy = read.columns, find_levels(formula.grouping, read.columns)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
     scaling, scale = resolve_scaling(design.scaling)
-    if hierarchy.crossed:
-        check_weights_of_crossed(by_level, hierarchy, scaling)
-    cond, w = weigh(by_level, columns, hierarchy, bool(design.conditional), scale)
-    totals = total_weights(cond, hierarchy.row_parents)
+    cond, w, totals, own_w = _weights(by_level, columns, hierarchy, design, scale, distribution)
     weighted = any(name is not None for name in by_level)
     designs, means = _design_columns(
         formula, hierarchy, read, centrings, pv, distribution, totals[0] if weighted else None
@@ -106,9 +109,34 @@ def build_frame(
         family=distribution.family,
         link=distribution.link,
         has_closed_form=distribution.has_closed_form,
+        pairwise=distribution.pairwise,
+        own_w=own_w,
     )
     frame = _checked(frame, distribution, columns)
     return replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
+
+
+def _weights(
+    by_level: Sequence[str | None],
+    columns: Mapping[str, pd.Series],
+    hierarchy: Hierarchy,
+    design: Design,
+    scale: Any,
+    distribution: Distribution,
+) -> tuple[tuple[Array, ...], tuple[Array, ...], list[Array], tuple[Array, ...]]:
+    """Give conditional weights before and after scaling, total ones, and those of crossed factors of a pairwise fit."""
+    if distribution.pairwise:
+        check_pairwise(hierarchy)
+    elif hierarchy.crossed:
+        check_weights_of_crossed(by_level, hierarchy, resolve_scaling(design.scaling)[0])
+    conditional = bool(design.conditional)
+    if not (hierarchy.crossed and distribution.pairwise):
+        cond, w = weigh(by_level, columns, hierarchy, conditional, scale)
+        return cond, w, total_weights(cond, hierarchy.row_parents), ()
+    own = crossed_weights(by_level, columns, hierarchy, conditional)
+    whole = own[0] * np.prod([w[level.index] for w, level in zip(own[1:], hierarchy.levels, strict=True)], axis=0)
+    of_rows = (whole, *(np.ones(level.n) for level in hierarchy.levels))
+    return of_rows, of_rows, [whole, *own[1:]], own
 
 
 def _completed(formula: ModelFormula, distribution: Distribution) -> ModelFormula:
@@ -141,6 +169,8 @@ def _checked(frame: ModelFrame, distribution: Distribution, columns: Mapping[str
 
 def _notes_on_weights(frame: ModelFrame, design: Design) -> tuple[str, ...]:
     by_level, hierarchy = frame.weight_columns, frame.hierarchy
+    if frame.pairwise:
+        return pairwise_notes(by_level, hierarchy)
     if hierarchy.crossed:
         return crossing_notes(by_level, hierarchy, frame.w[0], frame.has_closed_form)
     return weight_notes(by_level, hierarchy, frame.cond, frame.w, frame.scaling, bool(design.conditional))

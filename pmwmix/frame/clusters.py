@@ -34,6 +34,8 @@ class Clusters:
         Sampled share of the PSUs of each stratum.
     lonely : str
         Rule for strata with one PSU.
+    ways : tuple of ndarray of int, each (n,)
+        Unit of every row and crossed factor, where rows are clustered by several factors; empty else.
     """
 
     psu: Array
@@ -43,6 +45,7 @@ class Clusters:
     names: tuple[str, str | None]
     fraction: Array | None = None
     lonely: str = "certainty"
+    ways: tuple[Array, ...] = ()
 
 
 def find_clusters(design: Design, columns: Mapping[str, pd.Series], hierarchy: Hierarchy) -> Clusters | None:

@@ -16,6 +16,14 @@ from pmwmix.frame.hierarchy import Hierarchy, Level
 from pmwmix.spec.design import Design
 
 PARTS = "independent parts"
+MODEL_BASED = (
+    "Standard errors of the coefficients are clustered by every crossed factor; those of the variance components are "
+    "model-based."
+)
+OF_COEFFICIENTS = (
+    "Standard errors of the coefficients are clustered by every crossed factor. Variance components have none there: "
+    "take those of fit.bootstrap()."
+)
 
 
 def independent_parts(index: Sequence[Array]) -> Array:
@@ -61,6 +69,43 @@ def check_weights_of_crossed(by_level: Sequence[str | None], hierarchy: Hierarch
             f"scaling={scaling!r} with column {by_level[0]!r} and crossed {names}. Divide the column by its mean and "
             f"pass scaling='none'."
         )
+
+
+def check_pairwise(hierarchy: Hierarchy) -> None:
+    """Refuse a pairwise likelihood without groups.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if not hierarchy.levels:
+        raise NotSupportedError(
+            "A pairwise likelihood is about rows that share a group. The formula has no random term. Add one, or use "
+            "method='ml'."
+        )
+
+
+def pairwise_notes(by_level: Sequence[str | None], hierarchy: Hierarchy) -> tuple[str, ...]:
+    """Say what a reader should know of a pairwise likelihood: crossed factors, rows in no pair, missing weights."""
+    notes = []
+    if hierarchy.crossed:
+        low, up = hierarchy.crossed
+        notes.append(
+            f"Grouping factors {low!r} and {up!r} are crossed: a unit of one stands in several of the other. "
+            f"{_if_nested(hierarchy).capitalize()}."
+        )
+    sizes = [np.bincount(level.index)[level.index] for level in hierarchy.levels]
+    alone = int((np.max(sizes, axis=0) == 1).sum())
+    if alone:
+        notes.append(f"{alone} rows share no group with another row: they are in no pair and count for nothing.")
+    if any(by_level):
+        names = ["obs", *(level.name for level in hierarchy.levels)]
+        notes += [
+            f"Level {name!r} has no weight column: its conditional weight is 1."
+            for name, column in zip(names, by_level, strict=True)
+            if column is None
+        ]
+    return tuple(notes)
 
 
 def crossing_notes(by_level: Sequence[str | None], hierarchy: Hierarchy, w: Array, linear: bool) -> tuple[str, ...]:
@@ -117,8 +162,22 @@ def crossed_clusters(design: Design, columns: Mapping[str, Any], hierarchy: Hier
     return found or Clusters(np.arange(n), np.zeros(n, dtype=np.int64), n, 1, (PARTS, None))
 
 
+def ways_of(hierarchy: Hierarchy) -> Clusters:
+    """Cluster rows by every crossed factor at once; the factor with the fewest units gives the degrees of freedom."""
+    index, fewest = tuple(level.index for level in hierarchy.levels), min(level.n for level in hierarchy.levels)
+    names = (" and ".join(level.name for level in hierarchy.levels), None)
+    none = np.zeros(0, dtype=np.int64)
+    return Clusters(none, none, fewest, 1, names, ways=index)
+
+
 def vcov_of_crossed(
-    vcov: str | None, clusters: Clusters | None, hierarchy: Hierarchy, psu: str | None, weighted: bool, method: str
+    vcov: str | None,
+    clusters: Clusters | None,
+    hierarchy: Hierarchy,
+    psu: str | None,
+    weighted: bool,
+    method: str,
+    linear: bool = True,
 ) -> tuple[str, tuple[str, ...]]:
     """Choose or check the variance, and say what a reader should know of it.
 
@@ -129,6 +188,8 @@ def vcov_of_crossed(
     NotSupportedError
     """
     names = some([level.name for level in hierarchy.levels])
+    if method == "pairwise" and vcov is None:
+        return ("robust", ()) if clusters is not None else ("multiway", (OF_COEFFICIENTS,))
     if vcov is None and weighted and clusters is not None and psu is not None and method == "ml":
         return "robust", ()
     if vcov is None and weighted:
@@ -138,10 +199,12 @@ def vcov_of_crossed(
         )
     if vcov in (None, "model"):
         return "model", ()
+    if vcov == "multiway" and linear and method != "reml":
+        return vcov, (OF_COEFFICIENTS if method == "pairwise" else MODEL_BASED,)
     if vcov not in ("robust", "robust-block"):
         raise NotSupportedError(
             f"This variance is not there for crossed random effects. Got vcov={vcov!r} with crossed {names}. "
-            f"Use vcov='model', or 'robust' where groups fall into independent parts."
+            f"Use vcov='model', 'robust' where groups fall into independent parts, or 'multiway' (linear, by ML)."
         )
     if method == "reml":
         raise NotSupportedError(
@@ -155,6 +218,6 @@ def vcov_of_crossed(
     held = f"which column {psu!r} does not keep whole" if cut else "so that there is nothing to compare"
     raise NotSupportedError(
         f"A robust variance needs clusters that share no group with each other. The groups of {names} hang together in "
-        f"{n} {'part' if n == 1 else 'parts'}, {held}. Use vcov='model', or a PSU column that contains whole groups of "
-        f"every factor."
+        f"{n} {'part' if n == 1 else 'parts'}, {held}. Use vcov='model', 'multiway' for a linear model, or a PSU "
+        f"column that contains whole groups of every factor."
     )

@@ -42,6 +42,25 @@ def weigh(
     return cond, tuple(scale(cond, tuple(parents)))
 
 
+def crossed_weights(
+    by_level: Sequence[str | None], columns: Mapping[str, pd.Series], hierarchy: Hierarchy, conditional: bool
+) -> tuple[Array, ...]:
+    """Give the weight of every row given its units, and those of the units of crossed factors (pairwise, eq. 9)."""
+    n = len(hierarchy.levels[0].index)
+    own, product = [], np.ones(n)
+    for level, name in zip(hierarchy.levels, by_level[1:], strict=True):
+        w = np.ones(level.n)
+        if name is not None:
+            labels = printed(level.labels)
+            w = unit_weights(columns[name].to_numpy(), level.index, level.n, name, level.name, labels).astype(float)
+        own.append(w)
+        product *= w[level.index]
+    if by_level[0] is None:
+        return np.ones(n), *own
+    rows = columns[by_level[0]].to_numpy().astype(float)
+    return rows if conditional else rows / product, *own
+
+
 def weight_statistics(
     hierarchy: Hierarchy, totals: Sequence[Array], w: Sequence[Array], weighted: bool
 ) -> dict[tuple[str, str], WeightStats]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,9 +79,6 @@ class DesignColumns:
         Of the mean.
     further : tuple of Matrix
         Fixed columns of every further linear predictor, in the order of the family.
-    bases : tuple
-        Of every outcome what its transformation and that of the offset were learned from, ``scale(y)``; equal where
-        these are the same.
     """
 
     x: Matrix
@@ -90,7 +87,6 @@ class DesignColumns:
     responses: list[Response] = field(default_factory=list)
     offset: Array | None = None
     further: tuple[Matrix, ...] = ()
-    bases: tuple[Hashable, ...] = ()
 
     @property
     def fixed(self) -> tuple[Matrix, ...]:
@@ -151,6 +147,11 @@ class ModelFrame:
         they are exchangeable.
     source : Source or None
         The table.
+    pairwise : bool
+        Whether the likelihood is that of pairs of rows.
+    own_w : tuple of ndarray
+        Weights of the rows given their units, and of the units of crossed factors, for a pairwise likelihood; ``w`` has
+        their products as weights of the rows. Empty where factors are nested.
     """
 
     formula: ModelFormula
@@ -180,6 +181,8 @@ class ModelFrame:
     residual: ResidualColumns | None = None
     nests: tuple[tuple[str, ...], ...] = ()
     source: Source | None = None
+    pairwise: bool = False
+    own_w: tuple[Array, ...] = ()
 
     @property
     def n(self) -> int:

@@ -22,7 +22,7 @@ def check_clusters(objective: Any, clusters: Clusters | None) -> None:
     ------
     NotSupportedError
     """
-    if clusters is None and objective.crossed:
+    if objective.crossed and (clusters is None or clusters.ways):
         raise NotSupportedError(
             "This rests on a robust variance, and that on clusters that share no group with each other. The random "
             "effects are crossed, and all groups hang together. Use model-based standard errors, or a PSU column that "
@@ -59,7 +59,7 @@ def judged(
     NotSupportedError
         If crossed random effects leave no independent clusters for a robust variance.
     """
-    if method != "model":
+    if method not in ("model", "multiway"):
         check_clusters(problem.objective, clusters)
     used = replace(problem, top_scale=1.0) if relative else problem
     point = problem.objective.at(fit.point.theta, k)

@@ -14,6 +14,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
+from pmwmix.inference.criteria import check_whole
 from pmwmix.inference.delta import complete_df
 from pmwmix.likelihood.contract import LOG_2PI, schur_onto
 from pmwmix.pooling import pool
@@ -99,6 +100,7 @@ def _check(ci_prob: Any, method: Any, scale: Any) -> None:
 
 
 def _check_profile(fit: Any) -> None:
+    check_whole(fit, "A profile interval")
     if not fit.has_closed_form:
         raise NotSupportedError(
             f"Profile intervals are made for linear models. This one has family={fit.family!r}, link={fit.link!r}. "

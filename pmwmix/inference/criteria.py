@@ -53,6 +53,20 @@ def size_without_components(fit: Any) -> int:
     return len(fit.coef) + own
 
 
+def check_whole(fit: Any, what: str) -> None:
+    """Refuse what rests on the likelihood of the sample for a fit by that of its pairs.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if fit.settings.method == "pairwise":
+        raise NotSupportedError(
+            f"{what} rests on the likelihood of the sample, or compares its weights. The fit has method="
+            f"'pairwise', the likelihood of pairs of rows. Test terms with fit.wald(), or fit with method='ml'."
+        )
+
+
 def aic(fit: Any) -> float:
     """Akaike's criterion; design-adjusted under sampling weights (theory, eq. 31).
 
@@ -66,6 +80,7 @@ def aic(fit: Any) -> float:
     NotSupportedError
         If the fit is weighted and was read from a file.
     """
+    check_whole(fit, "The AIC")
     if not fit.settings.weighted:
         return -2.0 * fit.loglik + 2.0 * n_parameters(fit)
     each = zip(fit.fits, _rows(fit, "The design-adjusted AIC"), strict=True)
@@ -83,6 +98,7 @@ def bic(fit: Any) -> float:
     NotSupportedError
         If the fit is weighted and was read from a file.
     """
+    check_whole(fit, "The BIC")
     penalty = np.log(fit.nobs) * n_parameters(fit)
     if not fit.settings.weighted:
         return float(-2.0 * fit.loglik + penalty)

@@ -28,6 +28,8 @@ class Likelihood:
         out: theta alone is climbed, and phi is log sigma.
     crossed : bool
         Whether random effects of several factors meet in the rows: groups are then no independent units.
+    composite : bool
+        Whether it is a product of likelihoods of pairs, which is no likelihood of the sample.
     n_agq : tuple of int
         Nodes per dimension and level; none in closed form.
     n_rho : int
@@ -38,6 +40,7 @@ class Likelihood:
     engine: str
     closed_form: bool = False
     crossed: bool = False
+    composite: bool = False
     n_agq: tuple[int, ...] = ()
     n_rho: int = 0
 
@@ -68,6 +71,10 @@ class Likelihood:
 
     def scores(self, point: Any, k: int = 0) -> Array:
         """Gradient of the log-likelihood of every independent unit in psi, weights included (G, P)."""
+        raise NotImplementedError
+
+    def row_scores(self, point: Any, k: int = 0) -> Array:
+        """Gradient in the coefficients by rows (n, p), each linear in the row's own residual; of linear models."""
         raise NotImplementedError
 
     def information(self, point: Any, k: int = 0) -> Array:

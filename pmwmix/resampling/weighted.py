@@ -28,6 +28,11 @@ def check_units(frame: ModelFrame, kind: str) -> None:
             f"Clusters are drawn where groups are nested. Those of {frame.formula.text!r} are crossed, with "
             f"kind={kind!r}. Use kind='parametric'."
         )
+    if frame.pairwise:
+        raise NotSupportedError(
+            f"Clusters are drawn for the likelihood of the whole sample. The fit has method='pairwise', with "
+            f"kind={kind!r}. Use kind='parametric', or the sandwich errors of the fit."
+        )
     if frame.residual is not None:
         raise NotSupportedError(
             f"Clusters are not drawn under a residual structure. Asked for kind={kind!r}. Use kind='parametric'."

@@ -23,11 +23,13 @@ from pmwmix.results.words import (
     variance_words,
 )
 
+PAIRWISE = "pairwise composite likelihood"
+
 
 def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float, show: str | Sequence[str] = ()) -> Summary:
     """Compose the summary of a fit and of the table of its coefficients, as ``tidy()`` gives it, with parts on top."""
     s = fit.settings
-    likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood"}[s.method]
+    likelihood = {"ml": "maximum likelihood", "reml": "restricted maximum likelihood", "pairwise": PAIRWISE}[s.method]
     normal = not fit.has_closed_form and bool(np.isinf(coefficients["df"]).all())
     sections = [
         Section("Groups and weights", groups_table(fit)),
@@ -37,7 +39,8 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float, show: 
         *parameter_sections(fit, "Estimate", "Std. error"),
     ]
     more, left_out = shown_parts(fit, ci_prob, show)
-    title = title_of(fit, f"{'pseudo ' if s.weighted else ''}{likelihood}")
+    pseudo = "pseudo " if s.weighted and s.method != "pairwise" else ""
+    title = title_of(fit, pseudo + likelihood)
     return Summary(title, _facts(fit), [*sections, *more], [*_notes(fit), *left_out])
 
 
@@ -54,6 +57,7 @@ def _facts(fit: FitRecord) -> list[tuple[str, str]]:
     facts = asked_facts(fit)
     facts.append(("Standard errors", variance_words(fit)))
     name = "Pseudo-log-likelihood" if s.weighted else "REML log-likelihood" if s.method == "reml" else "Log-likelihood"
+    name = "Log-likelihood of the pairs" if s.method == "pairwise" else name
     facts.append((name, loglik_words(fit)))
     if fit.n_starts > 1:
         facts.append(("Climbs", f"the best of {fit.n_starts}, from different starting values, is reported"))

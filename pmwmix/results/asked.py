@@ -7,7 +7,7 @@ from typing import Any
 
 from pmwmix.errors import NotSupportedError
 from pmwmix.frame.checks import check_fixed_part
-from pmwmix.frame.crossing import PARTS, vcov_of_crossed
+from pmwmix.frame.crossing import PARTS, vcov_of_crossed, ways_of
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
 from pmwmix.resolve.fill import Filled
@@ -15,6 +15,8 @@ from pmwmix.spec.design import Design
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
+
+OF_PAIRS = ("robust", "robust-block", "multiway")
 
 
 def check_design(design: Design, vcov: str | None) -> None:
@@ -25,10 +27,21 @@ def check_design(design: Design, vcov: str | None) -> None:
 
 def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method: str) -> tuple[ModelFrame, str]:
     """Choose the variance method, and read the replicates if it needs them."""
-    design, weighted = filled.design, any(frame.weighted)
+    design, weighted, linear = filled.design, any(frame.weighted), frame.has_closed_form
+    if frame.pairwise:
+        _variance_of_pairs(vcov)
     if frame.hierarchy.crossed:
-        vcov, said = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, design.psu, weighted, method)
+        vcov, said = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, design.psu, weighted, method, linear)
         frame = replace(frame, notes=(*frame.notes, *said))
+        if vcov == "multiway":
+            frame = replace(frame, clusters=ways_of(frame.hierarchy))
+    elif vcov == "multiway":
+        raise NotSupportedError(
+            "Clustering by several factors is for groups that are crossed. Got vcov='multiway' with nested groups, or "
+            "none. Use vcov='robust', which clusters by the top level or by Design(psu=...)."
+        )
+    if frame.pairwise:
+        return frame, _variance_of_pairs(vcov)
     default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
     how = vcov or default
     if how in KINDS or method == "bayes":
@@ -42,6 +55,21 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
         replicates = read_replicates(design, filled.table, frame)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
     return frame, how
+
+
+def _variance_of_pairs(vcov: str | None) -> str:
+    """Choose the variance of a pairwise likelihood.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if vcov not in (None, *OF_PAIRS):
+        raise NotSupportedError(
+            f"Estimates of a pairwise likelihood have sandwich errors: its curvature is not their precision. Got "
+            f"vcov={vcov!r} with method='pairwise'. Use one of {', '.join(map(repr, OF_PAIRS))}."
+        )
+    return vcov or "robust"
 
 
 def settings_of(

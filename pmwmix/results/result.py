@@ -15,7 +15,7 @@ from scipy.special import stdtr, stdtrit
 from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.inference.components import confint_varcorr
-from pmwmix.inference.criteria import aic, bic
+from pmwmix.inference.criteria import aic, bic, check_whole
 from pmwmix.inference.intervals import predict
 from pmwmix.inference.kenward import KenwardRoger, kenward_of
 from pmwmix.inference.margins import ame
@@ -219,6 +219,7 @@ class FitResult(FitRecord):
         return self.tidy(ci_prob).set_index("term")[["ci_low", "ci_high"]]
 
     def _profile(self, ci_prob: float) -> pd.DataFrame:
+        check_whole(self, "A profile interval")
         rows = self.fits[0].rows
         if self.settings.weighted or self.n_pv > 1 or rows is None or not rows.is_live:
             raise NotSupportedError(

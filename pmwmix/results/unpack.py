@@ -34,7 +34,7 @@ from pmwmix.results.unpackplan import blueprint_in, filled, parse_checked, split
 from pmwmix.spec.outcome import Response
 from pmwmix.spec.settings import Settings
 
-METHODS = ("ml", "reml")
+METHODS = ("ml", "reml", "pairwise")
 STATS = "n mean sum min max cv n_eff used_mean used_sum used_min used_max used_cv used_n_eff".split()
 VARCORR = ["grp", "var1", "var2", "vcov", "sdcor", "se"]
 Arrays = dict[str, Array]

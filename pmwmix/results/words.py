@@ -19,6 +19,7 @@ VARIANCE_WORDS = {
     "model": "model-based",
     "robust": "robust (sandwich over all parameters)",
     "robust-block": "robust (sandwich, block-diagonal information)",
+    "multiway": "robust, clustered by every crossed factor (Cameron, Gelbach & Miller)",
     "stata": "robust, as Stata prints them (with n/(n-1); linear: block-diagonal information)",
     "hlm": "robust, as HLM prints them (without n/(n-1), block-diagonal information)",
     "mplus": "robust, as Mplus prints them (without n/(n-1), sandwich over all parameters)",

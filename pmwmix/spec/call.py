@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from pmwmix.errors import OptionError, near
+from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.spec.checks import is_whole
 
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)  # the shell command, where one was typed
-METHODS = ("ml", "reml", "bayes")
+METHODS = ("ml", "reml", "pairwise", "bayes")
 
 
 def check_names(method: str, family: str, link: str | None, vcov: str | None) -> None:
@@ -26,7 +26,46 @@ def check_names(method: str, family: str, link: str | None, vcov: str | None) ->
                 f"The argument {name} is a text. Got {type(value).__name__} {value!r}. Write it in quotes."
             )
     if method not in METHODS:
-        raise OptionError(f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml', 'reml' or 'bayes'.")
+        raise OptionError(
+            f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml', 'reml', 'pairwise' or 'bayes'."
+        )
+
+
+def is_pairwise(method: str, closed_form: bool, family: str, residual: Any) -> bool:
+    """Whether the likelihood of pairs was asked for; refuse models that have none here.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if method != "pairwise":
+        return False
+    if not closed_form:
+        raise NotSupportedError(
+            f"The pairwise likelihood is built for linear models. Asked for method={method!r} with family={family!r}. "
+            f"Use method='ml'."
+        )
+    if residual is not None:
+        raise NotSupportedError(
+            f"The pairwise likelihood is built for independent residuals of one variance. Asked for method={method!r} "
+            f"with residual=. Use method='ml'."
+        )
+    return True
+
+
+def scaling_of(method: str, scaling: Any) -> Any:
+    """Give the scaling to use: none in a pairwise likelihood, since a preset's is about another one.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if method == "pairwise" and scaling not in (None, "none"):
+        raise NotSupportedError(
+            f"The pairwise likelihood weights pairs by how likely they were sampled, and scaled weights do not say it. "
+            f"Got scaling={scaling!r} with method='pairwise'. Leave scaling out: it is not needed there."
+        )
+    return "none" if method == "pairwise" else scaling
 
 
 def read_nodes(n_agq: Any) -> Any:

@@ -20,7 +20,7 @@ Family = (
 Scaling = Literal["none", "size", "size-lowest", "effective", "gk", "gk-sum", "A", "B"] | str | Callable[..., Any]
 Vcov = (
     Literal[
-        "model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step",
+        "model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step", "multiway",
         "stata", "hlm", "mplus", "wemix", "gllamm",
     ]
     | str

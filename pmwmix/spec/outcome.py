@@ -34,6 +34,8 @@ class Distribution:
         Name of the first linear predictor, where its coefficients bear it.
     settle : callable or None
         Outcome -> family, where that depends on the outcome's categories.
+    pairwise : bool
+        Whether the likelihood is that of pairs of rows.
     """
 
     family: str = "gaussian"
@@ -46,6 +48,7 @@ class Distribution:
     residual: ResidualSpec | None = None
     first: str | None = None
     settle: Callable[[Outcome], Any] | None = None
+    pairwise: bool = False
 
     def settled(self, outcome: Outcome) -> Distribution:
         """Give the distribution with the linear predictors that an outcome's categories ask for."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.inference.criteria import check_whole
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
 from pmwmix.weights.conditional import total_weights
@@ -31,6 +32,8 @@ def checked(fits: tuple[FitResult, ...]) -> list[FitResult]:
             "A loaded fit cannot be tested: it does not keep the data. One of the fits came from pmwmix.load. "
             "Call pmwmix.fit again."
         )
+    for fit in fits:
+        check_whole(fit, "A likelihood-ratio test")
     for other in fits[1:]:
         _check_outcomes(fits[0], other)
         _check_weights(fits[0], other)

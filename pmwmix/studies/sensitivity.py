@@ -17,6 +17,7 @@ from pmwmix._types import Array
 from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.inference.criteria import check_whole
 from pmwmix.inference.delta import rows_of, unscaled_weights
 from pmwmix.prediction.rows import live_rows
 from pmwmix.results.build import refit
@@ -185,6 +186,7 @@ def check_weighted(fit: Any, verb: str) -> None:
     OptionError, NotSupportedError
     """
     rows_of(fit, verb)
+    check_whole(fit, verb)
     if not fit.settings.weighted:
         raise OptionError(
             f"{verb} compares weights, and this fit has none. The call was {fit.settings.call}. "

@@ -36,6 +36,8 @@ class VarianceInput:
         Sampled share of the PSUs of each stratum.
     lonely : str
         Rule for strata with one PSU.
+    ways : tuple of ndarray of int, each (G,)
+        Unit of every row and crossed factor, where ``scores`` are those of rows, for clustering by several factors.
     """
 
     information: Array
@@ -46,6 +48,7 @@ class VarianceInput:
     stratum: Array
     fraction: Array | None = None
     lonely: str = "certainty"
+    ways: tuple[Array, ...] = ()
 
 
 def between_psu(given: VarianceInput, corrected: bool = True) -> Array:

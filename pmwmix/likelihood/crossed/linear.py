@@ -179,6 +179,31 @@ class CrossedLinearObjective(Likelihood):
         by_sigma = (rr - np.asarray(raw["lost"])) / sigma2 - blocks.n_w
         return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
 
+    def row_scores(self, point: Point, k: int = 0) -> Array:
+        """Gradient in the coefficients by rows (n, p), each linear in the row's own residual (crossed, eq. 17)."""
+        X = np.array([self._standard(int(j)) for j in self._columns.x[self._kept]]).reshape(-1, len(self._w))
+        left = self._standard(int(self._columns.y[k])) - point.beta @ X
+        found, Z = self._factor(point.theta), [self._standard(int(j)) for j in self._columns.z]
+        out = np.empty((len(left), len(X)))
+        for a, column in enumerate(X):
+            z, white = iter(Z), column.copy()
+            for index, b in zip(self.crossing.index, self._effects(point.theta, found, a), strict=True):
+                white -= sum(effect[index] * next(z) for effect in b)
+            out[:, a] = self._w * white * left / point.sigma**2  # white is WV⁻¹ of the column
+        return out
+
+    def _factor(self, theta: Array) -> JointFactor:
+        Z = [self._standard(int(j)) for j in self._columns.z]
+        return JointFactor(self.crossing, self.structure.layout, theta, Z, self._w)
+
+    def _effects(self, theta: Array, found: JointFactor, a: int) -> list[Array]:
+        """Give the modes (q_f, G_f) per factor that a fixed column would have as outcome."""
+        Lambdas = self.structure.layout.unpack(theta)
+        own, dense = self.products.own_x[:, a], self.products.dense_x[a]
+        high = [L.T @ part for L, part in zip(Lambdas[1:], self.crossing.by_factor(dense), strict=True)]
+        u, u_B = found.solve(Lambdas[0].T @ own, np.concatenate([part.ravel() for part in high]))
+        return [L @ part for L, part in zip(Lambdas, [u, *self.crossing.by_factor(u_B)], strict=True)]
+
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
         if self.direct is not None:
