@@ -298,6 +298,13 @@ def _split_offset(text: str) -> tuple[str, str | None, tuple[str, ...]]:
     return rest.strip().lstrip("+"), offset, tuple(dict.fromkeys(name for _, names in found for name in names))
 
 
+def _without_brackets(text: str) -> str:
+    """Take brackets off that enclose all of a text: ``(y + z)``."""
+    while text.startswith("(") and all(within for within in brackets(text)[1:-1]):
+        text = text[1:-1].strip()
+    return text
+
+
 def _response(text: str) -> tuple[str, tuple[str, ...]]:
     if not text:
         fail("The formula names no outcome", "nothing left of '~'", "Write the outcome's column before '~'")
@@ -306,11 +313,12 @@ def _response(text: str) -> tuple[str, tuple[str, ...]]:
     _, variables = inspect_code(text)
     if not variables or len(side_of(f"0 + {{{text}}}", text).terms) != 1:
         fail("The left side is not one outcome", text, "Name one column, or a function of it such as log(y)")
-    within = brackets(text)
+    inner = _without_brackets(text)
+    within = brackets(inner)
     sums = [
-        i for i, sign in enumerate(text) if sign == "+" and not within[i] and not re.search(r"\de$", text[:i], re.I)
+        i for i, sign in enumerate(inner) if sign == "+" and not within[i] and not re.search(r"\de$", inner[:i], re.I)
     ]
-    parts = [text[i:j] for i, j in pairwise([0, *sums, len(text)])]
+    parts = [inner[i:j] for i, j in pairwise([0, *sums, len(inner)])]
     if sum(bool(inspect_code(part.lstrip("+"))[1]) for part in parts if part.strip("+ ")) > 1:
-        fail("Several outcomes stand on the left side", text, f"Fit one at a time, or write I({text}) for their sum")
+        fail("Several outcomes stand on the left side", text, f"Fit one at a time, or write I({inner}) for their sum")
     return text, variables

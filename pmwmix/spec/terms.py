@@ -52,6 +52,7 @@ def side_of(text: str, shown: str) -> Side:
             if token.kind is Token.Kind.OPERATOR:
                 _refuse_condition(text, token, shown)
         _count(_PARSER.get_ast(text), shown)
+        _refuse_two_of_a_name(text, shown)
         terms = _PARSER.get_terms(text).root
         written = [[_written(factor) for factor in term.factors] for term in terms]
         side = Side(
@@ -83,6 +84,19 @@ def _refuse_condition(text: str, operator: Token, shown: str) -> None:
     words = python_words(piece)
     cure = f"Rename the column {words[0]!r}, which is a Python word, and write" if words else "Write"
     fail("A condition stands among the terms", f"{piece} in {shown}", f"{cure} it as I({piece}), or make it a column")
+
+
+def _refuse_two_of_a_name(text: str, shown: str) -> None:
+    """Refuse a column that is called like an interaction beside it, of which formulaic would drop one."""
+    quoted = dict.fromkeys(name for name in re.findall(r"`([^`]*)`", text) if ":" in name)
+    if not quoted:
+        return
+    other = text
+    for number, name in enumerate(quoted):
+        other = other.replace(f"`{name}`", f"`stands for {number}`")
+    products = {tuple(sorted(map(str, term.factors))) for term in _PARSER.get_terms(other).root}
+    if same := [name for name in quoted if tuple(sorted(name.split(":"))) in products]:
+        fail("A column has the name of an interaction beside it", f"`{same[0]}` in {shown}", "Rename the column")
 
 
 def _written(factor: Factor) -> tuple[str, tuple[str, ...]]:

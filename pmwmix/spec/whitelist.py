@@ -30,6 +30,17 @@ REFUSED = {
     "hashed": "Hashing hides which category a column stands for; use C(x).",
     "Q": "Write the column name in backticks: `my column`.",
 }
+R_CALL = re.compile(r"(?<![\w.])((?:as|is)\.[a-z]+|[a-z]+\.[a-z]+)\s*\(")
+IN_R = {  # what R's functions are here
+    **dict.fromkeys(("as.factor", "as.character", "as.ordered", "ordered"), "Write C(x), or factor(x)"),
+    **dict.fromkeys(("as.numeric", "as.integer", "as.double", "as.logical"), "Convert the column in the table"),
+    "is.na": "Make the indicator a column of the table: rows with missing values are left out of the fit",
+    "relevel": "Write C(x, Treatment('reference'))",
+    "ifelse": "Write where(x > 0, 1, 0)",
+    "ns": "Write cr(x, df=4), a natural cubic spline",
+    "pmin": "Write minimum(x, y)",
+    "pmax": "Write maximum(x, y)",
+}
 _SYNTAX = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Load, ast.unaryop, ast.boolop),
     *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr),
@@ -63,8 +74,13 @@ def inspect_code(code: str) -> tuple[ast.expr, tuple[str, ...]]:
         names[f"quoted_name_{len(names)}_"] = match[1]
         return f" quoted_name_{len(names) - 1}_ "
 
+    if (called := R_CALL.search(QUOTED.sub("''", code))) and called[1].split(".")[0] not in ("np", "numpy", "contr"):
+        do = IN_R.get(called[1], "Compute it as a column of the table first")
+        fail("The formula calls a function of R", f"{called[1]}() in {code}", do)
     try:
         tree = ast.parse(QUOTED.sub(stand_in, code).strip(), mode="eval")
+    except FormulaError:
+        raise
     except (SyntaxError, ValueError) as error:
         if words := python_words(code):
             fail("A column has the name of a Python word", f"{words[0]!r} in {code}", "Rename the column")
@@ -152,8 +168,8 @@ class _Guard(ast.NodeVisitor):
         allowed = {"": {*STATEFUL, *NUMPY}, "np": {*NUMPY}, "numpy": {*NUMPY}, "contr": {*CONTRASTS}}
         if not isinstance(node.func, ast.Name | ast.Attribute) or short not in allowed.get(module, ()):
             listed = sorted({*STATEFUL, *NUMPY}, key=str.lower)
-            do = REFUSED.get(name, f"Use one of: {some(listed, 60)}.{near(short, listed)}").rstrip(".")
-            self.refuse(f"calls {name!r}", do)
+            do = REFUSED.get(name) or IN_R.get(name) or f"Use one of: {some(listed, 60)}.{near(short, listed)}"
+            self.refuse(f"calls {name!r}", do.rstrip("."))
         is_numpy = short in NUMPY and module != "contr"
         keywords = [k.arg or "**" for k in node.keywords]
         bad = [k for k in keywords if k.startswith(("_", "*")) or (is_numpy and k not in ("decimals", "min", "max"))]
