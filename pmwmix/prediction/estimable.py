@@ -55,6 +55,27 @@ class Aliases:
         """Rows (n,) whose mean is not estimable."""
         return (np.abs(self.gaps(columns)) > 1.0).any(axis=1)
 
+    def lost_contrasts(self, L: Array, kept: Array) -> Array:
+        """Mark combinations of coefficients that are not estimable (r,).
+
+        Parameters
+        ----------
+        L : ndarray, shape (r, p)
+            Of the coefficients in the model, thresholds first.
+        kept : ndarray of int
+            Positions of their columns.
+
+        Notes
+        -----
+        With X_dropped = X_others W the vectors (W, -I) have no effect on any row, and a combination that they change
+        is not estimable: L W must be zero (Searle 1971, ch. 5.4).
+        """
+        place = {int(j): number for number, j in enumerate(self.others)}
+        W = np.tile(self.weights[-1], (L.shape[1], 1))  # thresholds take the part of a constant that is no column
+        W[L.shape[1] - len(kept) :] = [self.weights[place[int(j)]] for j in kept]
+        W = np.where(np.abs(W) > 1e-9 * np.abs(W).max(axis=0, initial=1e-300), W, 0.0)
+        return (np.abs(L @ W) > 1e-7 * (np.abs(L) @ np.abs(W))).any(axis=1)
+
     def warn(self, what: Sequence[str], stacklevel: int) -> None:
         """Say that something is not estimable."""
         warnings.warn(

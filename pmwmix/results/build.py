@@ -23,7 +23,7 @@ from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.icc import icc_of, mean_squares
 from pmwmix.inference.satterthwaite import satterthwaite
-from pmwmix.prediction.blueprint import blueprint_of
+from pmwmix.prediction.blueprint import Blueprint, blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
 from pmwmix.results.pooled import pool_results, pooled_frames
 from pmwmix.results.result import FitResult
@@ -115,7 +115,7 @@ def single(
         converged=fit.converged,
         singular=fit.singular,
         status=fit.status.value,
-        notes=(*frame.notes, *_fit_notes(problem, frame), *shared.carried, *_start_notes(fit)),
+        notes=(*frame.notes, *_fit_notes(problem, frame, terms, blueprint), *shared.carried, *_start_notes(fit)),
         settings=settings,
         parameters=(np.concatenate([fit.beta, values]), V),
         index=frame.index,
@@ -176,7 +176,16 @@ def _start_notes(fit: Estimate) -> list[str]:
     ]
 
 
-def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
+def _notes_on_dropped(terms: Sequence[str], blueprint: Blueprint) -> list[str]:
+    """Name the coefficients that take a dropped column's part."""
+    if blueprint.aliases is None:
+        return []
+    lost = blueprint.aliases.lost_contrasts(np.eye(len(terms)), blueprint.kept)
+    named = [term for term, gone in zip(terms, lost, strict=True) if gone]
+    return [f"Coefficients that depend on which column was dropped: {', '.join(named)}."] if named else []
+
+
+def _fit_notes(problem: Problem, frame: ModelFrame, terms: Sequence[str], blueprint: Blueprint) -> list[str]:
     notes = []
     if problem.dropped:
         notes.append(
@@ -184,6 +193,7 @@ def _fit_notes(problem: Problem, frame: ModelFrame) -> list[str]:
             f"{np.sqrt(COLLINEAR_TOL):.0e} of their standard deviation: {', '.join(problem.dropped)}. What differs by "
             f"less than that can enter as a difference, such as I(x2 - x1)."
         )
+        notes += _notes_on_dropped(terms, blueprint)
     if problem.reml and any(frame.weighted):
         notes.append(
             "REML treats weights as numbers of groups (N - p rows are left), so that, unlike under ML, their overall "

@@ -20,6 +20,8 @@ from pmwmix.pooling.rubin import independent
 from pmwmix.results.hypotheses import Hypotheses, pairs_of, read_hypotheses
 from pmwmix.spec.checks import check_prob
 
+NUMBERS = ["estimate", "std_error", "statistic", "df", "p_value", "p_adjusted", "ci_low", "ci_high"]
+
 
 def wald(fit: Any, terms: Any = None, df: str | float | None = None) -> pd.Series:
     """Wald test of linear hypotheses about the coefficients.
@@ -38,7 +40,8 @@ def wald(fit: Any, terms: Any = None, df: str | float | None = None) -> pd.Serie
     Returns
     -------
     Series
-        ``statistic`` (an F), ``df1``, ``df2``, ``p_value``; NaN, with a warning, without degrees of freedom.
+        ``statistic`` (an F), ``df1``, ``df2``, ``p_value``; NaN, with a warning, without degrees of freedom, or where
+        a combination is not estimable since columns were dropped (an interaction with an empty cell).
 
     Raises
     ------
@@ -48,6 +51,8 @@ def wald(fit: Any, terms: Any = None, df: str | float | None = None) -> pd.Serie
         If the model has no fixed coefficient, or their covariance is missing.
     """
     asked = read_hypotheses(_all_terms(fit) if terms is None else terms, list(fit.coef.index), fit.formula)
+    if terms is not None and _not_estimable(fit, asked).any():  # the model as a whole is what it is
+        return pd.Series({"statistic": np.nan, "df1": float(len(asked.L)), "df2": np.nan, "p_value": np.nan})
     return _test(fit, asked, fit._default_rule() if df is None else df)
 
 
@@ -71,7 +76,8 @@ def contrast(
     Returns
     -------
     DataFrame
-        ``contrast, estimate, std_error, statistic, df, p_value, p_adjusted, ci_low, ci_high``.
+        ``contrast, estimate, std_error, statistic, df, p_value, p_adjusted, ci_low, ci_high``; NaN, with a warning,
+        of combinations that are not estimable, and p-values adjusted for the others.
 
     Raises
     ------
@@ -94,6 +100,16 @@ def contrast(
     categories = {} if fit.fits[0].rows is None else fit.fits[0].rows.blueprint.categories
     pairs = pairs_of(what, names, categories) if isinstance(what, str) else None
     asked = read_hypotheses(what, names, fit.formula) if pairs is None else pairs
+    table = pd.DataFrame({"contrast": asked.labels}, columns=["contrast", *NUMBERS])
+    known = ~_not_estimable(fit, asked)
+    if known.any():
+        left = Hypotheses(asked.L[known], asked.value[known], [])
+        table.loc[known, NUMBERS] = _contrasts(fit, left, adjust, ci_prob, rule)
+    return table.astype(dict.fromkeys(NUMBERS, float))
+
+
+def _contrasts(fit: Any, asked: Hypotheses, adjust: str, ci_prob: float, rule: Any) -> Array:
+    """Give the numbers of every combination, in the order of `NUMBERS` (r, 8)."""
     covariance = asked.L @ _vcov(fit, rule) @ asked.L.T
     error = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     estimate = asked.L @ fit.coef.to_numpy() - asked.value
@@ -103,19 +119,21 @@ def contrast(
     if not np.isfinite(R).all():
         raise _no_covariance(fit, np.any(asked.L != 0, axis=0))
     half = multiplier(degrees, R, adjust, ci_prob) * error
-    return pd.DataFrame(
-        {
-            "contrast": asked.labels,
-            "estimate": estimate,
-            "std_error": error,
-            "statistic": statistic,
-            "df": degrees,
-            "p_value": 2.0 * stdtr(np.minimum(degrees, 1e10), -np.abs(statistic)),
-            "p_adjusted": adjusted(statistic, degrees, R, adjust),
-            "ci_low": estimate - half,
-            "ci_high": estimate + half,
-        }
-    )
+    p = 2.0 * stdtr(np.minimum(degrees, 1e10), -np.abs(statistic))
+    p_adjusted = adjusted(statistic, degrees, R, adjust)
+    return np.column_stack([estimate, error, statistic, degrees, p, p_adjusted, estimate - half, estimate + half])
+
+
+def _not_estimable(fit: Any, asked: Hypotheses) -> Array:
+    """Mark combinations that depend on which column was dropped (r,), with a warning."""
+    rows = fit.fits[0].rows
+    blueprint = None if rows is None else rows.blueprint
+    if blueprint is None or blueprint.aliases is None:
+        return np.zeros(len(asked.L), dtype=bool)
+    lost = blueprint.aliases.lost_contrasts(asked.L, blueprint.kept)
+    if lost.any():
+        blueprint.aliases.warn([label for label, gone in zip(asked.labels, lost, strict=True) if gone], 3)
+    return lost
 
 
 def _all_terms(fit: Any) -> list[str]:

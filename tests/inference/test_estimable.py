@@ -99,3 +99,38 @@ def test_averages(rows):
     with warnings.catch_warnings():  # the slope is the same in all cells
         warnings.simplefilter("error")
         close(fit.ame("x", newdata=CELLS)["estimate"], fit.coef["x"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("formula", "options"),
+    [("y ~ f * h + x + (1 | g)", {}), ("o ~ 1 + f * h + x + (1 | g)", {"family": "cumulative", "n_agq": 3})],
+)
+def test_contrasts_do_not_depend_on_the_order_of_categories(rows, formula, options, tmp_path):
+    """Of the differences at h = p all can be estimated, at h = q those without c; brute force: the rank of X."""
+    found = {}
+    for f, h in [("abc", "pq"), ("cab", "pq"), ("abc", "qp"), ("bca", "qp")]:
+        fit = pmwmix.fit(formula, ordered(rows, f, h), **options)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            table = fit.contrast("f", adjust="none")
+            fit.save(tmp_path / "fit.npz")
+            again = pmwmix.load(tmp_path / "fit.npz").contrast("f", adjust="none", df="inf")
+        pd.testing.assert_series_equal(again["estimate"], table["estimate"])
+        pairs = table["contrast"].str.split(" - ").apply(lambda one: "".join(sorted(one)))
+        signs = np.where(table["contrast"].str[0] > table["contrast"].str[-1], 1, -1)
+        mine = pd.Series(table["estimate"].to_numpy() * signs, index=pairs)
+        assert bool(told) == (h == "qp") and sorted(mine.index[mine.isna()]) == (["ac", "bc"] if h == "qp" else [])
+        close(mine.dropna(), found.setdefault(h, mine)[mine.dropna().index], rtol=1e-4)
+        if h == "qp":
+            with pytest.warns(pmwmix.PmwmixWarning, match="Not estimable"):
+                assert np.isnan(fit.wald("f")["p_value"])
+        assert fit.wald("x")["p_value"] < 1e-4 and np.isfinite(fit.wald()["statistic"])
+
+
+def test_of_two_columns_alike_neither_is_estimable(rows):
+    fit = pmwmix.fit("y ~ x + I(2 * x) + h + (1 | g)", rows)
+    assert any("depend on which column was dropped: x." in note for note in fit.notes)
+    with pytest.warns(pmwmix.PmwmixWarning, match=r"Not estimable.*'x'"):
+        table = fit.contrast(["x", "h[T.q]"]).set_index("contrast")
+    assert np.isnan(table.loc["x", "estimate"]) and np.isfinite(table.loc["h[T.q]", "p_adjusted"])
+    close(table.loc["h[T.q]", "p_adjusted"], table.loc["h[T.q]", "p_value"])
