@@ -220,6 +220,7 @@ def fit(
     bar = over("Plausible values", progress)
     with OwnFrames():
         fitted = pooled_frames([fit_frame(frame, settings, chosen, bar, executor) for frame in frames])
+        fitted = replace(fitted, notes=(*fitted.notes, *warn_of_others(fitted.fits, 2)))
         # sample, where a posterior is wanted
         return fitted if request is None else _sampled(fitted, request, priors)
 
@@ -252,8 +253,7 @@ def pool(fits: Iterable[FitResult], *, rule: str | None = None) -> FitResult:
             f"Only fits can be pooled. Got {type(wrong[0]).__name__}. Pass a list of results of pmwmix.fit."
         )
     pooled = pool_results(labelled(listed, rule))
-    warn_of_others(listed, 2)
-    return pooled
+    return replace(pooled, notes=tuple(dict.fromkeys((*pooled.notes, *warn_of_others(pooled.fits, 2)))))
 
 
 def _request(method: str, sampling: dict[str, Any], priors: Any, progress: bool | None, vcov: str | None) -> Any:

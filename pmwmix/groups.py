@@ -32,7 +32,7 @@ from pmwmix.running import bar, check_executor, run_on
 from pmwmix.spec.design import resolve_design
 from pmwmix.spec.several import one_text
 from pmwmix.studies.average import average_row, said_of_others
-from pmwmix.studies.meanings import comparable, meanings
+from pmwmix.studies.meanings import OUTCOME, comparable, meanings
 
 OF_THE_CALL = (OptionError, MissingColumnsError, NotSupportedError)  # the same in every group: raised at once
 PARTS = ("fixed", "varcorr")
@@ -173,7 +173,7 @@ class GroupFits(Mapping[Any, FitResult]):
         if group not in self._meanings:
             self._meanings[group] = meanings(self[group])
         found = self._meanings[group][0 if fixed else 1]
-        return tuple(found.get(name) for name in names)
+        return tuple(found.get(name) for name in (OUTCOME, *names))
 
     def _long(self, table: Callable[[FitResult], pd.DataFrame]) -> pd.DataFrame:
         parts = []

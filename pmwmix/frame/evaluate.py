@@ -12,7 +12,7 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError, some
 from pmwmix.frame.columns import varies_with_pv
 from pmwmix.frame.hierarchy import Hierarchy
-from pmwmix.frame.matrices import Matrix, evaluate, offset_of, outcome, response
+from pmwmix.frame.matrices import Matrix, basis_outside, evaluate, offset_of, outcome, response
 from pmwmix.frame.modelframe import DesignColumns, RandomBlock
 from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Distribution
@@ -43,15 +43,17 @@ def evaluate_columns(
     outcomes = [local]
     if sets and not varies_with_pv(formula, pv):  # one set of predictors serves all plausible values
         outcomes = [{**local, **{name: columns[pv[name][k]] for name in sets}} for k in range(len(pv[sets[0]]))]
+    bases = tuple(basis_outside(formula, values, n) for values in outcomes)
     if distribution.read is None:  # a linear model
         _check_numbers(formula, columns, pv)
         y = [response(formula, values, n) for values in outcomes]
-        return DesignColumns(x, tuple(blocks), y if offset is None else [v - offset for v in y], [], offset)
+        y = y if offset is None else [values - offset for values in y]
+        return DesignColumns(x, tuple(blocks), y, [], offset, bases=bases)
     trials = None if distribution.trials is None else _trials(distribution.trials, columns)
     places = np.arange(n) if kept is None else kept
     found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
     responses = [distribution.read(one) for one in found]
-    return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset, further)
+    return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset, further, bases)
 
 
 def _check_numbers(formula: ModelFormula, columns: Mapping[str, pd.Series], pv: Mapping[str, Sequence[str]]) -> None:

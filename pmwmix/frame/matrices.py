@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from pmwmix.spec.outcome import Outcome
 from pmwmix.spec.whitelist import context
 
 FACTOR_CALL = re.compile(r"\b(?:C|factor|as_factor)\(\s*(`[^`]+`|[^\W\d][\w.]*)")
+LEARNING = re.compile(r"\b(?:scale|standardize|center|poly|bs|cr|cc|cs)\(")  # from the rows at hand
+DIGITS = ".9g"  # of a basis, means and norms
 HUGE = 1e70  # fourth powers of larger values, which variances of variances are, are no numbers
 MAX_CATEGORIES = 2_000
 FAILURES = (
@@ -150,6 +152,23 @@ def _one(text: str, variables: Sequence[str], columns: Mapping[str, pd.Series], 
             f"The left side must give one column. {text!r} gives {len(matrix.columns)}. Use a numeric expression."
         )
     return np.ascontiguousarray(matrix.columns[0], dtype=float)
+
+
+def basis_outside(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> Hashable:
+    """Say what ``scale`` and its kin have learned in the outcome and the offset; mostly nothing."""
+    sides = {formula.response: formula.response_variables, formula.offset or "": formula.offset_variables}
+    learned = {text: names for text, names in sides.items() if LEARNING.search(text) and text not in columns}
+    specs = [evaluate("0 + {" + text + "}", names, columns, n).spec for text, names in learned.items()]
+    return tuple((call, frozen(state)) for spec in specs for call, state in spec.transform_state.items())
+
+
+def frozen(state: Any) -> Hashable:
+    """Turn what a transformation has learned into something to compare, numbers to nine digits."""
+    if isinstance(state, Mapping):
+        return tuple((str(key), frozen(value)) for key, value in sorted(state.items(), key=lambda pair: str(pair[0])))
+    if isinstance(state, list | tuple) or (hasattr(state, "tolist") and np.ndim(state)):
+        return tuple(frozen(one) for one in state)
+    return format(float(state), DIGITS) if isinstance(state, int | float) or hasattr(state, "item") else str(state)
 
 
 def offset_of(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> Array | None:

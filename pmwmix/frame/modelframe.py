@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,9 @@ class DesignColumns:
         Of the mean.
     further : tuple of Matrix
         Fixed columns of every further linear predictor, in the order of the family.
+    bases : tuple
+        Of every outcome what its transformation and that of the offset were learned from, ``scale(y)``; equal where
+        these are the same.
     """
 
     x: Matrix
@@ -87,6 +90,7 @@ class DesignColumns:
     responses: list[Response] = field(default_factory=list)
     offset: Array | None = None
     further: tuple[Matrix, ...] = ()
+    bases: tuple[Hashable, ...] = ()
 
     @property
     def fixed(self) -> tuple[Matrix, ...]:

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pmwmix.errors import PmwmixWarning, some
+from pmwmix.frame.matrices import DIGITS, LEARNING, frozen
 from pmwmix.prediction.blueprint import Blueprint
 
-DIGITS = ".9g"  # of a basis, means and norms
+OUTCOME = ""  # what all coefficients and variances are relative to: the scale of the outcome
 
 
 def meanings(fit: Any) -> tuple[dict[str, Hashable], dict[str, Hashable]]:
@@ -27,7 +26,8 @@ def meanings(fit: Any) -> tuple[dict[str, Hashable], dict[str, Hashable]]:
     dict, dict
         Column to something that is equal where columns of one name mean the same: reference categories, the basis of
         ``scale``, ``poly``, ``bs`` and their kin, means of grand-mean centring; with those that its interactions have,
-        since a main effect holds at their origin. ``"Intercept"`` is there also if it is no column.
+        since a main effect holds at their origin. ``"Intercept"`` is there also if it is no column, and under `OUTCOME`
+        what ``scale(y)`` and ``offset(scale(x))`` have learned.
     """
     blueprint = fit.fits[0].rows.blueprint
     random: dict[str, Hashable] = {}
@@ -37,7 +37,17 @@ def meanings(fit: Any) -> tuple[dict[str, Hashable], dict[str, Hashable]]:
     fixed = _of_columns(blueprint, blueprint.x_spec, [*fit.coef.index])
     if blueprint.aliases is not None:  # what is left of the coefficients takes a dropped one's part
         fixed = {name: (found, blueprint.aliases.names) for name, found in fixed.items()}
-    return fixed, random
+    outcome = {OUTCOME: _of_outcome(fit)}
+    return fixed | outcome, random | outcome
+
+
+def _of_outcome(fit: Any) -> Hashable:
+    """Say what the outcome and the offset are relative to; of a fit read from a file, which does not know, itself."""
+    rows = fit.fits[0].rows
+    if rows.is_live:
+        return rows.design.bases[rows.k]
+    formula = rows.blueprint.formula
+    return id(rows) if LEARNING.search(f"{formula.response} {formula.offset}") else None
 
 
 def comparable(each: Mapping[Any, Hashable]) -> list[Any]:
@@ -49,19 +59,25 @@ def comparable(each: Mapping[Any, Hashable]) -> list[Any]:
 def differing(fits: Sequence[Any]) -> list[str]:
     """List the terms of the first fit that are relative to something else in another one."""
     first, *others = (meanings(fit)[0] for fit in fits)
+    if any(other[OUTCOME] != first[OUTCOME] for other in others):
+        return list(fits[0].coef.index)
     return [term for term in fits[0].coef.index if any(other.get(term) != first.get(term) for other in others)]
 
 
-def warn_of_others(fits: Sequence[Any], stacklevel: int) -> None:
-    """Warn if coefficients of fits that are to be pooled mean different things."""
-    if differ := differing(fits):
-        warnings.warn(
-            f"Coefficients that are pooled mean different things in different fits (reference categories, or a basis, "
-            f"scale and origin of each fit's own). Among them: {some(differ)}. Declare the same categories in every "
-            f"table, or compute the basis before.",
-            PmwmixWarning,
-            stacklevel=stacklevel + 1,
-        )
+def warn_of_others(fits: Sequence[Any], stacklevel: int) -> tuple[str, ...]:
+    """Warn if coefficients of fits that are pooled mean different things; give the same as a note."""
+    differ = differing(fits) if len(fits) > 1 else []
+    first, *others = (meanings(fit)[1] for fit in fits)
+    differ += [f"random {name}" for name in first if name and any(one.get(name) != first[name] for one in others)]
+    if not differ:
+        return ()
+    note = (
+        f"Coefficients that are pooled mean different things in different fits (reference categories, or a basis, "
+        f"scale and origin of each fit's own). Among them: {some(differ)}. Declare the same categories in every "
+        f"table, or compute the basis before."
+    )
+    warnings.warn(note, PmwmixWarning, stacklevel=stacklevel + 1)
+    return (note,)
 
 
 def _of_columns(blueprint: Blueprint, spec: Any, names: Sequence[str]) -> dict[str, Hashable]:
@@ -122,17 +138,9 @@ def _reference(spec: Any, expr: str) -> Hashable:
 
 
 def _basis(spec: Any, expr: str) -> Hashable:
-    return tuple(_frozen(state) for call, state in spec.transform_state.items() if call in expr)
+    return tuple(frozen(state) for call, state in spec.transform_state.items() if call in expr)
 
 
 def _means(blueprint: Blueprint, expr: str) -> Hashable:
     grand = [plan.column for plan in blueprint.centrings if plan.by == "grand" and plan.column in expr]
     return tuple((name, format(blueprint.means.values[name], DIGITS)) for name in grand)
-
-
-def _frozen(state: Any) -> Hashable:
-    if isinstance(state, Mapping):
-        return tuple((str(key), _frozen(value)) for key, value in sorted(state.items(), key=lambda pair: str(pair[0])))
-    if isinstance(state, list | tuple) or (hasattr(state, "tolist") and np.ndim(state)):
-        return tuple(_frozen(one) for one in state)
-    return format(float(state), DIGITS) if isinstance(state, int | float) or hasattr(state, "item") else str(state)

@@ -8,7 +8,7 @@ import pytest
 from helpers import close
 
 import pmwmix
-from pmwmix.studies.meanings import _parts
+from pmwmix.studies.meanings import _parts, differing
 
 MEANS = {"English": 10.0, "French": 4.0, "Other": 0.0}
 
@@ -104,3 +104,55 @@ def test_what_holds_at_an_origin():
 def test_names_are_split_into_factors():
     assert _parts("f[T.a:b]:scale(x)") == [("f", "T.a:b"), ("scale(x)", "")]
     assert _parts("poly(x, 2)[1]:`a:b`") == [("poly(x, 2)", "1"), ("`a:b`", "")]
+
+
+@pytest.mark.parametrize("formula", ["scale(y) ~ x + (1 | school)", "y ~ z + offset(center(x)) + (1 | school)"])
+def test_scales_of_outcomes_and_offsets_are_not_averaged(formula, tmp_path):
+    found = fits(formula, countries().assign(z=1.0 * (countries()["school"] % 2)))
+    with pytest.warns(pmwmix.PmwmixWarning, match="scale and origin"):
+        assert found.average()["estimate"].isna().all()
+        assert found.average(of="varcorr")["estimate"].isna().all()
+    for name, one in found.items():
+        one.save(tmp_path / f"{name}.npz")
+    loaded = [pmwmix.load(tmp_path / f"{name}.npz") for name in found]
+    assert differing(loaded) == list(loaded[0].coef.index)
+
+
+def values(same_y):
+    """Three plausible values of y and of x, or three tables in which y is the same."""
+    rng, table = np.random.default_rng(1), countries(()).query("CNT == 'AAA'")
+    noise = [rng.normal(size=(2, len(table))) * k for k in (1, 2, 3)]
+    tables = [table.assign(x=table["x"] + a, y=table["y"] + (0 if same_y else b)) for a, b in noise]
+    wide = {f"{c.upper()}{k}": one[c] for k, one in enumerate(tables, 1) for c in ("x", "y")}
+    return tables, table[["school", "lang"]].assign(z=table["x"], **wide)
+
+
+@pytest.mark.parametrize(
+    ("formula", "own"),
+    [
+        ("scale(y) ~ z + (1 | school)", True),
+        ("y ~ scale(z) + (1 | school)", False),
+        ("y ~ poly(x, 2) + (1 | school)", True),
+        ("y ~ z + offset(scale(x)) + (1 | school)", True),
+        ("y ~ z + (0 + scale(x) | school)", True),
+        ("y ~ x + (1 | school)", False),
+    ],
+)
+def test_plausible_values_with_a_basis_each_are_named(formula, own):
+    sets = {name: f"{name.upper()}{{}}" for name in ("x", "y") if name in formula}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fit = pmwmix.fit(formula, values(False)[1], pv=sets)
+    assert [("mean different things" in str(one.message)) for one in told] == [True] * own
+    assert own == any("mean different things" in note for note in fit.notes)
+
+
+@pytest.mark.parametrize(
+    ("formula", "own"), [("scale(y) ~ z + (1 | school)", False), ("y ~ scale(x) + (1 | school)", True)]
+)
+def test_imputed_tables_with_a_basis_each_are_named(formula, own):
+    tables = [one.assign(z=one["school"] % 3) for one in values(True)[0]]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pmwmix.fit(formula, tables)
+    assert any("mean different things" in str(one.message) for one in told) == own
