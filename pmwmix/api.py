@@ -11,6 +11,7 @@ from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.frame.alike import check_alike
 from pmwmix.frame.build import build_frame
+from pmwmix.frame.components import with_fixed
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.suspects import check_weights
 from pmwmix.interrupt import OwnFrames, whole_import
@@ -26,6 +27,7 @@ from pmwmix.sample.request import read_request, refuse_request
 from pmwmix.spec.call import call_text, check_names, is_pairwise, read_chunk, read_nodes, scaling_of
 from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
+from pmwmix.spec.fixed import read_fixed
 from pmwmix.spec.options import FitOptions
 from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.residual import read_residual
@@ -77,6 +79,7 @@ def fit(
     trials: str | None = None,
     center: Mapping[str, str] | None = None,
     residual: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
     subset: Any = None,
     progress: bool | None = None,
     engine: str | None = None,
@@ -142,6 +145,9 @@ def fit(
     residual : dict, optional
         Structure of a linear model's residuals: ``{"correlation": "ar1", "time": "year", "group": "child"}``,
         ``{"variance": "ident(sex)"}``, or both (residuals).
+    fixed : dict, optional
+        Variances held at values, named as in ``varcorr``: ``{"school.Intercept": 25.0, "Residual": 1.0}``
+        (structured).
     subset : str or array of bool, optional
         Rows to fit, as a column of true and false or an array of them. Unlike filtering the table first, clusters
         without such rows stay in the robust variance and its degrees of freedom.
@@ -192,7 +198,7 @@ def fit(
     request = _request(method, sampling, priors, progress, vcov)
     nodes, cells = read_nodes(n_agq), read_chunk(chunk_size)
     distribution = read_distribution(family, link, trials, method, parameters_of(formula), residual)
-    chosen = choose_engine(engine)
+    held, chosen = read_fixed(fixed, method, residual), choose_engine(engine)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
     said = resolve_design(design).override(**given, scaling=scaling_of(method, scaling))
@@ -200,7 +206,7 @@ def fit(
     own = [name for name, value in {**given, "scaling": scaling}.items() if value is not None]
     tables, told = imputed_tables(data, imputation, said)
     _check_imputations(tables, pv_pairing, method)
-    asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method)
+    asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method, held)
     walked = [_framed(table, *asked) for table in tables]
     frames, (filled, _, how) = _one_sample(walked, pv_pairing, told), walked[0]
     # write, compile, climb, judge, pool
@@ -212,7 +218,7 @@ def fit(
             "link": link,
             **{**given, "scaling": scaling, "pv_pairing": pv_pairing, "imputation": imputation, "design": design},
             **{"vcov": vcov, "n_agq": nodes, "trials": trials},
-            **{"center": center, "residual": residual, **(sampling if request is not None else {})},
+            **{"center": center, "residual": residual, "fixed": fixed, **(sampling if request is not None else {})},
             "priors": priors,
         },
     )
@@ -345,13 +351,14 @@ def _framed(
     distribution: Distribution,
     pairing: str | None,
     method: str,
+    fixed: Mapping[str, float],
 ) -> tuple[Filled, ModelFrame, str]:
     """Walk from one table to its frame and the variance method."""
     filled = fill_in(formula, said, table, center, vcov, own)  # the words of a survey become columns of this table
     check_design(filled.design, vcov)
     parsed = with_means(filled.formula, filled.center)
     frame = build_frame(parsed, filled.table, filled.design, filled.center, subset, distribution, pairing)
-    return filled, *choose_variance(_checked(frame, filled, method), filled, vcov, method)
+    return filled, *choose_variance(with_fixed(_checked(frame, filled, method), fixed), filled, vcov, method)
 
 
 def _one_sample(

@@ -28,8 +28,8 @@ INNER = {  # files of the rooms that have a road of their own
         crossed.direct crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
     """.split(),
     "fitting": """
-        problem collinear carried optimise quasinewton rawscale estimate fewclusters ladder linear general choose judge
-        elsewhere climb reweighted refits
+        problem collinear carried optimise quasinewton rawscale estimate fixedvariances fewclusters ladder
+        linear general choose judge elsewhere climb reweighted refits
     """.split(),
     "pooling": "_base rubin nested ratios".split(),
     "results": """

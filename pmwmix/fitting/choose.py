@@ -11,8 +11,9 @@ from typing import Any
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting import linear
 from pmwmix.fitting.ladder import rungs
-from pmwmix.fitting.problem import Problem, layout_of
+from pmwmix.fitting.problem import Problem, fixed_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.variance.few_clusters import KINDS
 
 
@@ -42,6 +43,10 @@ class Plan:
         ------
         NotSupportedError
         """
+        if vcov in KINDS:
+            refuse_fixed(frame.fixed, f"The variance {vcov!r}", "Use vcov='robust'")
+        if frame.hierarchy.crossed and frame.has_closed_form and vcov != "model":
+            refuse_fixed(frame.fixed, "A robust variance of crossed factors", "Use vcov='model'")
         if frame.has_closed_form:
             if frame.residual is not None and vcov in KINDS:
                 raise NotSupportedError(
@@ -58,6 +63,10 @@ class Plan:
 
 def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
     """Set up the likelihood of a frame, one of seven."""
+    return replace(_made(frame, design, plan), fixed=fixed_of(frame))
+
+
+def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
     crossed = bool(frame.hierarchy.crossed)
     if frame.has_closed_form:
         lay_out = linear.crossed if crossed else linear.nested if frame.hierarchy.levels else linear.flat

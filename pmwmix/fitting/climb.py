@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.elsewhere import is_higher, other_starts
 from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.fixedvariances import PartlyFree, climbed_beside_fixed
 from pmwmix.fitting.judge import held_directions, judge, moving_basis
 from pmwmix.fitting.optimise import Optimum, Status, minimise
 from pmwmix.fitting.problem import Problem
@@ -29,6 +30,8 @@ STILL = 0.1  # of a standard error: estimates that move less from one rung to th
 def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit outcome ``k``: climb from ``start``, judge, and return to the raw scale."""
     objective, scale = problem.objective, max(problem.n_total, 1.0)
+    if problem.fixed is not None:
+        return judge(problem, k, climbed_beside_fixed(problem, scale, k, start), vcov, clusters)
     optimum = climbed(objective, scale, k, start)
     best, climbs, endless = optimum, 1, False
     for other in other_starts(problem, k, optimum) if start is None or not objective.n_rho else ():
@@ -54,41 +57,16 @@ def climbed(objective: Any, scale: float, k: int, start: Array | None) -> Optimu
     return replace(found, point=found.point.whole)
 
 
-@dataclass
-class _Held:
-    """A point of which only some parameters are free."""
-
-    point: Any
-    free: Array
-    costly = True
-
-    @property
-    def theta(self) -> Array:
-        return self.point.theta[self.free]
-
-    @property
-    def value(self) -> float:
-        return self.point.value
-
-    @property
-    def gradient(self) -> Array:
-        return self.point.gradient[self.free]
-
-    @property
-    def hessian(self) -> Array:
-        return self.point.hessian[np.ix_(self.free, self.free)]
-
-
 def without_random_part(problem: Problem, k: int, fit: Estimate, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit the same model with all random effects held at zero: a generalised linear model."""
     p, t = problem.structure.p, problem.layout.n_theta
     free = np.r_[:p, p + t : len(fit.point.theta)]
     begin = np.where(np.isin(np.arange(len(fit.point.theta)), free), fit.point.theta, 0.0)
 
-    def at(values: Array) -> _Held:
+    def at(values: Array) -> PartlyFree:
         psi = begin.copy()
         psi[free] = values
-        return _Held(problem.objective.at(psi, k), free)
+        return PartlyFree(problem.objective.at(psi, k), free)
 
     found = minimise(at, begin[free], scale=max(problem.n_total, 1.0))
     return judge(problem, k, replace(found, point=found.point.point), vcov, clusters)

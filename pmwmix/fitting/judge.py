@@ -9,6 +9,7 @@ import scipy.linalg
 
 from pmwmix._types import Array
 from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.fixedvariances import beside_fixed, with_bend_of_fixed
 from pmwmix.fitting.optimise import FAR, Status
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.rawscale import all_parameters, raw_map
@@ -52,7 +53,7 @@ def held_directions(problem: Problem, theta: Array, boundary: Array) -> Array:
     Shape (n, m), n the length of theta and, behind it, of the parameters of a residual structure, which are free.
     """
     t, layout = len(boundary), problem.layout
-    own = constraint_of(layout).held(theta) if layout.structures else np.eye(t)[:, boundary]
+    own = constraint_of(layout).held(theta) if layout.structures else np.eye(t)[:, boundary | problem.held]
     return np.vstack([own, np.zeros((problem.objective.n_rho, own.shape[1]))])
 
 
@@ -72,7 +73,7 @@ def information_of(problem: Problem, point: Any, k: int = 0) -> Array:
     curved = bend(problem, point)
     n = len(curved)
     A[p : p + n, p : p + n] += curved
-    return A
+    return with_bend_of_fixed(problem, point, A)
 
 
 def flat_directions(problem: Problem, point: Any, held: Array) -> Array:
@@ -125,7 +126,8 @@ def basis_of(problem: Problem, point: Any, boundary: Array) -> Array:
     """Directions (P, r) in which the parameters of a point may move."""
     p = problem.structure.p
     held = held_directions(problem, point.psi[p : p + len(boundary)], boundary)
-    return moving_basis(p, held, flat_directions(problem, point, held), len(point.psi) - p - len(held))
+    basis = moving_basis(p, held, flat_directions(problem, point, held), len(point.psi) - p - len(held))
+    return beside_fixed(problem, point, basis)
 
 
 def variance_input(
@@ -153,7 +155,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     """Turn the end of a climb into an estimate on the raw scale."""
     objective, p, point = problem.objective, problem.structure.p, optimum.point
     theta = point.psi[p : p + problem.layout.n_theta]
-    at_boundary = boundary_parameters(problem.layout, theta)
+    at_boundary = boundary_parameters(problem.layout, theta) & ~problem.held
     flat = flat_directions(problem, point, held_directions(problem, theta, at_boundary))
     basis = basis_of(problem, point, at_boundary)
     singular, converged, status = bool(at_boundary.any()), optimum.converged, optimum.status
@@ -167,6 +169,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         status = extreme or (Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED)
     map_ = raw_map(problem, k, point.psi)
     values, J = all_parameters(problem, k, point.psi, map_)
+    J = J @ basis @ np.linalg.pinv(basis) if problem.fixed is not None else J  # exact zeros of what is held
     return Estimate(
         terms=map_.terms,
         beta=map_.coef,

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
+from pmwmix.frame.components import component_names, name_of
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame, RandomBlock, correlated
 from pmwmix.likelihood.covariances import COVARIANCES
 from pmwmix.likelihood.crossed.units import Crossing
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.standardise import RandomColumns, Transform
+from pmwmix.spec.fixed import RESIDUAL
 from pmwmix.spec.outcome import Response
 
 if TYPE_CHECKING:
@@ -55,6 +59,8 @@ class Problem:
     ladder : tuple of tuple of int
         Numbers of nodes per level that the automatic choice may go through; none where they are given or there are
         none.
+    fixed : ndarray, shape (n_theta + 1,), or None
+        Variances held at values on the raw scale, in the order of theta, that of the residual last; NaN where free.
     """
 
     objective: Any
@@ -73,6 +79,12 @@ class Problem:
     constants: tuple[float, ...] | list[float] = ()
     means: tuple[float, ...] | list[float] = ()
     ladder: tuple[tuple[int, ...], ...] = ()
+    fixed: Array | None = None
+
+    @property
+    def held(self) -> Array:
+        """Mark the entries (n_theta,) of theta whose variance is held at a value."""
+        return np.zeros(self.layout.n_theta, dtype=bool) if self.fixed is None else np.isfinite(self.fixed[:-1])
 
     @property
     def structure(self) -> Any:
@@ -132,6 +144,14 @@ def _check_structure(block: RandomBlock) -> None:
             f"The covariance structure {name!r} is about correlations between effects. The term {block.term.text} has "
             f"a single one, {block.matrix.names[0]!r}. Write a factor, {name}(0 + occasion | subject), or a plain bar."
         )
+
+
+def fixed_of(frame: ModelFrame) -> Array | None:
+    """List the variances of a frame that are held at values, as `Problem` has them."""
+    if not frame.fixed:
+        return None
+    names = [*(name_of(*one) for one in component_names(frame)), RESIDUAL]
+    return np.array([frame.fixed.get(name, np.nan) for name in names])
 
 
 def random_columns(design: DesignColumns) -> list[RandomColumns]:

@@ -156,6 +156,8 @@ class ModelFrame:
     own_w : tuple of ndarray
         Weights of the rows given their units, and of the units of crossed factors, for a pairwise likelihood; ``w`` has
         their products as weights of the rows. Empty where factors are nested.
+    fixed : dict
+        Variances held at values, by their names in ``varcorr``.
     """
 
     formula: ModelFormula
@@ -187,6 +189,7 @@ class ModelFrame:
     source: Source | None = None
     pairwise: bool = False
     own_w: tuple[Array, ...] = ()
+    fixed: dict[str, float] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -18,6 +18,7 @@ from pmwmix.inference.criteria import check_whole
 from pmwmix.inference.delta import complete_df
 from pmwmix.likelihood.contract import LOG_2PI, schur_onto
 from pmwmix.pooling import pool
+from pmwmix.spec.fixed import refuse_fixed
 
 Constraint = Callable[[Array], tuple[Array, Array]]
 METHODS = ("wald", "profile")
@@ -106,6 +107,7 @@ def _check_profile(fit: Any) -> None:
             f"Profile intervals are made for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
             f"Use confint_varcorr(method='wald')."
         )
+    refuse_fixed(fit.settings.fixed, "A profile interval", "Use confint_varcorr(method='wald')")
     if fit.residual_parameters is not None:
         raise NotSupportedError(
             "Profile intervals are built for independent residuals of one variance. This model has a residual "

@@ -48,9 +48,9 @@ def n_parameters(fit: Any) -> int:
 
 
 def size_without_components(fit: Any) -> int:
-    """Count all parameters but those of the random effects."""
+    """Count all parameters but those of the random effects; those held at values count for nothing."""
     own = 1 + len(fit.residual_structure) if fit.has_residual_variance else len(fit.family_parameters)
-    return len(fit.coef) + own
+    return len(fit.coef) + own - len(fit.settings.fixed)
 
 
 def check_whole(fit: Any, what: str) -> None:

@@ -15,6 +15,7 @@ from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.spec.fixed import refuse_fixed
 
 RANK_TOL = 1e-10  # of the largest singular value, for contrasts and for the information
 
@@ -151,6 +152,7 @@ def kenward_of(fits: Sequence[Any]) -> list[KenwardRoger]:
                 f"Kenward-Roger is derived for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
                 f"Use df='inf' (normal) or df='design'."
             )
+        refuse_fixed(fit.settings.fixed, "Kenward-Roger", "Use df='satterthwaite'")
         if fit.settings.vcov != "model" or not fit.rows.is_live:
             what = "was read from a file" if fit.settings.vcov == "model" else f"has vcov={fit.settings.vcov!r}"
             raise NotSupportedError(

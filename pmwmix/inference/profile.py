@@ -51,6 +51,11 @@ def profile_interval(problem: Any, k: int, fit: Estimate, ci_prob: float) -> Arr
             "Use method='ml', or confint(method='wald')."
         )
     transform, p = fit.transform, len(fit.beta)
+    if problem.fixed is not None:
+        raise NotSupportedError(
+            "Profile intervals are not built for models with variances held at values. This one holds some. "
+            "Use confint(method='wald')."
+        )
     if problem.objective.n_rho:
         raise NotSupportedError(
             "Profile intervals are built for independent residuals of one variance. This model has a residual "

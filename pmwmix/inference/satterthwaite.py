@@ -10,6 +10,8 @@ from pmwmix.fitting.judge import basis_of, information_of
 from pmwmix.fitting.problem import Problem
 from pmwmix.variance import inverse_along
 
+KNOWN = 1e-14  # squared relative error of a variance that is nothing but rounding
+
 
 def satterthwaite(problem: Problem, fit: Estimate, contrasts: Array | None = None) -> Array:
     """Satterthwaite degrees of freedom of every coefficient, 2 V² / Var(V) (Kuznetsova et al. 2017; theory, eq. 26).
@@ -34,4 +36,6 @@ def satterthwaite(problem: Problem, fit: Estimate, contrasts: Array | None = Non
     V = point.sigma**2 * np.einsum("cb,bc->c", A_x, U)
     by_theta = -(point.sigma**2) * problem.objective.contrast_derivative(point.theta, U).T
     gradient = np.concatenate([by_theta, 2.0 * V[:, None]], axis=1)
-    return 2.0 * V**2 / np.einsum("ck,kl,cl->c", gradient, A, gradient)
+    noise = np.einsum("ck,kl,cl->c", gradient, A, gradient)
+    known = noise <= KNOWN * V**2  # where all variances are held at values
+    return np.where(known, np.inf, 2.0 * V**2 / np.where(known, 1.0, noise))

@@ -26,6 +26,7 @@ from pmwmix.resampling.residuals import ResidualDraws, check_residuals
 from pmwmix.resampling.weighted import check_units, refit_units
 from pmwmix.running import check_executor, over, run_on
 from pmwmix.spec.checks import check_prob
+from pmwmix.spec.fixed import refuse_fixed
 
 KINDS = ("parametric", "residual", "cases", "rao-wu")
 STEP = 1e-4  # of a standard error: for derivatives of the caller's function
@@ -213,6 +214,7 @@ def bootstrap(
             f"Unknown kind of bootstrap {kind!r}.{near(str(kind), KINDS)} Use one of {', '.join(map(repr, KINDS))}."
         )
     pairs = simulated_rows(fit, f"bootstrap(kind={kind!r})")
+    refuse_fixed(fit.settings.fixed, "A bootstrap", "Use the errors of the fit")
     check_executor(executor, pairs[0][1].engine)
     generator(random_seed)
     seed = int(np.random.default_rng().integers(2**62)) if random_seed is None else int(random_seed)

@@ -12,6 +12,7 @@ from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
 from pmwmix.resolve.fill import Filled
 from pmwmix.spec.design import Design
+from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
@@ -52,6 +53,7 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
             f"design's replicates are the default, with residual=. Use vcov='robust'."
         )
     if how in BY_REPLICATES:
+        refuse_fixed(frame.fixed, "A replicate variance", "Use vcov='robust'")
         replicates = read_replicates(design, filled.table, frame)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
     return frame, how
@@ -104,4 +106,5 @@ def settings_of(
         chunk_size=chunk_size,
         residual={} if frame.residual is None else frame.residual.spec.said,
         labels={name: label for name, label in filled.table.labels.items() if name in frame.formula.fixed_variables},
+        fixed=frame.fixed,
     )

@@ -20,6 +20,7 @@ from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.fewclusters import with_few_clusters
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.refits import with_replicates
+from pmwmix.frame.components import component_names, name_of
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.icc import icc_of, mean_squares
 from pmwmix.inference.satterthwaite import satterthwaite
@@ -27,7 +28,8 @@ from pmwmix.prediction.blueprint import Blueprint, blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
 from pmwmix.results.pooled import pool_results, pooled_frames
 from pmwmix.results.result import FitResult
-from pmwmix.results.varcorr import component_names, varcorr_table, variance_components
+from pmwmix.results.varcorr import varcorr_table, variance_components
+from pmwmix.spec.fixed import RESIDUAL
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES
@@ -100,13 +102,14 @@ def single(
         more = _family_fields(frame, problem, fit, k)
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
+    variance[[name in frame.fixed for name in (*(name_of(*name) for name in names), RESIDUAL)]] = np.nan
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
         vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
         varcorr=varcorr_table(names, values, variance, residual=closed),
         sigma=fit.sigma,
-        theta=pd.Series(fit.theta, index=[_theta_name(*name) for name in names], name="theta"),
+        theta=pd.Series(fit.theta, index=[name_of(*name) for name in names], name="theta"),
         loglik=fit.loglik,
         nobs=frame.n,
         n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
@@ -159,10 +162,6 @@ def _undetermined(names: Sequence[tuple[str, str, str | None]], values: Array, u
     """Components without a standard error: zero variances and covariances with them."""
     zero = {(g, a) for (g, a, b), v in zip(names, values, strict=False) if b is None and v <= 1e-9 * unit}
     return np.array([(g, a) in zero or (g, b) in zero for g, a, b in names], dtype=bool)
-
-
-def _theta_name(group: str, term: str, other: str | None) -> str:
-    return f"{group}.{term}" if other is None else f"{group}.{term}.{other}"
 
 
 def _start_notes(fit: Estimate) -> list[str]:

@@ -191,6 +191,7 @@ def _settings(meta: Any) -> Settings:
         "chunk_size": optional(as_whole),
         "residual": texts,
         "labels": texts,
+        "fixed": mapped(as_number),
     }
     f = Fields(found, {}, "")
     given = {name: f.read(name, kinds[name]) for name in kinds if name in found or _is_required(name)}

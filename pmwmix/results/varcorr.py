@@ -12,23 +12,6 @@ from pmwmix._types import Array
 from pmwmix.frame.modelframe import ModelFrame, correlated
 
 
-def component_names(frame: ModelFrame) -> list[tuple[str, str, str | None]]:
-    """Name the entries of Λ in the order of theta: (group, row term, column term or None on the diagonal)."""
-    seen: dict[tuple[str, int], int] = {}
-    out: list[tuple[str, str, str | None]] = []
-    for blocks in correlated(frame.designs[0].blocks):
-        name, predictor = frame.hierarchy.levels[blocks[0].level].name, blocks[0].predictor
-        again = seen.get((name, predictor), 0)
-        for block in blocks:
-            seen[name, block.predictor] = again + 1
-        label = name if not again else f"{name}.{again}"
-        terms = [term for block in blocks for term in block.names]
-        for j, second in enumerate(terms):
-            out.append((label, second, None))
-            out.extend((label, terms[i], second) for i in range(j + 1, len(terms)))
-    return out
-
-
 def variance_components(frame: ModelFrame, Psi: Sequence[Array], sigma: float) -> Array:
     """Lower triangles of the blocks of Psi in the order of theta, then sigma²; shape (n_theta + 1,)."""
     out: list[float] = []

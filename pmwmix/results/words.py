@@ -13,6 +13,7 @@ from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling.nested import table_of
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, columns_of, ends, number
+from pmwmix.spec.fixed import words_of
 from pmwmix.spec.settings import Settings
 
 VARIANCE_WORDS = {
@@ -124,6 +125,8 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
         facts.append(("Integration", quadrature_words(fit)))
     if s.residual:
         facts.append(("Residuals", residual_words(s.residual)))
+    if s.fixed:
+        facts.append(("Held variances", words_of(s.fixed)))
     return facts
 
 

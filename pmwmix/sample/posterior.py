@@ -13,9 +13,9 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError, OptionError
 from pmwmix.fitting.optimise import Status
 from pmwmix.fitting.problem import Problem
+from pmwmix.frame.components import component_names
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
-from pmwmix.results.varcorr import component_names
 from pmwmix.sample.draws.correction import corrected, correction_of
 from pmwmix.sample.draws.datatree import (
     constant_dataset,

@@ -44,6 +44,7 @@ class FitOptions(TypedDict, total=False):
     trials: str | None
     center: Mapping[str, str] | None
     residual: Mapping[str, Any] | None
+    fixed: Mapping[str, float] | None
     subset: Any
     progress: bool | None
     engine: Literal["auto", "jax", "numpy", "numba", "c", "python"] | None

@@ -34,6 +34,8 @@ class Settings:
         Structure of the residuals, as the summary says it; empty without one.
     labels : dict
         Predictor to its label in the survey's files, where there is one.
+    fixed : dict
+        Variances held at values, by their names in ``varcorr``.
     """
 
     call: str
@@ -55,6 +57,7 @@ class Settings:
     chunk_size: int | None = None
     residual: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    fixed: dict[str, float] = field(default_factory=dict)
 
     @property
     def weighted(self) -> bool:

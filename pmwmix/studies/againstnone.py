@@ -10,6 +10,7 @@ from pmwmix.frame.without import without
 from pmwmix.results.build import refit
 from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, number, p_value
+from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.studies.comparable import checked
 from pmwmix.studies.lrtest import compare_pair, without_random_effects
 
@@ -37,6 +38,7 @@ def against_none(fit: FitResult) -> dict[str, float]:
             f"other models with pmwmix.lrt."
         )
     checked((fit, fit))
+    refuse_fixed(fit.settings.fixed, "The test of all random terms", "Compare two fits with pmwmix.lrt")
     smaller = refit(fit, without_any) if fit.has_closed_form else without_random_effects(fit)
     return compare_pair(smaller, fit)
 

@@ -11,6 +11,7 @@ from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.inference.criteria import check_whole
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
+from pmwmix.spec.fixed import words_of
 from pmwmix.weights.conditional import total_weights
 
 SPANNED = 1e-6  # of its length: what a column of the smaller model may have outside the span of the larger one's
@@ -125,6 +126,22 @@ def check_residuals(smaller: FitResult, larger: FitResult) -> None:
         f"The models are not nested. The residuals of {smaller.formula!r} have {mine or 'no structure'}, those of "
         f"{larger.formula!r} {theirs or 'none'}. Compare models of which one contains the other, or their AIC."
     )
+
+
+def check_fixed(smaller: FitResult, larger: FitResult) -> None:
+    """Refuse a larger model that holds a variance which the smaller one does not hold at the same value.
+
+    Raises
+    ------
+    OptionError
+    """
+    mine, theirs = smaller.settings.fixed, larger.settings.fixed
+    free = {name: value for name, value in theirs.items() if mine.get(name) != value}
+    if free:
+        raise OptionError(
+            f"The models are not nested. {larger.formula!r} holds {words_of(free)}, which {smaller.formula!r} does "
+            f"not. Hold the same variances in both."
+        )
 
 
 def check_columns(smaller: FitResult, larger: FitResult) -> None:

@@ -28,7 +28,8 @@ from pmwmix.results.build import refit as fit_again
 from pmwmix.results.build import single
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
-from pmwmix.studies.comparable import check_columns, check_residuals, checked, first_rows
+from pmwmix.spec.fixed import refuse_fixed
+from pmwmix.studies.comparable import check_columns, check_fixed, check_residuals, checked, first_rows
 from pmwmix.studies.sharedlikelihood import check_likelihoods, highest_loglik, shared_loglik
 
 COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
@@ -103,6 +104,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
         A row for the model itself (``<none>``) and one per dropped term, with the columns of `lrt`.
     """
     checked((fit, fit))
+    refuse_fixed(fit.settings.fixed, "ranova()", "Fit the smaller model, and compare the two with pmwmix.lrt")
     frame = first_rows(fit).frame
     rows, names = [_describe(fit, fit)], ["<none>"]
     for text, positions, stay in deletions(frame):
@@ -224,6 +226,7 @@ def compare_pair(smaller: FitResult, larger: FitResult, pooling: str = "D2") -> 
         return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan}
     check_columns(smaller, larger)
     check_residuals(smaller, larger)
+    check_fixed(smaller, larger)
     mixture = boundary_mixture(smaller, larger)
     each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
     df2 = np.inf

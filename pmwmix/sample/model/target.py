@@ -15,6 +15,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.judge import boundary_parameters, variance_input
 from pmwmix.fitting.problem import Problem
+from pmwmix.frame.components import component_names
 from pmwmix.inference.icc import mean_squares
 from pmwmix.likelihood.general.inside import InsideData, integrated_loglik
 from pmwmix.likelihood.general.insidedata import inside_data
@@ -23,7 +24,6 @@ from pmwmix.likelihood.linear.crossproducts import Structure
 from pmwmix.likelihood.linear.nested import Inputs
 from pmwmix.likelihood.linear.unprofiled import joint_arrays, joint_loglik
 from pmwmix.likelihood.standardise import Transform
-from pmwmix.results.varcorr import component_names
 from pmwmix.variance import VARIANCES
 
 
