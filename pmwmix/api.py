@@ -100,7 +100,8 @@ def fit(
         lme4 syntax: ``"math ~ escs + (1 + escs | school)"``. The fixed part is formulaic's. With a survey preset the
         left side may be blank, and names of subjects and units (``school``) stand for the study's columns. A list has
         formulas of further linear predictors after the first, named by what they are about: ``["count ~ x + (1 | g)",
-        "zi ~ x"]``, ``["y ~ x + (1 | g)", "sigma ~ x"]`` (several linear predictors).
+        "zi ~ x"]``, ``["y ~ x + (1 | g)", "sigma ~ x"]``, ``["rating ~ x", "thresholds ~ z"]`` (several linear
+        predictors).
     data : pandas, polars or pyarrow table, or path, or list of them
         One row per lowest unit. Never modified. A list holds imputed tables of one sample (imputations).
     method : {"ml", "reml", "pairwise", "bayes"}

@@ -18,14 +18,16 @@ from pmwmix.spec.predictors import Predictor
 class Families(Registry):
     """Families by name; ``"gaussian(sigma)"`` is the gaussian one with a linear predictor for its sigma.
 
-    ``'multinomial["a", "b", "c"]'`` is the multinomial one with these categories, ``"multinomial"`` that of any.
+    ``'multinomial["a", "b", "c"]'`` is the multinomial one with these categories, ``"multinomial"`` that of any;
+    ``"cumulative(thresholds)"``, of any or of such categories, the one whose thresholds have linear predictors.
     """
 
     def __missing__(self, name: object) -> Any:
         from pmwmix.families._modelled import with_formulas  # families themselves, so that they stand after this file
         from pmwmix.families.multinomial import with_categories
+        from pmwmix.families.partialodds import with_thresholds
 
-        found = with_formulas(str(name)) or with_categories(str(name))
+        found = with_formulas(str(name)) or with_categories(str(name)) or with_thresholds(str(name))
         return super().__missing__(name) if found is None else found
 
 
@@ -70,6 +72,9 @@ class Family:
     further: tuple[Predictor, ...] = ()  # linear predictors besides that of the mean, as that of excess zeros
     first: str | None = None  # name of the first linear predictor, where its coefficients bear it: a category
     n_extra: int = 0
+    open_formulas: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # what may have formulas -> name of the family that has them
     has_intercept: bool = True  # False: thresholds stand in for the intercept
     has_scale: bool = False  # rows have a variance of their own, so that a group per row is not identified
     per_trial: bool = False  # y counts successes, of which `trials` were possible; means are shares of them
@@ -132,9 +137,16 @@ class Family:
         """Whether its linear predictors are known only when the outcome is: `settled` gives the family to use."""
         return False
 
-    def settled(self, outcome: Outcome) -> Family:
-        """Give the family for an outcome; itself, but where its linear predictors are those of categories."""
+    def settled(self, outcome: Outcome, constant: bool = False) -> Family:
+        """Give the family for an outcome; itself, but where its linear predictors are those of categories.
+
+        ``constant`` says that the further linear predictors have no column but an intercept.
+        """
         return self
+
+    def crossed(self, etas: Sequence[Array], phi: Array) -> Array:
+        """Mark the rows (n,) in which thresholds are not in order, so that a probability would be negative."""
+        return np.zeros(len(etas[0]), dtype=bool)
 
     @property
     def has_thresholds(self) -> bool:

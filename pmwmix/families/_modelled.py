@@ -32,7 +32,7 @@ def with_parameters(family: Family, parameters: Sequence[str]) -> Family:
     OptionError
         If the family has no such parameter.
     """
-    known = [*(one.name for one in family.further), *family.formulas]
+    known = [*(one.name for one in family.further), *family.formulas, *family.open_formulas]
     for name in parameters:
         if name not in known:
             has = f"has formulas for {', '.join(known)}" if known else "has no parameter with a formula"
@@ -41,6 +41,9 @@ def with_parameters(family: Family, parameters: Sequence[str]) -> Family:
                 f"{family.name!r} {has}.{near(name, known)} The outcome stands in the first formula alone; use another "
                 f"family, or leave the formula out."
             )
+    for name in family.open_formulas.keys() & set(parameters):
+        opened: Family = FAMILIES[family.open_formulas[name]]
+        return opened
     own = [name for name in family.formulas if name in parameters]
     found: Family = FAMILIES[f"{family.name}({','.join(own)})"] if own else family
     return found

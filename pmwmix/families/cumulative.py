@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from pmwmix.families._outcomes import categories_of
 from pmwmix.links import Link
 from pmwmix.links._curves import bounded_exp
 from pmwmix.spec.outcome import Outcome, Response
+from pmwmix.spec.predictors import THRESHOLDS
 
 
 class Cumulative(Categorical):
@@ -35,6 +38,7 @@ class Cumulative(Categorical):
     name = "cumulative"
     links: tuple[str, ...] = ("logit", "probit", "cloglog", "loglog", "cauchit")
     has_intercept = False
+    open_formulas: Mapping[str, str] = MappingProxyType({THRESHOLDS: f"cumulative({THRESHOLDS})"})
 
     def mean_words(self, outcome: str, written: str, categories: tuple[str, ...]) -> str:
         """Say that it is a probability."""

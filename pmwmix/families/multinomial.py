@@ -68,7 +68,7 @@ class Multinomial(Categorical):
         """Whether the categories are not known yet."""
         return not self.labels
 
-    def settled(self, outcome: Outcome) -> Family:
+    def settled(self, outcome: Outcome, constant: bool = False) -> Family:
         """Give the family of the categories that occur."""
         _, _, labels = categories_of(outcome, NAME)
         if len(labels) < 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ class Stepwise(Cumulative):
 
     is_mixture = True
     is_sampled = False
+    open_formulas: Mapping[str, str] = MappingProxyType({})
 
     def parameters(self, phi: Array) -> tuple[dict[str, float], Array]:
         """Give the thresholds."""

@@ -49,7 +49,8 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
         every, of = [column for part in design.fixed for column in part.columns], design.of[problem.kept]
         X = np.array([every[j] for j in problem.kept] or np.zeros((0, frame.n)))
         if not problem.family.has_intercept:
-            X, of = np.vstack([X, np.ones(frame.n)]), np.append(of, 0)  # thresholds
+            firsts = np.unique(np.append(of, 0))
+            X, of = np.vstack([X, np.ones((len(firsts), frame.n))]), np.append(of, firsts)  # thresholds
         X = X / np.sqrt(np.maximum((w * X**2).sum(axis=1, keepdims=True), 1e-300))
         together = of[:, None] == of  # columns explain others of their own linear predictor
         found = np.linalg.pinv(together * ((X * w) @ X.T), hermitian=True)[:p] @ X

@@ -48,7 +48,8 @@ def subset_transform(transform: Transform, kept: Array) -> Transform:
     """Keep some of the fixed columns."""
     intercept = transform.intercept
     place = None if intercept is None else int(np.flatnonzero(kept == intercept)[0])
-    return replace(transform, A_x=transform.A_x[np.ix_(kept, kept)], intercept=place)
+    cuts = tuple(int(np.flatnonzero(kept == cut)[0]) for cut in transform.cuts)
+    return replace(transform, A_x=transform.A_x[np.ix_(kept, kept)], intercept=place, cuts=cuts)
 
 
 def cross_products(X: Sequence[Array], w: Array) -> Array:

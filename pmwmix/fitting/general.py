@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.errors import DataError, NotSupportedError, OptionError
 from pmwmix.families import FAMILIES
 from pmwmix.fitting.collinear import cross_products, independent, subset_transform
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
@@ -96,6 +96,7 @@ def make_general(
     values = [column for part in fixed for column in part.columns]
     names = _names(frame, raw, of)
     columns, transforms = standardise(values, raw, random, [np.zeros(frame.n)], of.tolist())
+    transform = replace(transforms[0], cuts=_thresholds(frame, raw, of))
     top_scale = float(frame.w[-1].mean())
     w = _relative_weights(frame)
     total = total_weights(w, frame.hierarchy.row_parents)[0]
@@ -103,7 +104,7 @@ def make_general(
     unit = _unit(frame, design)
     X = [standard[int(j)] * _of_mean(k, unit) for j, k in zip(columns.x, of, strict=True)]
     of_random = [b.predictor for b in design.blocks for _ in b.names]
-    kept, in_model = _columns_in_model(frame, names, X, of, total)
+    kept, in_model = _columns_in_model(frame, raw, X, of, total)
     structure = _structure(frame, design, of[in_model], n_agq, unit)
     rows = RowArrays(
         [X[j] for j in in_model],
@@ -117,7 +118,7 @@ def make_general(
     return Problem(
         objective=likelihood(frame, structure, rows, engine, n_agq, chunk_cells or CELLS),
         layout=structure.layout,
-        transforms=[subset_transform(_in_units(transforms[0], of, design, unit), kept)] * len(design.y),
+        transforms=[subset_transform(_in_units(transform, of, design, unit), kept)] * len(design.y),
         kept=in_model,
         names=tuple(names[j] for j in in_model),
         dropped=tuple(name for j, name in enumerate(names) if j not in set(kept.tolist())),
@@ -155,17 +156,59 @@ def _names(frame: ModelFrame, raw: Sequence[str], of: Array) -> list[str]:
     return [frame.formula.prefix(int(k)) + name for name, k in zip(raw, of, strict=True)]
 
 
+def _thresholds(frame: ModelFrame, raw: Sequence[str], of: Array) -> tuple[int, ...]:
+    """Find the intercepts of further linear predictors that are thresholds: none of them has a coefficient."""
+    if FAMILIES[frame.family].has_intercept:
+        return ()
+    return tuple(j for j, name in enumerate(raw) if name == "Intercept" and of[j] > 0)
+
+
 def _columns_in_model(
-    frame: ModelFrame, names: Sequence[str], X: Sequence[Array], of: Array, total: Array
+    frame: ModelFrame, raw: Sequence[str], X: Sequence[Array], of: Array, total: Array
 ) -> tuple[Array, Array]:
     """Independent fixed columns, and those of them that have a coefficient: not the intercept beside thresholds."""
-    has_intercept = FAMILIES[frame.family].has_intercept
-    if has_intercept or "Intercept" in names:
-        each = [np.flatnonzero(of == k) for k in range(1 + max(of, default=0))]
-        kept = np.concatenate([mine[independent(cross_products([X[int(j)] for j in mine], total))] for mine in each])
-    else:  # thresholds stand in for an intercept that the formula leaves out
-        kept = independent(cross_products([np.ones(frame.n), *X], total))[1:] - 1
-    return kept, kept if has_intercept else np.array([j for j in kept if names[j] != "Intercept"], dtype=int)
+    every = np.arange(len(raw))
+    if FAMILIES[frame.family].has_intercept:
+        kept = np.concatenate([_independent(X, every[of == k], total) for k in range(1 + max(of, default=0))])
+        return kept, kept
+    constant = [j for j, name in enumerate(raw) if name == "Intercept"]
+    ones, parts = np.ones(frame.n), []
+    for k in range(1 + max(of, default=0)):  # thresholds stand in for an intercept that the formula leaves out
+        mine = np.array([j for j in every[of == k] if j not in constant], dtype=int)
+        parts.append(_independent(X, mine, total, ones))
+    _check_thresholds(frame, [[X[int(j)] for j in part] for part in parts], total)
+    in_model = np.concatenate(parts)
+    return np.sort(np.concatenate([np.array(constant, dtype=int), in_model])), in_model
+
+
+def _independent(X: Sequence[Array], places: Array, total: Array, ones: Array | None = None) -> Array:
+    """Choose from some places of columns; ``ones`` stands before them where it is given."""
+    before = [] if ones is None else [ones]
+    found = independent(cross_products([*before, *(X[int(j)] for j in places)], total)) - len(before)
+    return np.array(places[found[found >= 0]], dtype=int)
+
+
+def _check_thresholds(frame: ModelFrame, parts: Sequence[Sequence[Array]], total: Array) -> None:
+    """Refuse predictors of thresholds that do not vary, and those that the mean has too: they move all thresholds.
+
+    Raises
+    ------
+    DataError
+    """
+    if len(parts) < 2:
+        return
+    written = ", ".join(dict.fromkeys(frame.formula.further_variables))
+    if not parts[1]:
+        raise DataError(
+            f"The predictors of the thresholds do not vary. The formula {frame.formula.text!r} has {written} for them. "
+            f"Leave its second part out."
+        )
+    both = [np.ones(frame.n), *parts[1], *parts[0]]
+    if len(independent(cross_products(both, total))) < len(both):
+        raise DataError(
+            f"A predictor of the thresholds stands among those of the mean too, which moves all thresholds alike. The "
+            f"formula {frame.formula.text!r} has {written} for the thresholds. Leave it out of the first part."
+        )
 
 
 def _structure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -162,8 +163,8 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     given = variance_input(problem, point, basis, k, clusters, vcov)
     V = VARIANCES[vcov](given)
     model = V if vcov == "model" else VARIANCES["model"](variance_input(problem, point, basis, k, None, "model"))
-    if _separated(problem, point, basis):
-        status, converged = Status.SEPARATED, False
+    if failed := _failure(problem, point, basis):
+        status, converged = failed, False
     elif converged:
         extreme = Status.EXTREME if _nearly_separated(problem, theta) else None
         status = extreme or (Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED)
@@ -234,6 +235,24 @@ def _separated(problem: Problem, point: Any, basis: Array) -> bool:
     reach = np.abs(X).max(axis=1) * size  # what the coefficient adds to the linear predictor at most
     # predictors much alike have large coefficients and errors as well, and that is no separation
     return bool(((size / alike > FAR) | ((error / alike > SEPARATED) & (reach > 1.0))).any())
+
+
+def _failure(problem: Problem, point: Any, basis: Array) -> Status | None:
+    """Say why the end of a climb is no estimate, whatever the optimiser thinks of it."""
+    if _separated(problem, point, basis):
+        return Status.SEPARATED
+    return Status.CROSSED if _crossed(problem, point) else None
+
+
+def _crossed(problem: Problem, point: Any) -> bool:
+    """Whether thresholds that have linear predictors are out of order in some row."""
+    if problem.has_intercept or not problem.structure.further:
+        return False
+    objective: Any = problem.objective
+    edges = [0, *(first for _, first in problem.structure.further), problem.structure.p]
+    X, phi = np.array(objective.rows.X), point.psi[len(point.psi) - problem.structure.n_phi :]
+    etas = [point.psi[a:b] @ X[a:b] for a, b in pairwise(edges)]
+    return bool(problem.family.crossed(etas, phi).any())
 
 
 def _nearly_separated(problem: Problem, theta: Array) -> bool:

@@ -54,6 +54,10 @@ class Status(Enum):
         "outcomes apart without error (separation). Its standard error is huge; drop or merge that category, or use "
         "a family or prior that bounds it."
     )
+    CROSSED = (
+        "Stopped where thresholds are not in order: for some rows a category has a negative probability, so that this "
+        "model does not fit these data. Leave a predictor of the thresholds out, or merge rare categories."
+    )
     COARSE = (
         "Stopped before the integral over the random effects had settled: with the most nodes of the automatic choice "
         "estimates still move by more than a tenth of a standard error, as they do where random effects nearly "

@@ -9,6 +9,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.fitting.problem import Problem
+from pmwmix.likelihood.standardise import Transform
 
 
 @dataclass(frozen=True)
@@ -65,23 +66,22 @@ def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:
     p, t = problem.structure.p, layout.n_theta
     beta, theta, phi = psi[:p], psi[p : p + t], psi[p + t :]
     reported, J_phi = family.parameters(phi)
-    A_x, shift = transform.A_x, np.zeros(p)
-    if not family.has_intercept and transform.intercept is not None:
-        others = np.arange(len(A_x)) != transform.intercept
-        shift, A_x = A_x[transform.intercept, others], A_x[np.ix_(others, others)]
+    A_x, shift = (
+        (transform.A_x, np.zeros((0, p))) if family.has_intercept else _beside_thresholds(transform, len(reported))
+    )
     raw, raw_phi = A_x @ beta, np.array(phi)
-    base = replace(transform, A_x=np.zeros((0, 0)), intercept=None)
+    base = replace(transform, A_x=np.zeros((0, 0)), intercept=None, cuts=())
     J_theta = base.jacobian(layout, theta, 1.0)[:-1, :-1]
     if family.has_intercept:
         terms, coef = problem.names, raw
         J_coef = np.hstack([A_x, np.zeros((p, t + len(phi)))])
     else:
         labels = problem.responses[k].categories
-        cuts = np.array(list(reported.values())) - shift @ beta
+        cuts = np.array(list(reported.values())) + shift @ beta
         terms = (*(f"{a}|{b}" for a, b in pairwise(labels)), *problem.names)
         coef = np.concatenate([cuts, raw])
         raw_phi = family.with_thresholds(raw_phi, cuts)
-        top = np.hstack([np.tile(-shift, (len(cuts), 1)), np.zeros((len(cuts), t)), J_phi])
+        top = np.hstack([shift, np.zeros((len(cuts), t)), J_phi])
         J_coef = np.vstack([top, np.hstack([A_x, np.zeros((p, t + len(phi)))])])
         reported, J_phi = {}, np.zeros((0, len(phi)))
     J = np.vstack(
@@ -93,6 +93,22 @@ def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:
     )
     Psi = transform.Psi(layout, theta, 1.0)
     return RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, family.scale(phi), J, raw_phi)
+
+
+def _beside_thresholds(transform: Transform, n: int) -> tuple[Array, Array]:
+    """Map of the coefficients without intercepts (p, p), and what they add to each of ``n`` thresholds (n, p).
+
+    What centring moves out of the mean's columns is taken from all thresholds; what it moves out of the columns of a
+    threshold is added to that.
+    """
+    A, places = transform.A_x, [*([] if transform.intercept is None else [transform.intercept]), *transform.cuts]
+    others = np.setdiff1d(np.arange(len(A)), places)
+    shift = np.zeros((n, len(others)))
+    if transform.intercept is not None:
+        shift -= A[transform.intercept, others]
+    if transform.cuts:
+        shift += A[np.ix_(transform.cuts, others)]
+    return A[np.ix_(others, others)], shift
 
 
 def level_one_variance(problem: Problem, k: int, phi: Array) -> tuple[float, Array]:

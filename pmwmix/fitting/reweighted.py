@@ -120,7 +120,7 @@ class IntegratedSource:
         edges = [0, *(first for _, first in self.problem.structure.further), self.problem.structure.p]
         parts = [objective.rows.X[a:b] for a, b in pairwise(edges)]
         if not self.problem.family.has_intercept:  # thresholds stand in for it
-            parts[0] = [np.ones_like(total), *parts[0]]
+            parts = [[np.ones_like(total), *part] for part in parts]
         with np.errstate(divide="ignore", invalid="ignore"):
             if any(len(independent(cross_products(X, total))) < len(X) for X in parts):
                 raise FloatingPointError

@@ -152,8 +152,10 @@ def _settled(
     if distribution.settle is None:
         return formula, distribution
     columns = {**read.columns, **{name: read.columns[own[0]].rename(name) for name, own in pv.items()}}
-    found = distribution.settled(outcome(formula, columns, len(next(iter(columns.values())))))
-    assert found.first is not None
+    constant = not any(part.variables for part in formula.further)
+    found = distribution.settled(outcome(formula, columns, len(next(iter(columns.values())))), constant)
+    if found.first is None:
+        return formula.for_thresholds([one.name for one in found.further]), found
     return formula.for_each([found.first, *(one.name for one in found.further)]), found
 
 

@@ -103,6 +103,8 @@ class Transform:
         Of the outcome.
     intercept : int or None
         Position of the intercept in beta.
+    cuts : tuple of int
+        Positions of the intercepts that are thresholds, where every threshold has a linear predictor.
     """
 
     A_x: Array
@@ -110,6 +112,7 @@ class Transform:
     y_shift: float
     y_scale: float
     intercept: int | None
+    cuts: tuple[int, ...] = ()
 
     def beta(self, beta: Array) -> Array:
         """Raw coefficients (p,)."""

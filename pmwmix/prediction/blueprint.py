@@ -130,8 +130,7 @@ def _aliases(frame: ModelFrame, design: DesignColumns, problem: Any) -> Aliases 
     found, start = [], 0
     for k, part in enumerate(design.fixed):
         names = [frame.formula.prefix(k) + name for name in part.names]
-        constant = k == 0 and not problem.has_intercept
-        found.append((start, aliases_of(names, part.columns, problem.dropped, constant)))
+        found.append((start, aliases_of(names, part.columns, problem.dropped, not problem.has_intercept)))
         start += len(names)
     return joined(found)
 

@@ -29,6 +29,7 @@ from pmwmix.results.checked import (
 from pmwmix.results.specs import spec_in
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.formula import ModelFormula, parse
+from pmwmix.spec.predictors import THRESHOLDS
 from pmwmix.spec.randomterms import by_label
 
 
@@ -62,6 +63,8 @@ def blueprint_in(f: Fields, modes: list[LevelModes], family: str) -> Blueprint:
     formula, first, others = parse_checked(f.read("formula", as_text)), *predictors_of(family)
     if first is not None:
         formula = _for_each(formula, [first, *others])
+    elif [part.predictor for part in formula.further] == [THRESHOLDS]:
+        formula = formula.for_thresholds(others)
     named = [part.predictor for part in formula.further]
     if named != others:
         raise AlteredError(f"a formula about {', '.join(named) or 'the mean alone'} for the family {family!r}")

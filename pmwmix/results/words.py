@@ -69,6 +69,10 @@ def fixed_parts(fit: FitRecord, terms: Sequence[str]) -> list[tuple[str, Array]]
     longest = sorted(named, key=len, reverse=True)  # of categories "a" and "a.b"
     of = [next((name for name in longest if term.startswith(f"{name}.")), None) for term in terms]
     heads: list[tuple[str | None, str]] = [(None, fixed_heading(fit))]
+    if fit.has_thresholds and named:
+        own = [(heading, np.array([(one is None) == first for one in of], bool)) for heading, first in
+               ((heads[0][1], True), ("Fixed effects on single thresholds", False))]  # fmt: skip
+        return [part for part in own if part[1].any()]
     heads += [(name, f"Fixed effects on {_predictor_words(fit, name)}") for name in named]
     return [(heading, np.array([one == name for one in of], bool)) for name, heading in heads if name in of or not of]
 

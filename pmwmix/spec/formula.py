@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from pmwmix.errors import FormulaError
+from pmwmix.errors import FormulaError, NotSupportedError
 from pmwmix.spec.brackets import arguments, brackets, mask
 from pmwmix.spec.groupnames import rename_groups
 from pmwmix.spec.predictors import Predictor
@@ -69,6 +69,23 @@ class ModelFormula:
             terms += [replace(term, predictor=name, label=own, shared=term.label is None) for name in names]
         parts = tuple(FixedPart(name, self.fixed, self.fixed_variables) for name in names[1:])
         return replace(self, random=tuple(terms), further=parts, first=names[0])
+
+    def for_thresholds(self, names: Sequence[str]) -> ModelFormula:
+        """Give every threshold of an ordinal outcome the linear predictor that is written for all of them.
+
+        Raises
+        ------
+        NotSupportedError
+            If it has random terms.
+        """
+        (part,) = self.further
+        own = [term.text for term in self.random if term.predictor == part.predictor]
+        if own:
+            raise NotSupportedError(
+                f"Thresholds have no random terms of their own. The formula for {part.predictor!r} has {own[0]}. Write "
+                f"the term in the first formula, where it moves all thresholds together."
+            )
+        return replace(self, further=tuple(FixedPart(name, part.fixed, part.variables) for name in names))
 
     @property
     def places(self) -> dict[str | None, int]:

@@ -47,14 +47,17 @@ class Distribution:
     further: tuple[Predictor, ...] = ()
     residual: ResidualSpec | None = None
     first: str | None = None
-    settle: Callable[[Outcome], Any] | None = None
+    settle: Callable[[Outcome, bool], Any] | None = None
     pairwise: bool = False
 
-    def settled(self, outcome: Outcome) -> Distribution:
-        """Give the distribution with the linear predictors that an outcome's categories ask for."""
+    def settled(self, outcome: Outcome, constant: bool = False) -> Distribution:
+        """Give the distribution with the linear predictors that an outcome's categories ask for.
+
+        ``constant`` says that the further linear predictors have no column but an intercept.
+        """
         if self.settle is None:
             return self
-        found = self.settle(outcome)
+        found = self.settle(outcome, constant)
         return replace(self, family=found.name, read=found.read, further=found.further, first=found.first, settle=None)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+THRESHOLDS = "thresholds"  # what a formula for all thresholds of an ordinal outcome is about
+
 
 @dataclass(frozen=True)
 class Predictor:

@@ -154,11 +154,18 @@ def check_columns(smaller: FitResult, larger: FitResult) -> None:
     a, b = first_rows(smaller), first_rows(larger)
     mine, theirs = (rows.columns_of() for rows in (a, b))
     first = b.blueprint.formula.first
-    _check_nested(smaller, larger, mine[first], theirs[first], (a, b))
+    _check_nested(smaller, larger, mine[first], theirs[first] | _of_thresholds(larger, theirs), (a, b))
     own = {*smaller.distribution[0].formulas} | {*larger.distribution[0].formulas}
     for name in (mine.keys() | theirs.keys()) - {first}:  # a parameter without a formula is one number
         constant = {"Intercept": np.ones(b.frame.n)} if name in own else {}
         _check_nested(smaller, larger, mine.get(name, constant), theirs.get(name, constant))
+
+
+def _of_thresholds(larger: FitResult, theirs: Mapping[str | None, dict[str, Array]]) -> dict[str, Array]:
+    """Columns of thresholds: with the same coefficients for all thresholds they are predictors of the mean."""
+    if larger.distribution[0].has_intercept:
+        return {}
+    return {f"{name}.{column}": x for name in larger.named_predictors for column, x in theirs[name].items()}
 
 
 def _check_nested(

@@ -22,7 +22,14 @@ from pmwmix.links import LINKS, ProbabilityLink
 from pmwmix.links._curves import Curve
 
 CATEGORIES = 'multinomial["0", "1", "2", "3"]'
-MODELLED = ("gaussian(sigma)", "gamma(phi)", "hurdle-negbinomial(theta)", CATEGORIES)  # with predictors of their own
+THRESHOLDS = 'cumulative(thresholds)["0", "1", "2", "3"]'
+MODELLED = (
+    "gaussian(sigma)",
+    "gamma(phi)",
+    "hurdle-negbinomial(theta)",
+    CATEGORIES,
+    THRESHOLDS,
+)  # with predictors of their own
 CLOSED = [name for name, family in FAMILIES.items() if not family.is_open]  # the others wait for an outcome
 PAIRS = [(family, link) for family in (*CLOSED, *MODELLED) for link in FAMILIES[family].links]
 SEVERAL = [family for family in (*CLOSED, *MODELLED) if FAMILIES[family].further]
@@ -48,6 +55,7 @@ PHI = {  # two ordinary values of the further parameters, after those of the fur
     "adjacent": ([-1.0, 0.4, 0.2], [0.4, -0.1, 1.0]),
     "sequential": ([-1.0, 0.4, 0.2], [0.4, -0.1, 1.0]),
     CATEGORIES: ([0.4, -0.6], [-1.5, 2.0]),
+    THRESHOLDS: ([0.3, -0.2, 0.1, -1.0, 0.4, 0.9], [0.4, 0.1, 1.0, 0.0, 0.6, 1.4]),
     "negbinomial": ([0.5], [2.0]),
     "gamma": ([0.3], [3.0]),
     "beta": ([1.0], [3.0]),
@@ -187,6 +195,13 @@ def of_cumulative(link, y, extra, eta, phi):
     return np.log(np.where(lower + upper > 0, F.sf(lower) - F.sf(upper), F.cdf(upper) - F.cdf(lower)))
 
 
+def of_thresholds(link, y, extra, eta, phi):
+    tau = np.concatenate([[-np.inf], np.asarray(phi[3:]) + phi[:3], [np.inf]])
+    lower, upper = tau[y.astype(int)] - eta, tau[y.astype(int) + 1] - eta
+    F = DISTRIBUTION[link]
+    return np.log(np.where(lower + upper > 0, F.sf(lower) - F.sf(upper), F.cdf(upper) - F.cdf(lower)))
+
+
 def of_beta(link, y, extra, eta, phi):
     F, precision = DISTRIBUTION[link], np.exp(phi[0])
     a, b = precision * F.cdf(eta), precision * F.sf(eta)
@@ -253,6 +268,7 @@ LOG_DENSITY = {
     ),
     "beta": of_beta,
     "cumulative": of_cumulative,
+    THRESHOLDS: of_thresholds,
     "student": lambda link, y, extra, eta, phi: stats.t.logpdf(y, 1 + np.exp(phi[1]), eta, np.exp(phi[0])),
     "gaussian": lambda link, y, extra, eta, phi: stats.norm.logpdf(y, LINKS[link].mean(eta), np.exp(phi[0])),
 }
@@ -263,7 +279,7 @@ LOG_DENSITY = {
 def test_density_agrees_with_scipy(pair, engine):
     """To 1e-10, scipy's own error; narrower where scipy's distribution function runs out of digits."""
     family, link = pair
-    most = {"cumulative": 15.0, "beta": 20.0, "beta-binomial": 15.0}.get(family, 30.0)
+    most = {"cumulative": 15.0, THRESHOLDS: 15.0, "beta": 20.0, "beta-binomial": 15.0}.get(family, 30.0)
     most = 2.0 if link in {"cloglog", "loglog"} and family != "binomial" else most
     response, eta = rows(some_values(family), range_of(link, most=most))
     for phi in phis(family):
@@ -325,7 +341,7 @@ def test_density_sums_to_one(pair):
         "gaussian": (grid, 0.006),
     }
     support["lognormal"] = support["gamma"]
-    support["adjacent"] = support["sequential"] = support["cumulative"]
+    support["adjacent"] = support["sequential"] = support[THRESHOLDS] = support["cumulative"]
     support["beta-binomial"], support[CATEGORIES] = support["binomial"], support["cumulative"]
     support |= {name: support["negbinomial"] for name in FAMILIES if name.startswith(("zero-inflated", "hurdle"))}
     support["truncated-poisson"] = (np.arange(1.0, 200.0), 1.0)
@@ -531,7 +547,7 @@ def test_parameters_and_their_jacobian(family):
             "beta-binomial": ["phi"],
             "zero-inflated-negbinomial": ["theta"],
             "hurdle-negbinomial": ["theta"],
-            **{name: ["1|2", "2|3", "3|4"] for name in ("adjacent", "cumulative", "sequential")},
+            **{name: ["1|2", "2|3", "3|4"] for name in ("adjacent", "cumulative", "sequential", THRESHOLDS)},
         }.get(family, [])
         for i in range(len(phi)):
             step = 1e-5 * np.eye(len(phi))[i]
