@@ -169,8 +169,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         extreme = Status.EXTREME if _nearly_separated(problem, theta) else None
         status = extreme or (Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED)
     map_ = raw_map(problem, k, point.psi)
-    values, J = all_parameters(problem, k, point.psi, map_)
-    J = J @ basis @ np.linalg.pinv(basis) if problem.fixed is not None else J  # exact zeros of what is held
+    values, J = _parameters(problem, k, point, map_, basis)
     return Estimate(
         terms=map_.terms,
         beta=map_.coef,
@@ -202,6 +201,12 @@ def _without_unknown(problem: Problem, joint: Array, vcov: str) -> Array:
     if problem.objective.composite and vcov == "multiway":
         joint[problem.structure.p :, :] = joint[:, problem.structure.p :] = np.nan
     return joint
+
+
+def _parameters(problem: Problem, k: int, point: Any, map_: Any, basis: Array) -> tuple[Array, Array]:
+    """Give `all_parameters`; of variances held at values the derivatives along what is free, which are zero."""
+    values, J = all_parameters(problem, k, point.psi, map_)
+    return values, J if problem.fixed is None else J @ basis @ np.linalg.pinv(basis)
 
 
 def _without_degenerate(joint: Array, J: Array, V: Array) -> Array:
