@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from pmwmix.data.imputed import PAIRINGS, imputed_tables, nests_of, same_in_all
+from pmwmix.data.imputed import PAIRINGS, nests_of, same_in_all, tables_of
+from pmwmix.data.pieces import Stream
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.frame.alike import check_alike
 from pmwmix.frame.build import build_frame
+from pmwmix.frame.buildstreamed import build_streamed
 from pmwmix.frame.components import with_fixed
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.suspects import check_weights
@@ -91,6 +93,7 @@ def fit(
     random_seed: int | None = None,
     sampler: str | Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
+    memory: str | float | None = None,
 ) -> FitResult | BayesResult:
     """Fit a multilevel model to survey data.
 
@@ -103,7 +106,9 @@ def fit(
         "zi ~ x"]``, ``["y ~ x + (1 | g)", "sigma ~ x"]``, ``["rating ~ x", "thresholds ~ z"]`` (several linear
         predictors).
     data : pandas, polars or pyarrow table, or path, or list of them
-        One row per lowest unit. Never modified. A list holds imputed tables of one sample (imputations).
+        One row per lowest unit. Never modified. A list holds imputed tables of one sample (imputations). A folder of
+        parquet files, a ``pyarrow.dataset``, a DuckDB relation or SQL, and a Dask DataFrame are read piece by piece
+        and never held whole, for linear models with nested groups (scale).
     method : {"ml", "reml", "pairwise", "bayes"}
         Maximum or restricted maximum (pseudo-)likelihood, the weighted likelihood of pairs of rows (pairwise), or the
         (pseudo-)posterior by NUTS.
@@ -172,6 +177,9 @@ def fit(
         Parameter -> PyMC distribution or text: ``{"escs": "Normal(0, 10)", "school.Intercept": "HalfNormal(30)"}``;
         ``"fixed"``, ``"sd"``, ``"cor"`` and ``"phi"`` stand for all of their kind. Default: weakly informative, scaled
         to the data, listed in the summary and in ``fit.priors``.
+    memory : str, optional
+        What a streamed fit may hold, ``"2GiB"``, the default of data that can only be streamed. With it a parquet file
+        and a polars LazyFrame are streamed too.
 
     Returns
     -------
@@ -205,7 +213,7 @@ def fit(
     said = resolve_design(design).override(**given, scaling=scaling_of(method, scaling))
     # parse and resolve, frame and weigh, choose how errors are judged: for every imputed table
     own = [name for name, value in {**given, "scaling": scaling}.items() if value is not None]
-    tables, told = imputed_tables(data, imputation, said)
+    tables, told = tables_of(data, imputation, said, memory, method)
     _check_imputations(tables, pv_pairing, method)
     asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method, held)
     walked = [_framed(table, *asked) for table in tables]
@@ -358,7 +366,8 @@ def _framed(
     filled = fill_in(formula, said, table, center, vcov, own)  # the words of a survey become columns of this table
     check_design(filled.design, vcov)
     parsed = with_means(filled.formula, filled.center)
-    frame = build_frame(parsed, filled.table, filled.design, filled.center, subset, distribution, pairing)
+    build: Any = build_streamed if isinstance(filled.table, Stream) else build_frame
+    frame = build(parsed, filled.table, filled.design, filled.center, subset, distribution, pairing)
     return filled, *choose_variance(with_fixed(_checked(frame, filled, method), fixed), filled, vcov, method)
 
 

@@ -63,6 +63,10 @@ class NotSupportedError(PmwmixError, NotImplementedError):
     """A combination that is not built yet; the message names the nearest one that is."""
 
 
+class MemoryBudgetError(PmwmixError, MemoryError):
+    """A streamed fit would hold more than its memory budget."""
+
+
 class PmwmixWarning(UserWarning):
     """Something that changes how a result should be read."""
 

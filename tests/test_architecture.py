@@ -29,7 +29,7 @@ INNER = {  # files of the rooms that have a road of their own
     """.split(),
     "fitting": """
         problem collinear carried optimise quasinewton rawscale estimate fixedvariances fewclusters ladder
-        linear general choose judge elsewhere climb reweighted refits
+        streamed linear general choose judge elsewhere climb reweighted refits
     """.split(),
     "pooling": "_base rubin nested ratios".split(),
     "results": """
@@ -74,6 +74,9 @@ FENCES = {  # rooms, and single files of rooms that mix
         *("surveys._table", "readers", "data", "resolve", "simulate", "prediction.newdata", "prediction.responses"),
         *(
             "frame.build",
+            "frame.buildstreamed",
+            "frame.census",
+            "frame.streamed",
             "frame.centring",
             "frame.clusters",
             "frame.coded",

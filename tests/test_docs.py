@@ -86,7 +86,9 @@ def test_readme_code_prints_what_stands_below_it(
     assert printed[printed.index(start) :] == shown[shown.index(start) :]
 
 
-PRINTING = "bootstrap contrasts describe families imputations predictors quadrature residuals tables trends".split()
+PRINTING = """
+    bootstrap contrasts describe families imputations predictors quadrature residuals scale tables trends
+""".split()
 
 
 @pytest.mark.parametrize("name", [f"{name}.md" for name in PRINTING])

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.data.bygroup import TablePart, sorted_parts
+from pmwmix.data.pieces import stream_of
 from pmwmix.data.table import Table
-from pmwmix.errors import DataError, OptionError, some
+from pmwmix.errors import DataError, NotSupportedError, OptionError, some
+from pmwmix.surveys import Preset
 
 NUMBER, ROW = ".imp", ".id"  # columns of mice::complete(action = "long")
 PAIRINGS = ("number", "cross")
@@ -29,6 +31,47 @@ class ImputedPart(TablePart):
             if labels.is_unique and not labels.hasnans:
                 return labels
         return pd.RangeIndex(len(self))
+
+
+def tables_of(
+    data: Any, imputation: str | None, said: Any, memory: Any, method: str
+) -> tuple[list[Any], tuple[str, ...]]:
+    """Read the tables that a call means, or open the source that is read piece by piece.
+
+    Parameters
+    ----------
+    data : object
+    imputation : str or None
+    said : Design
+    memory : str, float or None
+        Budget of what is streamed.
+    method : str
+
+    Returns
+    -------
+    list of Table or Stream
+    tuple of str
+        What the summary should say.
+
+    Raises
+    ------
+    OptionError, DataError, NotSupportedError
+    """
+    stream = stream_of(data, memory)
+    if stream is None:
+        return imputed_tables(data, imputation, said)
+    if isinstance(said, Preset):
+        raise NotSupportedError(
+            f"A survey preset looks into the table, and streamed data are never held whole. Asked for {said.name!r}. "
+            f"Name the columns of weights=, pv= and the formula in the call, or fit a table in memory."
+        )
+    if imputation is not None or method == "bayes":
+        asked = f"imputation={imputation!r}" if imputation is not None else "method='bayes'"
+        raise NotSupportedError(
+            f"Streamed data are fitted by maximum likelihood, as one table. The call has {asked}. Fit a table in "
+            f"memory, or stream each imputed table and combine the fits with pmwmix.pool."
+        )
+    return [stream], ()
 
 
 def imputed_tables(data: Any, imputation: str | None, preset: Any = None) -> tuple[list[Table], tuple[str, ...]]:

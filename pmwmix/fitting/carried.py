@@ -37,7 +37,8 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
     p = len(problem.kept)
     levels = frame.hierarchy.levels
     top = parts_of(frame.hierarchy) if frame.hierarchy.crossed else levels[-1].index if levels else np.arange(frame.n)
-    psu = np.arange(top.max() + 1) if frame.clusters is None else frame.clusters.psu
+    n_top = levels[-1].n if levels and not frame.hierarchy.crossed else top.max() + 1
+    psu = np.arange(n_top) if frame.clusters is None else frame.clusters.psu
     blocks = problem.blocks
     if blocks is not None and blocks.xx.ndim == 3 and blocks.xx.shape[-1] == len(psu):
         xx = blocks.xx * blocks.w[-1]

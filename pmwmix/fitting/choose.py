@@ -6,6 +6,7 @@ Modules of likelihoods that are not chosen are not imported.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pmwmix.errors import NotSupportedError
@@ -72,6 +73,7 @@ def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
         lay_out = linear.crossed if crossed else linear.nested if frame.hierarchy.levels else linear.flat
         lay_out = lay_out if frame.residual is None else linear.structured
         lay_out = linear.pairwise if frame.pairwise else lay_out
+        lay_out = lay_out if frame.stream is None else partial(linear.streamed, design=design)
         return linear.make_linear(frame, design, plan.reml, plan.engine, lay_out)
     from pmwmix.fitting import general
 

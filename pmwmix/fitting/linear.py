@@ -12,6 +12,7 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError
 from pmwmix.fitting.collinear import independent_columns, subset_columns, subset_transform
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
+from pmwmix.fitting.streamed import streamed_blocks
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
@@ -57,8 +58,9 @@ def make_linear(frame: ModelFrame, design: DesignColumns, reml: bool, engine: st
         `nested`, `crossed` or `flat`.
     """
     names = design.x.names
-    random, n_levels = random_columns(design), len(frame.hierarchy.levels)
-    columns, transforms = standardise(design.x.columns, list(names), random, design.y, n_levels=n_levels)
+    known = design if frame.stream is None else frame.stream.sample_of(design)
+    random, n_levels = random_columns(known), len(frame.hierarchy.levels)
+    columns, transforms = standardise(known.x.columns, list(names), random, known.y, n_levels=n_levels)
     laid = lay_out(frame, columns, reml, engine)
     blocks, kept = laid.blocks, independent_columns(laid.blocks)
     if len(kept) < len(names):
@@ -86,6 +88,13 @@ def nested(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> Laid
     w_obs = None if np.all(frame.w[0] == 1.0) else frame.w[0]
     w = (*frame.w[1:-1], frame.w[-1] / scale)
     blocks = build(columns, hierarchy.order, hierarchy.starts, w_obs, hierarchy.parents, w)
+    return LaidOut(blocks, lambda used, kept: Objective(used, Structure(layout, len(kept), reml), engine), scale)
+
+
+def streamed(frame: ModelFrame, columns: Columns, reml: bool, engine: str, design: DesignColumns) -> LaidOut:
+    """Lay a model with nested random effects out whose rows are read piece by piece."""
+    layout, scale = layout_of(frame), _top_scale(frame, reml)
+    blocks = streamed_blocks(frame, design, (*frame.w[1:-1], frame.w[-1] / scale))
     return LaidOut(blocks, lambda used, kept: Objective(used, Structure(layout, len(kept), reml), engine), scale)
 
 

@@ -94,13 +94,24 @@ def notes_on_means(
     -------
     tuple of str
     """
-    unused = []
+    return words_on_means(unused_values(plans, columns, pv, keep), len(keep))
+
+
+def unused_values(
+    plans: Sequence[Centring], columns: Mapping[str, pd.Series], pv: Mapping[str, Sequence[str]], keep: Array
+) -> dict[str, int]:
+    """Count, per centred column, the rows that have a value and its group and are not fitted."""
+    found = {}
     for plan in plans:
         needed = [pv.get(plan.column, [plan.column])[0], *plan.columns]
         known = np.logical_and.reduce([columns[name].notna().to_numpy() for name in needed])
-        count = int((known & ~keep).sum())
-        if count:
-            unused.append(f"{count} other rows of {len(keep)} have a value of {plan.column!r}")
+        found[plan.column] = int((known & ~keep).sum())
+    return found
+
+
+def words_on_means(counts: Mapping[str, int], n: int) -> tuple[str, ...]:
+    """Say how many of ``n`` rows did not count in the means of each column."""
+    unused = [f"{count} other rows of {n} have a value of {name!r}" for name, count in counts.items() if count]
     if not unused:
         return ()
     return (

@@ -31,14 +31,8 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
             f"There are not enough rows. {frame.n} rows are left for {p} fixed columns. "
             f"Drop predictors, or check what the rows were lost to: {some([*frame.dropped]) or 'nothing'}."
         )
-    for name, y in ((frame.formula.response, y) for part in frame.designs for y in part.y):
-        if not float(np.abs(y).max()) < HUGE:
-            raise too_large(name, y)
-        if frame.has_closed_form and float(np.ptp(y)) == 0.0:
-            raise DataError(
-                f"The outcome does not vary. {name!r} is {y[0]:g} in all {len(y)} rows. "
-                f"Check the column and the filter."
-            )
+    for y in (y for part in frame.designs for y in part.y) if frame.stream is None else ():
+        check_range(frame, float(y.min()), float(y.max()))
     right = [
         *frame.formula.fixed_variables,
         *frame.formula.offset_variables,
@@ -50,6 +44,17 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
             f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."
         )
     _check_groups(frame, distribution)
+
+
+def check_range(frame: ModelFrame, low: float, high: float) -> None:
+    """Refuse an outcome of very large values, or one that does not vary."""
+    name = frame.formula.response
+    if not max(abs(low), abs(high)) < HUGE:
+        raise too_large(name, np.array([low, high]))
+    if frame.has_closed_form and low == high:
+        raise DataError(
+            f"The outcome does not vary. {name!r} is {low:g} in all {frame.n} rows. Check the column and the filter."
+        )
 
 
 def check_fixed_part(frame: ModelFrame, asked: str) -> None:

@@ -96,6 +96,15 @@ def positive_rows(
     WeightError
         Also if a unit's weight is zero in some of its rows only.
     """
+    rows = np.flatnonzero(keep)
+    keep, zero = without_weightless(columns, weights, formula, keep)
+    return keep, zero, lost_groups(columns, weights, formula, rows, keep) if any(zero.values()) else ()
+
+
+def without_weightless(
+    columns: Mapping[str, pd.Series], weights: Mapping[str, str | None], formula: ModelFormula, keep: Array
+) -> tuple[Array, dict[str, int]]:
+    """Check weight values on the kept rows; give those of positive weight, and the rows lost by column."""
     zero: dict[str, int] = {}
     factors = formula.grouping[0].factors if formula.grouping else ()
     rows = np.flatnonzero(keep)
@@ -113,10 +122,10 @@ def positive_rows(
             zero[name] = int(keep[gone].sum())
             keep = keep.copy()
             keep[gone] = False
-    return keep, zero, _lost_groups(columns, weights, formula, rows, keep) if any(zero.values()) else ()
+    return keep, zero
 
 
-def _lost_groups(
+def lost_groups(
     columns: Mapping[str, pd.Series], weights: Mapping[str, str | None], formula: ModelFormula, rows: Array, keep: Array
 ) -> tuple[str, ...]:
     """Check that zero weights of a level hit whole units, and count the units that are lost."""

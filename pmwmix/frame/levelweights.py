@@ -12,6 +12,7 @@ from pmwmix._types import Array
 from pmwmix.data.codes import printed
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.weights.conditional import WeightStats, conditional_weights, unit_weights
+from pmwmix.weights.sums import RowSums
 
 MOST, SUSPICIOUS = 0.5, 0.05  # shares of rows
 SAME = ("size", "effective")  # scalings that make the same of conditional weights and of these divided by the unit's
@@ -82,8 +83,12 @@ def weight_notes(
     w: Sequence[Array],
     scaling: str,
     conditional: bool,
+    below: float | None = None,
 ) -> tuple[str, ...]:
-    """Say what a reader should know of the weights: levels without one, missing scaling, double conversion."""
+    """Say what a reader should know of the weights: levels without one, missing scaling, double conversion.
+
+    ``below`` is the share of rows with conditional weights below 1, where the rows are not at hand.
+    """
     if all(name is None for name in by_level):
         return () if scaling == "none" else (f"Scaling {scaling!r} has no effect: there are no weights.",)
     names = ["obs", *(level.name for level in hierarchy.levels)]
@@ -93,8 +98,11 @@ def weight_notes(
         if column is None
     ]
     if by_level[0] is not None and hierarchy.levels:
-        index, n = hierarchy.levels[0].index, hierarchy.levels[0].n
-        ratio = np.bincount(index, w[0], minlength=n) / np.bincount(index, minlength=n)
+        index, n, rows = hierarchy.levels[0].index, hierarchy.levels[0].n, w[0]
+        if isinstance(rows, RowSums):
+            ratio = rows.total / rows.n
+        else:
+            ratio = np.bincount(index, rows, minlength=n) / np.bincount(index, minlength=n)
         typical = float(np.median(ratio))
         if scaling == "none" and not 2 / 3 < typical < 1.5:
             notes.append(
@@ -102,7 +110,10 @@ def weight_notes(
                 f"{names[1]} then counts as if it had that many times its members, which biases the variances when "
                 f"groups are small (Rabe-Hesketh & Skrondal 2006). Consider scaling='size'."
             )
-        below = 0.0 if conditional or by_level[1] is None else float(np.mean(cond[0] < 0.999))
+        if conditional or by_level[1] is None:
+            below = 0.0
+        elif below is None:
+            below = float(np.mean(cond[0] < 0.999))
         if below > (MOST if scaling in SAME else SUSPICIOUS):
             notes.append(
                 f"{below:.0%} of the rows have a total weight below that of their {names[1]}, which no total weight "

@@ -261,14 +261,15 @@ def too_large(name: str, values: Array) -> DataError:
     )
 
 
-def _checked(matrix: Any, text: str, given: Mapping[str, pd.Series]) -> Matrix:
-    """Check for missing and infinite values; columns that are in the table as they are stand for their copies."""
-    spec = matrix.model_spec
-    names = tuple(str(name) for name in spec.column_names)
-    values = np.asarray(matrix, dtype=float)
-    columns = [values[:, j] for j in range(values.shape[1])]
+def check_finite(names: Sequence[str], columns: Sequence[Array], text: str) -> None:
+    """Refuse missing, infinite and absurdly large values.
+
+    Raises
+    ------
+    DataError
+    """
     sums = np.array([column.sum() for column in columns]) if columns else np.zeros(0)
-    for j in np.flatnonzero(~(np.abs(sums) < HUGE)):
+    for j in np.flatnonzero(~(np.abs(sums) < HUGE)).tolist():
         bad = int((~np.isfinite(columns[j])).sum())
         if bad:
             raise DataError(
@@ -276,6 +277,15 @@ def _checked(matrix: Any, text: str, given: Mapping[str, pd.Series]) -> Matrix:
                 f"Check the transformation (log of 0, division by 0) or drop those rows."
             )
         raise too_large(names[j], columns[j])
+
+
+def _checked(matrix: Any, text: str, given: Mapping[str, pd.Series]) -> Matrix:
+    """Check for missing and infinite values; columns that are in the table as they are stand for their copies."""
+    spec = matrix.model_spec
+    names = tuple(str(name) for name in spec.column_names)
+    values = np.asarray(matrix, dtype=float)
+    columns = [values[:, j] for j in range(values.shape[1])]
+    check_finite(names, columns, text)
     plain = {name for name in names if name in given and given[name].dtype.kind == "f"}
     out: list[Array] = []
     for name, column in zip(names, columns, strict=True):

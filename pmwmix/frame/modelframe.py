@@ -158,6 +158,8 @@ class ModelFrame:
         their products as weights of the rows. Empty where factors are nested.
     fixed : dict
         Variances held at values, by their names in ``varcorr``.
+    stream : Streamed or None
+        Of data that are read piece by piece: what stands for the rows, which refuse to be looked at (`NoRows`).
     """
 
     formula: ModelFormula
@@ -190,11 +192,12 @@ class ModelFrame:
     pairwise: bool = False
     own_w: tuple[Array, ...] = ()
     fixed: dict[str, float] = field(default_factory=dict)
+    stream: Any = None  # Streamed
 
     @property
     def n(self) -> int:
         """Number of rows in the likelihood."""
-        return len(self.designs[0].y[0])
+        return self.stream.n if self.stream is not None else len(self.designs[0].y[0])
 
     @property
     def level_names(self) -> tuple[str, ...]:

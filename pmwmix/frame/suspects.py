@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from pmwmix._types import Array
 from pmwmix.errors import PmwmixWarning
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.resolve.names import Names
 from pmwmix.spec.design import Design
 from pmwmix.surveys import SURVEYS, Preset
 from pmwmix.weights.conditional import total_weights
+from pmwmix.weights.sums import RowSums
 
 TOTALS = "W_FSTUWT|TOTWGTS|TOTWGT|TCHWGT|TOTWGTT|SPFWT0|ORIGWT"  # rows: PISA, IEA studies, TALIS, PIAAC, NAEP
 SCHOOLS = "W_SCHGRNRABWT|W_FSCHWT|SCWEIGHT|WNRSCHBW|SCHWGT|TOTWGTC|SMSRSWT"
@@ -49,7 +50,8 @@ def check_weights(frame: ModelFrame, design: Design, names: Sequence[str]) -> No
     if frame.cond is None or not any(frame.weighted):
         return
     known = Names(names)
-    totals = total_weights(frame.cond, frame.hierarchy.row_parents)
+    stream = frame.stream
+    totals = total_weights(frame.cond, frame.hierarchy.row_parents) if stream is None else stream.totals
     conditional = bool(design.conditional)
     for level, column in enumerate(frame.weight_columns):
         if column is not None:
@@ -78,21 +80,23 @@ def _by_name(column: str) -> str | None:
     return next((what for name, what in NO_TOTAL.items() if re.fullmatch(name, column, re.IGNORECASE)), None)
 
 
-def _by_value(
-    frame: ModelFrame, totals: Sequence[Array], level: int, right: str | None, conditional: bool
-) -> str | None:
+def _by_value(frame: ModelFrame, totals: Sequence[Any], level: int, right: str | None, conditional: bool) -> str | None:
     own = totals[level]
     if level == 0:
         upper = frame.weight_columns[1] if len(frame.weight_columns) > 1 else None
         if right is None or upper is None or conditional or frame.cond is None:
             return None
-        below = float(np.mean(frame.cond[0] < 0.999))
+        below = float(np.mean(frame.cond[0] < 0.999)) if frame.stream is None else frame.stream.below
         return f"below the weight of the unit above ({upper}) in {below:.0%} of the rows" if below > MANY else None
     if right is not None and np.all(own == 1.0):
         return "1 everywhere, so that it weights nothing"
     if level == 1 and not conditional and frame.weighted[0]:
-        members = np.bincount(frame.hierarchy.levels[0].index, totals[0], minlength=len(own))
-        alike = np.isclose(members, own, rtol=1e-3) & (np.bincount(frame.hierarchy.levels[0].index) > 1)
+        if isinstance(totals[0], RowSums):
+            members, n = totals[0].total, totals[0].n
+        else:
+            index = frame.hierarchy.levels[0].index
+            members, n = np.bincount(index, totals[0], minlength=len(own)), np.bincount(index)
+        alike = np.isclose(members, own, rtol=1e-3) & (n > 1)
         if float(np.mean(alike)) > MANY:
             return "the sum of its members' weights, no weight of its own"
     return None

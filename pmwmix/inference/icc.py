@@ -101,13 +101,15 @@ def mean_squares(frame: ModelFrame, design: DesignColumns) -> tuple[Array, ...]:
     """Mean of z z' over the rows (q, q) per level, by the rows' total weights before scaling."""
     out = []
     for level in range(len(frame.hierarchy.levels)):
-        columns = [c for b in design.blocks if b.level == level for c in b.matrix.columns]
         names = [name for b in design.blocks if b.level == level for name in b.matrix.names]
         if set(names) <= {"Intercept"}:
             out.append(np.ones((len(names), len(names))))
             continue
+        if frame.stream is not None:
+            out.append(frame.stream.squares(design, level))
+            continue
         w = total_weights(unscaled_weights(frame), frame.hierarchy.row_parents)[0]
-        Z = np.array(columns)
+        Z = np.array([c for b in design.blocks if b.level == level for c in b.matrix.columns])
         out.append((Z * (w / w.sum())) @ Z.T)
     return tuple(out)
 

@@ -171,6 +171,7 @@ def standardise(
     y: Sequence[Array],
     predictors: Sequence[int] = (),
     n_levels: int = 0,
+    scaler: Scaler | None = None,
 ) -> tuple[Columns, list[Transform]]:
     """Choose shifts and scales, share equal columns, and write down the way back.
 
@@ -186,6 +187,8 @@ def standardise(
         Linear predictor of every fixed column, ascending; nothing means that there is one.
     n_levels : int
         Number of levels, of which the uppermost may have no random term.
+    scaler : Scaler, optional
+        That of other rows of the same columns, to be used here too.
 
     Returns
     -------
@@ -212,7 +215,7 @@ def standardise(
         for term in random
     ]
     y_at = [shared.place(f"outcome {k}", outcome, 0 in intercepts, alone=True) for k, outcome in enumerate(y)]
-    scaler = Scaler.of(shared.values, shared.centre, shared.scaled)
+    scaler = scaler or Scaler.of(shared.values, shared.centre, shared.scaled)
     A_x = []
     for k in np.unique(of):
         mine, at_one = np.flatnonzero(of == k), intercepts.get(int(k))

@@ -128,6 +128,7 @@ class Blueprint:
 def _aliases(frame: ModelFrame, design: DesignColumns, problem: Any) -> Aliases | None:
     """Write down how dropped columns follow from others of the same linear predictor."""
     found, start = [], 0
+    design = design if frame.stream is None else frame.stream.sample_of(design)
     for k, part in enumerate(design.fixed):
         names = [frame.formula.prefix(k) + name for name in part.names]
         found.append((start, aliases_of(names, part.columns, problem.dropped, not problem.has_intercept)))

@@ -11,6 +11,7 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError
 from pmwmix.fitting.judge import modes_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.frame.norows import NoRows
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.modes import LevelModes, covariances
 from pmwmix.spec.outcome import Response
@@ -140,6 +141,13 @@ class LiveRows:
         y, offset = self.design.y[self.k], self.design.offset
         return y if offset is None or self.design.responses else y + offset
 
+    @property
+    def outcome_sums(self) -> Array:
+        """Number, sum and sum of squares of the outcome of a streamed fit (3,)."""
+        stream = self.frame.stream
+        found: Array = stream.memo["outcomes"][stream.number_of(self.design)][self.k]
+        return found
+
     def _unchanged(self) -> None:
         """Refuse to compute with columns that were changed in place since the fit."""
         if stamp_of(self.design, self.k) != self.stamp:
@@ -229,7 +237,9 @@ def live_rows(fit: Any) -> list[LiveRows]:
 
 
 def stamp_of(design: DesignColumns, k: int) -> float:
-    """Sum an outcome and its predictors, each column with another factor."""
+    """Sum an outcome and its predictors, each column with another factor; nothing where the rows are not held."""
+    if isinstance(design.y[k], NoRows):
+        return 0.0
     fixed = [c for part in design.fixed for c in part.columns]
     columns = [design.y[k], *fixed, *(c for block in design.blocks for c in block.matrix.columns)]
     return float(sum((j + 1) * float(column.sum()) for j, column in enumerate(columns)))

@@ -56,3 +56,4 @@ class FitOptions(TypedDict, total=False):
     random_seed: int | None
     sampler: str | Mapping[str, Any] | None
     priors: Mapping[str, Any] | None
+    memory: str | float | None

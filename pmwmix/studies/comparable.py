@@ -86,6 +86,10 @@ def _check_weights(first: FitResult, other: FitResult) -> None:
 def _same_weights(a: FitResult, b: FitResult) -> bool:
     """Whether the weights of the rows, multiplied over the levels, are those of the other fit."""
     frames = [first_rows(fit).frame for fit in (a, b)]
+    streams = [frame.stream for frame in frames if frame.stream is not None]
+    if streams:
+        sums = [one.weight_sums for one in streams]
+        return len(sums) == 2 and bool(np.allclose(sums[0], sums[1], rtol=1e-6, atol=0.0))
     if any(frame.hierarchy.crossed for frame in frames):
         return True
     mine, theirs = (total_weights(frame.w, frame.hierarchy.row_parents)[0] for frame in frames)
@@ -93,6 +97,9 @@ def _same_weights(a: FitResult, b: FitResult) -> bool:
 
 
 def _same_outcome(a: LiveRows, b: LiveRows) -> bool:
+    streamed = [rows.outcome_sums for rows in (a, b) if rows.frame.stream is not None]
+    if streamed:
+        return len(streamed) == 2 and bool(np.allclose(streamed[0], streamed[1], rtol=1e-12, atol=0.0))
     mine, theirs = (([rows.y, *(rows.response.extra if rows.response else ())]) for rows in (a, b))
     return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
 
@@ -152,6 +159,9 @@ def check_columns(smaller: FitResult, larger: FitResult) -> None:
     OptionError
     """
     a, b = first_rows(smaller), first_rows(larger)
+    if a.frame.stream is not None:
+        _check_names(smaller, larger, a, b)
+        return
     mine, theirs = (rows.columns_of() for rows in (a, b))
     first = b.blueprint.formula.first
     _check_nested(smaller, larger, mine[first], theirs[first] | _of_thresholds(larger, theirs), (a, b))
@@ -166,6 +176,19 @@ def _of_thresholds(larger: FitResult, theirs: Mapping[str | None, dict[str, Arra
     if larger.distribution[0].has_intercept:
         return {}
     return {f"{name}.{column}": x for name in larger.named_predictors for column, x in theirs[name].items()}
+
+
+def _check_names(smaller: FitResult, larger: FitResult, a: LiveRows, b: LiveRows) -> None:
+    """Refuse streamed fits of which one has columns of other names, or centred otherwise, than the larger one."""
+    new = [name for name in smaller.coef.index if name not in set(larger.coef.index)]
+    plans = [{plan.column: (plan.by, plan.factors) for plan in rows.frame.centrings} for rows in (a, b)]
+    new += [name for name, plan in plans[0].items() if plans[1].get(name) != plan]
+    if new or (a.frame.formula.offset != b.frame.formula.offset):
+        raise OptionError(
+            f"The models are not nested, as far as the names of their columns say, and streamed fits hold no rows to "
+            f"look at. {smaller.formula!r} has {', '.join(map(repr, new[:5])) or 'another offset'}, which "
+            f"{larger.formula!r} has not. Compare models of which one contains the other's terms, or their AIC."
+        )
 
 
 def _check_nested(

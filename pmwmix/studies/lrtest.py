@@ -16,6 +16,7 @@ from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.fitting.climb import without_random_part
 from pmwmix.fitting.ladder import MOST
 from pmwmix.frame.clusters import Clusters
+from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
 from pmwmix.inference.criteria import n_parameters, size_without_components, terms_of
@@ -317,7 +318,9 @@ def _design_bic(fit: FitResult, largest: FitResult, npar: int, df: int) -> float
 def _effective(rows: LiveRows, larger: LiveRows) -> float:
     """tr(A⁻¹B) with the clusters and the scale of the top-level weights that the larger model has."""
     frame, whole = rows.frame, larger.frame
-    if not (frame.hierarchy.crossed or whole.hierarchy.crossed):
+    if frame.stream is not None:
+        rows = replace(rows, frame=replace(frame, clusters=_same_tops(frame, whole).clusters))
+    elif not (frame.hierarchy.crossed or whole.hierarchy.crossed):
         own, top = (f.hierarchy.levels[-1].index if f.hierarchy.levels else np.arange(f.n) for f in (frame, whole))
         found = whole.clusters or Clusters(np.arange(top.max() + 1), np.zeros(top.max() + 1, dtype=np.int64),
                                            int(top.max()) + 1, 1, ("", None))  # fmt: skip
@@ -326,6 +329,17 @@ def _effective(rows: LiveRows, larger: LiveRows) -> float:
         if np.array_equal(psu[own], found.psu[top]):
             rows = replace(rows, frame=replace(frame, clusters=replace(found, psu=psu)))
     return effective_parameters(rows) * rows.top_scale / larger.top_scale
+
+
+def _same_tops(frame: ModelFrame, whole: ModelFrame) -> ModelFrame:
+    """Give the frame of the larger of two streamed fits; refuse others than those of the same top-level units."""
+    mine, theirs = (one.hierarchy.levels[-1] for one in (frame, whole))
+    if mine.labels != theirs.labels:
+        raise NotSupportedError(
+            f"Weighted streamed fits are tested where they have the same top level. {mine.name!r} and {theirs.name!r} "
+            f"differ. Use fit.wald(), or fit a table in memory."
+        )
+    return whole
 
 
 def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:

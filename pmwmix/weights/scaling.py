@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from pmwmix._registry import Registry
-from pmwmix._types import Array
 from pmwmix.errors import OptionError, WeightError
+from pmwmix.weights.sums import RowSums
 
-Weights = tuple[Array, ...]
+Weights = tuple[Any, ...]  # of arrays; the first may be RowSums, with the lowest units as their own parents
 Scaling = Callable[[Weights, Weights], Weights]
 SCALINGS = Registry("scaling")
 
@@ -161,18 +161,24 @@ def _at_the_top(w: Weights, parents: Weights, average: bool) -> Weights:
     """Ones below the top level, and there sums or averages of the rows' products of weights."""
     if len(w) == 1:
         return w
-    total, unit = w[0], np.arange(len(w[0]))
+    known = isinstance(w[0], RowSums)
+    total, count = (w[0].total, w[0].n) if known else (w[0], np.ones(len(w[0])))
+    unit = np.arange(len(total))
     for parent, upper in zip(parents, w[1:], strict=True):
         unit = parent[unit]
         total = total * upper[unit]
     sums = np.bincount(unit, total, minlength=len(w[-1]))
-    n = np.bincount(unit, minlength=len(w[-1])) if average else 1.0
-    return (*(np.ones_like(one) for one in w[:-1]), sums / n)
+    n = np.bincount(unit, count, minlength=len(w[-1])) if average else 1.0
+    ones = RowSums.ones(w[0].n) if known else np.ones_like(w[0])
+    return (ones, *(np.ones_like(one) for one in w[1:-1]), sums / n)
 
 
 def _rescaled(w: Weights, parents: Weights, rule: Callable[[Any, Any, Any], Any]) -> Weights:
     out = []
     for weight, parent, upper in zip(w[:-1], parents, w[1:], strict=True):
+        if isinstance(weight, RowSums):
+            out.append(weight.times(rule(weight.n, weight.total, weight.squares)))
+            continue
         n = np.bincount(parent, minlength=len(upper))
         total = np.bincount(parent, weight, minlength=len(upper))
         squares = np.bincount(parent, weight**2, minlength=len(upper))

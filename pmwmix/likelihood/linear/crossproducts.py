@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -123,30 +124,78 @@ def build(
     -------
     Blocks
     """
-    z, x, y = columns.z, columns.x, columns.y
-    G1, GL, p, K = len(starts) - 1, len(w[-1]), len(x), len(y)
-    rows, cols = np.tril_indices(len(z))
-    zz, zx, zy = np.empty((len(rows), G1)), np.empty((len(z), p, G1)), np.empty((K, len(z), G1))
-    xx, xy, yy = np.zeros((p, p, GL)), np.zeros((K, p, GL)), np.zeros((K, GL))
-    n_w = np.zeros(GL)
-    top, inner = ancestors(parents, G1), inner_weight(parents, w)
-    most = max(CELLS_PER_CHUNK // len(columns.values) ** 2, 1)
-    for first, last in _chunks(starts, most):
-        units = slice(first, last)
-        A, sizes, weights = _rows(columns, order, starts[first : last + 1], w_obs)
-        C = _products(A, sizes, weights)
-        zz[:, units] = C[:, z[rows], z[cols]].T
-        zx[..., units] = np.moveaxis(C[:, z[:, None], x], 0, -1)
-        zy[..., units] = np.moveaxis(C[:, y[:, None], z], 0, -1)
-        C *= inner[units, None, None]
-        t, at = np.unique(top[units], return_inverse=True)
-        if len(t) < last - first:
-            C = _folded(C, at, len(t))
-        xx[..., t] += np.moveaxis(C[:, x[:, None], x], 0, -1)
-        xy[..., t] += np.moveaxis(C[:, y[:, None], x], 0, -1)
-        yy[:, t] += C[:, y, y].T
-        n_w += np.bincount(top[units], _sizes(sizes, weights) * inner[units], minlength=GL)
-    return Blocks(zz, zx, zy, xx, xy, yy, n_w, parents, w)
+    sums = Sums.empty(columns, parents, w)
+    sums.add(columns, order, starts, None, w_obs)
+    return sums.blocks(parents, w)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Cross-products that are being added up, a run of rows after the other.
+
+    Parameters
+    ----------
+    zz, zx, zy, xx, xy, yy, n_w : ndarray
+        As in `Blocks`.
+    top : ndarray of int, shape (G_1,)
+        Top-level unit of each lowest unit.
+    inner : ndarray, shape (G_1,)
+        Product of the conditional weights from each lowest unit to below the top.
+    """
+
+    zz: Array
+    zx: Array
+    zy: Array
+    xx: Array
+    xy: Array
+    yy: Array
+    n_w: Array
+    top: Array
+    inner: Array
+
+    @classmethod
+    def empty(cls, columns: Columns, parents: tuple[Array, ...], w: tuple[Array, ...]) -> Sums:
+        """Start with zeros; ``w`` are weights of units, as in `Blocks`."""
+        q, p, K, G1, GL = len(columns.z), len(columns.x), len(columns.y), len(w[0]), len(w[-1])
+        shapes = ((q * (q + 1) // 2, G1), (q, p, G1), (K, q, G1), (p, p, GL), (K, p, GL), (K, GL), (GL,))
+        zz, zx, zy, xx, xy, yy, n_w = map(np.zeros, shapes)
+        return cls(zz, zx, zy, xx, xy, yy, n_w, ancestors(parents, G1), inner_weight(parents, w))
+
+    def add(
+        self, columns: Columns, order: Array | None, starts: Array, units: Array | None, w_obs: Array | None
+    ) -> None:
+        """Add rows, those of one unit after those of another.
+
+        Parameters
+        ----------
+        columns, order, starts, w_obs
+            As in `build`.
+        units : ndarray of int, or None
+            Lowest unit, no two the same, of the rows between two starts; None if they are all there are.
+        """
+        z, x, y = columns.z, columns.x, columns.y
+        rows, cols = np.tril_indices(len(z))
+        most = max(CELLS_PER_CHUNK // len(columns.values) ** 2, 1)
+        for first, last in _chunks(starts, most):
+            at: Any = slice(first, last) if units is None else units[first:last]
+            A, sizes, weights = _rows(columns, order, starts[first : last + 1], w_obs)
+            C = _products(A, sizes, weights)
+            self.zz[:, at] += C[:, z[rows], z[cols]].T
+            self.zx[..., at] += np.moveaxis(C[:, z[:, None], x], 0, -1)
+            self.zy[..., at] += np.moveaxis(C[:, y[:, None], z], 0, -1)
+            C *= self.inner[at, None, None]
+            t, place = np.unique(self.top[at], return_inverse=True)
+            if len(t) < last - first:
+                C = _folded(C, place, len(t))
+            self.xx[..., t] += np.moveaxis(C[:, x[:, None], x], 0, -1)
+            self.xy[..., t] += np.moveaxis(C[:, y[:, None], x], 0, -1)
+            self.yy[:, t] += C[:, y, y].T
+            counted = _sizes(sizes, weights) * self.inner[at]
+            self.n_w[t] += np.bincount(place, counted, minlength=len(t))
+
+    def blocks(self, parents: tuple[Array, ...], w: tuple[Array, ...]) -> Blocks:
+        """Give what was added, with the weights of the units."""
+        return Blocks(self.zz, self.zx, self.zy, self.xx, self.xy, self.yy, self.n_w, parents, w)
 
 
 def _products(A: Array, sizes: Array, w: Array | None) -> Array:

@@ -1,0 +1,323 @@
+"""Source + formula + design -> ModelFrame without rows: one pass over the data, then the same checks as in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmwmix._types import Array
+from pmwmix.data.codes import printed
+from pmwmix.data.pieces import Stream
+from pmwmix.data.pvsets import number_of_pv, pv_notes
+from pmwmix.errors import DataError, NotSupportedError, some
+from pmwmix.frame.census import Census, Wanted, take_census
+from pmwmix.frame.centring import Means, apply_center, words_on_means
+from pmwmix.frame.checks import check_frame_size
+from pmwmix.frame.clusters import find_clusters
+from pmwmix.frame.coded import notes_on_codes
+from pmwmix.frame.columns import categories_of, model_columns, pv_columns, varies_with_pv
+from pmwmix.frame.complete import lost_groups, take_rows
+from pmwmix.frame.evaluate import evaluate_columns
+from pmwmix.frame.hierarchy import Hierarchy, find_levels
+from pmwmix.frame.levelweights import weight_notes
+from pmwmix.frame.matrices import FACTOR_CALL, LEARNING
+from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.frame.norows import NoRows
+from pmwmix.frame.streamed import Places, Streamed, localised, means_of, without_rows
+from pmwmix.spec.centring import Centring, find_groups
+from pmwmix.spec.design import Design
+from pmwmix.spec.formula import ModelFormula
+from pmwmix.spec.outcome import Distribution
+from pmwmix.weights.conditional import (
+    WeightStats,
+    conditional_weights,
+    order_weights,
+    total_weights,
+    unit_weights,
+    weight_columns,
+)
+from pmwmix.weights.scaling import resolve_scaling
+from pmwmix.weights.sums import RowSums
+
+
+def build_streamed(
+    formula: ModelFormula,
+    stream: Stream,
+    design: Design,
+    centrings: Sequence[Centring],
+    subset: Any = None,
+    distribution: Distribution | None = None,
+    pairing: str | None = None,
+) -> ModelFrame:
+    """Walk from a source to a frame, as `build_frame` does from a table.
+
+    Parameters
+    ----------
+    formula, design, centrings, subset, distribution, pairing
+        As in `build_frame`.
+    stream : Stream
+
+    Returns
+    -------
+    ModelFrame
+        Its ``stream`` reads the rows again; arrays over them refuse to be looked at.
+
+    Raises
+    ------
+    PmwmixError
+    """
+    distribution = distribution or Distribution()
+    _check_asked(formula, design, subset, distribution)
+    centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, stream.names, pairing)
+    wanted = _wanted(formula, design, centrings, pv)
+    census, kinds = take_census(stream, wanted, "formula, weights or design")
+    told, census = _with_rows(census, wanted)
+    hierarchy = _nested_levels(formula, census.units)
+    by_level = order_weights(wanted.weights, hierarchy)
+    weights = _weigh(by_level, census, hierarchy, design)
+    means = _means(centrings, census, weights, pv, formula)
+    sample = _sample_designs(formula, hierarchy, census.sample, centrings, pv, means, distribution)
+    rows = Streamed(
+        stream, wanted, kinds, census.dtypes, census.n, formula, list(centrings), means, pv, sample,
+        list(map(without_rows, sample)), Places.of(hierarchy, census.units), weights.w[0], weights.totals,
+        weights.below, total_weights(weights.w[1:], hierarchy.parents)[0],
+    )  # fmt: skip
+    notes = _notes(formula, stream, design, centrings, census, hierarchy, by_level, weights, told)
+    frame = _frame(rows, census, design, hierarchy, by_level, weights, notes)
+    check_frame_size(frame, distribution)
+    return frame
+
+
+def _frame(
+    rows: Streamed,
+    census: Census,
+    design: Design,
+    hierarchy: Hierarchy,
+    by_level: tuple[str | None, ...],
+    weights: _Weights,
+    notes: tuple[str, ...],
+) -> ModelFrame:
+    nothing: Any = NoRows()
+    return ModelFrame(
+        formula=rows.formula,
+        hierarchy=_without_index(hierarchy, weights.w[0].n),
+        designs=rows.designs,
+        w=(nothing, *weights.w[1:]),
+        weighted=tuple(name is not None for name in by_level),
+        weight_columns=by_level,
+        weight_stats=weights.statistics(hierarchy) if any(by_level) else {},
+        scaling=weights.scaling,
+        n_read=census.n_read,
+        kept=None,
+        dropped=census.dropped,
+        zero_weight=census.zero,
+        clusters=find_clusters(design, census.units, hierarchy),
+        means=rows.means,
+        centrings=rows.centrings,
+        pv=rows.pv,
+        categories=categories_of(rows.formula, census.sample),
+        index=pd.RangeIndex(census.n),
+        cond=(nothing, *weights.cond[1:]),
+        stream=rows,
+        notes=notes,
+    )
+
+
+def _nested_levels(formula: ModelFormula, units: Mapping[str, pd.Series]) -> Hierarchy:
+    hierarchy = find_levels(formula.grouping, units)
+    if hierarchy.crossed:
+        raise NotSupportedError(
+            f"Streamed fits need nested groups. {some(hierarchy.crossed)} are crossed. Fit a table in memory."
+        )
+    return hierarchy
+
+
+def _check_asked(formula: ModelFormula, design: Design, subset: Any, distribution: Distribution) -> None:
+    """Refuse what needs rows."""
+    asked = [
+        (not distribution.has_closed_form, f"family={distribution.family!r} with link={distribution.link!r}"),
+        (distribution.pairwise, "method='pairwise'"),
+        (distribution.residual is not None, "residual="),
+        (subset is not None, "subset="),
+        (not formula.grouping, "a formula without random terms"),
+        (callable(design.scaling), "a function as scaling="),
+    ]
+    found = [what for is_asked, what in asked if is_asked]
+    if found:
+        raise NotSupportedError(
+            f"Data are streamed for linear models with nested groups, whose likelihood needs only cross-products. The "
+            f"call has {found[0]}, which needs the rows. Fit a table in memory, or leave it out."
+        )
+
+
+def _wanted(
+    formula: ModelFormula, design: Design, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]
+) -> Wanted:
+    added = {plan.mean_name for plan in centrings if plan.add_mean}
+    text = " ".join([formula.fixed, formula.response, *(term.expr for term in formula.random)])
+    called = {name.strip("`") for name in FACTOR_CALL.findall(text)}
+    return Wanted(
+        formula,
+        [name for name in model_columns(formula, centrings, pv) if name not in added],
+        weight_columns(design.weights, formula),
+        [name for name in (design.psu, design.strata, design.fpc) if name is not None],
+        list(dict.fromkeys(name for plan in centrings for name in plan.columns)),
+        list(dict.fromkeys(name for plan in centrings for name in pv.get(plan.column, [plan.column]))),
+        sorted({one for name in called for one in pv.get(name, [name])}),
+        centrings,
+        pv,
+    )
+
+
+def _with_rows(census: Census, wanted: Wanted) -> tuple[tuple[str, ...], Census]:
+    """Take out the units that have no row of positive weight."""
+    used = census.sums["used"].to_numpy() > 0
+    if not used.any():
+        reason = some([f"{name} ({count})" for name, count in {**census.dropped, **census.zero}.items()])
+        raise DataError(f"No row is left. Rows were lost to {reason}. Check those columns and the join of the files.")
+    told: tuple[str, ...] = ()
+    if any(census.zero.values()):
+        told = lost_groups(census.units, wanted.weights, wanted.formula, np.arange(len(used)), used)
+    if used.all():
+        return told, census
+    rows = np.flatnonzero(used)
+    units = {name: take_rows(column, rows) for name, column in census.units.items()}
+    return told, replace(census, units=units, sums=census.sums.iloc[rows].reset_index(drop=True))
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Weights of all levels, those of the rows by their sums.
+
+    Parameters
+    ----------
+    cond, w, totals : tuple
+        Conditional weights, scaled ones, and total ones.
+    scaling : str
+    below : float
+    of_units : ndarray of int
+        Lowest unit of each row of the table of units.
+    """
+
+    cond: tuple[Any, ...]
+    w: tuple[Any, ...]
+    totals: tuple[Any, ...]
+    scaling: str
+    below: float
+    of_units: Array
+
+    def statistics(self, hierarchy: Hierarchy) -> dict[tuple[str, str], WeightStats]:
+        """As `weight_statistics` gives them."""
+        out = {}
+        for name, total, used in zip(
+            ["obs", *(level.name for level in hierarchy.levels)], self.totals, self.w, strict=True
+        ):
+            for kind, one in (("total", total), ("used", used)):
+                out[name, kind] = one.statistics if isinstance(one, RowSums) else WeightStats.of(one)
+        return out
+
+
+def _weigh(by_level: Sequence[str | None], census: Census, hierarchy: Hierarchy, design: Design) -> _Weights:
+    """Turn weights into conditional ones and scale them, as `weigh` does with rows."""
+    lowest, sums, conditional = hierarchy.levels[0], census.sums, bool(design.conditional)
+    totals: list[Array | None] = [None]
+    for level, name in zip(hierarchy.levels, by_level[1:], strict=True):
+        values = None if name is None else census.units[name].to_numpy()
+        if values is not None:
+            values = unit_weights(values, level.index, level.n, str(name), level.name, printed(level.labels))
+        totals.append(values)
+    parents = (np.arange(lowest.n), *hierarchy.parents)
+    upper = tuple(conditional_weights(totals, parents, conditional)[1:])
+    above = total_weights(upper, hierarchy.parents)
+    rows = _row_sums(sums, lowest.index, lowest.n, by_level[0] is not None)
+    cond: tuple[Any, ...] = (rows if by_level[0] is None or conditional else rows.times(1.0 / above[0]), *upper)
+    scaling, scale = resolve_scaling(design.scaling)
+    w = cond if all(name is None for name in by_level) else tuple(scale(cond, parents))
+    below = 0.0
+    if by_level[0] is not None and len(by_level) > 1 and by_level[1] is not None:
+        below = float(sums[f"below {by_level[1]}"].sum()) / census.n
+    return _Weights(cond, w, (cond[0].times(above[0]), *above), scaling, below, lowest.index)
+
+
+def _row_sums(sums: pd.DataFrame, index: Array, n: int, is_column: bool) -> RowSums:
+    low, high = np.full(n, np.inf), np.zeros(n)
+    np.minimum.at(low, index, sums["low"].to_numpy())
+    np.maximum.at(high, index, sums["high"].to_numpy())
+    count, total, squares = (
+        np.bincount(index, sums[name].to_numpy(), minlength=n) for name in ("used", "total", "squares")
+    )
+    return RowSums(count.astype(np.int64), total, squares, low, high, np.ones(n), is_column)
+
+
+def _means(
+    centrings: Sequence[Centring],
+    census: Census,
+    weights: _Weights,
+    pv: Mapping[str, Sequence[str]],
+    formula: ModelFormula,
+) -> list[Means]:
+    """Find the means of centring, anew for every plausible value of a predictor."""
+    first = {name: census.sample[own[0]].rename(name) for name, own in pv.items()}
+    apply_center(list(centrings), {**census.sample, **first}, None, Means())  # refuses categories
+    factor = weights.totals[0].factor[weights.of_units]
+    out = []
+    for k in range(number_of_pv(pv) if varies_with_pv(formula, pv) else 1):
+        own = {plan.column: pv[plan.column][k] if plan.column in pv else plan.column for plan in centrings}
+        sums = {name: census.sums[f"sum {column}"].to_numpy() for name, column in own.items()}
+        out.append(means_of(centrings, census.units, sums, census.sums["total"].to_numpy(), factor))
+    return out
+
+
+def _sample_designs(
+    formula: ModelFormula,
+    hierarchy: Hierarchy,
+    sample: Mapping[str, pd.Series],
+    centrings: Sequence[Centring],
+    pv: Mapping[str, Sequence[str]],
+    means: Sequence[Means],
+    distribution: Distribution,
+) -> list[DesignColumns]:
+    """Evaluate the formula on the sampled rows."""
+    out = []
+    for k, mean in enumerate(means):
+        local = localised(sample, pv, centrings, mean, k)
+        out.append(evaluate_columns(formula, hierarchy, local, sample, pv, distribution, None))
+    for matrix in (out[0].x, *(block.matrix for block in out[0].blocks)):
+        learned = [str(name) for name, state in (matrix.spec.transform_state if matrix.spec else {}).items() if state]
+        outside = f"{formula.response} {formula.offset or ''}"
+        if learned or LEARNING.search(outside):
+            learned = learned or [outside.strip()]
+            raise NotSupportedError(
+                f"A function that learns from the whole column cannot be streamed. The formula has {some(learned)}. "
+                f"Use center={{...}} for means, or add the transformed column to the data."
+            )
+    return out
+
+
+def _without_index(hierarchy: Hierarchy, sizes: Array) -> Hierarchy:
+    nothing: Any = NoRows()
+    levels = tuple(replace(level, index=nothing) for level in hierarchy.levels)
+    return replace(hierarchy, levels=levels, order=nothing, starts=np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def _notes(
+    formula: ModelFormula,
+    stream: Stream,
+    design: Design,
+    centrings: Sequence[Centring],
+    census: Census,
+    hierarchy: Hierarchy,
+    by_level: Sequence[str | None],
+    weights: _Weights,
+    told: tuple[str, ...],
+) -> tuple[str, ...]:
+    of_weights = weight_notes(
+        by_level, hierarchy, weights.cond, weights.w, weights.scaling, bool(design.conditional), weights.below
+    )
+    coded = notes_on_codes(formula, census.sample, stream.values, [plan.column for plan in centrings])
+    sets = pv_notes(design.pv, formula.variables, stream.names)
+    return (*of_weights, *coded, *told, *words_on_means(census.unused, census.n_read), *sets)
