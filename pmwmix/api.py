@@ -72,6 +72,8 @@ def fit(
     weights: Any = None,
     conditional: bool | None = None,
     scaling: Any = None,
+    weights_top: str | None = None,
+    trim: float | Mapping[str, float] | None = None,
     pv: Mapping[str, Any] | None = None,
     pv_pairing: str | None = None,
     imputation: str | None = None,
@@ -127,6 +129,12 @@ def fit(
         Whether weights are conditional on the unit above; default: total weights.
     scaling : {"none", "size", "effective", "gk", "gk-sum"}, "A", "B" or callable, optional
         How conditional weights below the top level are rescaled (theory, eqs. 2-4c).
+    weights_top : {"mean1", "sum"}, optional
+        Scale of the top level's weights: mean 1, or total weights of the rows that sum to their number (theory, eq.
+        4e). It changes the log-likelihood and model-based errors alone.
+    trim : float or dict, optional
+        Cut conditional weights off at so many times the median of their level, ``{"school": 4.0}`` or one number for
+        all levels with weights (theory, eq. 4d); ``fit.trimming`` reports it.
     pv : dict, optional
         Plausible-value sets: ``{"math": "PV{}MATH"}`` or lists of columns.
     pv_pairing : {"number", "cross"}, optional
@@ -199,7 +207,7 @@ def fit(
     4.0
     """
     sampling = {"draws": draws, "tune": tune, "chains": chains, "random_seed": random_seed, "sampler": sampler}
-    given = {"weights": weights, "conditional": conditional, "pv": pv}
+    given = {"weights": weights, "conditional": conditional, "weights_top": weights_top, "trim": trim, "pv": pv}
     # say: names, numbers and what goes together, before any data are read
     check_names(method, family, link, vcov)
     if vcov is not None and vcov not in BY_REPLICATES:

@@ -14,7 +14,7 @@ from pmwmix.data.loneoutcome import notes_on_lone_outcomes
 from pmwmix.data.pvsets import number_of_pv, pv_notes
 from pmwmix.data.source import Source
 from pmwmix.data.table import Table
-from pmwmix.errors import DataError, some
+from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.centring import Means, apply_center, notes_on_means
 from pmwmix.frame.checks import check_frame_size, check_same_categories
 from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
@@ -30,7 +30,7 @@ from pmwmix.frame.crossing import (
 )
 from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
-from pmwmix.frame.levelweights import crossed_weights, weigh, weight_notes, weight_statistics
+from pmwmix.frame.levelweights import crossed_weights, scale_of, weigh, weight_notes, weight_statistics
 from pmwmix.frame.matrices import outcome
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.residual import residual_columns
@@ -40,6 +40,7 @@ from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Distribution
 from pmwmix.weights.conditional import order_weights, total_weights, weight_columns
 from pmwmix.weights.scaling import resolve_scaling
+from pmwmix.weights.trimming import Trimmed
 
 
 def build_frame(
@@ -81,11 +82,11 @@ def build_frame(
     formula, distribution = _settled(formula, distribution, read, pv)
     columns, hierarchy = read.columns, find_levels(formula.grouping, read.columns)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
-    scaling, scale = resolve_scaling(design.scaling)
-    cond, w, totals, own_w = _weights(by_level, columns, hierarchy, design, scale, distribution)
-    weighted = any(name is not None for name in by_level)
+    scaling, scale = scale_of(design, hierarchy)
+    cond, w, totals, own_w, trimmed = _weights(by_level, columns, hierarchy, design, scale, distribution)
+    weighted = tuple(name is not None for name in by_level)
     designs, means = _design_columns(
-        formula, hierarchy, read, centrings, pv, distribution, totals[0] if weighted else None
+        formula, hierarchy, read, centrings, pv, distribution, totals[0] if any(weighted) else None
     )
     frame = ModelFrame(
         source=Source(table),
@@ -93,9 +94,9 @@ def build_frame(
         hierarchy=hierarchy,
         designs=designs,
         w=w,
-        weighted=tuple(name is not None for name in by_level),
+        weighted=weighted,
         weight_columns=by_level,
-        weight_stats=weight_statistics(hierarchy, totals, w, weighted),
+        weight_stats=weight_statistics(hierarchy, totals, w, any(weighted)),
         scaling=scaling,
         **read.counts,
         clusters=_clusters(design, columns, read.everything, hierarchy, read.subset),
@@ -111,9 +112,26 @@ def build_frame(
         has_closed_form=distribution.has_closed_form,
         pairwise=distribution.pairwise,
         own_w=own_w,
+        weights_top=design.weights_top,
+        trimmed=trimmed,
     )
     frame = _checked(frame, distribution, columns)
     return replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
+
+
+def _check_plain(design: Design) -> None:
+    """Refuse scaled and trimmed weights in a pairwise likelihood.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    for name, value in (("weights_top", design.weights_top), ("trim", design.trim)):
+        if value is not None:
+            raise NotSupportedError(
+                f"The pairwise likelihood weights pairs by how likely they were sampled. Got {name}={value!r} with "
+                f"method='pairwise'. Leave it out."
+            )
 
 
 def _weights(
@@ -123,20 +141,24 @@ def _weights(
     design: Design,
     scale: Any,
     distribution: Distribution,
-) -> tuple[tuple[Array, ...], tuple[Array, ...], list[Array], tuple[Array, ...]]:
-    """Give conditional weights before and after scaling, total ones, and those of crossed factors of a pairwise fit."""
+) -> tuple[tuple[Array, ...], tuple[Array, ...], list[Array], tuple[Array, ...], tuple[Trimmed, ...]]:
+    """Give conditional weights before and after scaling, total ones, those of crossed factors of a pairwise fit.
+
+    Last what was trimmed.
+    """
     if distribution.pairwise:
+        _check_plain(design)
         check_pairwise(hierarchy)
     elif hierarchy.crossed:
         check_weights_of_crossed(by_level, hierarchy, resolve_scaling(design.scaling)[0])
     conditional = bool(design.conditional)
     if not (hierarchy.crossed and distribution.pairwise):
-        cond, w = weigh(by_level, columns, hierarchy, conditional, scale)
-        return cond, w, total_weights(cond, hierarchy.row_parents), ()
+        cond, w, trimmed = weigh(by_level, columns, hierarchy, conditional, scale, design.trim)
+        return cond, w, total_weights(cond, hierarchy.row_parents), (), trimmed
     own = crossed_weights(by_level, columns, hierarchy, conditional)
     whole = own[0] * np.prod([w[level.index] for w, level in zip(own[1:], hierarchy.levels, strict=True)], axis=0)
     of_rows = (whole, *(np.ones(level.n) for level in hierarchy.levels))
-    return of_rows, of_rows, [whole, *own[1:]], own
+    return of_rows, of_rows, [whole, *own[1:]], own, ()
 
 
 def _completed(formula: ModelFormula, distribution: Distribution) -> ModelFormula:

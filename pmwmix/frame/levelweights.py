@@ -10,9 +10,13 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.data.codes import printed
+from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.frame.hierarchy import Hierarchy
+from pmwmix.spec.design import Design
 from pmwmix.weights.conditional import WeightStats, conditional_weights, unit_weights
+from pmwmix.weights.scaling import Scaling, resolve_scaling, unscaled
 from pmwmix.weights.sums import RowSums
+from pmwmix.weights.trimming import TopScaled, Trimmed, trim_weights
 
 MOST, SUSPICIOUS = 0.5, 0.05  # shares of rows
 SAME = ("size", "effective")  # scalings that make the same of conditional weights and of these divided by the unit's
@@ -24,8 +28,9 @@ def weigh(
     hierarchy: Hierarchy,
     conditional: bool,
     scale: Any,
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Turn weight columns into conditional weights, before and after scaling; rows first."""
+    trim: Any = None,
+) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Trimmed, ...]]:
+    """Turn weight columns into conditional weights, before and after scaling, rows first; and what was trimmed."""
     totals: list[Array | None] = [None if by_level[0] is None else columns[by_level[0]].to_numpy()]
     for level, name in zip(hierarchy.levels, by_level[1:], strict=True):
         values = None
@@ -33,14 +38,40 @@ def weigh(
             labels = printed(level.labels)
             values = unit_weights(columns[name].to_numpy(), level.index, level.n, name, level.name, labels)
         totals.append(values)
+    if isinstance(scale, TopScaled) and all(name is None for name in by_level):
+        raise OptionError(
+            f"A scale of the top level's weights needs weights. Got weights_top={scale.rule!r}, and the call has none. "
+            f"Add weights=, or leave it out."
+        )
+    names, weighted = ["obs", *(level.name for level in hierarchy.levels)], [name is not None for name in by_level]
     if not hierarchy.levels:
         rows = totals[0] if totals[0] is not None else np.ones(len(next(iter(columns.values()))))
-        return (rows.astype(float),), (rows.astype(float),)
+        cond, report = trim_weights((rows.astype(float),), names, weighted, trim)
+        return cond, scale(cond, ()) if isinstance(scale, TopScaled) else cond, report
     parents = hierarchy.row_parents
-    cond = tuple(conditional_weights(totals, parents, conditional))
-    if all(name is None for name in by_level):
-        return cond, cond
-    return cond, tuple(scale(cond, tuple(parents)))
+    cond, report = trim_weights(conditional_weights(totals, parents, conditional), names, weighted, trim)
+    if not any(weighted):
+        return cond, cond, report
+    return cond, tuple(scale(cond, tuple(parents))), report
+
+
+def scale_of(design: Design, hierarchy: Hierarchy) -> tuple[str, Scaling]:
+    """Give name and function of the scaling that a design asks for, with that of the top level.
+
+    Raises
+    ------
+    NotSupportedError
+        If crossed factors leave no top level.
+    """
+    name, scale = resolve_scaling(design.scaling)
+    if design.weights_top is None:
+        return name, scale
+    if hierarchy.crossed:
+        raise NotSupportedError(
+            f"Crossed groups have no top level whose weights could be scaled. Got weights_top={design.weights_top!r} "
+            f"with {', '.join(level.name for level in hierarchy.levels)}. Leave it out."
+        )
+    return name, TopScaled(scale if hierarchy.levels else unscaled, design.weights_top)
 
 
 def crossed_weights(

@@ -20,6 +20,7 @@ from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Response
 from pmwmix.spec.randomterms import RandomTerm
 from pmwmix.weights.conditional import WeightStats
+from pmwmix.weights.trimming import Trimmed
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,10 @@ class ModelFrame:
     own_w : tuple of ndarray
         Weights of the rows given their units, and of the units of crossed factors, for a pairwise likelihood; ``w`` has
         their products as weights of the rows. Empty where factors are nested.
+    weights_top : str or None
+        Scale of the top level's weights, if they are not as given.
+    trimmed : tuple of Trimmed
+        What was cut off the conditional weights, per level.
     fixed : dict
         Variances held at values, by their names in ``varcorr``.
     stream : Streamed or None
@@ -191,6 +196,8 @@ class ModelFrame:
     source: Source | None = None
     pairwise: bool = False
     own_w: tuple[Array, ...] = ()
+    weights_top: str | None = None
+    trimmed: tuple[Trimmed, ...] = ()
     fixed: dict[str, float] = field(default_factory=dict)
     stream: Any = None  # Streamed
 

@@ -18,12 +18,12 @@ from pmwmix.data.pvsets import expand_pv
 from pmwmix.data.table import Table
 from pmwmix.errors import DesignError, OptionError, PmwmixError, some
 from pmwmix.frame.hierarchy import Hierarchy
-from pmwmix.frame.levelweights import weigh
+from pmwmix.frame.levelweights import scale_of, weigh
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.spec.design import Design
 from pmwmix.weights.conditional import total_weights
 from pmwmix.weights.replicate_types import REPLICATES, Factor, check_replicates
-from pmwmix.weights.scaling import SCALINGS, resolve_scaling
+from pmwmix.weights.scaling import SCALINGS
 
 CONSTANT_RTOL = 1e-3  # replicate weights are rounded when they are stored
 FOREIGN = 2.0  # replicate weights whose sum is off by this factor do not belong to the full weight
@@ -223,9 +223,10 @@ def read_replicates(design: Design, table: Table, frame: ModelFrame) -> Replicat
             "Replicate weights belong to a sampling weight. The call has no weights. Add weights=['W_FSTUWT', ...]."
         )
     full = {name: series.take(_rows(frame, len(series))) for name, series in table.columns(own, "weights").items()}
-    scale = resolve_scaling(design.scaling)[1]
-    cond, _ = weigh(frame.weight_columns, full, frame.hierarchy, bool(design.conditional), scale)
-    w_total = total_weights(cond, frame.hierarchy.row_parents)[0]
+    scale = scale_of(design, frame.hierarchy)[1]
+    given = (frame.weight_columns, full, frame.hierarchy, bool(design.conditional), scale)
+    cond = weigh(*given, design.trim)[0]
+    w_total = total_weights(weigh(*given)[0], frame.hierarchy.row_parents)[0]  # replicate columns were not trimmed
     empty: list[str] = []
     if design.zone:
         R, factors = _from_zones(design, table, frame)

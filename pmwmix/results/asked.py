@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 from pmwmix.errors import NotSupportedError
@@ -107,4 +107,6 @@ def settings_of(
         residual={} if frame.residual is None else frame.residual.spec.said,
         labels={name: label for name, label in filled.table.labels.items() if name in frame.formula.fixed_variables},
         fixed=frame.fixed,
+        weights_top=frame.weights_top,
+        trimmed=tuple(astuple(one) for one in frame.trimmed),
     )

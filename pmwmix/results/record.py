@@ -184,6 +184,17 @@ class FitRecord(Abilities):
         return {f"{name}.Intercept" for name in names} or {"Intercept"}
 
     @property
+    def trimming(self) -> pd.DataFrame:
+        """What was cut off the weights, a row per trimmed level; empty where nothing was asked for.
+
+        Columns: ``times`` the median of the level's conditional weights, that value ``limit``, how many were above
+        (``n`` of ``of``), and the sum of the level's weights before and after.
+        """
+        columns = ["times", "limit", "n", "of", "sum_before", "sum_after"]
+        rows = {level: list(numbers) for level, *numbers in self.settings.trimmed}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype({"n": int, "of": int})
+
+    @property
     def residual_structure(self) -> pd.Series:
         """Parameters of the residual structure by name (residuals, eqs. 1-9); empty without one.
 

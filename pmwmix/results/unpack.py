@@ -192,6 +192,10 @@ def _settings(meta: Any) -> Settings:
         "residual": texts,
         "labels": texts,
         "fixed": mapped(as_number),
+        "weights_top": optional(as_text),
+        "trimmed": lambda one: tuple(
+            _row(part, as_text, as_number, as_number, as_whole, as_whole, as_number, as_number) for part in _list(one)
+        ),
     }
     f = Fields(found, {}, "")
     given = {name: f.read(name, kinds[name]) for name in kinds if name in found or _is_required(name)}
@@ -214,6 +218,10 @@ def _one_of(value: Any, known: tuple[str, ...]) -> str:
 
 def _pairs(value: Any) -> list[list[Any]]:
     return listed(listed(lambda one: one, 2))(value)
+
+
+def _list(value: Any) -> list[Any]:
+    return listed(lambda one: one)(value)
 
 
 def _row(value: Any, *kinds: Any) -> tuple[Any, ...]:

@@ -37,6 +37,10 @@ SCALING_WORDS = {
     "gk-sum": "gk-sum (all weight at the top level, sums)",
 }
 
+TOP_WORDS = {
+    "mean1": "divided by their mean (mean1)",
+    "sum": "such that the total weights of the rows sum to their number (sum)",
+}
 SHOWN = 5e-5  # of the log-likelihood: what its four decimals show
 SWAY = 3.0  # times the last change: rules of few nodes sway about the integral
 
@@ -125,6 +129,8 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
         given = ", ".join(f"{level}: {column or '1 (conditional)'}" for level, column in s.weights)
         facts.append(("Weights", f"{given}; {'conditional' if s.conditional else 'unconditional (total)'} as given"))
         facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
+        facts += [("Top level's weights", TOP_WORDS[s.weights_top])] if s.weights_top in TOP_WORDS else []
+        facts += [("Trimmed weights", "; ".join(map(trim_words, s.trimmed)))] if s.trimmed else []
     if fit.quadrature is not None:
         facts.append(("Integration", quadrature_words(fit)))
     if s.residual:
@@ -132,6 +138,13 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
     if s.fixed:
         facts.append(("Held variances", words_of(s.fixed)))
     return facts
+
+
+def trim_words(cut: tuple[str, float, float, int, int, float, float]) -> str:
+    """Say how many weights of a level were trimmed, where, and how much of their sum that took."""
+    level, times, limit, n, of, before, after = cut
+    lost = f", which takes {1.0 - after / before:.1%} off their sum" if n else ""
+    return f"{level}: {n} of {of} at {limit:.4g}, {times:g} times the median{lost}"
 
 
 def source_words(nests: Sequence[tuple[str, ...]]) -> str:

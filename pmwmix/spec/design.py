@@ -11,6 +11,7 @@ from pmwmix._registry import Registry
 from pmwmix.errors import OptionError, near, some
 
 COUNTRY_WEIGHTS = ("equal", "population", "senate")
+WEIGHTS_TOP = ("mean1", "sum")
 
 
 class SurveyRegistry(Registry):
@@ -78,6 +79,12 @@ class Design:
     country_weights : {"equal", "population", "senate"}, optional
         How countries of one table count (docs/surveys.md): each as one draw, by its population, or with weights
         that sum to the same in every country. Default: the weights as they are.
+    weights_top : {"mean1", "sum"}, optional
+        Scale of the top level's weights: mean 1, or such that the total weights of the rows sum to their number (Mplus'
+        ``BWTSCALE = SAMPLE``). Default: as given.
+    trim : float or dict, optional
+        Conditional weights above so many times the median of their level are cut off there; by level,
+        ``{"school": 4.0}``, or one number for all levels with weights.
 
     Examples
     --------
@@ -103,6 +110,8 @@ class Design:
     pv: PvSpec | None = None
     ids: Mapping[str, str] | None = None
     country_weights: str | None = None
+    weights_top: str | None = None
+    trim: float | Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("strata", "psu", "fpc", "zone", "rep"):
@@ -118,6 +127,12 @@ class Design:
                 f"Unknown country weights {self.country_weights!r}.{near(str(self.country_weights), COUNTRY_WEIGHTS)} "
                 f"Use one of {', '.join(map(repr, COUNTRY_WEIGHTS))}."
             )
+        if self.weights_top not in (None, *WEIGHTS_TOP):
+            raise OptionError(
+                f"Unknown scale of the top level's weights, weights_top={self.weights_top!r}."
+                f"{near(str(self.weights_top), WEIGHTS_TOP)} Use 'mean1' or 'sum', or leave it out."
+            )
+        _check_trim(self.trim)
 
     def __repr__(self) -> str:
         preset = next((name for name, one in SURVEYS.items() if one is self), None)
@@ -129,6 +144,22 @@ class Design:
     def override(self, **given: Any) -> Design:
         """Return a copy in which every argument that is not None replaces the design's own."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+def _check_trim(trim: Any) -> None:
+    """Refuse what is no number above 1, or no dict of them.
+
+    Raises
+    ------
+    OptionError
+    """
+    values = list(trim.values()) if isinstance(trim, Mapping) else [trim]
+    good = [isinstance(one, int | float) and not isinstance(one, bool) and 1.0 < one < float("inf") for one in values]
+    if trim is not None and not (good and all(good)):
+        raise OptionError(
+            f"Weights are trimmed at a number above 1, so many times the median of their level. Got trim={trim!r}. "
+            f"Write trim=4.0, or by level trim={{'school': 4.0}}."
+        )
 
 
 def resolve_design(design: object) -> Design:

@@ -35,6 +35,8 @@ class FitOptions(TypedDict, total=False):
     weights: str | Sequence[str | None] | Mapping[str, str] | None
     conditional: bool | None
     scaling: Scaling | None
+    weights_top: Literal["mean1", "sum"] | None
+    trim: float | Mapping[str, float] | None
     pv: Mapping[str, str | Sequence[str]] | None
     pv_pairing: Literal["number", "cross"] | None
     imputation: str | None

@@ -36,6 +36,10 @@ class Settings:
         Predictor to its label in the survey's files, where there is one.
     fixed : dict
         Variances held at values, by their names in ``varcorr``.
+    weights_top : str or None
+        Scale of the top level's weights, if they are not as given.
+    trimmed : tuple of (str, float, float, int, int, float, float)
+        Level, times its median, that value, units cut and all, sum of the weights before and after.
     """
 
     call: str
@@ -58,6 +62,8 @@ class Settings:
     residual: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     fixed: dict[str, float] = field(default_factory=dict)
+    weights_top: str | None = None
+    trimmed: tuple[tuple[str, float, float, int, int, float, float], ...] = ()
 
     @property
     def weighted(self) -> bool:
