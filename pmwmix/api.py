@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from pmwmix.data.imputed import PAIRINGS, nests_of, same_in_all, tables_of
+from pmwmix.data.imputed import nests_of, same_in_all, tables_of
 from pmwmix.data.pieces import Stream
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
@@ -222,7 +222,7 @@ def fit(
     # parse and resolve, frame and weigh, choose how errors are judged: for every imputed table
     own = [name for name, value in {**given, "scaling": scaling}.items() if value is not None]
     tables, told = tables_of(data, imputation, said, memory, method)
-    _check_imputations(tables, pv_pairing, method)
+    check_imputations(tables, pv_pairing, method)
     asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method, held)
     walked = [_framed(table, *asked) for table in tables]
     frames, (filled, _, how) = _one_sample(walked, pv_pairing, told), walked[0]
@@ -342,19 +342,6 @@ def read_distribution(
     asked, read = read_residual(residual, closed, method), None if closed else known.read
     of_family = (known.has_scale, trials, known.further, asked, known.first, known.settled if known.is_open else None)
     return Distribution(known.name, chosen, read, closed, *of_family, pairwise)
-
-
-def _check_imputations(tables: Sequence[Table], pairing: str | None, method: str) -> None:
-    if pairing is not None and pairing not in PAIRINGS:
-        raise OptionError(
-            f"Sets of plausible values are paired by number or crossed. Got pv_pairing={pairing!r}."
-            f"{near(str(pairing), PAIRINGS)} Use 'number' or 'cross'."
-        )
-    if method == "bayes" and (len(tables) > 1 or pairing == "cross"):
-        raise NotSupportedError(
-            f"Posteriors are mixed over plausible values that are paired by number, of one table. Asked for "
-            f"method='bayes' with {len(tables)} tables and pv_pairing={pairing!r}. Use method='ml'."
-        )
 
 
 def _framed(

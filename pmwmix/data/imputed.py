@@ -12,7 +12,7 @@ import pandas as pd
 from pmwmix.data.bygroup import TablePart, sorted_parts
 from pmwmix.data.pieces import stream_of
 from pmwmix.data.table import Table
-from pmwmix.errors import DataError, NotSupportedError, OptionError, some
+from pmwmix.errors import DataError, NotSupportedError, OptionError, near, some
 from pmwmix.surveys import Preset
 
 NUMBER, ROW = ".imp", ".id"  # columns of mice::complete(action = "long")
@@ -219,3 +219,22 @@ def nests_of(
 
 def _number(columns: Sequence[str], one: str) -> int:
     return list(dict.fromkeys(columns)).index(one) + 1
+
+
+def check_imputations(tables: Sequence[Table], pairing: str | None, method: str) -> None:
+    """Refuse unknown pairings of plausible values, and tables and pairings that a method does not know.
+
+    Raises
+    ------
+    OptionError, NotSupportedError
+    """
+    if pairing is not None and pairing not in PAIRINGS:
+        raise OptionError(
+            f"Sets of plausible values are paired by number or crossed. Got pv_pairing={pairing!r}."
+            f"{near(str(pairing), PAIRINGS)} Use 'number' or 'cross'."
+        )
+    if method == "bayes" and (len(tables) > 1 or pairing == "cross"):
+        raise NotSupportedError(
+            f"Posteriors are mixed over plausible values that are paired by number, of one table. Asked for "
+            f"method='bayes' with {len(tables)} tables and pv_pairing={pairing!r}. Use method='ml'."
+        )

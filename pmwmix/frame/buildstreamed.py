@@ -145,6 +145,8 @@ def _check_asked(formula: ModelFormula, design: Design, subset: Any, distributio
         (subset is not None, "subset="),
         (not formula.grouping, "a formula without random terms"),
         (callable(design.scaling), "a function as scaling="),
+        (design.trim is not None, "trim="),
+        (design.weights_top is not None, "weights_top="),
     ]
     found = [what for is_asked, what in asked if is_asked]
     if found:
