@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from pmwmix.data.imputed import nests_of, same_in_all, tables_of
+from pmwmix.data.imputed import check_imputations, nests_of, same_in_all, tables_of
 from pmwmix.data.pieces import Stream
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
