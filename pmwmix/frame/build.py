@@ -115,8 +115,7 @@ def build_frame(
         weights_top=design.weights_top,
         trimmed=trimmed,
     )
-    frame = _checked(frame, distribution, columns)
-    return replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
+    return _checked(frame, distribution, columns, design)
 
 
 def _check_plain(design: Design) -> None:
@@ -181,10 +180,13 @@ def _settled(
     return formula.for_each([found.first, *(one.name for one in found.further)]), found
 
 
-def _checked(frame: ModelFrame, distribution: Distribution, columns: Mapping[str, pd.Series]) -> ModelFrame:
-    """Check the frame as a whole, and add the residual structure, which needs its levels and weights."""
+def _checked(
+    frame: ModelFrame, distribution: Distribution, columns: Mapping[str, pd.Series], design: Design
+) -> ModelFrame:
+    """Check the frame as a whole, and add notes on weights, and the residual structure, which needs its levels."""
     check_frame_size(frame, distribution)
     check_same_categories(frame)
+    frame = replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
     if distribution.residual is None:
         return frame
     found = residual_columns(distribution.residual, frame.formula, columns, frame.hierarchy, frame.w[0])
