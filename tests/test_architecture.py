@@ -26,10 +26,12 @@ INNER = {  # files of the rooms that have a road of their own
         general.insidedata
         crossed.onethread crossed.inverse crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint
         crossed.direct crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
+        crossed.secondorder
     """.split(),
     "fitting": """
         problem collinear carried optimise quasinewton rawscale estimate fixedvariances fewclusters ladder
-        streamed linear general choose judge elsewhere climb reweighted refits
+        streamed linear general choose judge secondorder elsewhere climb
+        reweighted refits
     """.split(),
     "pooling": "_base rubin nested ratios".split(),
     "results": """

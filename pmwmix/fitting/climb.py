@@ -13,13 +13,13 @@ from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.elsewhere import is_higher, other_starts
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.fixedvariances import PartlyFree, climbed_beside_fixed
-from pmwmix.fitting.judge import held_directions, judge, moving_basis
+from pmwmix.fitting.judge import judge
 from pmwmix.fitting.optimise import Optimum, Status, minimise
 from pmwmix.fitting.problem import Problem
+from pmwmix.fitting.secondorder import laplace_error, moved_by
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.likelihood.constraint import OnSurface
-from pmwmix.variance import inverse_along
 
 RIGHT = 0.1  # of the log-likelihood, weights relative to their mean: what one more rung may change it by
 LOWER = 1e-9  # of the size of the values: what another climb has to be better by
@@ -113,7 +113,7 @@ def _climb_ladder(
 ) -> tuple[Estimate, Problem]:
     """Fit, and while estimates or the log-likelihood would still move with more nodes, fit again with more."""
     fit, problem = _settle(problem, k, start, vcov, clusters)
-    moved = error = float("nan")
+    moved, error = laplace_error(problem, fit, k)
     finer = problem.finer()
     while finer is not None:
         there = finer.objective.at(fit.point.theta, k)
@@ -122,7 +122,7 @@ def _climb_ladder(
             return replace(fit, moved=moved, loglik_error=finer.top_scale * error), problem
         problem, finer = finer, finer.finer()
         fit = estimate(problem, k, fit.point.theta, vcov, clusters)
-    if moved >= STILL and fit.converged:
+    if moved >= STILL and fit.converged and problem.ladder:
         fit = replace(fit, converged=False, status=Status.COARSE)
     return replace(fit, moved=moved, loglik_error=problem.top_scale * error), problem
 
@@ -148,10 +148,4 @@ def movement(finer: Problem, fit: Estimate, point: Any) -> float:
 
     ``point`` is the finer rule at the estimates.
     """
-    t = finer.layout.n_theta
-    p, flat = finer.structure.p, np.eye(t)[:, fit.flat]
-    held = held_directions(finer, point.psi[p : p + t], fit.boundary)
-    V = inverse_along(fit.point.hessian, moving_basis(p, held, flat, len(point.psi) - p - t))
-    step, error = V @ point.gradient, np.sqrt(np.maximum(np.diag(V), 0.0))
-    moving = error > 0
-    return float(np.max(np.abs(step[moving]) / error[moving], initial=0.0)) if t else 0.0
+    return moved_by(finer, fit, point.gradient, fit.point.hessian)

@@ -139,13 +139,14 @@ def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -
         "family_parameters": pd.DataFrame(
             {"estimate": list(fit.reported.values()), "se": error}, index=list(fit.reported), dtype=float
         ),
-        "quadrature": _quadrature(fit) if fit.n_agq else None,
+        "quadrature": _quadrature(problem, fit) if fit.n_agq else None,
         "categories": problem.responses[k].categories,
     }
 
 
-def _quadrature(fit: Estimate) -> dict[str, Any]:
-    return {"n_agq": fit.n_agq, "moved": fit.moved, "loglik_error": fit.loglik_error}
+def _quadrature(problem: Problem, fit: Estimate) -> dict[str, Any]:
+    by_terms = problem.objective.crossed
+    return {"n_agq": fit.n_agq, "moved": fit.moved, "loglik_error": fit.loglik_error, "second_order": by_terms}
 
 
 def _residual_table(problem: Problem, fit: Estimate) -> pd.DataFrame | None:

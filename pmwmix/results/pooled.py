@@ -122,7 +122,7 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
         return out
     nodes = tuple(max(part) for part in zip(*(fit.quadrature["n_agq"] for fit in fits), strict=True))
     most = {name: float(np.max([fit.quadrature[name] for fit in fits])) for name in ("moved", "loglik_error")}
-    return {**out, "quadrature": {"n_agq": nodes, **most}}
+    return {**out, "quadrature": {**first.quadrature, "n_agq": nodes, **most}}
 
 
 def _one_by_one(fits: Sequence[FitResult], tables: Sequence[pd.DataFrame], column: str) -> Pooled:

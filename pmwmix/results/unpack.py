@@ -253,6 +253,7 @@ def _general(f: Fields) -> dict[str, Any]:
             "n_agq": tuple(q.read("n_agq", filled(as_whole))),
             "moved": q.read("moved", as_number),
             "loglik_error": q.read("loglik_error", as_number, float("nan"), required=False),
+            "second_order": q.read("second_order", as_flag, False, required=False),
         }
     return out
 

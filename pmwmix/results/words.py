@@ -189,7 +189,12 @@ def quadrature_words(fit: FitRecord) -> str:
     else:
         each = ", ".join(f"{level}: {n}" for level, n in zip(fit.n_groups.index, nodes, strict=True))
         text = f"adaptive Gauss-Hermite, nodes per random effect {each}"
-    if np.isfinite(moved):
+    if np.isfinite(moved) and fit.quadrature.get("second_order"):
+        size = "less than 0.001" if moved < 0.001 else f"{moved:.2g}"
+        change = number(fit.quadrature["loglik_error"], 2)
+        text += f"; its second-order terms would move estimates by {size} standard errors at most, and the log-"
+        text += f"likelihood by {change}"
+    elif np.isfinite(moved):
         size = "less than 0.001" if moved < 0.001 else f"at most {moved:.3f}"
         verb = "would move" if moved < STILL else "had moved"
         text += f"; with more nodes estimates {verb} {size} standard errors"
@@ -202,7 +207,7 @@ def loglik_words(fit: FitRecord) -> str:
     over = "fits" if any(fit.nests) else "plausible values"
     said = [f"mean over {over}"] if fit.n_pv > 1 else []
     decimals = 4
-    if error >= SHOWN:
+    if error >= SHOWN and not fit.quadrature.get("second_order"):
         decimals = max(int(-np.floor(np.log10(SWAY * error))), 0)
         said.append(f"with more nodes it changes by {number(error, 1)}")
     return f"{fit.loglik:.{decimals}f}" + (f" ({'; '.join(said)})" if said else "")

@@ -13,7 +13,7 @@ NEGATIVE = 1e-10  # of the largest eigenvalue of a correlation-like matrix: belo
 
 
 def multiway(given: VarianceInput) -> Array:
-    """Add clusterings up: V_a + V_b - V_ab of two factors, every set of them in turn of more (crossed, eq. 17).
+    """Add clusterings up: V_a + V_b - V_ab of two factors, every set of them in turn of more (crossed, eq. 18).
 
     The scores are those of the coefficients; variances of the other parameters are model-based. Negative eigenvalues,
     which the difference may have, become zero.

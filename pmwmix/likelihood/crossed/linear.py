@@ -180,7 +180,7 @@ class CrossedLinearObjective(Likelihood):
         return np.concatenate([by_beta, -0.5 * by_theta, by_sigma[None]]).T
 
     def row_scores(self, point: Point, k: int = 0) -> Array:
-        """Gradient in the coefficients by rows (n, p), each linear in the row's own residual (crossed, eq. 17)."""
+        """Gradient in the coefficients by rows (n, p), each linear in the row's own residual (crossed, eq. 18)."""
         X = np.array([self._standard(int(j)) for j in self._columns.x[self._kept]]).reshape(-1, len(self._w))
         left = self._standard(int(self._columns.y[k])) - point.beta @ X
         found, Z = self._factor(point.theta), [self._standard(int(j)) for j in self._columns.z]

@@ -69,7 +69,7 @@ class PairwiseObjective(Likelihood):
         return profiled_point(theta, self.sums(theta, self._at(k)), self.n_free)
 
     def row_scores(self, point: Point, k: int = 0) -> Array:
-        """Gradient in the coefficients by rows (n, p), each linear in the row's own residual (crossed, eq. 17)."""
+        """Gradient in the coefficients by rows (n, p), each linear in the row's own residual (crossed, eq. 18)."""
         X = self.columns[: self.structure.p]
         left = self.columns[self._at(k)[-1]] - point.beta @ X
         return (self.sums.applied(point.theta, X) * left / point.sigma**2).T

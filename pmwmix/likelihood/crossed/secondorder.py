@@ -1,0 +1,76 @@
+"""What Laplace's approximation leaves out, to the next order, with crossed random effects (crossed, eq. 17)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from pmwmix._types import Array
+from pmwmix.likelihood.general.partials import partials
+
+MOST_EFFECTS = 1_000  # of all factors together, whose covariance is one dense matrix
+CELLS = 1_000_000  # covariances between linear predictors of rows that are formed in one evaluation
+CHUNK = 500_000  # of them at a time
+
+
+def is_cheap(objective: Any) -> bool:
+    """Whether the terms are formed at all."""
+    crossing = objective.crossing
+    small = crossing.q[0] * crossing.n_units[0] + crossing.n_dense <= MOST_EFFECTS
+    return bool(small and objective.structure.n_predictors == 1)
+
+
+def second_order(objective: Any, point: Any, cells: float = CELLS) -> float:
+    """Give the second-order term of the log-likelihood at a point of a `CrossedObjective`.
+
+    Parameters
+    ----------
+    objective : CrossedObjective
+    point : IntegratedPoint
+    cells : float
+        Where the rows have more pairs, every m-th row stands for all in the sum over pairs.
+    """
+    s, rows, crossing, k = objective.structure, objective.rows, objective.crossing, point.outcome
+    p, t = s.p, s.layout.n_theta
+    beta, theta, phi = point.theta[:p], point.theta[p : p + t], point.theta[p + t :]
+    A = _columns(objective, theta)
+    low, high = point.modes[0]
+    u = np.concatenate([low[:, : crossing.n_units[0]].ravel(), high[: crossing.n_dense]])
+    eta = rows.offset + beta @ np.array(rows.X).reshape(p, len(rows.w)) + A @ u
+    found = partials(s.family, s.link, s.n_phi, 4)(eta, rows.y[k], rows.extra[k], phi)
+    l2, l3, l4 = (rows.w * found[f"l{order}"] for order in (2, 3, 4))
+    inverse = np.linalg.inv(np.eye(A.shape[1]) - (A.T @ (A * l2[:, None])).toarray())
+    h = _diagonal(A, inverse)
+    slopes = A.T @ (l3 * h)
+    cubes, n = 0.0, len(eta)
+    chosen = np.arange(0, n, max(int(np.ceil(n * n / cells)), 1))
+    for some in np.array_split(chosen, max(int(len(chosen) * n / CHUNK), 1)):
+        across = A @ (A[some] @ inverse).T
+        cubes += float(l3 @ (across**3 @ l3[some]))
+    return float(l4 @ h**2 / 8.0 + slopes @ inverse @ slopes / 8.0 + cubes * (n / len(chosen)) / 12.0)
+
+
+def _diagonal(A: Any, inverse: Array) -> Array:
+    """Give a'M⁻¹a of every row, some rows at a time."""
+    out, step = np.empty(A.shape[0]), max(CHUNK // A.shape[1], 1)
+    for start in range(0, len(out), step):
+        part = A[start : start + step]
+        out[start : start + step] = ((part @ inverse) * part.toarray()).sum(axis=1)
+    return out
+
+
+def _columns(objective: Any, theta: Array) -> Any:
+    """Random columns times Λ as a sparse matrix, (n, all effects), in the order of the modes."""
+    crossing, rows = objective.crossing, objective.rows
+    n, first, start = len(rows.w), 0, 0
+    values, places = [], []
+    for Lambda, index, G, q in zip(
+        objective.structure.layout.unpack(theta), crossing.index, crossing.n_units, crossing.q, strict=True
+    ):
+        values += list(Lambda.T @ np.array(rows.Z[first : first + q]))
+        places += [start + c * G + index for c in range(q)]
+        first, start = first + q, start + q * G
+    entries = (np.concatenate(values), (np.tile(np.arange(n), len(places)), np.concatenate(places)))
+    return csr_array(entries, shape=(n, start))
