@@ -11,6 +11,7 @@ from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.weights.conditional import total_weights
 
 FEW = 2.5  # clusters: one or two, and what is left over for the others
+UNITS = 16_384  # whose leverages are found at once
 WORDS = {1: "one cluster", 2: "two clusters"}
 
 
@@ -41,9 +42,12 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
     psu = np.arange(n_top) if frame.clusters is None else frame.clusters.psu
     blocks = problem.blocks
     if blocks is not None and blocks.xx.ndim == 3 and blocks.xx.shape[-1] == len(psu):
-        xx = blocks.xx * blocks.w[-1]
-        M = np.linalg.inv(xx.sum(axis=-1)) @ problem.transform.A_x.T  # of the raw coefficients
-        each = np.einsum("aj,abg,bj->jg", M, xx, M, optimize=True)
+        xx, w_top = blocks.xx, blocks.w[-1]
+        M = np.linalg.inv(xx @ w_top) @ problem.transform.A_x.T  # of the raw coefficients
+        each = np.empty((p, len(psu)))
+        for first in range(0, len(psu), UNITS):  # copies of all cross-products would be large
+            part = slice(first, first + UNITS)
+            each[:, part] = np.einsum("aj,abg,bj->jg", M, xx[..., part], M, optimize=True) * w_top[part]
         shares = np.array([np.bincount(psu, row) for row in each])
     else:
         w = total_weights(frame.w, frame.hierarchy.row_parents)[0]
