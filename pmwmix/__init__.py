@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pmwmix.inference.icc import design_effects, icc_se
     from pmwmix.inference.margins import predictions
     from pmwmix.readers import convert, read_survey
+    from pmwmix.resampling.generated import replicate_weights
     from pmwmix.results.result import FitResult
     from pmwmix.sample.load import load
     from pmwmix.simulate import simulate_survey
@@ -65,6 +66,7 @@ _HOME = {
     "quadrature_check": "studies.nodecheck",
     "describe": "descriptives.describe",
     "trend": "studies.trend",
+    "replicate_weights": "resampling.generated",
     "table": "tables.modeltable",
     "ModelTable": "tables.modeltable",
 }
@@ -99,6 +101,7 @@ __all__ = [
     "quadrature_check",
     "ranova",
     "read_survey",
+    "replicate_weights",
     "sensitivity",
     "simulate_survey",
     "surveys",

@@ -97,6 +97,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "inference.samples",
             "inference.intervals",
             "resampling.bootstrap",
+            "resampling.generated",
             "resampling.outcomes",
             "results",
         ),
