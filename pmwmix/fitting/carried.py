@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pmwmix._types import Array
@@ -15,8 +17,8 @@ UNITS = 16_384  # whose leverages are found at once
 WORDS = {1: "one cluster", 2: "two clusters"}
 
 
-def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Array:
-    """Give the effective number of clusters that carry each coefficient.
+def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> tuple[Array, Array]:
+    """Give the effective number of clusters that carry each coefficient, and whether it is that of a single one.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
     ndarray, shape (p,)
         1 / Σ h², with h the clusters' shares of the squared length of a column that is not explained by the others
         (partial leverage): 1 for a column that stands out in one cluster only, their number where all are alike.
+    ndarray of bool, shape (p,)
+        Coefficients that cannot be estimated without one of the clusters: their scores have no spread between clusters.
 
     References
     ----------
@@ -41,43 +45,72 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> Arra
     n_top = levels[-1].n if levels and not frame.hierarchy.crossed else top.max() + 1
     psu = np.arange(n_top) if frame.clusters is None else frame.clusters.psu
     blocks = problem.blocks
+    if not p:
+        return np.zeros(0), np.zeros(0, dtype=bool)
     if blocks is not None and blocks.xx.ndim == 3 and blocks.xx.shape[-1] == len(psu):
-        xx, w_top = blocks.xx, blocks.w[-1]
-        M = np.linalg.inv(xx @ w_top) @ problem.transform.A_x.T  # of the raw coefficients
+        xx, w_top, raw = blocks.xx, blocks.w[-1], problem.transform.A_x  # of the raw coefficients
+        whole = xx @ w_top
+        M = np.linalg.inv(whole) @ raw.T
         each = np.empty((p, len(psu)))
         for first in range(0, len(psu), UNITS):  # copies of all cross-products would be large
             part = slice(first, first + UNITS)
             each[:, part] = np.einsum("aj,abg,bj->jg", M, xx[..., part], M, optimize=True) * w_top[part]
         shares = np.array([np.bincount(psu, row) for row in each])
-    else:
-        w = total_weights(frame.w, frame.hierarchy.row_parents)[0]
-        every, of = [column for part in design.fixed for column in part.columns], design.of[problem.kept]
-        X = np.array([every[j] for j in problem.kept] or np.zeros((0, frame.n)))
-        if not problem.family.has_intercept:
-            firsts = np.unique(np.append(of, 0))
-            X, of = np.vstack([X, np.ones((len(firsts), frame.n))]), np.append(of, firsts)  # thresholds
-        X = X / np.sqrt(np.maximum((w * X**2).sum(axis=1, keepdims=True), 1e-300))
-        together = of[:, None] == of  # columns explain others of their own linear predictor
-        found = np.linalg.pinv(together * ((X * w) @ X.T), hermitian=True)[:p] @ X
-        shares = np.array([np.bincount(psu[top], w * row**2) for row in found])
-    if not p:
-        return np.zeros(0)
+        return _effective(shares), _alone(shares, whole, raw, lambda c: xx[..., psu == c] @ w_top[psu == c])
+    w = total_weights(frame.w, frame.hierarchy.row_parents)[0]
+    every, of = [column for part in design.fixed for column in part.columns], design.of[problem.kept]
+    X = np.array([every[j] for j in problem.kept])
+    if not problem.family.has_intercept:
+        firsts = np.unique(np.append(of, 0))
+        X, of = np.vstack([X, np.ones((len(firsts), frame.n))]), np.append(of, firsts)  # thresholds
+    X = X / np.sqrt(np.maximum((w * X**2).sum(axis=1, keepdims=True), 1e-300))
+    together = of[:, None] == of  # columns explain others of their own linear predictor
+    whole, cluster = together * ((X * w) @ X.T), psu[top]
+    found = np.linalg.pinv(whole, hermitian=True)[:p] @ X
+    shares = np.array([np.bincount(cluster, w * row**2) for row in found])
+
+    def of_cluster(c: int) -> Array:
+        mine = X[:, cluster == c]
+        return together * ((mine * w[cluster == c]) @ mine.T)
+
+    return _effective(shares), _alone(shares, whole, np.eye(len(X))[:p], of_cluster)
+
+
+def _effective(shares: Array) -> Array:
     return shares.sum(axis=1) ** 2 / (shares**2).sum(axis=1)
 
 
-def notes_on_carriers(problem: Problem, frame: ModelFrame, design: DesignColumns) -> list[str]:
-    """Say which coefficients rest on one or two clusters, for fits with a robust variance."""
+def _alone(shares: Array, whole: Array, L: Array, part: Callable[[int], Array]) -> Array:
+    """Mark combinations L (p, P) of coefficients that are not estimable without the cluster with the largest share."""
+    size = np.sqrt(np.maximum(np.diag(whole), 1e-300))
+    out = np.zeros(len(shares), dtype=bool)
+    for k in np.flatnonzero(_effective(shares) < FEW):
+        left = (whole - part(int(shares[k].argmax()))) / np.outer(size, size)
+        values, vectors = np.linalg.eigh(0.5 * (left + left.T))
+        row = L[k] / size
+        gone = vectors[:, values < 1e-9 * max(float(values[-1]), 1e-300)].T @ row
+        out[k] = bool(gone @ gone > 1e-8 * (row @ row))
+    return out
+
+
+def carriers(problem: Problem, frame: ModelFrame, design: DesignColumns) -> tuple[list[str], Array]:
+    """Say which coefficients rest on one or two clusters, for fits with a robust variance; mark those of one alone."""
     if frame.hierarchy.crossed:  # independent parts of the sample, not the units of a factor, are the clusters
-        return []
-    numbers = carrying(problem, frame, design)
+        return [], np.zeros(len(problem.kept), dtype=bool)
+    numbers, alone = carrying(problem, frame, design)
     out = []
     for count, word in WORDS.items():
-        terms = [
-            name for name, number in zip(problem.names, numbers, strict=True) if number < FEW and round(number) == count
-        ]
+        few = [(number < FEW and round(number) == count) for number in numbers]
+        terms = [name for name, found in zip(problem.names, few, strict=True) if found]
         if terms:
             out.append(
                 f"Resting on {word}: {', '.join(terms)}. A robust standard error sees no spread between clusters there "
                 f"and is far too small; its test does not hold. Use vcov='model' for it, or leave it out."
             )
-    return out
+    if alone.any():
+        named = [name for name, gone in zip(problem.names, alone, strict=True) if gone]
+        out.append(
+            f"Missing (NaN) are the standard errors of {', '.join(named)}: without one of the clusters there is no "
+            f"estimate, and the robust covariance is degenerate."
+        )
+    return out, alone

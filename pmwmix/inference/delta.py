@@ -74,13 +74,27 @@ def delta(function: Callable[[Array], Array], values: Array, V: Array) -> tuple[
     ndarray, shape (m, m)
     """
     centre = function(values)
-    steps = STEP * np.sqrt(np.maximum(np.diag(V), 0.0))
+    steps = np.where(np.isnan(np.diag(V)), STEP, STEP * np.sqrt(np.maximum(np.diag(V), 0.0)))
     G = np.zeros((len(centre), len(values)))
     for i in np.flatnonzero(steps):  # a parameter on the boundary does not move
         shift = np.zeros(len(values))
         shift[i] = steps[i]
         G[:, i] = (function(values + shift) - function(values - shift)) / (2.0 * steps[i])
-    return centre, G @ V @ G.T
+    return centre, spread(G, V)
+
+
+def spread(G: Array, V: Array) -> Array:
+    """Covariance G V G' (m, m) of combinations (m, P); missing where one holds a parameter whose variance is missing.
+
+    Zero times a missing number is zero here.
+    """
+    missing = np.isnan(np.diag(V))
+    if not missing.any():
+        return G @ V @ G.T
+    known = ~missing
+    out, lost = G[:, known] @ V[np.ix_(known, known)] @ G[:, known].T, (G[:, missing] != 0).any(axis=1)
+    out[lost, :] = out[:, lost] = np.nan
+    return out
 
 
 def pooled_delta(fit: Any, functions: Sequence[Callable[[Array], Array]]) -> Pooled:

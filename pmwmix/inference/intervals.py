@@ -129,7 +129,9 @@ def _with_variance(one: Any, sample: Sample) -> tuple[Array, Array]:
     """Give the mean of every row and its variance (n,)."""
     columns, gaps = sample.design()
     mean, G = sample.model.rows(columns)
-    variance = np.einsum("np,pq,nq->n", G[:, 0], one.parameters[1], G[:, 0], optimize=True)
+    V = one.parameters[1]
+    variance = np.einsum("np,pq,nq->n", G[:, 0], np.nan_to_num(V), G[:, 0], optimize=True)
+    variance[(G[:, 0][:, np.isnan(np.diag(V))] != 0).any(axis=1)] = np.nan  # no robust variance of a coefficient
     value = mean[:, 0].copy()
     if gaps is not None:
         value[(np.abs(gaps) > 1.0).any(axis=1)] = np.nan  # not estimable

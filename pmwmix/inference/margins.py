@@ -17,7 +17,7 @@ from scipy.special import stdtr, stdtrit
 from pmwmix._types import Array
 from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.inference.averages import parameter_draws
-from pmwmix.inference.delta import complete_df
+from pmwmix.inference.delta import complete_df, spread
 from pmwmix.inference.samples import Sample, samples_of
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import mix_draws
@@ -254,7 +254,7 @@ def _pooled(
 
 def _by_delta(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: float) -> dict[str, Array]:
     """Errors and intervals of estimates (K, m) by the delta method, with their gradients (m, P)."""
-    covariances = np.array([G @ one.parameters[1] @ G.T for one, G in zip(fit.fits, gradients, strict=True)])
+    covariances = np.array([spread(G, one.parameters[1]) for one, G in zip(fit.fits, gradients, strict=True)])
     pooled = pool(estimates, covariances, complete_df(fit), fit.nests)
     error, df = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0)), np.minimum(pooled.df, 1e10)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -338,7 +338,7 @@ def _influence_on(of: Statistic, one: Any) -> Array:
     rows = one.rows
     given = influence(rows.problem, rows.fit, rows.k, rows.frame.clusters)
     base, values, V = _Refitted(one), _parameters(one), np.asarray(one.parameters[1])
-    steps = STEP * np.sqrt(np.maximum(np.diag(V), 0.0))
+    steps = np.where(np.isnan(np.diag(V)), STEP, STEP * np.sqrt(np.maximum(np.diag(V), 0.0)))
     slopes = []
     for i, step in enumerate(steps):
         if step == 0.0:  # a parameter on the boundary does not move

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
-from pmwmix.fitting.carried import notes_on_carriers
+from pmwmix.fitting.carried import carriers
 from pmwmix.fitting.choose import Plan
 from pmwmix.fitting.climb import fit_outcomes
 from pmwmix.fitting.collinear import COLLINEAR_TOL
@@ -64,17 +64,21 @@ class OfDesign:
         Mean squares of the random-effects columns, per level.
     carried : tuple of str
         Notes on coefficients that rest on few clusters.
+    alone : ndarray of bool, shape (p,)
+        Coefficients that rest on one alone, where the variance is robust.
     """
 
     squares: tuple[Array, ...]
     carried: tuple[str, ...]
+    alone: Array
 
 
 def of_design(frame: ModelFrame, problem: Problem, design: int, settings: Settings) -> OfDesign:
     """Look at a design matrix once for all its outcomes."""
     columns, is_robust = frame.designs[design], settings.vcov not in (*BY_REPLICATES, "model")
-    carried = notes_on_carriers(problem, frame, columns) if is_robust else ()
-    return OfDesign(mean_squares(frame, columns), tuple(carried))
+    none: tuple[list[str], Array] = [], np.zeros(len(problem.kept), dtype=bool)
+    carried, alone = carriers(problem, frame, columns) if is_robust else none
+    return OfDesign(mean_squares(frame, columns), tuple(carried), alone)
 
 
 def single(
@@ -92,7 +96,7 @@ def single(
     columns, names = frame.designs[design], component_names(frame)
     closed = problem.objective.closed_form
     terms = list(fit.terms)
-    p, V = len(terms), fit.vcov
+    p, V = len(terms), _without(fit.vcov, shared.alone, len(terms))
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
     if closed:
@@ -128,6 +132,15 @@ def single(
         n_starts=fit.n_starts,
         **more,
     )
+
+
+def _without(V: Array, alone: Array, p: int) -> Array:
+    """Mark (co)variances of some coefficients, which come after thresholds, as missing."""
+    if not alone.any():
+        return V
+    out, places = V.copy(), p - len(alone) + np.flatnonzero(alone)
+    out[places, :] = out[:, places] = np.nan
+    return out
 
 
 def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -> dict[str, Any]:

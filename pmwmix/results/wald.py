@@ -13,6 +13,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.fewclusters import hotelling_of
 from pmwmix.inference.adjust import adjusted, check_adjustment, multiplier
+from pmwmix.inference.delta import spread
 from pmwmix.inference.joint import shrinkage
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import wald_of
@@ -110,7 +111,7 @@ def contrast(
 
 def _contrasts(fit: Any, asked: Hypotheses, adjust: str, ci_prob: float, rule: Any) -> Array:
     """Give the numbers of every combination, in the order of `NUMBERS` (r, 8)."""
-    covariance = asked.L @ _vcov(fit, rule) @ asked.L.T
+    covariance = spread(asked.L, _vcov(fit, rule))
     error = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     estimate = asked.L @ fit.coef.to_numpy() - asked.value
     degrees = np.array([_df_of(fit, row, rule) for row in asked.L])
@@ -152,16 +153,16 @@ def _test(fit: Any, asked: Hypotheses, rule: Any) -> pd.Series:
         kenward = fit._kenward[0]
         return pd.Series(dict(zip(names, replace(kenward, beta=kenward.beta - shift).kr_test(L), strict=True)))
     vcov, used = _vcov(fit, rule), np.any(L != 0, axis=0)
-    if not (np.isfinite(L @ vcov @ L.T).all() and (L @ vcov @ L.T).any()):
+    if not (np.isfinite(whole := spread(L, vcov)).all() and whole.any()):
         raise _no_covariance(fit, used)
     L = independent(L, np.sqrt(np.diag(vcov)))
     value, k = L @ (fit.coef.to_numpy() - shift), len(L)
     if k == 1:
         df2 = _df_of(fit, L[0], rule)
-        F = float(value[0] ** 2 / (L @ vcov @ L.T)[0, 0])
+        F = float(value[0] ** 2 / spread(L, vcov)[0, 0])
         return pd.Series(dict(zip(names, (F, 1.0, df2, float(fdtrc(1, min(df2, 1e10), F))), strict=True)))
     pooled, shrunk = fit.pooled, 1.0
-    within = L @ (vcov if pooled is None else pooled.within + fit._added(rule)) @ L.T
+    within = spread(L, vcov if pooled is None else pooled.within + fit._added(rule))
     df2 = float((fit.df(rule).to_numpy() if pooled is None else _complete(fit, rule))[used].min())
     source = f"vcov={fit.settings.vcov!r}"
     if _is(rule, "bell-mccaffrey"):
@@ -191,7 +192,7 @@ def _df_of(fit: Any, row: Array, rule: Any) -> float:
     if fit.pooled is None:
         return complete
     values = np.array([row @ one.coef.to_numpy() for one in fit.fits])[:, None]
-    variances = np.array([row @ one.vcov.to_numpy() @ row for one in fit.fits])[:, None]
+    variances = np.array([spread(row[None], one.vcov.to_numpy())[0] for one in fit.fits])
     return float(pool(values, variances, complete, fit.nests).df[0])
 
 
@@ -205,6 +206,8 @@ def _is(rule: Any, name: str) -> bool:
 
 
 def _no_covariance(fit: Any, used: Array) -> NotSupportedError:
+    gone = used & np.isnan(np.diag(fit.vcov.to_numpy()))
+    used = gone if gone.any() else used
     return NotSupportedError(
         f"A Wald test needs the covariance of its terms. That of {', '.join(fit.coef.index[used])} is missing "
         f"or zero. Test other terms, or fit with another vcov."

@@ -22,7 +22,7 @@ def rows():
 
 
 def carried(fit):
-    numbers = carrying(fit.rows.problem, fit.rows.frame, fit.rows.design)
+    numbers, _ = carrying(fit.rows.problem, fit.rows.frame, fit.rows.design)
     return dict(zip(fit.rows.problem.names, numbers, strict=True))
 
 
@@ -75,3 +75,55 @@ def test_a_sandwich_without_spread_is_missing_not_zero(rows, formula, vcov):
         fit.wald(["C(half)[0]", "C(half)[1]"])
     mixed = pmwmix.fit("y ~ x + C(half) + (1 | half)", rows, vcov="robust")
     assert np.isfinite(mixed.se["x"]) and "Resting on two clusters" in said(mixed)
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "alone"),
+    [
+        ("y ~ t1 + x + (1 | g)", {"vcov": "robust"}, ["t1"]),
+        ("y ~ t1 + x + (1 | g)", {"vcov": "CR2"}, ["t1"]),
+        ("y ~ t1 + x + (1 | g)", {"vcov": "hlm"}, ["t1"]),
+        ("y ~ t1 + x + (1 | g)", {"weights": ["w", "W"], "scaling": "size"}, ["t1"]),
+        ("y ~ t1 + x", {"design": pmwmix.Design(psu="half")}, []),
+        ("y ~ kind + x + (1 | g)", {"vcov": "robust"}, ["Intercept", "kind[T.rest]"]),
+        ("b ~ t1 + x + (1 | g)", {"family": "binomial", "vcov": "robust"}, ["t1"]),
+        ("y ~ t2 + x + (1 | g)", {"vcov": "robust"}, []),
+        ("y ~ few + x + (1 | four)", {"vcov": "robust"}, ["few"]),
+        ("y ~ t1 + x + (1 | g)", {"vcov": "model"}, []),
+    ],
+)
+def test_a_coefficient_of_one_cluster_has_no_robust_error(rows, formula, options, alone):
+    """Brute force: without one of the clusters the columns lose rank in its direction."""
+    rows = rows.assign(four=rows["g"] // 8, few=1.0 * (rows["g"] < 8))
+    fit = pmwmix.fit(formula, rows, **options)
+    table = fit.tidy().set_index("term")
+    for column in ("std_error", "statistic", "p_value", "ci_low"):
+        assert list(table.index[table[column].isna()]) == alone, column
+    assert any("Missing (NaN) are the standard errors" in note for note in fit.notes) == bool(alone)
+    if alone:
+        group = formula.split("| ")[1].rstrip(")")
+        X = np.array(list(fit.rows.columns.values())).T
+        for j, term in enumerate(fit.coef.index):
+            ranks = [np.linalg.matrix_rank(X[rows[group] != one]) for one in rows[group].unique()]
+            lost = min(ranks) < X.shape[1] and any(
+                np.linalg.matrix_rank(np.vstack([X[rows[group] != one], np.eye(X.shape[1])[j]])) > rank
+                for one, rank in zip(rows[group].unique(), ranks, strict=True)
+            )
+            assert lost == (term in alone)
+
+
+def test_the_others_keep_their_errors_tests_and_effects(rows, tmp_path):
+    fit = pmwmix.fit("y ~ t1 + x + (1 | g)", rows, vcov="robust")
+    close(fit.wald("x")["statistic"], fit.tidy().set_index("term").loc["x", "statistic"] ** 2)
+    close(fit.ame("x", newdata=rows)["std_error"], fit.se["x"], rtol=1e-6)
+    assert np.isnan(fit.ame("t1", newdata=rows)["std_error"]).all() and np.isfinite(fit.r2()["estimate"]).all()
+    found = fit.contrast(["x", "x = 0.1"])
+    close(found["std_error"], fit.se["x"])
+    with pytest.raises(NotSupportedError, match="That of t1 is missing"):
+        fit.wald()
+    fit.save(tmp_path / "fit.npz")
+    pd.testing.assert_series_equal(pmwmix.load(tmp_path / "fit.npz").se, fit.se)
+    sets = rows.assign(P1=rows["y"], P2=rows["y"] + rows["x"], P3=rows["y"] - 0.5 * rows["x"])
+    pooled = pmwmix.fit("p ~ t1 + x + (1 | g)", sets, pv={"p": "P{}"}, vcov="robust")
+    assert np.isnan(pooled.se["t1"]) and np.isfinite(pooled.tidy().set_index("term").loc["x"]).all()
+    assert "t1" in str(fit.summary()) and "t1" in str(pooled.summary())
