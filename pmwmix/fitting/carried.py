@@ -93,10 +93,10 @@ def _alone(shares: Array, whole: Array, L: Array, part: Callable[[int], Array]) 
     return out
 
 
-def carriers(problem: Problem, frame: ModelFrame, design: DesignColumns) -> tuple[list[str], Array]:
-    """Say which coefficients rest on one or two clusters, for fits with a robust variance; mark those of one alone."""
+def carriers(problem: Problem, frame: ModelFrame, design: DesignColumns) -> tuple[list[str], list[str]]:
+    """Say which coefficients rest on one or two clusters, for fits with a robust variance; name those of one alone."""
     if frame.hierarchy.crossed:  # independent parts of the sample, not the units of a factor, are the clusters
-        return [], np.zeros(len(problem.kept), dtype=bool)
+        return [], []
     numbers, alone = carrying(problem, frame, design)
     out = []
     for count, word in WORDS.items():
@@ -107,10 +107,10 @@ def carriers(problem: Problem, frame: ModelFrame, design: DesignColumns) -> tupl
                 f"Resting on {word}: {', '.join(terms)}. A robust standard error sees no spread between clusters there "
                 f"and is far too small; its test does not hold. Use vcov='model' for it, or leave it out."
             )
-    if alone.any():
-        named = [name for name, gone in zip(problem.names, alone, strict=True) if gone]
+    named = [name for name, gone in zip(problem.names, alone, strict=True) if gone]
+    if named:
         out.append(
             f"Missing (NaN) are the standard errors of {', '.join(named)}: without one of the clusters there is no "
             f"estimate, and the robust covariance is degenerate."
         )
-    return out, alone
+    return out, named

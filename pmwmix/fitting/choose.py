@@ -11,7 +11,7 @@ from typing import Any
 
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting import linear
-from pmwmix.fitting.ladder import rungs
+from pmwmix.fitting.ladder import beyond, rungs
 from pmwmix.fitting.problem import Problem, fixed_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.spec.fixed import refuse_fixed
@@ -79,11 +79,12 @@ def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
 
     layout = layout_of(frame)
     nodes = general.node_numbers(plan.n_agq, layout, frame.level_names[1:], crossed)
-    if nodes is None and general.laplace_is_exact(frame, design):
-        nodes = (1,) * len(layout.q)
+    by_hand = nodes is not None and plan.n_agq is not None and not crossed
+    if exact := general.laplace_is_exact(frame, design):
+        nodes = nodes or (1,) * len(layout.q)
     ladder = rungs(layout) if nodes is None and layout.q else ()
     likelihood = general.crossed if crossed else general.nested if layout.q else general.flat
     problem = general.make_general(
         frame, design, plan.engine, nodes or (ladder[0] if ladder else ()), plan.chunk_cells, likelihood
     )
-    return replace(problem, ladder=ladder)
+    return replace(problem, ladder=ladder, beyond=beyond(layout, nodes) if nodes and by_hand and not exact else ())

@@ -115,6 +115,8 @@ def _climb_ladder(
     fit, problem = _settle(problem, k, start, vcov, clusters)
     moved, error = laplace_error(problem, fit, k)
     finer = problem.finer()
+    if (more := problem.compared()) is not None and fit.converged:
+        return _beside(fit, problem, more, k), problem
     while finer is not None:
         there = finer.objective.at(fit.point.theta, k)
         moved, error = movement(finer, fit, there), abs(there.value - fit.point.value)
@@ -125,6 +127,14 @@ def _climb_ladder(
     if moved >= STILL and fit.converged and problem.ladder:
         fit = replace(fit, converged=False, status=Status.COARSE)
     return replace(fit, moved=moved, loglik_error=problem.top_scale * error), problem
+
+
+def _beside(fit: Estimate, problem: Problem, finer: Problem, k: int) -> Estimate:
+    """Compare a fit by a number of nodes that was asked for with more of them, at its estimates."""
+    there = finer.objective.at(fit.point.theta, k)
+    moved, error = movement(finer, fit, there), problem.top_scale * abs(there.value - fit.point.value)
+    rough = moved >= STILL and fit.status is Status.CONVERGED
+    return replace(fit, moved=moved, loglik_error=error, status=Status.ROUGH if rough else fit.status)
 
 
 def _settle(

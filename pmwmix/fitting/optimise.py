@@ -63,6 +63,10 @@ class Status(Enum):
         "estimates still move by more than a tenth of a standard error, as they do where random effects nearly "
         "separate the outcomes. Give n_agq a larger number, and do not rely on variances until they stay."
     )
+    ROUGH = (
+        "Converged, but only by the rule that n_agq asks for: with more nodes estimates would move by more than a "
+        "tenth of a standard error. Leave n_agq out for as many nodes as they need, or report the approximation."
+    )
     UNSETTLED = (
         "Stopped before the fitted values in the residual variance had settled: they still change from one fit to the "
         "next. Use a variance of a predictor in the place of power(fitted)."

@@ -61,6 +61,8 @@ class Problem:
         none.
     fixed : ndarray, shape (n_theta + 1,), or None
         Variances held at values on the raw scale, in the order of theta, that of the residual last; NaN where free.
+    beyond : tuple of int
+        Numbers of nodes with which given ones are compared; nothing if they are not.
     """
 
     objective: Any
@@ -80,6 +82,7 @@ class Problem:
     means: tuple[float, ...] | list[float] = ()
     ladder: tuple[tuple[int, ...], ...] = ()
     fixed: Array | None = None
+    beyond: tuple[int, ...] = ()
 
     @property
     def held(self) -> Array:
@@ -121,6 +124,11 @@ class Problem:
         """Give the same problem with the next larger numbers of nodes; None where that is not to be tried."""
         more = [n_agq for n_agq in self.ladder if n_agq > self.objective.n_agq]
         return replace(self, objective=self.objective.with_nodes(more[0])) if more else None
+
+    def compared(self) -> Problem | None:
+        """Give it with more nodes than were asked for, uncompiled; None where that is not to be tried."""
+        objective = self.objective.uncompiled(self.beyond) if self.beyond else None
+        return None if objective is None else replace(self, objective=objective)
 
 
 def layout_of(frame: ModelFrame) -> ThetaLayout:

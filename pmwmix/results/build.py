@@ -64,21 +64,20 @@ class OfDesign:
         Mean squares of the random-effects columns, per level.
     carried : tuple of str
         Notes on coefficients that rest on few clusters.
-    alone : ndarray of bool, shape (p,)
+    alone : tuple of str
         Coefficients that rest on one alone, where the variance is robust.
     """
 
     squares: tuple[Array, ...]
     carried: tuple[str, ...]
-    alone: Array
+    alone: tuple[str, ...]
 
 
 def of_design(frame: ModelFrame, problem: Problem, design: int, settings: Settings) -> OfDesign:
     """Look at a design matrix once for all its outcomes."""
     columns, is_robust = frame.designs[design], settings.vcov not in (*BY_REPLICATES, "model")
-    none: tuple[list[str], Array] = [], np.zeros(len(problem.kept), dtype=bool)
-    carried, alone = carriers(problem, frame, columns) if is_robust else none
-    return OfDesign(mean_squares(frame, columns), tuple(carried), alone)
+    carried, alone = carriers(problem, frame, columns) if is_robust else ([], [])
+    return OfDesign(mean_squares(frame, columns), tuple(carried), tuple(alone))
 
 
 def single(
@@ -96,7 +95,7 @@ def single(
     columns, names = frame.designs[design], component_names(frame)
     closed = problem.objective.closed_form
     terms = list(fit.terms)
-    p, V = len(terms), _without(fit.vcov, shared.alone, len(terms))
+    p, V = len(terms), _without(fit.vcov, [terms.index(name) for name in shared.alone])
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
     if closed:
@@ -134,11 +133,11 @@ def single(
     )
 
 
-def _without(V: Array, alone: Array, p: int) -> Array:
-    """Mark (co)variances of some coefficients, which come after thresholds, as missing."""
-    if not alone.any():
+def _without(V: Array, places: list[int]) -> Array:
+    """Mark (co)variances of some coefficients as missing."""
+    if not places:
         return V
-    out, places = V.copy(), p - len(alone) + np.flatnonzero(alone)
+    out = V.copy()
     out[places, :] = out[:, places] = np.nan
     return out
 

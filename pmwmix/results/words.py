@@ -196,7 +196,7 @@ def quadrature_words(fit: FitRecord) -> str:
         text += f"likelihood by {change}"
     elif np.isfinite(moved):
         size = "less than 0.001" if moved < 0.001 else f"at most {moved:.3f}"
-        verb = "would move" if moved < STILL else "had moved"
+        verb = "would move" if moved < STILL or fit.settings.n_agq is not None else "had moved"
         text += f"; with more nodes estimates {verb} {size} standard errors"
     return text
 

@@ -263,7 +263,7 @@ def test_automatic_nodes_are_enough(formula):
     assert (np.abs(variance["vcov"] - many.varcorr["vcov"]) < 0.1 * many.varcorr["se"]).all()
     assert 0 <= found.quadrature["moved"] < 0.1
     assert len(found.quadrature["n_agq"]) == len(weights) - 1 and min(found.quadrature["n_agq"]) > 1
-    assert many.quadrature["n_agq"] == (most,) * (len(weights) - 1) and np.isnan(many.quadrature["moved"])
+    assert many.quadrature["n_agq"] == (most,) * (len(weights) - 1) and many.quadrature["moved"] < 1e-3
 
 
 def test_negbinomial_without_overdispersion_is_poisson():

@@ -84,6 +84,18 @@ class IntegratedObjective(Likelihood):
         other._modes = dict(self._modes)
         return other
 
+    def uncompiled(self, n_agq: tuple[int, ...]) -> IntegratedObjective | None:
+        """Give the same with other numbers of nodes, evaluated in numpy; None for what numpy does not know."""
+        if self.structure.n_predictors > 1 or self.structure.latent != "normal":
+            return None
+        structure = replace(self.structure, adaptive=tuple(n > 1 for n in n_agq))
+        other = object.__new__(IntegratedObjective)
+        other.__dict__.update(self.__dict__)
+        other.structure, other.n_agq = structure, n_agq
+        other.parts = DirectChunks(structure, self.chunks, self.rows, n_agq)
+        other._modes = dict(self._modes)
+        return other
+
     def with_weights(self, w_rows: Array, w: Sequence[Array]) -> IntegratedObjective:
         """Give the same objective under other weights of rows (n,) and of units, bottom-up; all else is shared."""
         other = object.__new__(IntegratedObjective)
