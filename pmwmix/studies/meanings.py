@@ -45,7 +45,7 @@ def _of_outcome(fit: Any) -> Hashable:
     """Say what the outcome and the offset are relative to; of a fit read from a file, which does not know, itself."""
     rows = fit.fits[0].rows
     if rows.is_live:
-        return rows.design.bases[rows.k]
+        return rows.design.bases[rows.k] if rows.design.bases else None
     formula = rows.blueprint.formula
     return id(rows) if LEARNING.search(f"{formula.response} {formula.offset}") else None
 
