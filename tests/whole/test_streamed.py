@@ -67,7 +67,7 @@ def in_pieces(table: pd.DataFrame, folder: Path, n: int = 3) -> Path:
 
 def same(mine: Any, theirs: Any, words: bool = True) -> None:
     close(mine.coef, theirs.coef, RTOL)
-    close(mine.vcov, theirs.vcov, RTOL, 1e-12 * float(np.abs(theirs.vcov.to_numpy()).max()))
+    close(mine.vcov, theirs.vcov, RTOL, 1e-12 * float(np.nanmax(np.abs(theirs.vcov.to_numpy()))))
     close(mine.varcorr[["vcov", "sdcor", "se"]], theirs.varcorr[["vcov", "sdcor", "se"]], RTOL, 1e-12)
     close([mine.loglik, mine.nobs, mine.sigma], [theirs.loglik, theirs.nobs, theirs.sigma], RTOL)
     close(mine.tidy().set_index("term"), theirs.tidy().set_index("term"), 1e-8)
