@@ -79,6 +79,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "frame.buildstreamed",
             "frame.census",
             "frame.streamed",
+            "frame.streamedreplicates",
             "frame.centring",
             "frame.clusters",
             "frame.coded",

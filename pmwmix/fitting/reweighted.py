@@ -151,7 +151,8 @@ class ClosedSource:
     structure : Structure
     engine : str
     transforms : list of Transform
-    columns : Columns
+    columns : Columns or None
+        None of a frame without rows, whose replicates change the weights of top-level units alone.
     order, starts : ndarray
         As in `Hierarchy`.
     w : tuple of ndarray
@@ -167,7 +168,7 @@ class ClosedSource:
     structure: Structure
     engine: str
     transforms: list[Transform]
-    columns: Columns
+    columns: Columns | None
     order: Array | None
     starts: Array
     w: tuple[Array, ...]
@@ -179,17 +180,17 @@ class ClosedSource:
     def lowest(self) -> Blocks:
         """Cross-products of every lowest unit by itself: what only weights above the rows cannot change."""
         ones = np.ones(self.blocks.n_units[0])
-        return self._subset(build(self.columns, self.order, self.starts, self.w[0], (), (ones,)))
+        return self._subset(build(self._columns, self.order, self.starts, self.w[0], (), (ones,)))
 
     def reweighted(self, w: tuple[Array, ...]) -> Blocks:
         """Cross-products under other weights; the rows are read again only if their own weights changed."""
         if not self.structure.layout.q:
             rows = w[0] / self.top_scale
-            return self._subset(build(self.columns, None, self.starts, rows, (), self.blocks.w))
+            return self._subset(build(self._columns, None, self.starts, rows, (), self.blocks.w))
         units, parents = (*w[1:-1], w[-1] / self.top_scale), self.blocks.parents
-        if not np.array_equal(w[0], self.w[0]):
-            return self._subset(build(self.columns, self.order, self.starts, w[0], parents, units))
-        if all(np.array_equal(new, old) for new, old in zip(w[1:-1], self.w[1:-1], strict=True)):
+        if not _equal(w[0], self.w[0]):
+            return self._subset(build(self._columns, self.order, self.starts, w[0], parents, units))
+        if all(_equal(new, old) for new, old in zip(w[1:-1], self.w[1:-1], strict=True)):
             return replace(self.blocks, w=units)
         low, inner, top = self.lowest, inner_weight(parents, units), self.blocks.paths()[0][0]
 
@@ -202,8 +203,13 @@ class ClosedSource:
 
     def top_ratio(self, w: tuple[Array, ...]) -> Array | None:
         """Factor (G_L,) of the top-level units if nothing below them changed, else None."""
-        same = all(np.array_equal(new, old) for new, old in zip(w[:-1], self.w[:-1], strict=True))
+        same = all(_equal(new, old) for new, old in zip(w[:-1], self.w[:-1], strict=True))
         return w[-1] / self.w[-1] if same else None
+
+    @property
+    def _columns(self) -> Columns:
+        assert self.columns is not None
+        return self.columns
 
     def _subset(self, blocks: Blocks) -> Blocks:
         kept = self.kept
@@ -226,6 +232,11 @@ class ClosedSource:
     ) -> Iterator[tuple[Array, bool]]:
         """Estimate one replicate of every outcome, as `IntegratedSource.replicate`."""
         return _replicate(self, fits, w, single)
+
+
+def _equal(new: Any, old: Any) -> bool:
+    """Whether weights are the same; those that are not held are if they stand for the same."""
+    return new is old or bool(np.array_equal(new, old))
 
 
 def one_step(objective: Objective, k: int, full: Estimate, begin: Array) -> tuple[Array, Array, float] | None:
@@ -300,6 +311,7 @@ def _replicate(
         if len(independent_columns(blocks)) < source.structure.p:
             raise FloatingPointError
     if not source.structure.layout.q:  # least squares: nothing to climb
+        assert source.columns is not None
         flat = FlatObjective(blocks, source.structure, source.columns, source.kept, w[0])
         points = [(k, flat.at(np.zeros(0), k)) for k in fits]
         yield from ((source.parameters(k, at.beta, at.theta, at.sigma), True) for k, at in points)
@@ -335,8 +347,9 @@ def source_of(
 
 def _closed_source(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int) -> ClosedSource:
     part, objective, starts = frame.designs[design], problem.objective, frame.hierarchy.starts
-    random = random_columns(part)
-    columns, _ = standardise(part.x.columns, list(part.x.names), random, part.y)
+    columns = None
+    if frame.stream is None:
+        columns, _ = standardise(part.x.columns, list(part.x.names), random_columns(part), part.y)
     if not problem.layout.q:  # any partition of the rows
         starts = np.unique(np.append(np.arange(0, frame.n, ROWS_PER_CHUNK), frame.n))
     influence = {}

@@ -11,7 +11,7 @@ from pmwmix.errors import MemoryBudgetError, NotSupportedError
 from pmwmix.fitting.problem import random_columns
 from pmwmix.frame.checks import check_range
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.frame.streamed import Evaluated, Streamed
+from pmwmix.frame.streamed import Placed, Streamed
 from pmwmix.likelihood.linear.crossproducts import Blocks, Sums
 from pmwmix.likelihood.standardise import Columns, Scaler, standardise
 from pmwmix.weights.sums import RowSums
@@ -63,10 +63,10 @@ def _passed(frame: ModelFrame, w: tuple[Array, ...]) -> tuple[list[Sums], list[l
     squares: list[list[Array]] = [[np.zeros(())] * n_levels for _ in laid]
     outcomes = [np.zeros((len(one.y), 3)) for one in laid]
     low, high = np.inf, -np.inf
-    for piece in stream.evaluated():
+    for piece in stream.columns_of():
         w_obs, total = _weights(piece, stream.rows), _weights(piece, stream.totals[0])
         order, starts, units = _grouped(piece)
-        for d, design in enumerate(piece.designs):
+        for d, design in enumerate(stream.designs_of(piece)):
             sums[d].add(_laid(design, n_levels, laid[d].scaler), order, starts, units, w_obs)
             squares[d] = [one + _squares(design, level, total) for level, one in enumerate(squares[d])]
             outcomes[d] += [[len(y), y.sum(), y @ y] for y in design.y]
@@ -84,7 +84,7 @@ def _laid(design: DesignColumns, n_levels: int, scaler: Scaler | None = None) ->
     return standardise(x.columns, list(x.names), random, design.y, n_levels=n_levels, scaler=scaler)[0]
 
 
-def _weights(piece: Evaluated, known: RowSums) -> Array | None:
+def _weights(piece: Placed, known: RowSums) -> Array | None:
     """Weights of the rows of a piece; None if all are 1."""
     if not known.is_column and np.all(known.factor == 1.0):
         return None
@@ -98,7 +98,7 @@ def _squares(design: DesignColumns, level: int, w: Array | None) -> Array:
     return (Z if w is None else Z * w) @ Z.T if len(Z) else np.zeros((0, 0))
 
 
-def _grouped(piece: Evaluated) -> tuple[Array | None, Array, Array]:
+def _grouped(piece: Placed) -> tuple[Array | None, Array, Array]:
     """Give the order in which rows of one unit stand together, where each begins, and the units, none twice."""
     starts, units = piece.starts, piece.units
     if len(np.unique(units)) == len(units):

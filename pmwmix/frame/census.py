@@ -369,10 +369,14 @@ class _Sample:
 
 
 def prepared(
-    stream: Stream, wanted: Wanted, kinds: Kinds, dtypes: Mapping[str, pd.CategoricalDtype]
+    stream: Stream,
+    wanted: Wanted,
+    kinds: Kinds,
+    dtypes: Mapping[str, pd.CategoricalDtype],
+    more: Sequence[str] = (),
 ) -> Iterator[dict[str, pd.Series]]:
-    """Read again: the rows of the fit, piece by piece, with the categories of all."""
-    for piece in stream.pieces(wanted.every):
+    """Read again: the rows of the fit, piece by piece, with the categories of all; ``more`` columns beside them."""
+    for piece in stream.pieces([*wanted.every, *more], "replicate weights" if more else ""):
         columns, _, used, _, _ = usable(piece, wanted, kinds)
         if not used.any():
             continue

@@ -233,10 +233,10 @@ def read_replicates(design: Design, table: Table, frame: ModelFrame) -> Replicat
     else:
         names, columns, empty = _filled_columns(design, table, frame)
         R, factors = len(names), _from_columns(names, columns, table, frame, w_total)
-        design = _scale_of(design, [name not in empty for name in _replicate_names(design, table)])
+        design = scale_of_used(design, [name not in empty for name in replicate_names(design, table)])
     if R < 2:
         raise DesignError(f"A replicate variance needs two replicates. There is {R}. Check the replicates' columns.")
-    multiplier, kind = _multiplier(design, R, factors), str(design.replicate_type)
+    multiplier, kind = multiplier_of(design, R, factors), str(design.replicate_type)
     notes = (f"{R} replicates: {some(empty)} are empty in these rows.",) if empty else ()
     first = design.sampling_variance == "first"
     means = design.replicate_levels == "mean"
@@ -245,7 +245,9 @@ def read_replicates(design: Design, table: Table, frame: ModelFrame) -> Replicat
     )
 
 
-def _multiplier(design: Design, R: int, factors: Factor) -> Array:
+def multiplier_of(design: Design, R: int, factors: Factor) -> Array:
+    """Give the multipliers c_r of the replicates (R,)."""
+
     def raised(r: int) -> float:
         f = factors(r)
         above = f[f > 1.0 + CONSTANT_RTOL]
@@ -268,7 +270,8 @@ def _rows(frame: ModelFrame, n: int) -> Array:
     return np.arange(n) if frame.kept is None else frame.kept
 
 
-def _replicate_names(design: Design, table: Table) -> list[str]:
+def replicate_names(design: Design, table: Any) -> list[str]:
+    """Columns of the replicates, of a table or of whatever else has ``names``."""
     spec: Any = design.replicate_weights
     return _expand([spec] if isinstance(spec, str) and "{}" not in spec else spec, table.names)
 
@@ -278,7 +281,7 @@ def _filled_columns(design: Design, table: Table, frame: ModelFrame) -> tuple[li
 
     Countries have different numbers of replicates; in a stacked table the columns of the others are empty.
     """
-    names = _replicate_names(design, table)
+    names = replicate_names(design, table)
     columns = [series.to_numpy() for series in table.columns(names, "replicate weights").values()]
     rows = _rows(frame, table.n_rows)
     empty = [name for name, column in zip(names, columns, strict=True) if _is_empty(column[rows])]
@@ -291,7 +294,7 @@ def _filled_columns(design: Design, table: Table, frame: ModelFrame) -> tuple[li
     return [names[k] for k in there], [columns[k] for k in there], empty
 
 
-def _scale_of(design: Design, used: Sequence[bool]) -> Design:
+def scale_of_used(design: Design, used: Sequence[bool]) -> Design:
     """Keep the multipliers of the replicates in use, where one was given for each."""
     given = design.replicate_scale
     if given is None or np.shape(given) != (len(used),):

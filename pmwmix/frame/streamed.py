@@ -105,20 +105,19 @@ def _changed(what: str) -> DataError:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Placed:
     """Some rows of the fit.
 
     Parameters
     ----------
-    designs : list of DesignColumns
-        As in `ModelFrame`, of these rows.
+    columns : dict of str to Series, each (n,)
     starts, units : ndarray of int, shapes (r + 1,) and (r,)
         Runs of rows of one lowest unit.
     weight : ndarray, shape (n,), or None
         The weight column.
     """
 
-    designs: list[DesignColumns]
+    columns: dict[str, pd.Series]
     starts: Array
     units: Array
     weight: Array | None
@@ -201,8 +200,8 @@ class Streamed:
         whole = self.rows.times(self.above)
         return np.array([self.n, whole.total.sum(), whole.squares.sum()])
 
-    def evaluated(self) -> Iterator[Evaluated]:
-        """Read all rows of the fit, and evaluate the formula.
+    def columns_of(self, more: Sequence[str] = ()) -> Iterator[Placed]:
+        """Read all rows of the fit, with ``more`` columns than it has.
 
         Raises
         ------
@@ -210,14 +209,17 @@ class Streamed:
             If the source gives other rows than before.
         """
         n = 0
-        for columns in prepared(self.source, self.wanted, self.kinds, self.dtypes):
+        for columns in prepared(self.source, self.wanted, self.kinds, self.dtypes, more):
             starts, units = self.places.runs(columns)
             name = self.wanted.of_rows
-            weight = None if name is None else columns[name].to_numpy()
             n += int(starts[-1])
-            yield Evaluated([self._design(d, columns) for d in range(len(self.sample))], starts, units, weight)
+            yield Placed(columns, starts, units, None if name is None else columns[name].to_numpy())
         if n != self.n:
             raise _changed(f"{n} rows where there were {self.n}")
+
+    def designs_of(self, piece: Placed) -> list[DesignColumns]:
+        """Evaluate the formula on some rows, as in ``ModelFrame.designs``."""
+        return [self._design(d, piece.columns) for d in range(len(self.sample))]
 
     def _design(self, d: int, columns: Mapping[str, pd.Series]) -> DesignColumns:
         formula, sample, n = self.formula, self.sample[d], len(next(iter(columns.values())))

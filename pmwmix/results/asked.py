@@ -10,6 +10,7 @@ from pmwmix.frame.checks import check_fixed_part
 from pmwmix.frame.crossing import PARTS, vcov_of_crossed, ways_of
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
+from pmwmix.frame.streamedreplicates import read_streamed_replicates
 from pmwmix.resolve.fill import Filled
 from pmwmix.spec.design import Design
 from pmwmix.spec.fixed import refuse_fixed
@@ -54,7 +55,10 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
         )
     if how in BY_REPLICATES:
         refuse_fixed(frame.fixed, "A replicate variance", "Use vcov='robust'")
-        replicates = read_replicates(design, filled.table, frame)
+        if frame.stream is None:
+            replicates = read_replicates(design, filled.table, frame)
+        else:
+            replicates = read_streamed_replicates(design, frame)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
     return frame, how
 

@@ -19,6 +19,7 @@ import pmwmix
 from pmwmix.data.pieces import Stream, read_memory, stream_of
 from pmwmix.errors import (
     DataError,
+    DesignError,
     FileError,
     MemoryBudgetError,
     MissingPackageError,
@@ -300,7 +301,7 @@ def test_a_source_that_changes_between_the_passes(change, said):
 
     frame = build_streamed(parse("y ~ x + (1 | school)"), Stream(table.columns, read, 1e9, "test"), Design(), [])
     with pytest.raises(DataError, match=said):
-        list(frame.stream.evaluated())
+        list(frame.stream.columns_of())
 
 
 def test_memory_is_bounded(tmp_path):
@@ -340,6 +341,48 @@ def test_optional_packages_are_named(monkeypatch):
         stream_of("SELECT * FROM nowhere")
     with pytest.raises(FileError, match="has none"):
         stream_of(Path(__file__).parent)
+
+
+def with_replicates(schools_alone: bool = True) -> pd.DataFrame:
+    table, rng = pisa().copy(), np.random.default_rng(2)
+    codes = pd.factorize(table["SCHOOLID"])[0] if schools_alone else np.arange(len(table))
+    for r in range(1, 9):
+        table[f"R{r}"] = table["W_FSTUWT"] * rng.choice([0.5, 1.5], codes.max() + 1)[codes]
+    table["R9"] = np.nan
+    table.loc[5, "escs"] = np.nan
+    return table
+
+
+@pytest.mark.parametrize("vcov", ["replicate", "replicate-one-step"])
+def test_replicates_of_whole_schools(vcov, tmp_path):
+    table = with_replicates()
+    options = {
+        "weights": ["W_FSTUWT", "W_FSCHWT"],
+        "scaling": "size",
+        "pv": {"math": "PV{}MATH"},
+        "design": pmwmix.Design(replicate_weights="R{}", replicate_type="fay", fay=0.5),
+        "vcov": vcov,
+    }
+    formula = "math ~ escs + (1 + escs | SCHOOLID)"
+    same(pmwmix.fit(formula, in_pieces(table, tmp_path), **options), pmwmix.fit(formula, table, **options))
+    inside = in_pieces(with_replicates(schools_alone=False), tmp_path)
+    with pytest.raises(NotSupportedError, match="'R1' changes them inside 40 of 40 units"):
+        pmwmix.fit(formula, inside, **options)
+    wrong = [
+        ({"R3": -1.0}, "not negative"),
+        ({"R3": table["R3"].mask(table.index == 8)}, "'R3' is missing in 1 of 479"),
+    ]
+    foreign = {f"R{r}": table[f"R{r}"] * 9 for r in range(1, 9)}
+    for change, said in [
+        *wrong,
+        (foreign, "belong to another weight"),
+        ({f"R{r}": 0.0 for r in range(1, 9)}, "empty|no rep"),
+    ]:
+        with pytest.raises(DesignError, match=said):
+            pmwmix.fit(formula, in_pieces(table.assign(**change), tmp_path), **options)
+    zones = pmwmix.Design(zone="R1", rep="R2", replicate_type="jk2")
+    with pytest.raises(NotSupportedError, match="design has zones"):
+        pmwmix.fit(formula, inside, **{**options, "design": zones})
 
 
 def test_variances_held_at_values(tmp_path):
