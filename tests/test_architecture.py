@@ -18,7 +18,7 @@ INNER = {  # files of the rooms that have a road of their own
         engine
         linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes latent general.tree general.model
-        crossed.jointblock crossed.lineargraph crossed.generalmodel crossed.generalgraph
+        crossed.jointblock crossed.lineargraph crossed.unprofiled crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
         linear.start linear.direct linear.objective linear.pairs linear.pairwise
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
@@ -56,6 +56,7 @@ FENCES = {  # rooms, and single files of rooms that mix
         *("likelihood.linear.nested", "likelihood.linear.unprofiled", "likelihood.general.model"),
         *("likelihood.general.tree", "likelihood.general.bynode", "likelihood.general.marginal"),
         *("likelihood.general.inside", "likelihood.crossed.jointblock", "likelihood.crossed.lineargraph"),
+        "likelihood.crossed.unprofiled",
         *("likelihood.crossed.generalmodel", "likelihood.crossed.generalgraph", "sample.model"),
         *("sample.nuts.othersamplers", "sample.draws.conditional_rows", "sample.draws.datatree"),
     },

@@ -110,7 +110,11 @@ BAD = {
     "sampler with reml": (asking(method="reml", sampler="nutpie"), OptionError, "sampler"),
     "small-sample vcov": (asking(vcov="CR2"), NotSupportedError, "'CR2'"),
     "replicate vcov": (asking(vcov="replicate"), NotSupportedError, "'replicate'"),
-    "crossed effects": (asking("y ~ x + (1 | school) + (1 | cross)"), NotSupportedError, "'cross'"),
+    "crossed effects": (
+        asking("(y > 10) ~ x + (1 | school) + (1 | cross)", family="binomial"),
+        NotSupportedError,
+        "'cross'",
+    ),
     "all missing": (asking("nothing ~ x + (1 | school)"), DataError, "nothing"),
     "constant outcome": (asking("same ~ x + (1 | school)"), DataError, "same"),
     "text outcome": (asking("word ~ x + (1 | school)"), PmwmixError, "word"),

@@ -144,15 +144,10 @@ def test_variances_of_zero_give_effects_of_zero():
     np.testing.assert_allclose(standard[..., 1], standard[..., 0] * 0.3 / 0.8, atol=1e-9)  # a correlation of one
 
 
-def test_linear_models_without_levels_and_crossed_ones():
+def test_linear_models_without_levels():
     flat = frame_of("y ~ x", nested(), NONE)
     problem = make_problem(flat, flat.designs[0], Plan("python"))
     assert draw_linear(problem, 0, np.zeros((2, 2)), np.zeros((2, 0)), np.ones(2), np.random.default_rng(1)) == []
-    data = nested()
-    data["room"] = np.arange(len(data)) % 5
-    _, crossed = linear_problem("y ~ x + (1 | school) + (1 | room)", data, NONE)
-    with pytest.raises(NotSupportedError, match=r"crossed.*not nested.*ranef"):
-        draw_linear(crossed, 0, *tiled(2, np.zeros(2), np.ones(2), 1.0), np.random.default_rng(1))
 
 
 @pytest.mark.parametrize("kind", ["linear", "general"])

@@ -91,8 +91,41 @@ class CrossedLinearObjective(Likelihood):
 
     def _put_shared(self) -> tuple[list[Any], list[Any]]:
         """Put what all outcomes share, before and after what they do not."""
+        front, back = self._shared_arrays(self.padded.p)
+        return self.function.put(front), self.function.put(back)
+
+    def arrays(self, k: int) -> list[Array]:
+        """List the data of outcome ``k`` in the order of `CrossedInputs.flat`, fixed columns as they are."""
         G, D = self._lengths
-        blocks, p, crossing = self.products, self.padded.p, self.crossing
+        front, back = self._shared_arrays(self.structure.p)
+        own_y, dense_y = self.products.own_y[k], self.products.dense_y[k]
+        return [*front, _grow(own_y, (len(own_y), G)), _grow(dense_y, (D,)), self.blocks.S0(k), *back]
+
+    def draw(self, point: Any, k: int, rng: np.random.Generator) -> list[Array]:
+        """Draw the effects (q_f, G_f) of every factor given data and parameters (crossed, eq. 11).
+
+        Right-hand sides with noise of covariance M give solutions with that of M⁻¹.
+        """
+        crossing, products, Lambdas = self.crossing, self.products, self.structure.layout.unpack(point.theta)
+        Z = [self._standard(int(j)) for j in self._columns.z]
+        found, q = JointFactor(crossing, self.structure.layout, point.theta, Z, self._w), crossing.q[0]
+        noise = point.sigma * np.sqrt(self._w) * rng.standard_normal(len(self._w))
+        own = products.own_y[k] - np.einsum("apg,p->ag", products.own_x, point.beta)
+        own = own + np.array([np.bincount(crossing.index[0], z * noise, crossing.n_units[0]) for z in Z[:q]])
+        dense = products.dense_y[k] - point.beta @ products.dense_x
+        dense = dense + sum(
+            np.bincount(place, z * noise, crossing.n_dense) for z, place in zip(Z[q:], crossing.place, strict=True)
+        )
+        high = [L.T @ part for L, part in zip(Lambdas[1:], crossing.by_factor(dense), strict=True)]
+        low, rest = Lambdas[0].T @ own, np.concatenate([part.ravel() for part in high])
+        low = low + point.sigma * rng.standard_normal(low.shape)
+        u, u_B = found.solve(low, rest + point.sigma * rng.standard_normal(rest.shape))
+        return [L @ part for L, part in zip(Lambdas, [u, *crossing.by_factor(u_B)], strict=True)]
+
+    def _shared_arrays(self, p: int) -> tuple[list[Array], list[Array]]:
+        """List what all outcomes share, with ``p`` fixed columns, before and after what they do not."""
+        G, D = self._lengths
+        blocks, crossing = self.products, self.crossing
         partner, entry, there = dense_map(crossing, self.structure.layout.entries[1:], D)
         part_of_unit, part_of_place = self._parts()
         parts = [part_of_unit, np.broadcast_to(part_of_place, partner.shape)]
@@ -108,7 +141,7 @@ class CrossedLinearObjective(Likelihood):
             _grow(blocks.own_x, (len(blocks.own_x), p, G)),
             _grow(blocks.dense_x, (p, D)),
         ]
-        return self.function.put(front), self.function.put(back)
+        return front, back
 
     def _parts(self) -> tuple[Array, Array]:
         """Independent part of every unit of the eliminated factor and of every place of the dense block, padded."""

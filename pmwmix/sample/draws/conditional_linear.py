@@ -6,6 +6,8 @@ parameter draws are worked on at once. Numpy only.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from pmwmix._types import Array
@@ -16,6 +18,14 @@ from pmwmix.likelihood.linear.recursion import UnitTree, factor, stack_Lambdas, 
 CELLS = 32_768  # draws x units worked on at once: the arrays stay in the cache
 PREDICTED = 4_000_000  # draws x rows of linear predictors held at once
 ROWS = 8_192  # per piece of them
+
+
+class Parameters(NamedTuple):
+    """One draw of the parameters, on the standardised scale."""
+
+    theta: Array
+    beta: Array
+    sigma: float
 
 
 def refuse_crossed() -> NotSupportedError:
@@ -53,13 +63,9 @@ def draw_linear(
         Bottom-up like the levels, on the raw scale, units in the order of the level's labels; empty for a model without
         random effects.
 
-    Raises
-    ------
-    NotSupportedError
-        If factors are crossed.
     """
     if problem.objective.crossed:
-        raise refuse_crossed()
+        return _draw_crossed(problem, k, beta, theta, sigma, rng)
     q, blocks, transform = problem.layout.q, problem.blocks, problem.transforms[k]
     if not q:
         return []
@@ -80,6 +86,18 @@ def draw_linear(
         for level, (_, b) in enumerate(found):
             out[level][part] = np.einsum("ia,adg->dgi", transform.y_scale * transform.A_z[level], b)
     return out
+
+
+def _draw_crossed(
+    problem: Problem, k: int, beta: Array, theta: Array, sigma: Array, rng: np.random.Generator
+) -> list[Array]:
+    """Draw the effects of crossed factors, all of them jointly, one draw of the parameters after the other."""
+    transform = problem.transforms[k]
+    out: list[list[Array]] = []
+    for one in map(Parameters, theta, beta, sigma):
+        found = problem.objective.draw(one, k, rng)
+        out.append([(transform.y_scale * A @ b).T for A, b in zip(transform.A_z, found, strict=True)])
+    return [np.array(one) for one in zip(*out, strict=True)]
 
 
 __all__ = ["draw_linear"]

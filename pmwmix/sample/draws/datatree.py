@@ -61,7 +61,7 @@ def posterior_dataset(target: Target, general: Any, psi: Array, levels: Sequence
     family: Any = raw["family"]
     data |= {name: (dims, value) for name, value in family.items()}
     if levels:
-        data["icc"] = ((*dims, "level"), shares(raw["Psi"], target.squares, raw["residual"]))
+        data["icc"] = ((*dims, "level"), shares(raw["Psi"], target.squares, raw["residual"], target.crossed))
         coords["level"] = list(levels)
     return xr.Dataset(data, coords=coords)
 

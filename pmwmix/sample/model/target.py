@@ -17,6 +17,8 @@ from pmwmix.fitting.judge import boundary_parameters, variance_input
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.components import component_names
 from pmwmix.inference.icc import mean_squares
+from pmwmix.likelihood.crossed.lineargraph import CrossedLinearStructure
+from pmwmix.likelihood.crossed.unprofiled import CELLS, NAMES, crossed_joint_loglik
 from pmwmix.likelihood.general.inside import InsideData, integrated_loglik
 from pmwmix.likelihood.general.insidedata import inside_data
 from pmwmix.likelihood.layout import ThetaLayout
@@ -68,6 +70,8 @@ class Target:
         Of default priors: mean of the outcome, or of the starting linear predictor; then of phi.
     squares : tuple of ndarray
         Mean of z z' over the rows per level, for intraclass correlations.
+    crossed : bool
+        Whether the levels are crossed factors.
     """
 
     linear: bool
@@ -89,6 +93,7 @@ class Target:
     boundary: Array
     centre: Array
     squares: tuple[Array, ...]
+    crossed: bool = False
 
     @property
     def p(self) -> int:
@@ -129,7 +134,7 @@ def target_of(fit: Any, corrected: bool) -> Target:
     Raises
     ------
     NotSupportedError
-        For crossed random effects, and for structured covariances.
+        For crossed random effects of generalised models, and for structured covariances.
     """
     rows = fit.rows
     _check(fit)
@@ -145,7 +150,8 @@ def target_of(fit: Any, corrected: bool) -> Target:
     if not problem.has_intercept and intercept is not None:
         keep = np.arange(len(A_x)) != intercept
         A_x, intercept = A_x[np.ix_(keep, keep)], None
-    density = (_closed_density if problem.objective.closed_form else _integrated_density)(problem, k, point)
+    write = _closed_density if problem.objective.closed_form else _integrated_density
+    density = (_crossed_density if problem.objective.crossed else write)(problem, k, point)
     return Target(
         linear=problem.objective.closed_form,
         terms=problem.names,
@@ -161,6 +167,7 @@ def target_of(fit: Any, corrected: bool) -> Target:
         robust=_sandwich(given, boundary, p) if corrected else None,
         boundary=boundary,
         squares=mean_squares(rows.frame, rows.design),
+        crossed=problem.objective.crossed,
         **density,
     )
 
@@ -168,10 +175,10 @@ def target_of(fit: Any, corrected: bool) -> Target:
 def _check(fit: Any) -> None:
     """Refuse what is not sampled."""
     rows = fit.rows
-    if rows.frame.hierarchy.crossed:
+    if rows.frame.hierarchy.crossed and not rows.problem.objective.closed_form:
         factors = ", ".join(repr(level.name) for level in rows.frame.hierarchy.levels)
         raise NotSupportedError(
-            f"Models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
+            f"Generalised models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
             f"Use method='ml' or 'reml'."
         )
     if rows.problem.layout.structures:
@@ -222,6 +229,27 @@ def _closed_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
         "loglik": loglik,
         "centre": np.array([transform.y_shift, 0.0]),
     }
+
+
+def _crossed_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
+    """Give the same of a Gaussian model with crossed random effects."""
+    objective, layout, p = problem.objective, problem.layout, problem.structure.p
+    structure = CrossedLinearStructure(layout, p, False, sparse=objective.crossing.sparse)
+    q, m = layout.q[0], max(layout.q[1:])
+
+    def loglik(symbols: Mapping[str, Any], beta: Any, theta: Any, phi: Any) -> Any:
+        return crossed_joint_loglik(structure, symbols, beta, theta, phi[0])
+
+    names = [*NAMES, *(["cell_partner", *CELLS] if structure.sparse else [])]
+    static: dict[str, tuple[int | None, ...]] = {
+        "own": (q * (q + 1) // 2, None), "own_x": (q, p, None), "dense_x": (p, None), "own_y": (q, None),
+        "S0": (p + 1, p + 1), "n": (1,), **{name: (m, None) for name in ("partner", "entry", "there", "dense_part")},
+        "cross": (q, None) if structure.sparse else (q, None, None), "cell_partner": (m, None),
+        "part": (None,), "units": (None,), "places": (None,), "parts": (None,),
+    }  # fmt: skip
+    arrays = dict(zip(names, objective.arrays(k), strict=True))
+    centre = np.array([problem.transforms[k].y_shift, 0.0])
+    return {"arrays": arrays, "static": static, "structure": structure, "loglik": loglik, "centre": centre}
 
 
 def _integrated_density(problem: Problem, k: int, point: Any) -> dict[str, Any]:
