@@ -9,7 +9,7 @@ from pathlib import Path
 ORDER = """
     errors _registry _types interrupt running writing memory spec weights surveys readers data resolve frame links
     families simulate likelihood variance pooling fitting prediction inference resampling results sample studies
-    descriptives tables plots api groups cli
+    descriptives tables plots api groups planning cli
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
@@ -103,7 +103,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "resampling.outcomes",
             "results",
         ),
-        *("sample", "studies", "descriptives", "tables", "plots", "groups"),
+        *("sample", "studies", "descriptives", "tables", "plots", "groups", "planning"),
     },
     "narwhals": {"data.table"},
     "maketables": {"tables"},

@@ -96,13 +96,19 @@ def simulated_rows(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
     return list(zip(fit.fits, every, strict=True))
 
 
-def draw_outcome(one: Any, rows: LiveRows, rng: np.random.Generator) -> Array:
-    """Draw one outcome (n,) from a single fit."""
+def drawn_etas(rows: LiveRows, rng: np.random.Generator) -> Array:
+    """Draw random effects and give the linear predictors (K, n)."""
     etas = rows.etas(False)
     for position, Psi in enumerate(rows.fit.Psi):
         level = rows.frame.hierarchy.levels[position]
         b = rng.standard_normal((level.n, len(Psi))) @ semidefinite_cholesky(Psi).T
         etas += random_part(rows, position, b)
+    return etas
+
+
+def draw_outcome(one: Any, rows: LiveRows, rng: np.random.Generator) -> Array:
+    """Draw one outcome (n,) from a single fit."""
+    etas = drawn_etas(rows, rng)
     if one.has_closed_form:
         return etas[0] + rows.residual_sd() * rng.standard_normal(rows.frame.n)
     family, response = one.distribution[0], rows.response

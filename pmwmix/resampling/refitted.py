@@ -12,6 +12,7 @@ from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.climb import climbed
 from pmwmix.fitting.rawscale import all_parameters
+from pmwmix.frame.modelframe import DesignColumns
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.spec.outcome import Outcome, Response
 
@@ -55,17 +56,21 @@ def refit_outcomes(one: Any, rows: LiveRows, draw: Callable[[np.random.Generator
     """
     rng = np.random.default_rng(seed)
     outcomes = [draw(rng) for _ in range(n)]
-    offset = rows.design.offset
-    if one.has_closed_form:
-        design = replace(rows.design, y=[y if offset is None else y - offset for y in outcomes])
-    else:
-        responses = [_redrawn(one, rows, y) for y in outcomes]
-        design = replace(rows.design, y=outcomes, responses=responses)
+    design = with_outcomes(one, rows, outcomes)
     settings = one.settings
     nodes = rows.fit.n_agq or settings.n_agq
     plan = Plan(rows.engine, settings.method == "reml", nodes or None, settings.chunk_size)
     problem = make_problem(replace(rows.frame, designs=[design]), design, plan)
     return _climb_each(problem, rows.fit.point.theta, len(outcomes))
+
+
+def with_outcomes(one: Any, rows: LiveRows, outcomes: Sequence[Array]) -> DesignColumns:
+    """Give the columns of a fit with other outcomes, each (n,)."""
+    offset = rows.design.offset
+    if one.has_closed_form:
+        return replace(rows.design, y=[y if offset is None else y - offset for y in outcomes], bases=())
+    responses = [_redrawn(one, rows, y) for y in outcomes]
+    return replace(rows.design, y=list(outcomes), responses=responses, bases=())
 
 
 def _redrawn(one: Any, rows: LiveRows, y: Array) -> Response:
