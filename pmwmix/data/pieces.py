@@ -221,12 +221,39 @@ def _opened(path: Path) -> Any:
     if not files:
         raise FileError(f"A folder of data holds parquet files. {path} has none. Check the path.")
     try:
-        return ds.dataset(files, format="parquet", partitioning="hive" if path.is_dir() else None)
-    except (OSError, ValueError) as error:
+        partitioning = "hive" if path.is_dir() else None
+        found = ds.dataset(files, format="parquet", partitioning=partitioning)
+        if len(files) > 1:
+            found = ds.dataset(files, format="parquet", partitioning=partitioning, schema=_common(found))
+        return found
+    except (OSError, ValueError, TypeError) as error:
         raise FileError(
             f"A parquet file cannot be read. In {path}: {' '.join(str(error).split())[:200]}. Check the path, or write "
             f"the file again."
         ) from error
+
+
+def _common(data: Any) -> Any:
+    """Give a schema that holds the values of all files: where some have whole numbers, all have numbers."""
+    import pyarrow as pa
+
+    out, schemas = data.schema, [data.schema, *_schemas(data).values()]
+    for number, name in enumerate(out.names):
+        fields = [own.field(name) for own in schemas if name in own.names]
+        if any(field.type != fields[0].type for field in fields):
+            plain = [pa.field(name, _undictionaried(field.type)) for field in fields]
+            try:
+                joint = pa.unify_schemas([pa.schema([field]) for field in plain], promote_options="permissive")
+            except (pa.ArrowInvalid, pa.ArrowTypeError):  # what cannot be one is said when the column is used
+                continue
+            out = out.set(number, joint.field(0))
+    return out
+
+
+def _undictionaried(type_: Any) -> Any:
+    import pyarrow.types as kinds
+
+    return type_.value_type if kinds.is_dictionary(type_) else type_
 
 
 def _arrow(data: Any) -> tuple[Sequence[str], Read, str]:

@@ -389,3 +389,23 @@ def test_variances_held_at_values(tmp_path):
     options = {"fixed": {"school.Intercept": 1.5}, "vcov": "model"}
     formula, table = "y ~ x + (1 | school)", levels()
     same(pmwmix.fit(formula, in_pieces(table, tmp_path), **options), pmwmix.fit(formula, table, **options))
+
+
+def test_files_that_store_the_same_columns_differently(tmp_path):
+    table = levels().dropna().reset_index(drop=True)
+    table.loc[:59, "x"], table.loc[:59, "c"] = np.arange(60) % 7, "p"
+    whole = pa.Table.from_pandas(table, preserve_index=False)
+    first, rest = whole.slice(0, 60), whole.slice(60)
+    for name, column in {
+        "x": pa.array(table["x"][:60].astype(int)),
+        "y": first["y"].cast(pa.decimal128(20, 15), safe=False),
+        "c": first["c"].dictionary_encode(),
+        "w1": pa.nulls(60),
+        "school": first["school"].cast(pa.int8()),
+    }.items():
+        first = first.set_column(first.schema.get_field_index(name), name, column)
+    for number, part in enumerate((first, rest, rest.slice(0, 0))):
+        pq.write_table(part, tmp_path / f"{number}.parquet")
+    same(pmwmix.fit(THREE, tmp_path), pmwmix.fit(THREE, table))
+    table.loc[:59, "w1"] = np.nan
+    same(pmwmix.fit("y ~ x + w1 + (1 | school)", tmp_path), pmwmix.fit("y ~ x + w1 + (1 | school)", table))
