@@ -58,7 +58,7 @@ def _add_fit(verbs: Any) -> None:
     fit.add_argument("--pv", nargs="+", metavar="NAME=TEMPLATE", help="plausible values: math=PV{}MATH")
     fit.add_argument("--family", default="gaussian", help="gaussian (default), binomial, poisson, ...")
     fit.add_argument("--link", help="name of the link, if not the family's own")
-    fit.add_argument("--method", default="ml", help="ml (default), reml or bayes")
+    fit.add_argument("--method", default="ml", help="ml (default), reml, pairwise or bayes")
     fit.add_argument("--seed", type=int, help="of the random numbers of --method bayes")
     fit.add_argument(
         "--vcov", help="model, robust, robust-block, CR0 to CR3, replicate, or stata, hlm, mplus, wemix, gllamm"

@@ -18,6 +18,7 @@ from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
 
+NO_REPLICATES = "The design's replicate weights are not used: a pairwise likelihood has sandwich errors."
 OF_PAIRS = ("robust", "robust-block", "multiway")
 
 
@@ -43,7 +44,8 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
             "none. Use vcov='robust', which clusters by the top level or by Design(psu=...)."
         )
     if frame.pairwise:
-        return frame, _variance_of_pairs(vcov)
+        said = (NO_REPLICATES,) if vcov is None and has_replicates(design) else ()
+        return replace(frame, notes=(*frame.notes, *said)), _variance_of_pairs(vcov)
     default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
     how = vcov or default
     if how in KINDS or method == "bayes":

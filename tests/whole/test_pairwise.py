@@ -251,6 +251,14 @@ def test_more_refusals(crossed):
         pmwmix.fit("y ~ x + (1 | a) + (1 | b)", crossed, method="reml", vcov="multiway")
 
 
+def test_replicates_of_a_design_are_left_and_that_is_said():
+    d = nested().assign(r1=lambda one: one["t1"], r2=lambda one: 1.1 * one["t1"])
+    design = {"replicate_weights": "r{}", "replicate_type": "brr", "scaling": "size"}
+    fit = pmwmix.fit("y ~ x + (1 | school)", d, method="pairwise", weights=["t1"], design=design)
+    assert (fit.settings.vcov, fit.settings.scaling) == ("robust", "none")
+    assert any(note.startswith("The design's replicate weights are not used") for note in fit.notes)
+
+
 def test_rows_in_no_pair_are_counted():
     d = nested()
     alone = pd.concat([d, d.head(2).assign(school=[90, 91])])
