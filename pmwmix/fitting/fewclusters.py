@@ -21,6 +21,8 @@ from pmwmix.likelihood.linear.recursion import UnitTree, factor, walk_down
 from pmwmix.variance.few_clusters import KINDS
 
 ZERO = 1e-12  # eigenvalues below this share of the largest possible one count as zero
+FEW = 100  # clusters up to which joint tests under any robust variance are those of CR2
+LARGE = 4_000  # rows of a cluster, whose covariance is a matrix of that size
 BATCH = 2_000_000  # numbers in the cluster matrices that are worked on at a time
 
 
@@ -132,8 +134,8 @@ def hotelling_df(
     return q * (q + 1.0) / variance
 
 
-def hotelling_of(fits: Sequence[Any], L: Array) -> float:
-    """Average `hotelling_df` over the single fits inside a FitResult.
+def hotelling_of(fits: Sequence[Any], L: Array, kind: str | None = None) -> float:
+    """Average `hotelling_df` over the single fits inside a FitResult; ``kind`` if it is another than their own.
 
     Raises
     ------
@@ -145,8 +147,27 @@ def hotelling_of(fits: Sequence[Any], L: Array) -> float:
             f"A test of several coefficients under vcov={fits[0].settings.vcov!r} needs the rows of the fit. This one "
             f"was read from a file, which does not keep them. Fit again, or use wald(..., df='design')."
         )
-    parts = ((fit.rows, fit.settings.vcov) for fit in fits)
+    parts = ((fit.rows, kind or fit.settings.vcov) for fit in fits)
     return float(np.mean([hotelling_df(r.problem, r.frame, r.design, r.k, r.fit, kind, L) for r, kind in parts]))
+
+
+def bias_reduced_of(fits: Sequence[Any]) -> Array | None:
+    """Average the CR2 covariance of the coefficients (p, p) over single fits with another robust one.
+
+    None where clusters are many, or CR2 is not defined: generalised and crossed models, residual structures, strata.
+    """
+    if not all(fit.rows.is_live and fit.rows.problem.objective.closed_form for fit in fits):
+        return None
+    rows, frame = fits[0].rows, fits[0].rows.frame
+    if frame.hierarchy.crossed or frame.residual is not None or not rows.design.x.columns:
+        return None
+    top = frame.hierarchy.levels[-1].index if frame.hierarchy.levels else np.arange(frame.n)
+    cluster = top if frame.clusters is None else frame.clusters.psu[top]
+    sizes = np.bincount(cluster)
+    if len(sizes) > FEW or sizes.max() > LARGE or (frame.clusters is not None and frame.clusters.n_strata > 1):
+        return None
+    parts = [small_sample(r.problem, r.frame, r.design, r.k, r.fit, "CR2")[0] for r in (fit.rows for fit in fits)]
+    return np.mean(parts, axis=0)
 
 
 def _sums(rows: _Rows) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from scipy.special import fdtrc, stdtr
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.fewclusters import hotelling_of
+from pmwmix.fitting.fewclusters import bias_reduced_of, hotelling_of
 from pmwmix.inference.adjust import adjusted, check_adjustment, multiplier
 from pmwmix.inference.delta import spread
 from pmwmix.inference.joint import shrinkage
@@ -20,6 +20,8 @@ from pmwmix.pooling.nested import wald_of
 from pmwmix.pooling.rubin import independent
 from pmwmix.results.hypotheses import Hypotheses, pairs_of, read_hypotheses
 from pmwmix.spec.checks import check_prob
+from pmwmix.variance.few_clusters import KINDS
+from pmwmix.weights.replicate_types import BY_REPLICATES
 
 NUMBERS = ["estimate", "std_error", "statistic", "df", "p_value", "p_adjusted", "ci_low", "ci_high"]
 
@@ -35,8 +37,9 @@ def wald(fit: Any, terms: Any = None, df: str | float | None = None) -> pd.Serie
     df : optional
         As in `df`; the denominator is the smallest among the terms, of a single combination its own. With plausible
         values and more than one contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under a
-        robust or replicate variance of d degrees of freedom, k contrasts have F with k and d - k + 1 (theory, eq. 55),
-        under ``vcov="CR2"`` Hotelling's T² (small-sample, eqs. 21-22), each with D1 on top.
+        robust or replicate variance of d degrees of freedom, k contrasts have F with k and d - k + 1 (theory, eq. 55);
+        under ``vcov="CR2"``, and under any robust variance of a linear model of up to 100 clusters without strata,
+        Hotelling's T² with the CR2 covariance (small-sample, eqs. 21-22); each with D1 on top.
 
     Returns
     -------
@@ -161,20 +164,33 @@ def _test(fit: Any, asked: Hypotheses, rule: Any) -> pd.Series:
         df2 = _df_of(fit, L[0], rule)
         F = float(value[0] ** 2 / spread(L, vcov)[0, 0])
         return pd.Series(dict(zip(names, (F, 1.0, df2, float(fdtrc(1, min(df2, 1e10), F))), strict=True)))
-    pooled, shrunk = fit.pooled, 1.0
-    within = spread(L, vcov if pooled is None else pooled.within + fit._added(rule))
-    df2 = float((fit.df(rule).to_numpy() if pooled is None else _complete(fit, rule))[used].min())
-    source = f"vcov={fit.settings.vcov!r}"
-    if _is(rule, "bell-mccaffrey"):
-        shrunk, df2 = shrinkage(within, hotelling_of(fit.fits, L), source)
-    elif fit.settings.vcov != "model":  # the number of slopes is counted here, not by `design_df`
-        shrunk, df2 = shrinkage(within, fit.settings.design_df if rule == "design" else df2, source)
+    pooled, reduced = fit.pooled, bias_reduced_of(fit.fits) if _is(rule, "design") and _is_sandwich(fit) else None
+    own = vcov if pooled is None else pooled.within + fit._added(rule)
+    within = spread(L, own if reduced is None else reduced)
+    shrunk, df2 = _reference(fit, L, rule, used, within, reduced is not None)
     if pooled is None or not df2 > 0:
         F = float(value @ np.linalg.pinv(within, hermitian=True) @ value) / k
     else:
         F, df2 = wald_of(value, within, np.array([one.coef for one in fit.fits]) @ L.T, fit.nests, df2)
     p = float(fdtrc(k, min(df2, 1e10), shrunk * F))
     return pd.Series(dict(zip(names, (shrunk * F, float(k), df2, p), strict=True)))
+
+
+def _is_sandwich(fit: Any) -> bool:
+    return fit.settings.vcov not in ("model", *KINDS, *BY_REPLICATES)
+
+
+def _reference(fit: Any, L: Array, rule: Any, used: Array, within: Array, is_reduced: bool) -> tuple[float, float]:
+    """Give the factor and the denominator of the F test of several contrasts with a covariance (k, k)."""
+    source, design_df = f"vcov={fit.settings.vcov!r}", fit.settings.design_df
+    if is_reduced:
+        return shrinkage(within, hotelling_of(fit.fits, L, "CR2"), source)
+    if _is(rule, "bell-mccaffrey"):
+        return shrinkage(within, hotelling_of(fit.fits, L), source)
+    df2 = float((fit.df(rule).to_numpy() if fit.pooled is None else _complete(fit, rule))[used].min())
+    if fit.settings.vcov == "model":
+        return 1.0, df2
+    return shrinkage(within, design_df if _is(rule, "design") else df2, source)  # slopes are counted here
 
 
 def _df_of(fit: Any, row: Array, rule: Any) -> float:

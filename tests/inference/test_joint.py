@@ -32,13 +32,43 @@ def test_no_test_of_as_many_terms_as_clusters(vcov):
 
 def test_three_of_six_terms_by_hand():
     one = fit(sample(2), vcov="robust")
-    found, b = one.wald(TERMS[:3]), one.coef[TERMS[:3]].to_numpy()
+    found, b = one.wald(TERMS[:3], df=5), one.coef[TERMS[:3]].to_numpy()
     W = b @ np.linalg.solve(one.vcov.loc[TERMS[:3], TERMS[:3]], b)
     want = (5 - 3 + 1) / (5 * 3) * W  # Stata's svy: test, "Methods and formulas"
     close(found, [want, 3, 3, fisher.sf(want, 3, 3)])
     single = one.wald("x1")
     close(single["p_value"], one.tidy().set_index("term")["p_value"]["x1"])
     assert one.wald(TERMS[:3], df="inf")["df2"] == np.inf
+
+
+@pytest.mark.parametrize("vcov", ["robust", "robust-block", "hlm"])
+def test_joint_tests_of_few_clusters_are_those_of_cr2(vcov):
+    one, other = fit(sample(2, 12), vcov=vcov), fit(sample(2, 12), vcov="CR2")
+    close(one.wald(TERMS[:3]), other.wald(TERMS[:3]))
+    sets = sample(2, 12).assign(z=lambda d: d["y"] + 0.2 * np.sin(np.arange(len(d))))
+    many = [pmwmix.fit("p ~ x0 + x1 + x2 + (1 | c)", sets, pv={"p": ["y", "z"]}, vcov=kind) for kind in (vcov, "CR2")]
+    close(many[0].wald(), many[1].wald())
+    close(one.wald("x1")["p_value"], one.tidy().set_index("term")["p_value"]["x1"])
+
+
+def clusters(seed: int, n_clusters: int, k: int) -> pd.DataFrame:
+    """Predictors of clusters without an effect."""
+    rng, c = np.random.default_rng(1000 + seed), np.repeat(np.arange(n_clusters), 25)
+    table = pd.DataFrame(rng.normal(size=(n_clusters, k))[c], columns=TERMS[:k])
+    return table.assign(c=c, y=rng.normal(size=n_clusters)[c] * 0.5 + rng.normal(size=len(c)), w=1.0, W=1.0 + c % 3)
+
+
+@pytest.mark.parametrize("options", [{"vcov": "robust"}, {"weights": ["w", "W"], "conditional": True}])
+def test_level_of_joint_tests_of_predictors_of_clusters(options):
+    """Three predictors of 8 clusters; Korn and Graubard's rule alone rejects in more than a fifth of the samples."""
+    fits = [fit(clusters(i, 8, 3), TERMS[:3], **options) for i in range(60)]
+    assert np.mean([one.wald()["p_value"] < 0.05 for one in fits]) <= 0.10
+    assert np.mean([one.wald(df=7)["p_value"] < 0.05 for one in fits]) > 0.2
+
+
+def test_no_joint_test_of_five_predictors_of_eight_clusters():
+    with pytest.warns(pmwmix.PmwmixWarning, match="5 contrasts cannot be tested together"):
+        assert np.isnan(fit(clusters(1, 8, 5), TERMS[:5], vcov="robust").wald()["p_value"])
 
 
 def test_level_of_joint_tests_of_few_clusters():
