@@ -12,6 +12,30 @@ from pmwmix.spec.checks import is_whole
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)  # the shell command, where one was typed
 METHODS = ("ml", "reml", "pairwise", "bayes")
 
+ELSEWHERE = {  # variance methods under names that they have in other programs
+    **dict.fromkeys(
+        ("observed", "oim", "hessian", "sas", "lme4", "nlme", "glmmtmb", "mixedmodels", "expected", "naive"),
+        "The inverse of the whole observed information is not built. Use vcov='model', which inverts the information "
+        "of coefficients and of variances apart, as lme4 does",
+    ),
+    **dict.fromkeys(("cluster", "sandwich", "hc0", "hc1", "hc2", "hc3", "mlr", "huber"), "Use vcov='robust' or 'CR2'"),
+    **dict.fromkeys(("bootstrap", "boot"), "Use fit.bootstrap()"),
+    **dict.fromkeys(("brr", "jackknife", "jk1", "jk2", "fay", "sdr"), "Use vcov='replicate' with replicate weights"),
+}
+
+
+def check_vcov(vcov: str | None) -> None:
+    """Refuse variance methods that other programs have, and say what is here.
+
+    Raises
+    ------
+    OptionError
+    """
+    if vcov is not None and vcov.lower() in ELSEWHERE:
+        raise OptionError(
+            f"There is no variance method {vcov!r}. It was asked for as vcov={vcov!r}. {ELSEWHERE[vcov.lower()]}."
+        )
+
 
 def check_names(method: str, family: str, link: str | None, vcov: str | None) -> None:
     """Refuse names that are no text, and methods that do not exist.
@@ -25,6 +49,7 @@ def check_names(method: str, family: str, link: str | None, vcov: str | None) ->
             raise OptionError(
                 f"The argument {name} is a text. Got {type(value).__name__} {value!r}. Write it in quotes."
             )
+    check_vcov(vcov)
     if method not in METHODS:
         raise OptionError(
             f"Unknown method {method!r}.{near(str(method), METHODS)} Use 'ml', 'reml', 'pairwise' or 'bayes'."

@@ -205,3 +205,20 @@ def test_a_level_that_goes_keeps_weights_and_clusters():
     three = pmwmix.fit("y ~ x + (1 | classroom) + (1 | school)", d, weights=["t1", None, "w3"], **scaled)
     with pytest.raises(OptionError, match="ranova"):
         pmwmix.lrt(pmwmix.fit("y ~ x + (1 | school)", d, weights=["t1", "w3"], **scaled), three)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_dbic_is_relative_to_the_largest_model_of_a_table(family):
+    """One rule: `lrt` and `ranova` with the same largest model agree, a fit alone is its own."""
+    d = nested().assign(z=lambda t: t["y"] > t["y"].median())
+    y, options = ("y", {}) if family == "gaussian" else ("z", {"family": family, "n_agq": 3})
+    options |= {"weights": ["t1", "w3"], "scaling": "size"}
+    one, two, three = (
+        pmwmix.fit(f"{y} ~ {right} + (1 + x | school)" if "1 |" not in right else f"{y} ~ {right}", d, **options)
+        for right in ("x + (1 | school)", "x", "x + I(x ** 2)")
+    )
+    table, dropped, whole = pmwmix.lrt(one, two), pmwmix.ranova(two), pmwmix.lrt(one, two, three)
+    close(table["bic"].to_numpy()[::-1], dropped["bic"].to_numpy(), rtol=1e-5)
+    close(two.bic, table["bic"].iloc[1], rtol=1e-9)
+    close(three.bic, whole["bic"].iloc[2], rtol=1e-9)
+    assert abs(whole["bic"].iloc[1] - two.bic) > 1e-3

@@ -42,3 +42,12 @@ def test_a_program_that_is_not_there():
     assert set(LINEAR) <= set(VARIANCES)
     with pytest.raises(OptionError, match="Did you mean 'stata'"):
         pmwmix.fit("y ~ x + (1 | school)", nested(), vcov="stat")
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("observed", "vcov='model'"), ("OIM", "vcov='model'"), ("cluster", "'robust' or 'CR2'"), ("brr", "'replicate'")],
+)
+def test_names_of_other_programs_are_told_what_is_here(name, cure):
+    with pytest.raises(OptionError, match=rf"no variance method '{name}'.*{cure}"):
+        pmwmix.fit("y ~ x + (1 | school)", nested(), vcov=name)
