@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError
+from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.fitting.optimise import Optimum, minimise
 from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.contract import Point, schur_onto
+
+SMALLEST, LARGEST = 1e-6, 1e4  # of a standard deviation, on the standardised scale
 
 
 @dataclass
@@ -52,6 +54,11 @@ def held_sizes(problem: Problem, k: int) -> tuple[Array, float]:
         Standard deviations of the held effects, 0 elsewhere.
     float
         Residual standard deviation; NaN where it is free.
+
+    Raises
+    ------
+    OptionError
+        If a value is no variance of this outcome.
     """
     assert problem.fixed is not None
     transform, sizes = problem.transforms[k], np.zeros(problem.layout.n_theta)
@@ -59,7 +66,24 @@ def held_sizes(problem: Problem, k: int) -> tuple[Array, float]:
         for i, j, place in entries:
             if i == j and problem.held[place]:
                 sizes[place] = np.sqrt(problem.fixed[place]) / (transform.y_scale * abs(A[i, i]))
-    return sizes, float(np.sqrt(problem.fixed[-1]) / transform.y_scale)
+    sigma = float(np.sqrt(problem.fixed[-1]) / transform.y_scale)
+    _check_sizes(np.append(sizes[problem.held], sigma), problem.fixed[np.append(problem.held, True)])
+    return sizes, sigma
+
+
+def _check_sizes(sizes: Array, values: Array) -> None:
+    """Refuse values that are no variances of this outcome.
+
+    Raises
+    ------
+    OptionError
+    """
+    wrong = np.isfinite(values) & ((sizes > LARGEST) | (sizes < SMALLEST))
+    if wrong.any():
+        raise OptionError(
+            f"A variance is held far outside the scale of the outcome and its predictors. Got {values[wrong][0]:g} in "
+            f"fixed=, whose standard deviation would be {sizes[wrong][0]:.2g} times that of the data. Check its unit."
+        )
 
 
 def climbed_beside_fixed(problem: Problem, scale: float, k: int, start: Array | None) -> Optimum:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmwmix._registry import Registry
+from pmwmix.errors import NotSupportedError
 from pmwmix.interrupt import OwnFrames, interruptible, whole_import
 
 if TYPE_CHECKING:
@@ -223,6 +224,10 @@ def _put(arrays: list[np.ndarray]) -> list[Any]:
 
 _cache: dict[tuple[Any, ...], Compiled] = {}
 _compiling = threading.RLock()
+TOO_DEEP = (
+    "A group has too many random effects for compiled code: their derivatives nest too deeply. The model has dozens of "
+    "them in a term. Drop effects, write them as groups of their own, (1 | g:f), or try engine='numpy'."
+)
 
 
 def _without_origins() -> Any:
@@ -240,7 +245,10 @@ def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Comp
     def once() -> Compiled:
         with _compiling, _without_origins():
             if key not in _cache:
-                _cache[key] = Compiled(write(structure), engine)
+                try:
+                    _cache[key] = Compiled(write(structure), engine)
+                except RecursionError as error:
+                    raise NotSupportedError(TOO_DEEP) from error
             return _cache[key]
 
     return _cache[key] if key in _cache else interruptible(once)

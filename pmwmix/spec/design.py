@@ -129,7 +129,7 @@ class Design:
             )
         if self.weights_top not in (None, *WEIGHTS_TOP):
             raise OptionError(
-                f"Unknown scale of the top level's weights, weights_top={self.weights_top!r}."
+                f"Unknown scale of the top level's weights. Got weights_top={self.weights_top!r}."
                 f"{near(str(self.weights_top), WEIGHTS_TOP)} Use 'mean1' or 'sum', or leave it out."
             )
         _check_trim(self.trim)

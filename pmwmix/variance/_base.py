@@ -69,11 +69,14 @@ def inverse_along(A: Array, basis: Array) -> Array:
     Returns
     -------
     ndarray, shape (P, P)
-        T (T'AT)⁻¹ T'.
+        T (T'AT)⁻¹ T'; NaN where that does not exist.
     """
     part = basis.T @ A @ basis
     scale = np.sqrt(np.maximum(np.abs(np.diag(part)), 1e-300))
-    inverse = np.linalg.inv(part / np.outer(scale, scale)) / np.outer(scale, scale)
+    try:
+        inverse = np.linalg.inv(part / np.outer(scale, scale)) / np.outer(scale, scale)
+    except np.linalg.LinAlgError:  # coefficients on their way to infinity, of which nothing is known
+        return np.full_like(A, np.nan)
     return basis @ (0.5 * (inverse + inverse.T)) @ basis.T
 
 
