@@ -24,7 +24,14 @@ def laplace_error(problem: Problem, fit: Any, k: int) -> tuple[float, float]:
     objective = problem.objective
     if objective.closed_form or not objective.crossed or not fit.converged or not is_cheap(objective):
         return float("nan"), float("nan")
-    psi = fit.point.theta
+    try:
+        return _terms(problem, fit, k)
+    except np.linalg.LinAlgError:  # rows that curve upwards can leave no covariance matrix beside the modes
+        return float("nan"), float("nan")
+
+
+def _terms(problem: Problem, fit: Any, k: int) -> tuple[float, float]:
+    objective, psi = problem.objective, fit.point.theta
     cells, gradient = CELLS / len(psi), np.zeros(len(psi))
     p, t = problem.structure.p, problem.layout.n_theta
     fixed = np.r_[np.zeros(p, dtype=bool), fit.boundary | problem.held, np.zeros(len(psi) - p - t, dtype=bool)]
