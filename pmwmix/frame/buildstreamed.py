@@ -11,9 +11,11 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.data.codes import printed
+from pmwmix.data.loneoutcome import notes_on_lone_outcomes
 from pmwmix.data.pieces import Stream
 from pmwmix.data.pvsets import number_of_pv, pv_notes
-from pmwmix.errors import DataError, NotSupportedError, some
+from pmwmix.data.table import Table
+from pmwmix.errors import DataError, NotSupportedError, numbered_sets, some
 from pmwmix.frame.census import Census, Wanted, take_census
 from pmwmix.frame.centring import Means, apply_center, words_on_means
 from pmwmix.frame.checks import check_frame_size
@@ -42,6 +44,8 @@ from pmwmix.weights.conditional import (
 )
 from pmwmix.weights.scaling import resolve_scaling
 from pmwmix.weights.sums import RowSums
+
+LONE = 5_000  # rows that are looked at for plausible values that stand alone
 
 
 def build_streamed(
@@ -86,7 +90,7 @@ def build_streamed(
         list(map(without_rows, sample)), Places.of(hierarchy, census.units), weights.w[0], weights.totals,
         weights.below, total_weights(weights.w[1:], hierarchy.parents)[0],
     )  # fmt: skip
-    notes = _notes(formula, stream, design, centrings, census, hierarchy, by_level, weights, told)
+    notes = _notes(formula, stream, design, centrings, census, hierarchy, by_level, weights, told, pv)
     frame = _frame(rows, census, design, hierarchy, by_level, weights, notes)
     check_frame_size(frame, distribution)
     return frame
@@ -316,10 +320,23 @@ def _notes(
     by_level: Sequence[str | None],
     weights: _Weights,
     told: tuple[str, ...],
+    pv: Mapping[str, Sequence[str]],
 ) -> tuple[str, ...]:
     of_weights = weight_notes(
         by_level, hierarchy, weights.cond, weights.w, weights.scaling, bool(design.conditional), weights.below
     )
     coded = notes_on_codes(formula, census.sample, stream.values, [plan.column for plan in centrings])
-    sets = pv_notes(design.pv, formula.variables, stream.names)
+    sets = pv_notes(design.pv, formula.variables, stream.names) or _notes_on_lone_outcomes(formula, stream, pv)
     return (*of_weights, *coded, *told, *words_on_means(census.unused, census.n_read), *sets)
+
+
+def _notes_on_lone_outcomes(formula: ModelFormula, stream: Stream, pv: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Say, from some rows, that an outcome is one of a set of plausible values."""
+    names = [name for name in formula.response_variables if name not in pv]
+    sets = [own for own in numbered_sets(stream.names).values() if set(own) & set(names)]
+    if not sets:
+        return ()
+    wanted = list(dict.fromkeys([*names, *(column for own in sets for column in own)]))
+    some_rows = pd.DataFrame(next(stream.pieces(wanted)).columns).head(LONE)
+    table = Table(some_rows)
+    return notes_on_lone_outcomes(names, table.columns(wanted), table, pv)

@@ -189,7 +189,8 @@ class Census:
 
 def usable(piece: Piece, wanted: Wanted, kinds: Kinds) -> tuple[dict[str, pd.Series], Array, Array, dict, dict]:
     """Give a piece's columns, its complete rows, those of positive weight, and how many were lost to which column."""
-    columns = {name: kinds.uniform(column, name) for name, column in piece.columns.items()}
+    own = set(wanted.every)
+    columns = {name: kinds.uniform(one, name) if name in own else one for name, one in piece.columns.items()}
     complete, dropped = complete_rows(columns, wanted.model, len(piece))
     used, zero = without_weightless(columns, wanted.weights, wanted.formula, complete)
     return columns, complete, used, dropped, zero

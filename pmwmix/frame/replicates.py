@@ -361,18 +361,31 @@ def _from_zones(design: Design, table: Table, frame: ModelFrame) -> tuple[int, F
             f"Zones must be complete. {some(wanted)}: missing in {int((~known[rows]).sum())} rows of the fit. "
             f"Fill them or drop those rows."
         )
-    zone = coded[wanted[0]][0][known]
-    rep, labels = coded[wanted[-1]]
+    zone, rep = zone_and_rep(design, list(coded.items()), known)
+    place = (np.cumsum(known) - 1)[rows]
+    factors = ZoneFactors(str(design.replicate_type), zone, rep, design.fay or 0.0, place)
+    return factors.n_rep, factors
+
+
+def zone_and_rep(
+    design: Design, coded: Sequence[tuple[str, tuple[Array, Sequence[Any]]]], known: Array
+) -> tuple[Array, Array]:
+    """Give zone and half, or unit, of the rows where both are known, from the columns' codes and labels.
+
+    Raises
+    ------
+    DesignError
+    """
+    zone = coded[0][1][0][known]
+    name, (rep, labels) = coded[-1]
     rep = rep[known]
     if design.replicate_type == "jk1":
         zone = np.zeros_like(zone)
     elif design.replicate_type != "jkn":
         if not set(labels) <= {0, 1}:
             raise DesignError(
-                f"The halves of a zone are 0 and 1. Column {wanted[-1]!r} holds {some(labels)}. "
+                f"The halves of a zone are 0 and 1. Column {name!r} holds {some(labels)}. "
                 f"Recode it: the half with 1 is doubled first."
             )
         rep = np.array(labels, dtype=float)[rep]
-    place = (np.cumsum(known) - 1)[rows]
-    factors = ZoneFactors(str(design.replicate_type), zone, rep, design.fay or 0.0, place)
-    return factors.n_rep, factors
+    return zone, rep

@@ -380,9 +380,25 @@ def test_replicates_of_whole_schools(vcov, tmp_path):
     ]:
         with pytest.raises(DesignError, match=said):
             pmwmix.fit(formula, in_pieces(table.assign(**change), tmp_path), **options)
-    zones = pmwmix.Design(zone="R1", rep="R2", replicate_type="jk2")
-    with pytest.raises(NotSupportedError, match="design has zones"):
-        pmwmix.fit(formula, inside, **{**options, "design": zones})
+
+
+@pytest.mark.parametrize("kind", ["jk2", "jk2-two-sided", "brr", "jkn"])
+def test_replicates_from_zones(kind, tmp_path):
+    table = pisa().copy()
+    school = pd.factorize(table["SCHOOLID"], sort=True)[0]
+    table["zone"], table["half"] = [f"z{one // 4}" for one in school], school // 2 % 2
+    table.loc[school == 3, "escs"] = np.nan  # a school without rows in the fit
+    options = {
+        "weights": ["W_FSTUWT", "W_FSCHWT"],
+        "design": pmwmix.Design(zone="zone", rep="half", replicate_type=kind),
+        "vcov": "replicate-one-step",
+    }
+    formula = "PV1MATH ~ escs + (1 | SCHOOLID)"
+    same(pmwmix.fit(formula, in_pieces(table, tmp_path), **options), pmwmix.fit(formula, table, **options))
+    with pytest.raises(NotSupportedError, match="change inside units of 'SCHOOLID'"):
+        pmwmix.fit(formula, in_pieces(table.assign(half=table.index % 2), tmp_path), **options)
+    with pytest.raises(DesignError, match="Zones must be complete"):
+        pmwmix.fit(formula, in_pieces(table.assign(zone=table["zone"].mask(school == 5)), tmp_path), **options)
 
 
 def test_variances_held_at_values(tmp_path):
