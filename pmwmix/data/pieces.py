@@ -190,7 +190,7 @@ def _reader(data: Any, asked: bool) -> tuple[Sequence[str], Read, str] | None:
         return _duckdb(_installed("duckdb", "SQL").sql(data))
     if isinstance(data, str | Path):
         path = Path(data)
-        return _arrow(_opened(path)) if path.is_dir() or (asked and path.suffix == ".parquet") else None
+        return _arrow(_opened(path)) if _is_folder(path) or (asked and path.suffix == ".parquet") else None
     if module == "pyarrow" and hasattr(data, "scanner"):
         return _arrow(data)
     if module == "polars" and type(data).__name__ == "LazyFrame":
@@ -200,6 +200,13 @@ def _reader(data: Any, asked: bool) -> tuple[Sequence[str], Read, str] | None:
     if module in ("dask", "dask_expr"):
         return _dask(data)
     return None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have: what reads files says so
+        return False
 
 
 def _installed(name: str, what: str) -> Any:
