@@ -22,6 +22,7 @@ from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
 from pmwmix.frame.complete import complete_rows, positive_rows, subset_rows, take_rows, with_declared
 from pmwmix.frame.crossing import (
+    check_named_weights,
     check_pairwise,
     check_weights_of_crossed,
     crossed_clusters,
@@ -154,6 +155,7 @@ def _weights(
     if not (hierarchy.crossed and distribution.pairwise):
         cond, w, trimmed = weigh(by_level, columns, hierarchy, conditional, scale, design.trim)
         return cond, w, total_weights(cond, hierarchy.row_parents), (), trimmed
+    check_named_weights(design.weights, hierarchy)
     own = crossed_weights(by_level, columns, hierarchy, conditional)
     whole = own[0] * np.prod([w[level.index] for w, level in zip(own[1:], hierarchy.levels, strict=True)], axis=0)
     of_rows = (whole, *(np.ones(level.n) for level in hierarchy.levels))

@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from pmwmix._types import Array
-from pmwmix.errors import DesignError, NotSupportedError, some
+from pmwmix.errors import DesignError, NotSupportedError, OptionError, some
 from pmwmix.frame.clusters import Clusters, find_clusters
 from pmwmix.frame.hierarchy import Hierarchy, Level
 from pmwmix.spec.design import Design
@@ -82,6 +82,22 @@ def check_pairwise(hierarchy: Hierarchy) -> None:
         raise NotSupportedError(
             "A pairwise likelihood is about rows that share a group. The formula has no random term. Add one, or use "
             "method='ml'."
+        )
+
+
+def check_named_weights(weights: Any, hierarchy: Hierarchy) -> None:
+    """Refuse a list of weights of crossed groups, which have no order.
+
+    Raises
+    ------
+    OptionError
+    """
+    if isinstance(weights, Sequence) and not isinstance(weights, str) and any(weights[1:]):
+        names = [level.name for level in hierarchy.levels]
+        raise OptionError(
+            f"Weights of crossed groups are given by name, since none of the groups is below another. Got "
+            f"weights={list(weights)!r}, and {some(names)} are crossed. Write weights="
+            f'{{"obs": ..., "{names[0]}": ...}}.'
         )
 
 

@@ -237,6 +237,8 @@ def test_more_refusals(crossed):
         pmwmix.fit("y ~ x", d, method="pairwise")
     with pytest.raises(pmwmix.PmwmixError, match=r"'pairwise' or 'bayes'"):
         pmwmix.fit("y ~ x + (1 | school)", d, method="pairs")
+    with pytest.raises(pmwmix.PmwmixError, match=r"given by name.*'w', 'wb', 'wa'"):
+        pmwmix.fit("y ~ x + (1 | a) + (1 | b)", crossed, method="pairwise", weights=["w", "wb", "wa"])
     fit = pmwmix.fit("y ~ x + (1 | school)", d, method="pairwise")
     for verb in (
         lambda: fit.aic, lambda: fit.bic, lambda: pmwmix.lrt(fit, fit), lambda: pmwmix.ranova(fit),
