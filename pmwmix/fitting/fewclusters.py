@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -16,13 +15,12 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
+from pmwmix.fitting.strata import compared, strata_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.linear.recursion import UnitTree, factor, walk_down
 from pmwmix.variance.few_clusters import KINDS
 
 ZERO = 1e-12  # eigenvalues below this share of the largest possible one count as zero
-FEW = 100  # clusters up to which joint tests under any robust variance are those of CR2
-LARGE = 4_000  # rows of a cluster, whose covariance is a matrix of that size
 BATCH = 2_000_000  # numbers in the cluster matrices that are worked on at a time
 
 
@@ -55,13 +53,14 @@ def small_sample(
     Raises
     ------
     NotSupportedError
-        If the design has strata.
+        With a finite population correction, clusters without rows, or strata and another kind than CR1 and CR2.
 
     Notes
     -----
     The cluster's estimating function is X_j'Ω_j(y_j - X_jβ), Ω_j being V_j⁻¹σ² with the sampling weights in it (theory,
     eqs. 6-9). Working covariance: the fitted model's, σ²Φ_j, without weights. Bell and McCaffrey (2002) [1]_,
-    Pustejovsky and Tipton (2018) [2]_; unweighted it is R's clubSandwich for lmer.
+    Pustejovsky and Tipton (2018) [2]_; unweighted it is R's clubSandwich for lmer. With strata clusters are compared
+    with the others of their stratum (small-sample, eqs. 23-24).
 
     References
     ----------
@@ -75,15 +74,13 @@ def small_sample(
         raise OptionError(
             f"Unknown small-sample variance {kind!r}.{near(str(kind), KINDS)} Use one of {', '.join(map(repr, KINDS))}."
         )
-    if frame.clusters is not None and frame.clusters.n_strata > 1:
-        raise NotSupportedError(
-            f"Small-sample variances are defined for clusters without strata. The design has {frame.clusters.n_strata} "
-            f"strata in column {frame.clusters.names[1]!r}. Leave strata out, or use vcov='robust'."
-        )
+    stratum = strata_of(frame, kind)
     rows = _rows(problem, frame, design, k, fit)
     M, Gamma = _sums(rows)
     parts = _ingredients(rows, M, Gamma, fit.transform.A_x, kind)
     J = len(parts.s)
+    if stratum is not None:
+        return fit.transform.y_scale**2 * parts.s.T @ compared(parts.s, stratum), _degrees(parts, M, Gamma, stratum)
     factor = J / (J - 1.0) if kind == "CR1" else 1.0
     return fit.transform.y_scale**2 * factor * parts.s.T @ parts.s, _degrees(parts, M, Gamma)
 
@@ -115,9 +112,17 @@ def hotelling_df(
     .. [1] Pustejovsky, J. E. & Tipton, E. (2018). J. Bus. Econ. Stat., 36(4), 672-683.
        doi:10.1080/07350015.2016.1247004
     """
+    stratum = strata_of(frame, kind)
+    if stratum is not None and len(L) > 1:
+        raise NotSupportedError(
+            f"Tests of several coefficients under vcov={kind!r} are for designs without strata. This one tests "
+            f"{len(L)}. Use wald(..., df='design'), or test them one by one."
+        )
     rows = _rows(problem, frame, design, k, fit)
     M, Gamma = _sums(rows)
     parts = _ingredients(rows, M, Gamma, L @ fit.transform.A_x, kind)
+    if stratum is not None:
+        return float(_degrees(parts, M, Gamma, stratum)[0])
     middle, U = _middle(parts, M, Gamma)
     expected = parts.d.sum(axis=0) + np.einsum("sju,uv,tjv->st", U, middle, U, optimize=True)
     values, vectors = np.linalg.eigh(expected)
@@ -132,42 +137,6 @@ def hotelling_df(
             variance += float(np.sum(d[:, s, t] ** 2 + 2.0 * d[:, s, t] * across[s, t]))
             variance += float(np.trace(first @ second) + np.trace(second @ second))
     return q * (q + 1.0) / variance
-
-
-def hotelling_of(fits: Sequence[Any], L: Array, kind: str | None = None) -> float:
-    """Average `hotelling_df` over the single fits inside a FitResult; ``kind`` if it is another than their own.
-
-    Raises
-    ------
-    NotSupportedError
-        If the fit was read from a file, which keeps no rows.
-    """
-    if not all(fit.rows.is_live for fit in fits):
-        raise NotSupportedError(
-            f"A test of several coefficients under vcov={fits[0].settings.vcov!r} needs the rows of the fit. This one "
-            f"was read from a file, which does not keep them. Fit again, or use wald(..., df='design')."
-        )
-    parts = ((fit.rows, kind or fit.settings.vcov) for fit in fits)
-    return float(np.mean([hotelling_df(r.problem, r.frame, r.design, r.k, r.fit, kind, L) for r, kind in parts]))
-
-
-def bias_reduced_of(fits: Sequence[Any]) -> Array | None:
-    """Average the CR2 covariance of the coefficients (p, p) over single fits with another robust one.
-
-    None where clusters are many, or CR2 is not defined: generalised and crossed models, residual structures, strata.
-    """
-    if not all(fit.rows.is_live and fit.rows.problem.objective.closed_form for fit in fits):
-        return None
-    rows, frame = fits[0].rows, fits[0].rows.frame
-    if frame.hierarchy.crossed or frame.residual is not None or not rows.design.x.columns:
-        return None
-    top = frame.hierarchy.levels[-1].index if frame.hierarchy.levels else np.arange(frame.n)
-    cluster = top if frame.clusters is None else frame.clusters.psu[top]
-    sizes = np.bincount(cluster)
-    if len(sizes) > FEW or sizes.max() > LARGE or (frame.clusters is not None and frame.clusters.n_strata > 1):
-        return None
-    parts = [small_sample(r.problem, r.frame, r.design, r.k, r.fit, "CR2")[0] for r in (fit.rows for fit in fits)]
-    return np.mean(parts, axis=0)
 
 
 def _sums(rows: _Rows) -> tuple[Array, Array]:
@@ -356,16 +325,25 @@ def _jackknife(S: Array, M: Array) -> Array:
     return to_left @ (inverse[:, :, None] * _t(to_left))
 
 
-def _degrees(parts: _Parts, M: Array, Gamma: Array) -> Array:
-    """Compute 2 E(V)² / Var(V) of every coefficient's variance V, a sum of J squares (small-sample, eqs. 18-20)."""
+def _degrees(parts: _Parts, M: Array, Gamma: Array, stratum: Array | None = None) -> Array:
+    """Compute 2 E(V)² / Var(V) of every coefficient's variance V, a sum of J squares (small-sample, eqs. 18-20, 24)."""
     middle, U = _middle(parts, M, Gamma)
     own = np.einsum("jcc->jc", parts.d)
-    UM = U @ middle
-    diagonal = np.einsum("cju,cju->jc", UM, U)
-    inner = _t(U) @ UM
-    squares = (own**2 + 2.0 * own * diagonal).sum(axis=0) + np.einsum("cuv,cvu->c", inner, inner)
+    if stratum is None:
+        PU, squares = U, (own**2).sum(axis=0)
+    else:
+        n = np.bincount(stratum).astype(float)
+        PU = np.array([compared(one, stratum) for one in U])
+        sums = np.array([np.bincount(stratum, column) for column in own.T]).T
+        weight = (n / (n - 1.0)) ** 2
+        squares = ((weight * (1.0 - 2.0 / n))[stratum][:, None] * own**2).sum(axis=0)
+        squares = squares + ((weight / n**2)[:, None] * sums**2).sum(axis=0)
+    cross = np.einsum("cju,uv,cjv->jc", PU, middle, PU, optimize=True)
+    inner = _t(U) @ PU @ middle
+    squares = squares + (2.0 * own * cross).sum(axis=0) + np.einsum("cuv,cvu->c", inner, inner)
+    mean = own.sum(axis=0) + np.einsum("cuu->c", inner)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (own + diagonal).sum(axis=0) ** 2 / squares
+        return mean**2 / squares
 
 
 def _middle(parts: _Parts, M: Array, Gamma: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from scipy.special import fdtrc, stdtr
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.fewclusters import bias_reduced_of, hotelling_of
+from pmwmix.fitting.severalfits import bias_reduced_of, hotelling_of
 from pmwmix.inference.adjust import adjusted, check_adjustment, multiplier
 from pmwmix.inference.delta import spread
 from pmwmix.inference.joint import shrinkage

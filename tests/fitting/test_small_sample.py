@@ -308,6 +308,58 @@ def test_cluster_robust_by_full_matrices(name, kind):
         close(df[c], np.trace(terms) ** 2 / (terms**2).sum(), rtol=1e-7)
 
 
+@pytest.fixture(scope="module")
+def stratified():
+    """Schools in three strata of 5, 5 and 4, weights at two levels."""
+    d = nested()
+    return pmwmix.fit(
+        "y ~ x + (1 | school)", d.assign(third=d["school"] % 3), weights=["t1", "w3"], vcov="robust-block",
+        design={"strata": "third"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["CR1", "CR2"])
+def test_strata_by_full_matrices(stratified, kind):
+    X, Omega, Phi, e, cluster = full(stratified)
+    M = np.linalg.inv(X.T @ Omega @ X)
+    rest = np.eye(len(X)) - X @ M @ X.T @ Omega
+    noise = rest @ Phi @ rest.T
+    J = cluster.max() + 1
+    G = np.zeros((J, *X.shape))
+    for j in range(J):
+        at = np.flatnonzero(cluster == j)
+        square = np.ix_(at, at)
+        D = np.linalg.cholesky(Phi[square]).T
+        A = D.T @ np.linalg.inv(scipy.linalg.sqrtm(D @ noise[square] @ D.T).real) @ D
+        G[j, at] = (A.T if kind == "CR2" else np.eye(len(at))) @ Omega[square] @ X[at] @ M
+    same = (np.arange(J) % 3)[:, None] == np.arange(J) % 3
+    n = same.sum(axis=1)
+    compare = np.diag(n / (n - 1.0)) @ (np.eye(J) - same / n)
+    sums = np.einsum("jnp,n->jp", G, e)
+    got, df = cr(stratified, kind)
+    close(got, sums.T @ compare @ sums, rtol=1e-7)
+    for c in range(X.shape[1]):
+        terms = compare @ G[:, :, c] @ noise @ G[:, :, c].T
+        close(df[c], np.trace(terms) ** 2 / np.trace(terms @ terms), rtol=1e-7)
+        assert 1.0 < df[c] < J - 3 + 1e-9
+    if kind == "CR1":
+        close(got, stratified.vcov, rtol=1e-6)  # the block sandwich with strata
+
+
+def test_strata_in_a_fit(stratified):
+    d = nested()
+    fit = pmwmix.fit(
+        "y ~ x + (1 | school)", d.assign(third=d["school"] % 3), weights=["t1", "w3"], vcov="CR2",
+        design={"strata": "third"},
+    )  # fmt: skip
+    V, df = cr(stratified, "CR2")
+    close(fit.vcov, V, rtol=1e-6)
+    close(fit.df(), df, rtol=1e-6)
+    close(fit.wald(["x"]).df2, df[1], rtol=1e-6)
+    with pytest.raises(NotSupportedError, match="tests 2"):
+        fit.wald(["Intercept", "x"])
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "rows"])
 def test_cr1_is_the_block_sandwich(name):
     fit = weighted(name)
@@ -388,14 +440,21 @@ def test_model_weighting_of_one_cluster_is_its_inverse_covariance():
     close(got, np.linalg.solve(np.eye(7) + Z @ Z.T, X), rtol=1e-10)
 
 
-def test_cluster_robust_refuses_strata_and_unknown_kinds():
-    d = nested()
-    d["half"] = d["school"] % 2
-    fit = pmwmix.fit("y ~ x + (1 | school)", d, vcov="robust", design=pmwmix.Design(strata="half"))
-    with pytest.raises(NotSupportedError, match="2 strata in column 'half'"):
-        cr(fit, "CR2")
+def test_cluster_robust_refuses_designs_without_such_variances_and_unknown_kinds(stratified):
+    with pytest.raises(NotSupportedError, match="'CR3' and 3 strata in column 'third'"):
+        cr(stratified, "CR3")
     with pytest.raises(OptionError, match=r"'CR4'.*Use one of 'CR0'"):
-        cr(fit, "CR4")
+        cr(stratified, "CR4")
+    d = nested().assign(share=0.5, early=lambda t: t["school"] < 8, alone=lambda t: t["school"] // 13)
+    for design, subset, match in (
+        ({"fpc": "share"}, None, "finite population"),
+        ({"psu": "school"}, "early", "without rows"),
+        ({"strata": "alone", "lonely_psu": "centre"}, None, "one PSU"),
+    ):
+        with pytest.raises(NotSupportedError, match=match):
+            pmwmix.fit("y ~ x + (1 | school)", d, vcov="CR2", design=design, subset=subset)
+        robust = pmwmix.fit("y ~ x + w1 + (1 | school)", d, vcov="robust", design=design, subset=subset)
+        assert 0 < robust.wald(["x", "w1"]).p_value < 1  # which take CR2 of few clusters where there is one
 
 
 @pytest.mark.slow
