@@ -3,12 +3,14 @@
 import importlib
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 from helpers import SHARED, close, hsb, sleepstudy
 
 import pmwmix
 
+PAGE = Path(__file__).parents[2] / "docs/programs.md"
 TAGS = ("lmm", "wlmm", "pv", "crossed")
 CASES = SHARED / "check" / "cases.json"
 cases = json.loads(CASES.read_text())["cases"] if CASES.exists() else []
@@ -25,6 +27,28 @@ def test_case(case, monkeypatch):
         warnings.simplefilter("ignore")
         report = check.run_case(pmwmix, case, SHARED / "reference", SHARED / "data", cold=False)
     assert report.status == "PASS", report.message
+
+
+REGISTER = json.loads(Path(__file__).with_name("reference_register.json").read_text())
+FAR = 5e-4  # of a number: what belongs into the register of docs/programs.md
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not cases, reason="the shared folder is not beside the checkout")
+@pytest.mark.parametrize("name", REGISTER)
+def test_registered_disagreements_with_r_are_all_and_still_there(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(SHARED / "check"))
+    check = importlib.import_module("references")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        case = next(case for case in cases if case["id"] == name)
+        report = check.run_case(pmwmix, case, SHARED / "reference", SHARED / "data", cold=False)
+    numbers = {q.name: (q.expected, q.got) for q in report.quantities if isinstance(q.expected, int | float)}
+    far = {key for key, (theirs, mine) in numbers.items() if abs(mine - theirs) > max(1e-6, FAR * abs(theirs))}
+    assert far == set(REGISTER[name]["apart"])
+    for key, pair in REGISTER[name]["apart"].items():
+        close(numbers[key], pair, rtol=1e-5)
+        assert f"{pair[0]:.6g} → {pair[1]:.6g}" in PAGE.read_text(encoding="utf-8")
 
 
 # Published tables that every user can check: the lecture on High School & Beyond (three printed digits) and lme4's
