@@ -33,12 +33,13 @@ from pmwmix.spec.design import resolve_design
 from pmwmix.spec.several import one_text
 from pmwmix.studies.average import average_row, said_of_others
 from pmwmix.studies.meanings import OUTCOME, comparable, meanings
+from pmwmix.tables.sidebyside import SideBySide
 
 OF_THE_CALL = (OptionError, MissingColumnsError, NotSupportedError)  # the same in every group: raised at once
 PARTS = ("fixed", "varcorr")
 
 
-class GroupFits(Mapping[Any, FitResult]):
+class GroupFits(SideBySide, Mapping[Any, FitResult]):
     """Fits by group: ``fits["AUT"]`` is a `FitResult`; groups that failed stand in `failures`.
 
     Parameters

@@ -298,3 +298,68 @@ def test_forked_processes_are_refused(countries):
             pmwmix.fit_groups(FORMULA, countries, executor=executor, engine="jax", **call())
         with pytest.raises(PmwmixError, match=r"wait forever.*get_context\('spawn'\)"):
             pmwmix.fit(FORMULA, countries, executor=executor, engine="jax", **call())
+
+
+def test_differences_against_formulas_written_out(fits):
+    one = fits.tidy().query("term == 'escs'").set_index("CNT")
+    pairs = fits.differences("escs").set_index(["group", "other"])
+    assert len(pairs) == 6
+    a, b = one.loc["AUT"], one.loc["NZL"]
+    found = pairs.loc[("AUT", "NZL")]
+    assert found["estimate"] == pytest.approx(a["estimate"] - b["estimate"])
+    assert found["std_error"] == pytest.approx(np.hypot(a["std_error"], b["std_error"]))
+    welch = found["std_error"] ** 4 / (a["std_error"] ** 4 / a["df"] + b["std_error"] ** 4 / b["df"])
+    assert found["df"] == pytest.approx(welch)
+    assert pairs["p_adjusted"].min() == pytest.approx(min(1, 6 * pairs["p_value"].min()))
+    single = fits.differences("escs", against="NZL", adjust="none").set_index("group").loc["AUT"]
+    assert single["p_adjusted"] == pytest.approx(found["p_value"]) and single["ci_low"] == pytest.approx(
+        found["ci_low"]
+    )
+    mean = fits.differences("escs", against="average").set_index("group")
+    assert mean["estimate"].sum() == pytest.approx(0, abs=1e-9)
+    others = one.drop("AUT")["std_error"]
+    want = np.sqrt(9 * a["std_error"] ** 2 + (others**2).sum()) / 4  # OECD's error of a country against the average
+    assert mean.loc["AUT", "std_error"] == pytest.approx(want)
+
+
+def test_ranks_hold_themselves_and_open_where_nothing_is_clear(fits):
+    wide, narrow = fits.ranking("escs", ci_prob=1 - 1e-12), fits.ranking("Intercept", ci_prob=0.01, adjust="none")
+    assert (wide["rank_low"] == 1).all() and (wide["rank_high"] == 4).all() and wide["estimate"].is_monotonic_decreasing
+    assert narrow["rank"].tolist() == narrow["rank_low"].tolist() == narrow["rank_high"].tolist() == [1, 2, 3, 4]
+
+
+def test_index_of_inclusion_is_what_lies_within_schools(fits):
+    index = fits.inclusion()
+    for name, one in fits.items():
+        v = one.varcorr.set_index("grp")["vcov"]
+        assert index.loc[name, "estimate"] == pytest.approx(100 * v["Residual"] / v.sum(), rel=0.02)  # means over PVs
+        assert index.loc[name, "std_error"] == pytest.approx(100 * pmwmix.icc_se(one)["std_error"].iloc[0])
+        assert index.loc[name, "ci_low"] < index.loc[name, "estimate"] < index.loc[name, "ci_high"]
+    ranks = fits.ranking("inclusion index")
+    assert set(ranks.index) == set(fits) and (ranks["rank"] >= ranks["rank_low"]).all()
+
+
+def test_table_of_groups_names_failures_in_full(countries):
+    d = countries.assign(math=np.where(countries["CNT"] == "ITA", 500.0, countries["PV1MATH"]))
+    with pytest.warns(PmwmixWarning, match="ITA"):
+        found = pmwmix.fit_groups(FORMULA, d, weights=call()["weights"], scaling="size", progress=False)
+    table = found.table()
+    assert list(table.cells) == ["AUT", "NOR", "NZL"]
+    assert f"Not fitted: ITA. {found.failures['message'].iloc[0]}" in table.notes
+    assert not any("ITA" in note for note in found.table(notes=False).notes)
+
+
+@pytest.mark.parametrize(
+    ("verb", "call_", "said"),
+    [
+        ("differences", {"of": "ecss"}, "Did you mean 'escs'"),
+        ("differences", {"of": "escs", "against": "NZ"}, "There is no group 'NZ'"),
+        ("ranking", {"of": "escs", "adjust": "tukey"}, "Unknown adjustment 'tukey'"),
+        ("differences", {"of": "escs", "adjust": "single-step"}, "Use adjust='holm'"),
+        ("inclusion", {"ci_prob": 2}, "probability between 0 and 1"),
+        ("differences", {"of": "escs", "ci_prob": 2}, "ci_prob"),
+    ],
+)
+def test_comparisons_of_groups_say_what_is_wrong(fits, verb, call_, said):
+    with pytest.raises(PmwmixError, match=said):
+        getattr(fits, verb)(**call_)
