@@ -238,7 +238,7 @@ class _Truth:
         for name, value in stated.items():
             values[len(terms) + names.index(name)] = value
         beta, Psi, residual = unpack(rows, values)
-        _check_covariances(rows, Psi, residual)
+        _check_covariances(rows, Psi, residual if fit.has_residual_variance else 0.0)
         self.effects = pd.Series(values[: len(terms)], index=terms)
         self.n_pv = len(fit.fits) if n_pv is None else n_pv
         if not is_whole(self.n_pv) or self.n_pv < 1:

@@ -79,6 +79,9 @@ def test_generalised_models_are_simulated_from_a_fit():
     fit = pmwmix.fit("z ~ x + (1 | school)", outcomes(), family="binomial", n_agq=3)
     found = pmwmix.power(fit, effects={"x": 3.0}, n=5, random_seed=1).set_index("term")
     assert found.loc["x", "power"] == 1.0 and abs(found.loc["x", "estimate"] - 3.0) < 1.5
+    zeros = pmwmix.fit(["count ~ x + (1 | school)", "zi ~ 1"], outcomes(), family="zero-inflated-poisson", n_agq=1)
+    truth = _Truth(zeros, {}, {"x": 0.1}, None, None, None)
+    assert truth.effects.tolist() == [zeros.coef["Intercept"], 0.1, zeros.coef["zi.Intercept"]]
 
 
 @pytest.mark.parametrize(
