@@ -12,7 +12,7 @@ from pmwmix._types import Array
 from pmwmix.errors import FileError, some
 from pmwmix.interrupt import interruptible
 from pmwmix.readers.columnar import COLUMNAR
-from pmwmix.readers.sas import SAS
+from pmwmix.readers.sas import SAS, TRANSPORT
 from pmwmix.readers.sav import SAV
 from pmwmix.readers.source import Contents, Format, Tick
 from pmwmix.readers.stata import STATA
@@ -20,7 +20,7 @@ from pmwmix.readers.text import TEXT
 
 FORMATS = {
     ".csv": TEXT, ".csv.gz": TEXT, ".parquet": COLUMNAR, ".pq": COLUMNAR,
-    ".sav": SAV, ".zsav": SAV, ".dta": STATA, ".sas7bdat": SAS,
+    ".sav": SAV, ".zsav": SAV, ".dta": STATA, ".sas7bdat": SAS, ".xpt": TRANSPORT,
 }  # fmt: skip
 
 

@@ -40,8 +40,8 @@ def read_survey(
     Parameters
     ----------
     path : str, Path or list of them
-        A file (.sav, .zsav, .sas7bdat, .dta, .csv, .csv.gz, .parquet), several files to be stacked, or a folder of
-        files per country such as ``bsgautm7.sav``, which are found by their prefix and stacked.
+        A file (.sav, .zsav, .sas7bdat, .xpt, .dta, .csv, .csv.gz, .parquet), several files to be stacked, or a folder
+        of files per country such as ``bsgautm7.sav``, which are found by their prefix and stacked.
     school, home : path, list of paths or bool, optional
         Files merged by the study's ids. In a folder: True, or a prefix such as ``"bcg"``; the school files are merged
         by themselves unless ``school=False``.

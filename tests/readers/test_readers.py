@@ -537,3 +537,17 @@ def test_report_prints_what_it_holds():
     assert (
         "9 files, bsg0.sav ... bsg8.sav (students): 18 rows" in said and "18 columns more" in said and "A note." in said
     )
+
+
+def test_transport_files_of_sas(tmp_path):
+    d = pd.DataFrame({"SCH": ["a", "", "b"] * 5, "X": np.arange(15.0) / 3})
+    d.loc[4, "X"] = np.nan
+    path = tmp_path / "students.xpt"
+    pyreadstat.write_xport(d, str(path), column_labels=["School", "A score"])
+    out = pmwmix.read_survey(path)
+    np.testing.assert_array_equal(out["X"], d["X"])
+    assert out["SCH"].isna().sum() == 5
+    assert pmwmix.codebook(path).set_index("variable").loc["X", "label"] == "A score"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(PmwmixError, match=r"students\.xpt"):
+        pmwmix.read_survey(path)
