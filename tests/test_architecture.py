@@ -14,7 +14,7 @@ ORDER = """
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
         paths layout smooth covariances constraint contract jets elimination graph standardise
-        ops.registry ops.cells ops.smallmat ops.segment ops.special
+        ops.registry ops.fills ops.cells ops.smallmat ops.segment ops.special
         engine
         linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes latent general.tree general.model

@@ -57,7 +57,9 @@ def _c() -> Mode:
 
 
 def _python() -> Mode:
-    return _plain("py")  # a small graph is evaluated sooner than it would have been simplified
+    from pmwmix.likelihood.ops.fills import TAG
+
+    return _plain("py", TAG)  # a small graph is evaluated sooner than it would have been simplified
 
 
 ENGINES.add("jax", _jax)

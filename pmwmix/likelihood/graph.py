@@ -16,7 +16,6 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.basic import MergeOptimizer
 from pytensor.graph.traversal import toposort
-from pytensor.scalar.basic import Second
 
 
 @dataclass(frozen=True)
@@ -109,19 +108,6 @@ def curvatures_in(first: list[Any], etas: list[Any]) -> list[list[Any]]:
     for k, slope in enumerate(first):
         lower.append(pytensor.grad(pt.sum(slope), etas[: k + 1], disconnected_inputs="ignore"))
     return [[lower[max(i, j)][min(i, j)] for j in range(len(etas))] for i in range(len(etas))]
-
-
-def without_fills(graph: Graph) -> Graph:
-    """Write a graph of vectors of one length for the interpreter, which fills them element by element otherwise."""
-    length, instead = graph.inputs[0].shape[0], dict[Any, Any]()
-    for node in toposort(graph.outputs.values()):
-        inputs = [instead.get(v, v) for v in node.inputs]
-        if isinstance(getattr(node.op, "scalar_op", None), Second):
-            value, out = inputs[1], node.outputs[0]
-            instead[out] = value if value.type == out.type else pt.alloc(value, length)
-        elif inputs != node.inputs:
-            instead.update(zip(node.outputs, node.clone_with_new_inputs(inputs).outputs, strict=True))
-    return Graph(graph.inputs, {name: instead.get(v, v) for name, v in graph.outputs.items()})
 
 
 def derivative(values: Any, eta: Any) -> Any:

@@ -13,7 +13,7 @@ import pytensor.tensor as pt
 from pmwmix._types import Array
 from pmwmix.families import FAMILIES
 from pmwmix.likelihood.engine import Compiled
-from pmwmix.likelihood.graph import Graph, derivative, without_fills
+from pmwmix.likelihood.graph import Graph, derivative
 from pmwmix.links import LINKS
 
 
@@ -54,7 +54,7 @@ class Partials:
             differentiate(f"p{a}.", by_a, order - 1)
             for b in range(a + 1):
                 differentiate(f"p{a}.{b}.", derivative(by_a, phi[b]), order - 2)
-        self.function = Compiled(without_fills(Graph([eta, y, *extra, *phi], outputs)), "python")
+        self.function = Compiled(Graph([eta, y, *extra, *phi], outputs), "python")
 
     def __call__(self, eta: Array, y: Array, extra: Sequence[Array], phi: Array) -> dict[str, Array]:
         """Evaluate at rows of any shape; ``y`` and ``extra`` are broadcast against ``eta``."""
