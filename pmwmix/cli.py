@@ -48,7 +48,9 @@ def _add_fit(verbs: Any) -> None:
     fit = verbs.add_parser(
         "fit", help="fit a model to a file", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    fit.add_argument("data", metavar="DATA", help="a file (.csv, .csv.gz, .parquet, .sav, .dta, .sas7bdat) or folder")
+    fit.add_argument(
+        "data", metavar="DATA", help="a .csv(.gz), .parquet, .sav, .dta, .sas7bdat or .xpt file, or a folder"
+    )
     _add_reading(fit)
     fit.add_argument("--by", metavar="COLUMN", help="one model per group, such as --by CNT")
     fit.add_argument("--formula", required=True, help='lme4 syntax: "math ~ escs + (1 | school)"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,8 @@ import pandas as pd
 from scipy.special import fdtrc, stdtr
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.severalfits import bias_reduced_of, hotelling_of
+from pmwmix.errors import NotSupportedError, PmwmixWarning
+from pmwmix.fitting.severalfits import FEW, bias_reduced_of, hotelling_of
 from pmwmix.inference.adjust import adjusted, check_adjustment, multiplier
 from pmwmix.inference.delta import spread
 from pmwmix.inference.joint import shrinkage
@@ -164,7 +165,7 @@ def _test(fit: Any, asked: Hypotheses, rule: Any) -> pd.Series:
         df2 = _df_of(fit, L[0], rule)
         F = float(value[0] ** 2 / spread(L, vcov)[0, 0])
         return pd.Series(dict(zip(names, (F, 1.0, df2, float(fdtrc(1, min(df2, 1e10), F))), strict=True)))
-    pooled, reduced = fit.pooled, bias_reduced_of(fit.fits) if _is(rule, "design") and _is_sandwich(fit) else None
+    pooled, reduced = fit.pooled, _bias_reduced(fit, rule)
     own = vcov if pooled is None else pooled.within + fit._added(rule)
     within = spread(L, own if reduced is None else reduced)
     shrunk, df2 = _reference(fit, L, rule, used, within, reduced is not None)
@@ -176,8 +177,19 @@ def _test(fit: Any, asked: Hypotheses, rule: Any) -> pd.Series:
     return pd.Series(dict(zip(names, (shrunk * F, float(k), df2, p), strict=True)))
 
 
-def _is_sandwich(fit: Any) -> bool:
-    return fit.settings.vcov not in ("model", *KINDS, *BY_REPLICATES)
+def _bias_reduced(fit: Any, rule: Any) -> Array | None:
+    """Give the CR2 covariance (p, p) for tests of several coefficients of few clusters, where it is defined."""
+    if not _is(rule, "design") or fit.settings.vcov in ("model", *KINDS, *BY_REPLICATES):
+        return None
+    if fit.has_closed_form and fit.settings.design_df < FEW and not all(one.rows.is_live for one in fit.fits):
+        warnings.warn(
+            f"This fit was read from a file, without its rows: the joint test takes the covariance of "
+            f"vcov={fit.settings.vcov!r}, which rejects too often with few clusters ({fit.settings.design_df:.0f} "
+            f"degrees of freedom). Fit the model again for the test with CR2.",
+            PmwmixWarning,
+            stacklevel=4,
+        )
+    return bias_reduced_of(fit.fits)
 
 
 def _reference(fit: Any, L: Array, rule: Any, used: Array, within: Array, is_reduced: bool) -> tuple[float, float]:

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import close, hsb, nested, survey
+from helpers import close, hsb, nested, outcomes, survey
 from scipy.special import chdtr
 from scipy.stats import ortho_group, qmc, studentized_range
 
 import pmwmix
-from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.inference.adjust import POWER, Largest, adjusted, directions, multiplier
 from pmwmix.results.hypotheses import factor_terms, read_hypotheses
 
@@ -244,3 +244,13 @@ def test_bad_contrasts():
     with pytest.raises(NotSupportedError, match="has none"):
         pmwmix.fit("y ~ 0 + (1 | school)", nested()).contrast("x")
     assert fit.contrast([[0, 2], [1, -1]])["contrast"].tolist() == ["2 * x", "Intercept - x"]
+
+
+def test_joint_tests_of_loaded_fits_say_that_they_are_not_those_of_few_clusters(tmp_path):
+    fit = pmwmix.fit("y ~ x + v + (1 | school)", outcomes(), weights=["t1", "w3"])
+    fit.save(tmp_path / "fit.npz")
+    again = pmwmix.load(tmp_path / "fit.npz")
+    with pytest.warns(PmwmixWarning, match=r"read from a file.*rejects too often.*Fit the model again"):
+        plain = again.wald(["x", "v"])
+    assert plain["p_value"] < fit.wald(["x", "v"])["p_value"]
+    close(again.wald("x"), fit.wald("x"))  # of one coefficient: the same, and nothing is said
