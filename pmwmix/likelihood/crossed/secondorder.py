@@ -48,16 +48,18 @@ def second_order(objective: Any, point: Any, cells: float = CELLS) -> float:
     chosen = np.arange(0, n, max(int(np.ceil(n * n / cells)), 1))
     for some in np.array_split(chosen, max(int(len(chosen) * n / CHUNK), 1)):
         across = A @ (A[some] @ inverse).T
-        cubes += float(l3 @ (across**3 @ l3[some]))
+        cubes += float(l3 @ (across * across * across @ l3[some]))
     return float(l4 @ h**2 / 8.0 + slopes @ inverse @ slopes / 8.0 + cubes * (n / len(chosen)) / 12.0)
 
 
 def _diagonal(A: Any, inverse: Array) -> Array:
-    """Give a'M⁻¹a of every row, some rows at a time."""
-    out, step = np.empty(A.shape[0]), max(CHUNK // A.shape[1], 1)
-    for start in range(0, len(out), step):
-        part = A[start : start + step]
-        out[start : start + step] = ((part @ inverse) * part.toarray()).sum(axis=1)
+    """Give a'M⁻¹a of every row; each has as many entries as there are random terms."""
+    n = A.shape[0]
+    place, value = A.indices.reshape(n, -1), A.data.reshape(n, -1)
+    out = np.zeros(n)
+    for a in range(place.shape[1]):
+        for b in range(place.shape[1]):
+            out += value[:, a] * value[:, b] * inverse[place[:, a], place[:, b]]
     return out
 
 
