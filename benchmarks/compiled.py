@@ -95,7 +95,8 @@ def fit_by(program: str, formula: str, data: Any, more: Record) -> Any:
 
         extra = {"n_agq": nodes, "family": family} if family != "gaussian" else {}
         if more.get("ten"):  # weights at both levels and robust errors, which the others have not
-            extra = {"pv": {"y0": outcomes}, "weights": ["w1", "w2"], "vcov": "robust"}
+            extra = {"pv": {"score": outcomes}, "weights": ["w1", "w2"], "vcov": "robust"}
+            formula = formula.replace("y0", "score", 1)
         return pmwmix.fit(formula, data, **extra).loglik
     formulas = [formula.replace(formula.split(" ")[0], name, 1) for name in outcomes]
     if program == "glmm":
@@ -172,7 +173,7 @@ def show(models: Record, programs: list[str]) -> None:
     def cells(one: Record | None, ours: float) -> list[str]:
         if one is None or "failed" in one:
             return ["" if one is None else "failed", ""]
-        off = f" ({one['loglik'] - ours:+.4f})" if abs(one["loglik"] - ours) >= 5e-5 else ""
+        off = f" ({one['loglik'] - ours:+.4f})" if 5e-5 <= abs(one["loglik"] - ours) < 100.0 else ""  # ten are weighted
         return [f"{one['first']:.3g} / {one['later']:.3g}{off}", f"{one['peak_mib']:.0f}"]
 
     heads = ["model", *(h for p in programs for h in (f"{p}: first / later", "MiB"))]
