@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pmwmix.groups import GroupFits, fit_groups
     from pmwmix.inference.icc import design_effects, icc_se
     from pmwmix.inference.margins import predictions
-    from pmwmix.planning import power
+    from pmwmix.planning.power import power
     from pmwmix.readers import convert, read_survey
     from pmwmix.resampling.generated import replicate_weights
     from pmwmix.results.result import FitResult
@@ -67,7 +67,7 @@ _HOME = {
     "quadrature_check": "studies.nodecheck",
     "describe": "descriptives.describe",
     "trend": "studies.trend",
-    "power": "planning",
+    "power": "planning.power",
     "replicate_weights": "resampling.generated",
     "table": "tables.modeltable",
     "ModelTable": "tables.modeltable",

@@ -8,7 +8,7 @@ from scipy import stats
 
 import pmwmix
 from pmwmix.errors import DataError, NotSupportedError, OptionError, PmwmixError
-from pmwmix.planning import _Truth
+from pmwmix.planning.power import _Truth
 
 TRIAL = "score ~ treated + (1 | school)"
 VARIANCES = {"school.Intercept": 1.0, "Residual": 4.0}
