@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytensor.tensor as pt
 
 from pmwmix._types import Array
 from pmwmix.errors import some
-from pmwmix.families._base import Family
+from pmwmix.families._base import FAMILIES, Family
 from pmwmix.links._curves import softplus
 from pmwmix.spec.outcome import Outcome
 
@@ -28,6 +29,53 @@ class Categorical(Family):
     def deviance(self, y: Array, mean: Array, phi: Array, extra: tuple[Array, ...]) -> Array:
         """Give minus twice the log-probability of the category, from the probabilities (n, C)."""
         return -2.0 * np.log(mean[np.arange(len(y)), y.astype(np.int64)])
+
+
+class Labelled(Categorical):
+    """A family that knows its categories by name; they stand behind its own, ``'multinomial["a", "b", "c"]'``.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Categories; empty as long as no outcome has been seen.
+    """
+
+    stem: ClassVar[str]  # its name without categories
+    shown: ClassVar[str]  # as the caller writes it
+
+    def __init__(self, labels: tuple[str, ...] = ()) -> None:
+        self.labels = labels
+        self.name = self.stem + (json.dumps(labels, ensure_ascii=False) if labels else "")
+
+    def __reduce__(self) -> Any:
+        return FAMILIES.__getitem__, (self.name,)
+
+    @property
+    def distribution_name(self) -> str:
+        """The same whatever the categories are."""
+        return self.shown
+
+    @property
+    def shown_name(self) -> str:
+        """As the caller writes it."""
+        return self.shown
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the categories are not known yet."""
+        return not self.labels
+
+
+def labels_in(name: str, stem: str) -> tuple[str, ...] | None:
+    """Read the categories that stand behind ``stem`` in the name of a family; None if it is no such name."""
+    if not name.startswith(stem):
+        return None
+    try:
+        labels = json.loads(name[len(stem) :] or "[]")
+    except ValueError:
+        return None
+    known = isinstance(labels, list) and len(labels) != 1 and all(isinstance(one, str) for one in labels)
+    return tuple(labels) if known and len(set(labels)) == len(labels) else None
 
 
 def log_share(y: Any, scores: Sequence[Any]) -> Any:

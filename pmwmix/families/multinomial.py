@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -13,7 +12,7 @@ from scipy import special
 from pmwmix._types import Array
 from pmwmix.errors import DataError, some
 from pmwmix.families._base import FAMILIES, Family
-from pmwmix.families._categorical import Categorical, drawn, log_share, notes_on_unused
+from pmwmix.families._categorical import Labelled, drawn, labels_in, log_share, notes_on_unused
 from pmwmix.families._outcomes import categories_of
 from pmwmix.links import Link
 from pmwmix.spec.outcome import Outcome, Response
@@ -22,7 +21,7 @@ from pmwmix.spec.predictors import Predictor
 NAME = "multinomial"
 
 
-class Multinomial(Categorical):
+class Multinomial(Labelled):
     """Multinomial logit: every category but the first, the baseline, has a linear predictor, its log odds.
 
     Parameters
@@ -40,33 +39,15 @@ class Multinomial(Categorical):
     .. [1] Agresti, A. (2013). Categorical Data Analysis, 3rd ed. Wiley.
     """
 
+    stem = shown = NAME
     links = ("logit",)
     is_mixture = True
     has_mean_derivatives = True
 
     def __init__(self, labels: tuple[str, ...] = ()) -> None:
-        self.labels = labels
-        self.name = NAME + (json.dumps(labels, ensure_ascii=False) if labels else "")
+        super().__init__(labels)
         self.first = labels[1] if labels else None
         self.further = tuple(Predictor(label, self.links) for label in labels[2:])
-
-    def __reduce__(self) -> Any:
-        return FAMILIES.__getitem__, (self.name,)
-
-    @property
-    def distribution_name(self) -> str:
-        """The same whatever the categories are."""
-        return NAME
-
-    @property
-    def shown_name(self) -> str:
-        """As the caller writes it."""
-        return NAME
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the categories are not known yet."""
-        return not self.labels
 
     def settled(self, outcome: Outcome, constant: bool = False) -> Family:
         """Give the family of the categories that occur."""
@@ -162,14 +143,8 @@ class Multinomial(Categorical):
 @cache
 def with_categories(name: str) -> Family | None:
     """Make the family of such a name, ``'multinomial["a", "b"]'``; None if it is none."""
-    if not name.startswith(NAME):
-        return None
-    try:
-        labels = json.loads(name[len(NAME) :])
-    except ValueError:
-        return None
-    known = isinstance(labels, list) and len(labels) > 1 and all(isinstance(one, str) for one in labels)
-    return Multinomial(tuple(labels)) if known and len(set(labels)) == len(labels) else None
+    labels = labels_in(name, NAME)
+    return Multinomial(labels) if labels else None
 
 
 FAMILIES.add(NAME, Multinomial())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -14,7 +13,7 @@ import pytensor.tensor as pt
 from pmwmix._types import Array
 from pmwmix.errors import DataError, some
 from pmwmix.families._base import FAMILIES, Family
-from pmwmix.families._categorical import drawn
+from pmwmix.families._categorical import Labelled, drawn, labels_in
 from pmwmix.families._outcomes import categories_of
 from pmwmix.families.cumulative import Cumulative
 from pmwmix.links import Link
@@ -26,7 +25,7 @@ NAME = f"{BASE}({THRESHOLDS})"
 LEAST = 1e-3  # distance of neighbouring thresholds below which the density is continued, and falls fast
 
 
-class PartialOdds(Cumulative):
+class PartialOdds(Labelled, Cumulative):
     """Cumulative-link model with thresholds of their own: P(y <= j) = F(tau_j + eta_j - eta).
 
     Parameters
@@ -46,32 +45,14 @@ class PartialOdds(Cumulative):
        Applied Statistics, 39(2), 205-217. doi: 10.2307/2347760
     """
 
+    stem, shown = NAME, BASE
     is_mixture = True
     is_sampled = False
 
     def __init__(self, labels: tuple[str, ...] = ()) -> None:
-        self.labels = labels
-        self.name = NAME + (json.dumps(labels, ensure_ascii=False) if labels else "")
+        super().__init__(labels)
         names = tuple(f"{a}|{b}" for a, b in pairwise(labels)) or (THRESHOLDS,)
         self.further = tuple(Predictor(name, ("identity",), "1") for name in names)
-
-    def __reduce__(self) -> Any:
-        return FAMILIES.__getitem__, (self.name,)
-
-    @property
-    def distribution_name(self) -> str:
-        """That of the model with the same thresholds in every row."""
-        return BASE
-
-    @property
-    def shown_name(self) -> str:
-        """As the caller writes it."""
-        return BASE
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the categories are not known yet."""
-        return not self.labels
 
     def settled(self, outcome: Outcome, constant: bool = False) -> Family:
         """Give the family of the categories that occur; that of proportional odds if no threshold has a predictor."""
@@ -170,11 +151,5 @@ class PartialOdds(Cumulative):
 @cache
 def with_thresholds(name: str) -> Family | None:
     """Make the family of such a name, ``'cumulative(thresholds)["a", "b", "c"]'``; None if it is none."""
-    if not name.startswith(NAME):
-        return None
-    try:
-        labels = json.loads(name[len(NAME) :] or "[]")
-    except ValueError:
-        return None
-    known = isinstance(labels, list) and len(labels) != 1 and all(isinstance(one, str) for one in labels)
-    return PartialOdds(tuple(labels)) if known and len(set(labels)) == len(labels) else None
+    labels = labels_in(name, NAME)
+    return None if labels is None else PartialOdds(labels)
