@@ -106,21 +106,17 @@ class CrossedLinearObjective(Likelihood):
 
         Right-hand sides with noise of covariance M give solutions with that of M⁻¹.
         """
-        crossing, products, Lambdas = self.crossing, self.products, self.structure.layout.unpack(point.theta)
-        Z = [self._standard(int(j)) for j in self._columns.z]
-        found, q = JointFactor(crossing, self.structure.layout, point.theta, Z, self._w), crossing.q[0]
+        crossing = self.crossing
+        found, Z, q = self._factor(point.theta), self._random_columns(), crossing.q[0]
         noise = point.sigma * np.sqrt(self._w) * rng.standard_normal(len(self._w))
-        own = products.own_y[k] - np.einsum("apg,p->ag", products.own_x, point.beta)
+        own, dense = self._left(point, k)
         own = own + np.array([np.bincount(crossing.index[0], z * noise, crossing.n_units[0]) for z in Z[:q]])
-        dense = products.dense_y[k] - point.beta @ products.dense_x
         dense = dense + sum(
             np.bincount(place, z * noise, crossing.n_dense) for z, place in zip(Z[q:], crossing.place, strict=True)
         )
-        high = [L.T @ part for L, part in zip(Lambdas[1:], crossing.by_factor(dense), strict=True)]
-        low, rest = Lambdas[0].T @ own, np.concatenate([part.ravel() for part in high])
+        low, rest = self._whitened(point.theta, own, dense)
         low = low + point.sigma * rng.standard_normal(low.shape)
-        u, u_B = found.solve(low, rest + point.sigma * rng.standard_normal(rest.shape))
-        return [L @ part for L, part in zip(Lambdas, [u, *crossing.by_factor(u_B)], strict=True)]
+        return self._effects(point.theta, found.solve(low, rest + point.sigma * rng.standard_normal(rest.shape)))
 
     def _shared_arrays(self, p: int) -> tuple[list[Array], list[Array]]:
         """List what all outcomes share, with ``p`` fixed columns, before and after what they do not."""
@@ -216,26 +212,38 @@ class CrossedLinearObjective(Likelihood):
         """Gradient in the coefficients by rows (n, p), each linear in the row's own residual (crossed, eq. 18)."""
         X = np.array([self._standard(int(j)) for j in self._columns.x[self._kept]]).reshape(-1, len(self._w))
         left = self._standard(int(self._columns.y[k])) - point.beta @ X
-        found, Z = self._factor(point.theta), [self._standard(int(j)) for j in self._columns.z]
+        found, Z = self._factor(point.theta), self._random_columns()
         out = np.empty((len(left), len(X)))
         for a, column in enumerate(X):
             z, white = iter(Z), column.copy()
-            for index, b in zip(self.crossing.index, self._effects(point.theta, found, a), strict=True):
+            of_column = self._whitened(point.theta, self.products.own_x[:, a], self.products.dense_x[a])
+            for index, b in zip(self.crossing.index, self._effects(point.theta, found.solve(*of_column)), strict=True):
                 white -= sum(effect[index] * next(z) for effect in b)
             out[:, a] = self._w * white * left / point.sigma**2  # white is WV⁻¹ of the column
         return out
 
-    def _factor(self, theta: Array) -> JointFactor:
-        Z = [self._standard(int(j)) for j in self._columns.z]
-        return JointFactor(self.crossing, self.structure.layout, theta, Z, self._w)
+    def _random_columns(self) -> list[Array]:
+        return [self._standard(int(j)) for j in self._columns.z]
 
-    def _effects(self, theta: Array, found: JointFactor, a: int) -> list[Array]:
-        """Give the modes (q_f, G_f) per factor that a fixed column would have as outcome."""
+    def _factor(self, theta: Array) -> JointFactor:
+        return JointFactor(self.crossing, self.structure.layout, theta, self._random_columns(), self._w)
+
+    def _left(self, point: Point, k: int) -> tuple[Array, Array]:
+        """Give cross-products of the random columns with what the fixed part leaves of an outcome (q_0, G_0), (D,)."""
+        products = self.products
+        own = products.own_y[k] - np.einsum("apg,p->ag", products.own_x, point.beta)
+        return own, products.dense_y[k] - point.beta @ products.dense_x
+
+    def _whitened(self, theta: Array, own: Array, dense: Array) -> tuple[Array, Array]:
+        """Multiply cross-products with Λ'; those of the dense block become one vector."""
         Lambdas = self.structure.layout.unpack(theta)
-        own, dense = self.products.own_x[:, a], self.products.dense_x[a]
         high = [L.T @ part for L, part in zip(Lambdas[1:], self.crossing.by_factor(dense), strict=True)]
-        u, u_B = found.solve(Lambdas[0].T @ own, np.concatenate([part.ravel() for part in high]))
-        return [L @ part for L, part in zip(Lambdas, [u, *self.crossing.by_factor(u_B)], strict=True)]
+        return Lambdas[0].T @ own, np.concatenate([part.ravel() for part in high])
+
+    def _effects(self, theta: Array, solved: tuple[Array, Array]) -> list[Array]:
+        """Turn whitened effects into those (q_f, G_f) of every factor."""
+        whitened = [solved[0], *self.crossing.by_factor(solved[1])]
+        return [L @ part for L, part in zip(self.structure.layout.unpack(theta), whitened, strict=True)]
 
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
@@ -252,19 +260,9 @@ class CrossedLinearObjective(Likelihood):
 
     def modes(self, point: Point, k: int = 0) -> list[tuple[Array, Array]]:
         """Conditional modes (G_f, q_f) and their covariances (G_f, q_f, q_f) per factor, standardised."""
-        crossing, products, layout = self.crossing, self.products, self.structure.layout
-        Z = [self._standard(int(j)) for j in self._columns.z]
-        found = JointFactor(crossing, layout, point.theta, Z, self._w)
-        own = products.own_y[k] - np.einsum("apg,p->ag", products.own_x, point.beta)
-        dense = products.dense_y[k] - point.beta @ products.dense_x
-        Lambdas = layout.unpack(point.theta)
-        high = [L.T @ part for L, part in zip(Lambdas[1:], crossing.by_factor(dense), strict=True)]
-        u, u_B = found.solve(Lambdas[0].T @ own, np.concatenate([part.ravel() for part in high]))
-        modes = [u, *crossing.by_factor(u_B)]
-        return [
-            ((L @ values).T, point.sigma**2 * V)
-            for L, values, V in zip(Lambdas, modes, found.covariances(), strict=True)
-        ]
+        found = self._factor(point.theta)
+        effects = self._effects(point.theta, found.solve(*self._whitened(point.theta, *self._left(point, k))))
+        return [(values.T, point.sigma**2 * V) for values, V in zip(effects, found.covariances(), strict=True)]
 
     def _standard(self, j: int) -> Array:
         scaler = self._columns.scaler
