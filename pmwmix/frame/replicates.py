@@ -225,8 +225,10 @@ def read_replicates(design: Design, table: Table, frame: ModelFrame) -> Replicat
     full = {name: series.take(_rows(frame, len(series))) for name, series in table.columns(own, "weights").items()}
     scale = scale_of(design, frame.hierarchy)[1]
     given = (frame.weight_columns, full, frame.hierarchy, bool(design.conditional), scale)
-    cond = weigh(*given, design.trim)[0]
-    w_total = total_weights(weigh(*given)[0], frame.hierarchy.row_parents)[0]  # replicate columns were not trimmed
+    cond = whole = weigh(*given)[0]
+    if design.trim is not None:  # replicate columns were not trimmed
+        cond = weigh(*given, design.trim)[0]
+    w_total = total_weights(whole, frame.hierarchy.row_parents)[0]
     empty: list[str] = []
     if design.zone:
         R, factors = _from_zones(design, table, frame)

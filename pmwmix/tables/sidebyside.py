@@ -156,8 +156,7 @@ class SideBySide(Mapping[Any, Any]):
         tests = _tested(one, pairs, C, adjust, ci_prob)
         clear = tests[tests["p_adjusted"] <= 1 - ci_prob]
         up = clear["estimate"] > 0
-        above = pd.concat([clear["group"].where(up, clear["other"])])
-        below = pd.concat([clear["other"].where(up, clear["group"])])
+        above, below = clear["group"].where(up, clear["other"]), clear["other"].where(up, clear["group"])
         out = one[["estimate", "std_error"]].copy()
         out["rank"] = out["estimate"].rank(ascending=False, method="min").astype(int)
         out["rank_low"] = [1 + int((below == group).sum()) for group in out.index]
