@@ -12,7 +12,6 @@ from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.frame.alike import check_alike
 from pmwmix.frame.build import build_frame
-from pmwmix.frame.buildstreamed import build_streamed
 from pmwmix.frame.components import with_fixed
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.suspects import check_weights
@@ -361,7 +360,9 @@ def _framed(
     filled = fill_in(formula, said, table, center, vcov, own)  # the words of a survey become columns of this table
     check_design(filled.design, vcov)
     parsed = with_means(filled.formula, filled.center)
-    build: Any = build_streamed if isinstance(filled.table, Stream) else build_frame
+    build: Any = build_frame
+    if isinstance(filled.table, Stream):
+        from pmwmix.frame.buildstreamed import build_streamed as build  # what fits in memory do not wait for
     frame = build(parsed, filled.table, filled.design, filled.center, subset, distribution, pairing)
     return filled, *choose_variance(with_fixed(_checked(frame, filled, method), fixed), filled, vcov, method)
 

@@ -12,7 +12,6 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError
 from pmwmix.fitting.collinear import independent_columns, subset_columns, subset_transform
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
-from pmwmix.fitting.streamed import streamed_blocks
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
@@ -21,8 +20,6 @@ from pmwmix.likelihood.linear.crossproducts import Blocks, Structure, build
 from pmwmix.likelihood.linear.dense import CORRELATIONS
 from pmwmix.likelihood.linear.flat import FlatObjective
 from pmwmix.likelihood.linear.objective import Objective
-from pmwmix.likelihood.linear.pairs import Units
-from pmwmix.likelihood.linear.pairwise import PairwiseObjective
 from pmwmix.likelihood.linear.residuals import Residual, Spread
 from pmwmix.likelihood.linear.structured import Source, StructuredObjective, sorted_rows
 from pmwmix.likelihood.standardise import Columns, standardise
@@ -93,6 +90,8 @@ def nested(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> Laid
 
 def streamed(frame: ModelFrame, columns: Columns, reml: bool, engine: str, design: DesignColumns) -> LaidOut:
     """Lay a model with nested random effects out whose rows are read piece by piece."""
+    from pmwmix.fitting.streamed import streamed_blocks  # that other fits do not wait for it
+
     layout, scale = layout_of(frame), _top_scale(frame, reml)
     blocks = streamed_blocks(frame, design, (*frame.w[1:-1], frame.w[-1] / scale))
     return LaidOut(blocks, lambda used, kept: Objective(used, Structure(layout, len(kept), reml), engine), scale)
@@ -150,6 +149,9 @@ def crossed(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> Lai
 
 def pairwise(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOut:
     """Lay the pairs of a model out; the whole sample without weights gives starts and conditional modes."""
+    from pmwmix.likelihood.linear.pairs import Units
+    from pmwmix.likelihood.linear.pairwise import PairwiseObjective
+
     hierarchy = frame.hierarchy
     bare = replace(frame, w=tuple(np.ones(len(w)) for w in frame.w))
     whole = (crossed if hierarchy.crossed else nested)(bare, columns, reml, engine)

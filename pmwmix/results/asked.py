@@ -10,7 +10,6 @@ from pmwmix.frame.checks import check_fixed_part
 from pmwmix.frame.crossing import PARTS, vcov_of_crossed, ways_of
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
-from pmwmix.frame.streamedreplicates import read_streamed_replicates
 from pmwmix.resolve.fill import Filled
 from pmwmix.spec.design import Design
 from pmwmix.spec.fixed import refuse_fixed
@@ -60,6 +59,8 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
         if frame.stream is None:
             replicates = read_replicates(design, filled.table, frame)
         else:
+            from pmwmix.frame.streamedreplicates import read_streamed_replicates
+
             replicates = read_streamed_replicates(design, frame)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
     return frame, how
