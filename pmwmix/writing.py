@@ -13,7 +13,7 @@ from typing import Any
 from pmwmix.errors import FileError, OptionError
 
 
-def target_of(path: Any, what: str) -> Path:
+def target_of(path: Any, what: str, folder: bool = False) -> Path:
     """Check the name of a file to write.
 
     Parameters
@@ -21,6 +21,8 @@ def target_of(path: Any, what: str) -> Path:
     path : str or Path
     what : str
         What is written, such as ``"A fit"``.
+    folder : bool
+        Whether what is written is a folder that may replace one.
 
     Raises
     ------
@@ -39,6 +41,8 @@ def target_of(path: Any, what: str) -> Path:
         ) from None
     if not there:
         raise OptionError(f"The folder does not exist. Asked for {str(out)!r}. Create it first.")
+    if out.is_dir() and not folder:
+        raise OptionError(f"{what} is saved to a file. {str(out)!r} is a folder. Add a file name to it.")
     return out
 
 
@@ -90,7 +94,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _take_place(new: Path, place: Path) -> None:
-    if not (new.is_dir() or place.is_dir()):
+    if not new.is_dir():  # a file never takes a folder's place: the system refuses
         new.replace(place)
         return
     old = new.with_suffix(".old")

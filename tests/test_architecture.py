@@ -39,6 +39,7 @@ INNER = {  # files of the rooms that have a road of their own
         as_json varcorr record rendering summary words parts account archive checked specs unpackplan
         unpack store hypotheses wald hints glance result pooled build asked
     """.split(),
+    "cli": "arguments output reading fitting describing files demo completion command __main__".split(),
     "sample": """
         request refusal account guard keep
         model.target model.priors model.coordinates model.model model.density model.start
@@ -104,7 +105,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "resampling.outcomes",
             "results",
         ),
-        *("sample", "studies", "descriptives", "tables", "plots", "groups", "planning"),
+        *("sample", "studies", "descriptives", "tables", "plots", "groups", "planning", "cli.describing"),
     },
     "narwhals": {"data.table"},
     "maketables": {"tables"},

@@ -1,13 +1,17 @@
 """The command line as a user runs it."""
 
+import argparse
 import json
+import shutil
+import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import survey
 
 import pmwmix
-from pmwmix.cli import main
+from pmwmix.cli import main, parser
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +235,118 @@ def test_an_interruption_ends_in_a_word(file, capsys, monkeypatch):
     monkeypatch.setattr("sys.last_exc", None, raising=False)
     assert main(["fit", str(file), "--formula", "math ~ escs + (1 | SCHOOLID)"]) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_several_formulas_make_one_table(file, tmp_path, capsys):
+    out, numbers = tmp_path / "models.csv", tmp_path / "models.json"
+    formulas = ["math ~ 1 + (1 | SCHOOLID)", "math ~ escs + (1 | SCHOOLID)"]
+    command = ["fit", str(file), "--formula", formulas[0], "--formula", formulas[1], "--pv", "math=PV{}MATH"]
+    more = ["--names", "Null", "Full", "--stars", "--table", str(out), "--output", str(numbers), "--no-progress"]
+    assert main([*command, *more]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Formula ") == 2 and "Null" in printed and "***" in printed
+    table = pd.read_csv(out, index_col=[0, 1, 2])
+    s = survey()
+    fits = [pmwmix.fit(formula, s.data, pv=s.pv, progress=False) for formula in formulas]
+    assert table.loc[("Fixed effects", "Intercept", "estimate")].to_list() == pytest.approx(
+        [one.coef["Intercept"] for one in fits]
+    )
+    assert np.isnan(table.loc[("Fixed effects", "escs", "std_error"), "Null"])
+    assert [one["nobs"] for one in json.loads(numbers.read_text())["models"]] == [480, 480]
+    saved = [tmp_path / "null.pmwmix", tmp_path / "full.pmwmix"]
+    for one, path in zip(fits, saved, strict=True):
+        one.save(path)
+    assert main(["table", *map(str, saved), "--names", "Null", "Full", "--below", "ci"]) == 0
+    assert "[" in capsys.readouterr().out
+    for option in (["--save", str(tmp_path / "x")], ["--by", "CNT"], ["--html", str(tmp_path / "x.html")]):
+        assert main([*command, *option]) == 2
+        assert f"{option[0]} goes with one model" in capsys.readouterr().err
+
+
+def test_describe_prints_and_writes_what_the_function_gives(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = tmp_path / "statistics.csv"
+    options = ["--pv", "math=PV{}MATH", "--weights", "W_FSTUWT", "--psu", "SCHOOLID", "--by", "female", "--gaps"]
+    assert main(["describe", str(file), "math", "escs", *options, "--percentiles", "0.5", "--output", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80 and "1.0 - 0.0: p50" in printed
+    s = survey()
+    said = {"weights": "W_FSTUWT", "pv": s.pv, "design": {"psu": "SCHOOLID"}, "by": "female", "gaps": True}
+    want = pmwmix.describe("math", s.data, percentiles=[0.5], **said)
+    got = pd.read_csv(out)
+    assert got.loc[got["variable"] == "math", "std_error"].to_list() == pytest.approx(want["std_error"].to_list())
+    assert set(got["variable"]) == {"math", "escs"}
+    assert main(["describe", str(file), "math"]) == 2 and "PV{}MATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--output", "--html", "--table", "--save"])
+def test_a_folder_is_never_replaced_by_a_file(option, file, tmp_path, capsys):
+    folder = tmp_path / "results.csv"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    assert main(["fit", str(file), "--formula", "PV1MATH ~ escs + (1 | SCHOOLID)", option, str(folder)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_faults_of_the_package_are_said_without_a_traceback(file, capsys, monkeypatch):
+    def broken(*given, **options):
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setattr("pmwmix.api.fit", broken)
+    command = ["fit", str(file), "--formula", "PV1MATH ~ escs + (1 | SCHOOLID)"]
+    assert main(command) == 1
+    assert "ZeroDivisionError: no\nThis is a fault of pmwmix" in capsys.readouterr().err
+    monkeypatch.setenv("PMWMIX_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(command)
+
+
+def verbs():
+    return parser()._subparsers._group_actions[0].choices
+
+
+def test_help_fits_a_terminal_and_its_examples_parse(monkeypatch):
+    import shlex
+
+    monkeypatch.setenv("COLUMNS", "80")
+    for text in (parser().format_help(), *(verb.format_help() for verb in verbs().values())):
+        assert max(map(len, text.splitlines())) <= 80
+        examples = text.partition("examples:\n")[2].replace("\\\n", " ").splitlines()
+        examples = [line.strip().removeprefix("fish:").strip() for line in examples]
+        commands = [line for line in examples if line.startswith("pmwmix")]
+        assert commands
+        for line in commands:
+            words = shlex.split(line.partition(" > ")[0])
+            assert isinstance(parser().parse_args(words[1:]), argparse.Namespace)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_verb_and_option(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for name, verb in verbs().items():
+        assert name in script
+        for option in (text for action in verb._actions for text in action.option_strings if text.startswith("--")):
+            assert (option in script) if shell != "fish" else (f"-l {option[2:]}" in script), (name, option)
+    assert "pisa-2018" in script and "negbinomial" in script
+
+
+def test_bash_completes(tmp_path, capsys):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    main(["completion", "bash"])
+    lines = [
+        capsys.readouterr().out,
+        't() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pmwmix; echo "${COMPREPLY[@]}"; }',
+        "t pmwmix des",
+        "t pmwmix fit data.csv --repl",
+        "t pmwmix fit --show correlation i",
+        "t pmwmix surveys pisa-201",
+        "t pmwmix fit dat",
+    ]
+    (tmp_path / "script").write_text("\n".join(lines))
+    done = subprocess.run([bash, "--norc", str(tmp_path / "script")], capture_output=True, text=True, check=True)
+    said = ["describe", "--replicates --replicate-type", "intervals", "pisa-2012 pisa-2015 pisa-2018", ""]
+    assert done.stdout.splitlines() == said and not done.stderr

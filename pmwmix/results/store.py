@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.errors import OptionError
 from pmwmix.pooling import Pooled
 from pmwmix.results.archive import damaged, read_archive, write_archive
 from pmwmix.results.checked import AlteredError
@@ -42,8 +41,6 @@ def save_fit(fit: FitRecord, path: str | Path) -> Path:
         If it cannot be written.
     """
     out = target_of(path, "A fit")
-    if out.is_dir():
-        raise OptionError(f"A fit is saved to a file. {str(out)!r} is a folder. Add a file name.")
     arrays: Arrays = {}
     meta = {"format": FORMATS[-1], "fit": _pack(fit, arrays, "fit")}
     write_archive(out, meta, arrays)

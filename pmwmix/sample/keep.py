@@ -42,7 +42,7 @@ def save_bayes(fit: Any, path: str | Path) -> Path:
     FileError
         If it cannot be written.
     """
-    out = target_of(path, "A posterior")
+    out = target_of(path, "A posterior", folder=True)
     if out.suffix not in SUFFIXES:
         raise OptionError(
             f"A posterior is saved as netCDF or zarr. Got {out.name!r}. End the name in '.nc' or '.zarr'."

@@ -107,8 +107,8 @@ KINDS: dict[str, Callable[[Any, Path], None]] = {
 }
 
 
-def write(table: Any, path: Path) -> Path:
-    """Write a table in the kind of file that its ending says.
+def check_ending(path: Path) -> None:
+    """Refuse a kind of file that no table is written to.
 
     Raises
     ------
@@ -119,6 +119,16 @@ def write(table: Any, path: Path) -> Path:
             f"A table is written to a file of a known kind. Got {path.name!r}.{near(path.suffix, list(KINDS))} Use one "
             f"of the endings {', '.join(KINDS)}."
         )
+
+
+def write(table: Any, path: Path) -> Path:
+    """Write a table in the kind of file that its ending says.
+
+    Raises
+    ------
+    OptionError
+    """
+    check_ending(path)
     with replacing(target_of(path, "A table")) as new:
         KINDS[path.suffix](table, new)
     return path

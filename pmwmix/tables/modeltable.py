@@ -163,10 +163,7 @@ def table(
     """
     check_prob(ci_prob)
     named = _named(fits, names)
-    if below not in BELOW:
-        raise OptionError(
-            f"Unknown choice below={below!r}.{near(str(below), BELOW)} Use one of {', '.join(map(repr, BELOW))}."
-        )
+    check_below(below)
     wanted = list(PARTS if parts is None else [parts] if isinstance(parts, str) else parts)
     for part in wanted:
         if part not in PARTS:
@@ -179,6 +176,19 @@ def table(
     cells = _cells(data, below, signs, _labels(named, data, labels or {}))
     said = list(notes) if not isinstance(notes, bool) else _notes(named, below, signs, ci_prob) if notes else []
     return ModelTable(data, cells, said)
+
+
+def check_below(below: str) -> None:
+    """Refuse what cannot stand below a coefficient.
+
+    Raises
+    ------
+    OptionError
+    """
+    if below not in BELOW:
+        raise OptionError(
+            f"Unknown choice below={below!r}.{near(str(below), BELOW)} Use one of {', '.join(map(repr, BELOW))}."
+        )
 
 
 def _named(fits: Any, names: Sequence[str] | None) -> dict[str, Any]:

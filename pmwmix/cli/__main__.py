@@ -1,0 +1,7 @@
+"""``python -m pmwmix.cli`` is ``pmwmix``."""
+
+import sys
+
+from pmwmix.cli.command import main
+
+sys.exit(main())
