@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from formulaic import model_matrix
 from helpers import SHARED, close, hsb, sleepstudy
 
 import pmwmix
@@ -49,6 +52,75 @@ def test_registered_disagreements_with_r_are_all_and_still_there(name, monkeypat
     for key, pair in REGISTER[name]["apart"].items():
         close(numbers[key], pair, rtol=1e-5)
         assert f"{pair[0]:.6g} → {pair[1]:.6g}" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+@pytest.mark.skipif(not cases, reason="the shared folder is not beside the checkout")
+@pytest.mark.parametrize("case", [c for c in cases if c["id"] not in REGISTER], ids=lambda case: case["id"])
+def test_no_other_number_is_far_from_rs(case, monkeypatch):
+    """The register is whole: what differs by more than it says stands in it."""
+    monkeypatch.syspath_prepend(str(SHARED / "check"))
+    check = importlib.import_module("references")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = check.run_case(pmwmix, case, SHARED / "reference", SHARED / "data", cold=False)
+    numbers = [q for q in report.quantities if isinstance(q.expected, int | float)]
+    assert numbers or report.quantities
+    assert not [q.name for q in numbers if abs(q.got - q.expected) > max(1e-6, FAR * abs(q.expected))]
+
+
+def laplace(p, X, y, offset, group, family):
+    """Log-likelihood of a random intercept by Laplace, each group's mode by 60 Newton steps; p = (sd, coefficients)."""
+    u = np.zeros(group.max() + 1)
+    for _ in range(60):
+        eta = offset + X @ p[1:] + p[0] * u[group]
+        mean = np.exp(eta) if family == "poisson" else 1 / (1 + np.exp(-eta))
+        curved = mean if family == "poisson" else mean * (1 - mean)
+        bend = 1 + np.bincount(group, curved * p[0] ** 2)
+        u = u + (np.bincount(group, (y - mean) * p[0]) - u) / bend
+    eta = offset + X @ p[1:] + p[0] * u[group]
+    kernel = y * eta - (np.exp(eta) if family == "poisson" else np.logaddexp(0, eta))
+    return kernel.sum() - 0.5 * (u @ u + np.log(bend).sum())
+
+
+def hessian(f, p, step):
+    """Second derivatives by central differences."""
+    e = step * np.eye(len(p))
+    return np.array([[f(p + a + b) - f(p + a - b) - f(p - a + b) + f(p - a - b) for a in e] for b in e]) / 4 / step**2
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not cases, reason="the shared folder is not beside the checkout")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cbpp_binomial_agq1_rows",
+        "contra_logit_agq1",
+        "owls_poisson_laplace",
+        "pisa2000_logit_unweighted_agq1",
+        "wt_owls_poisson_replicated_glmer",
+    ],
+)
+def test_laplace_with_every_mode_at_its_maximum_gives_our_numbers(name, monkeypatch):
+    """Why glmer differs: such a likelihood is flat at our estimates, not at glmer's, and its errors are ours."""
+    monkeypatch.syspath_prepend(str(SHARED / "check"))
+    prepare = importlib.import_module("prepare")
+    case = next(case for case in cases if case["id"] == name)
+    table = prepare.apply(prepare.read(case["data"], SHARED / "data"), case["prepare"], SHARED / "data")
+    args = case["call"]["args"]
+    fit = pmwmix.fit(data=table, **args)
+    outcome, fixed, group = re.fullmatch(r"(\w+) ~ (.*) \+ \(1 \| (\w+)\)", args["formula"]).groups()
+    offset = np.log(table["BroodSize"].to_numpy()) if "offset" in fixed else np.zeros(len(table))
+    X = np.asarray(model_matrix(re.sub(r" \+ offset\(.*\)", "", fixed), table), dtype=float)
+    scale = np.r_[1.0, np.abs(X).max(axis=0)]
+    rows = X, table[outcome].to_numpy(dtype=float), offset, table.groupby(group).ngroup().to_numpy(), args["family"]
+    at = np.r_[fit.varcorr["sdcor"][0], fit.coef]
+    loglik = lambda p: laplace(p / scale, *rows)  # noqa: E731
+    slopes = np.array([loglik(scale * at + e) - loglik(scale * at - e) for e in 1e-4 * np.eye(len(at))]) / 2e-4
+    inverse = np.linalg.inv(-hessian(loglik, scale * at, 1e-3))
+    close(fit.se, np.sqrt(np.diag(inverse))[1:] / scale[1:], rtol=2e-5)
+    assert slopes @ inverse @ slopes < 1e-8
 
 
 # Published tables that every user can check: the lecture on High School & Beyond (three printed digits) and lme4's
