@@ -117,8 +117,8 @@ def fit(
         Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
         failures)``, or a proportion with ``trials``), ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also
         ``"zero-inflated-..."`` and ``"hurdle-..."``, ``"truncated-poisson"``, ``"gamma"``, ``"lognormal"``,
-        ``"beta"``, ``"cumulative"``, ``"adjacent"``, ``"sequential"`` (ordinal), ``"multinomial"`` (unordered),
-        ``"student"`` (families).
+        ``"tweedie"``, ``"beta"``, ``"cumulative"``, ``"adjacent"``, ``"sequential"`` (ordinal), ``"multinomial"``
+        (unordered), ``"student"`` (families).
     link : str, optional
         Default: that of the family, ``"logit"`` for binomial, ``"log"`` for counts.
     weights : str, list or dict, optional

@@ -78,6 +78,9 @@ def _outcomes(seed: int) -> pd.DataFrame:
     d["minutes"] = rng.gamma(3.0, np.exp(eta) / 3.0)
     d["share"] = rng.beta(6 * p, 6 * (1 - p))
     d["y"] = eta + 0.7 * rng.standard_t(4, n)
+    d["cost"] = np.array(
+        [rng.gamma(1.5, m, k).sum() for m, k in zip(np.exp(0.5 * eta), rng.poisson(1.5, n), strict=True)]
+    )
     return d
 
 

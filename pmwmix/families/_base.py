@@ -19,15 +19,18 @@ class Families(Registry):
     """Families by name; ``"gaussian(sigma)"`` is the gaussian one with a linear predictor for its sigma.
 
     ``'multinomial["a", "b", "c"]'`` is the multinomial one with these categories, ``"multinomial"`` that of any;
-    ``"cumulative(thresholds)"``, of any or of such categories, the one whose thresholds have linear predictors.
+    ``"cumulative(thresholds)"``, of any or of such categories, the one whose thresholds have linear predictors;
+    ``"tweedie(1.5)"`` the Tweedie one with that power.
     """
 
     def __missing__(self, name: object) -> Any:
         from pmwmix.families._modelled import with_formulas  # families themselves, so that they stand after this file
         from pmwmix.families.multinomial import with_categories
         from pmwmix.families.partialodds import with_thresholds
+        from pmwmix.families.tweedie import with_power
 
-        found = with_formulas(str(name)) or with_categories(str(name)) or with_thresholds(str(name))
+        makers = (with_power, with_formulas, with_categories, with_thresholds)
+        found = next((family for make in makers if (family := make(str(name))) is not None), None)
         return super().__missing__(name) if found is None else found
 
 

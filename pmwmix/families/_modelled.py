@@ -21,7 +21,7 @@ from pmwmix.spec.outcome import Outcome, Response
 from pmwmix.spec.predictors import Predictor
 
 EDGE = 30.0  # of log parameters: no outcome tells such from larger ones
-NAME = re.compile(r"(?P<family>[\w-]+)\((?P<parameters>\w+(?:,\w+)*)\)")
+NAME = re.compile(r"(?P<family>[\w-]+(?:\([\d.]+\))?)\((?P<parameters>\w+(?:,\w+)*)\)")
 
 
 def with_parameters(family: Family, parameters: Sequence[str]) -> Family:
@@ -53,7 +53,7 @@ def with_parameters(family: Family, parameters: Sequence[str]) -> Family:
 def with_formulas(name: str) -> Modelled | None:
     """Make the family of such a name; None if there is none."""
     match = NAME.fullmatch(name)
-    if match is None or match["family"] not in FAMILIES:
+    if match is None or (match["family"] not in FAMILIES and not match["family"].endswith(")")):
         return None
     family, parameters = FAMILIES[match["family"]], tuple(match["parameters"].split(","))
     known = len(set(parameters)) == len(parameters) and set(parameters) <= set(family.formulas)

@@ -13,7 +13,7 @@ Family = (
         "gaussian", "binomial", "beta-binomial", "poisson", "negbinomial", "truncated-poisson", "zero-inflated-poisson",
         "zero-inflated-negbinomial", "hurdle-poisson", "hurdle-negbinomial", "gamma", "beta", "cumulative",
         "adjacent", "sequential",
-        "lognormal", "multinomial", "student",
+        "lognormal", "multinomial", "student", "tweedie",
     ]
     | str
 )  # fmt: skip

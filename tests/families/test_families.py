@@ -62,6 +62,7 @@ PHI = {  # two ordinary values of the further parameters, after those of the fur
     "cumulative": ([-1.0, 0.2, -1.5], [0.4, -0.5, 1.0]),
     "student": ([0.4, 1.6], [-0.5, 4.0]),
     "gaussian": ([0.4], [-0.7]),
+    "tweedie": ([0.3, 0.2], [-1.5, -1.0]),
 }
 POSITIVE = {"sqrt": (0.3, 30.0), "inverse": (0.3, 30.0)}  # links whose eta is positive
 BLOCK = 512
@@ -247,7 +248,18 @@ def of_sequential(link, y, extra, eta, phi):
     return passed + np.where(steps == y[:, None], F.logcdf(at), 0.0).sum(axis=1)
 
 
+def of_tweedie(link, y, extra, eta, phi):
+    """Brute force: a Poisson number of gamma amounts, one number after the other."""
+    d, p = np.exp(phi[0]), 1.01 + 0.98 * special.expit(phi[1])
+    mu = np.exp(eta)[:, None]
+    jumps, N = mu ** (2 - p) / (d * (2 - p)), np.arange(1, 400)
+    scale = d * (p - 1) * mu ** (p - 1)
+    each = stats.poisson.logpmf(N, jumps) + stats.gamma.logpdf(y[:, None], N * (2 - p) / (p - 1), scale=scale)
+    return np.where(y == 0, -jumps[:, 0], special.logsumexp(each, axis=1))
+
+
 LOG_DENSITY = {
+    "tweedie": of_tweedie,
     "adjacent": of_adjacent,
     "sequential": of_sequential,
     CATEGORIES: of_categories,
@@ -279,7 +291,7 @@ LOG_DENSITY = {
 def test_density_agrees_with_scipy(pair, engine):
     """To 1e-10, scipy's own error; narrower where scipy's distribution function runs out of digits."""
     family, link = pair
-    most = {"cumulative": 15.0, THRESHOLDS: 15.0, "beta": 20.0, "beta-binomial": 15.0}.get(family, 30.0)
+    most = {"cumulative": 15.0, THRESHOLDS: 15.0, "beta": 20.0, "beta-binomial": 15.0, "tweedie": 8.0}.get(family, 30.0)
     most = 2.0 if link in {"cloglog", "loglog"} and family != "binomial" else most
     response, eta = rows(some_values(family), range_of(link, most=most))
     for phi in phis(family):
@@ -302,6 +314,42 @@ def test_negbinomial_agrees_with_scipy_and_tends_to_poisson():
             correction = ((response.y - mu) ** 2 - response.y) / (2 * theta)
             close(got - poisson, correction, 1e-4, 2e-13)
             close(at.gradient[0], -correction.sum(), 1e-3, 1e-11)
+
+
+def test_tweedie_keeps_its_digits_for_small_and_large_dispersions():
+    """Brute force over the jumps that count, in the numbers of scipy; the saddlepoint (Dunn & Smyth 2005) far out."""
+    y, eta = np.array([0.0, 1e-3, 0.4, 2.0, 30.0, 1e5]), np.log([2.0, 2e-3, 0.4, 1.5, 33.0, 1.01e5])
+    f = FAMILIES["tweedie"]
+    response = f.read(Outcome("y", y))
+    for p in (1.02, 1.5, 1.97):
+        logit = special.logit((p - 1.01) / 0.98)
+        for log_d in (-2.0, 2.0, 9.0):
+            got = compiled("tweedie", "log", "python")(response, eta, [log_d, logit])
+            expected = of_tweedie("log", y, (), eta, [log_d, logit])
+            jumps = (y ** (2 - p) / (np.exp(log_d) * (2 - p)))[1:]
+            seen = np.append(True, jumps < 300)  # scipy's sum has 400 terms
+            close((got.d[0] + response.constant)[seen], expected[seen], 1e-10, 1e-11)
+        d = 1e-10
+        at = compiled("tweedie", "log", "python")(response, np.log(np.maximum(y, 1.0)), [np.log(d), logit])
+        saddle = -0.5 * np.log(2 * np.pi * d * y[1:] ** p)
+        shown = y[1:] >= 1.0  # there the mean is y; the error of the saddlepoint is some dispersion
+        close((at.d[0] + response.constant)[1:][shown], saddle[shown], 1e-9)
+
+
+def test_sum_over_jumps_is_one_function_across_its_methods():
+    """All derivatives by sum and by integral, at the border of both and above."""
+    from pmwmix.families._compound import JumpSum, border, integrated, most_jumps, summed
+
+    b = np.array([0.0102, 0.3, 1.0, 4.0, 99.0])
+    u = border(np, b) + np.array([[0.0], [0.4]])
+    for order in range(5):
+        for at in u:
+            few = summed(np, special, at, b, order, np.arange(1.0, most_jumps(at.max(), 0.01) + 1.0))
+            many = integrated(np, special, at, b, order)
+            size = ((1.0 + b) * np.sqrt(np.exp(at) / (1.0 + b))) ** order  # of what cancels in the sum
+            assert (np.abs(np.subtract(few, many)) <= 1e-9 * np.abs(many) + 1e-9 + 1e-13 * size).all()
+    with pytest.raises(NotImplementedError, match="order 5"):
+        JumpSum(5)
 
 
 def test_student_tends_to_the_normal_density():
@@ -339,6 +387,7 @@ def test_density_sums_to_one(pair):
         "beta": (special.expit(grid), special.expit(grid) * special.expit(-grid) * 0.006),
         "student": (np.sinh(grid), np.cosh(grid) * 0.006),
         "gaussian": (grid, 0.006),
+        "tweedie": (np.append(np.exp(grid), 0.0), np.append(np.exp(grid) * 0.006, 1.0)),
     }
     support["lognormal"] = support["gamma"]
     support["adjacent"] = support["sequential"] = support[THRESHOLDS] = support["cumulative"]
@@ -527,7 +576,7 @@ def test_deviance_measures_distance_from_the_mean(pair):
     assert (f.deviance_of(links_of(family, link), response.y, etas, rest, response.extra) >= 0.0).all()
     if mean.ndim == 1 and not f.further:
         own = response.y / (response.extra[0] if f.per_trial else 1.0)
-        own = np.where((own == 0.0) & (family != "student"), 1e-12, own)
+        own = np.where((own == 0.0) & (family != "student"), 1e-12 if family != "tweedie" else 1e-30, own)
         close(f.deviance(response.y, own, phi, response.extra), 0.0, atol=1e-9)
 
 
@@ -544,6 +593,7 @@ def test_parameters_and_their_jacobian(family):
             "student": ["sigma", "df"],
             "gaussian": ["sigma"],
             "lognormal": ["sigma"],
+            "tweedie": ["dispersion", "power"],
             "beta-binomial": ["phi"],
             "zero-inflated-negbinomial": ["theta"],
             "hurdle-negbinomial": ["theta"],
@@ -632,6 +682,7 @@ def test_vague_parameters_are_kept_where_numpy_can_draw():
         "beta": [99.0],
         "gamma": [99.0],
         "lognormal": [99.0],
+        "tweedie": [99.0, 99.0],
     }.items():
         link = LINKS[FAMILIES[name].links[0]]
         eta, kept = FAMILIES[name].drawable(link, far, np.array(phi))
@@ -655,6 +706,7 @@ def test_moments_at_the_start_recover_phi():
         ("beta", 0.1),
         ("gaussian", 0.05),
         ("lognormal", 0.05),
+        ("tweedie", 0.1),
     ):
         f = FAMILIES[family]
         link, phi = LINKS[f.links[0]], phis(family)[0]
@@ -682,6 +734,7 @@ def test_level_one_variance():
     assert np.isnan(FAMILIES["student"].latent_variance(identity, 2.0, np.array([0.5, -0.1])))
     close(FAMILIES["gaussian"].latent_variance(identity, 2.0, one / 2), 4.0)
     close(FAMILIES["lognormal"].latent_variance(log, 2.0, one / 2), 4.0)
+    close(FAMILIES["tweedie(1.5)"].latent_variance(log, 2.0, one), np.log(1 + 4 / np.sqrt(2.0)))
 
 
 # -- links -------------------------------------------------------------------------------------------------------------
@@ -764,6 +817,9 @@ def test_outcomes_of_the_cumulative_family():
 AT = {"rows": Y([4, 7, 9])}
 TEXT = {"categories": ("a", "b", "c")}
 BAD = {
+    "tweedie negative": ("tweedie", Outcome("cost", Y([3.0, -1.0, 0.0]), **AT), r"from 0 on. 'cost'.* -1 in row 7"),
+    "tweedie zeros": ("tweedie", Outcome("cost", Y([0.0, 0.0])), r"zeros alone. All 2 values of 'cost' are 0"),
+    "tweedie text": ("tweedie", Outcome("cost", Y([0, 1]), **TEXT), r"tweedie family needs a numeric outcome. 'cost'"),
     "lognormal zero": ("lognormal", Outcome("pay", Y([3.0, 0.0]), **AT), r"must be positive. 'pay' has the value 0"),
     "zeros cut off": (
         "truncated-poisson",

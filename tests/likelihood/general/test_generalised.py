@@ -130,6 +130,15 @@ def of_beta(d, eta, extra):
     return stats.beta.logpdf(d["y_"], mean * precision, (1 - mean) * precision)
 
 
+def of_tweedie(d, eta, extra):
+    """A Poisson number of gamma amounts, one number after the other."""
+    shape, N = (2 - extra["power"]) / (extra["power"] - 1), np.arange(1, 25)[:, None, None]
+    jumps = np.exp((2 - extra["power"]) * eta) / (extra["dispersion"] * (2 - extra["power"]))
+    scale = extra["dispersion"] * (extra["power"] - 1) * np.exp((extra["power"] - 1) * eta)
+    positive = stats.poisson.logpmf(N, jumps) + stats.gamma.logpdf(d["y_"], N * shape, scale=scale)
+    return np.where(d["y_"] == 0, -jumps, special.logsumexp(positive, axis=0))
+
+
 def of_cumulative(d, eta, extra):
     cuts = np.concatenate([[-np.inf], list(extra.values()), [np.inf]])
     y = d["y_"].astype(int)
@@ -145,6 +154,7 @@ LOG_DENSITY = {
     "gamma": of_gamma,
     "beta": of_beta,
     "cumulative": of_cumulative,
+    "tweedie": of_tweedie,
     "student": lambda d, eta, extra: stats.t.logpdf(d["y_"], extra["df"], eta, extra["sigma"]),
 }
 
@@ -202,6 +212,7 @@ BRUTE = {
     "beta": ("share", "beta", None, "beta"),
     "cumulative": ("mark", "cumulative", None, "cumulative"),
     "student": ("y", "student", None, "student"),
+    "tweedie": ("cost", "tweedie", None, "tweedie"),
 }
 
 
