@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pmwmix.simulate import simulate_survey
     from pmwmix.spec.design import Design
     from pmwmix.studies.comparison import compare
+    from pmwmix.studies.influence import influence
     from pmwmix.studies.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
     from pmwmix.studies.lrtest import lrt, ranova
     from pmwmix.studies.nodecheck import quadrature_check
@@ -62,6 +63,7 @@ _HOME = {
     "pfeffermann_sverchkov": "studies.informative",
     "hausman": "studies.informative",
     "predictions": "inference.margins",
+    "influence": "studies.influence",
     "group_regressions": "studies.withingroups",
     "compare": "studies.comparison",
     "quadrature_check": "studies.nodecheck",
@@ -93,6 +95,7 @@ __all__ = [
     "group_regressions",
     "hausman",
     "icc_se",
+    "influence",
     "informativeness",
     "load",
     "lrt",

@@ -29,7 +29,7 @@ INNER = {  # files of the rooms that have a road of their own
         crossed.secondorder
     """.split(),
     "fitting": """
-        problem collinear carried optimise quasinewton rawscale estimate fixedvariances strata fewclusters
+        problem collinear carried optimise quasinewton rawscale estimate fixedvariances strata fewclusters leftout
         severalfits ladder
         streamed linear general choose judge secondorder elsewhere climb
         reweighted refits

@@ -75,8 +75,8 @@ def small_sample(
             f"Unknown small-sample variance {kind!r}.{near(str(kind), KINDS)} Use one of {', '.join(map(repr, KINDS))}."
         )
     stratum = strata_of(frame, kind)
-    rows = _rows(problem, frame, design, k, fit)
-    M, Gamma = _sums(rows)
+    rows = standardised_rows(problem, frame, design, k, fit)
+    M, Gamma = sums_of(rows)
     parts = _ingredients(rows, M, Gamma, fit.transform.A_x, kind)
     J = len(parts.s)
     if stratum is not None:
@@ -118,8 +118,8 @@ def hotelling_df(
             f"Tests of several coefficients under vcov={kind!r} are for designs without strata. This one tests "
             f"{len(L)}. Use wald(..., df='design'), or test them one by one."
         )
-    rows = _rows(problem, frame, design, k, fit)
-    M, Gamma = _sums(rows)
+    rows = standardised_rows(problem, frame, design, k, fit)
+    M, Gamma = sums_of(rows)
     parts = _ingredients(rows, M, Gamma, L @ fit.transform.A_x, kind)
     if stratum is not None:
         return float(_degrees(parts, M, Gamma, stratum)[0])
@@ -139,13 +139,14 @@ def hotelling_df(
     return q * (q + 1.0) / variance
 
 
-def _sums(rows: _Rows) -> tuple[Array, Array]:
+def sums_of(rows: Rows) -> tuple[Array, Array]:
+    """Inverse of X'ΩX and X'ΩΦΩX, both (p, p)."""
     M = np.linalg.inv(rows.X.T @ rows.OX)
     return 0.5 * (M + M.T), rows.OX.T @ rows.POX
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """Standardised rows, sorted by cluster.
 
     ``X`` (n, p); ``OX`` and ``POX`` ΩX and ΦΩX (n, p); ``e`` residuals (n,); ``ZL`` Z_lΛ_l of every level (n, q_l);
@@ -163,7 +164,8 @@ class _Rows:
     whole: bool
 
 
-def _rows(problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate) -> _Rows:
+def standardised_rows(problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate) -> Rows:
+    """Give the rows of an outcome by cluster, with the model's covariance in them."""
     levels, transform = frame.hierarchy.levels, fit.transform
     top = levels[-1].index if levels else np.arange(frame.n)
     cluster = top if frame.clusters is None else frame.clusters.psu[top]
@@ -181,7 +183,7 @@ def _rows(problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fi
     POX = OX + sum(_gather(z, _sum_by(z[:, :, None] * OX[:, None], u), u) for z, u in zip(ZL, units, strict=True))
     edges = np.concatenate([[0], np.cumsum(np.bincount(cluster))])
     whole = not levels or (len(levels) == 1 and len(edges) - 1 == levels[0].n)
-    return _Rows(X, OX, POX, e, ZL, units, edges, whole)
+    return Rows(X, OX, POX, e, ZL, units, edges, whole)
 
 
 def weigh_by_model(X: Array, ZL: Sequence[Array], units: Sequence[Array], w: Sequence[Array]) -> Array:
@@ -250,10 +252,10 @@ class _Parts:
     b: Array
 
 
-def _ingredients(rows: _Rows, M: Array, Gamma: Array, T: Array, kind: str) -> _Parts:
+def _ingredients(rows: Rows, M: Array, Gamma: Array, T: Array, kind: str) -> _Parts:
     J, p, q = len(rows.edges) - 1, len(M), len(T)
     parts = _Parts(np.empty((J, q)), np.empty((J, q, q)), np.empty((J, p, q)), np.empty((J, p, q)))
-    for clusters, at in _batches(rows.edges):
+    for clusters, at in batches(rows.edges):
         X, OX, POX, e = rows.X[at], rows.OX[at], rows.POX[at], rows.e[at]
         if kind == "CR2":
             X, OX, POX, e, Phi = _compressed(rows, at, X, OX, POX, e)
@@ -269,7 +271,7 @@ def _ingredients(rows: _Rows, M: Array, Gamma: Array, T: Array, kind: str) -> _P
     return parts
 
 
-def _batches(edges: Array) -> Iterator[tuple[Array, Array]]:
+def batches(edges: Array) -> Iterator[tuple[Array, Array]]:
     """Clusters of equal size (b,) and their rows (b, n), as many at a time as memory should hold."""
     sizes = np.diff(edges)
     for n in np.unique(sizes):
@@ -281,7 +283,7 @@ def _batches(edges: Array) -> Iterator[tuple[Array, Array]]:
 
 
 def _compressed(
-    rows: _Rows, at: Array, X: Array, OX: Array, POX: Array, e: Array
+    rows: Rows, at: Array, X: Array, OX: Array, POX: Array, e: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Give X, ΩX, ΦΩX, e and the working covariance Φ of some clusters, in as few dimensions as will do.
 

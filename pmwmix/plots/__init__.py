@@ -4,6 +4,7 @@
 """
 
 from pmwmix.plots.caterpillar import caterpillar
+from pmwmix.plots.check import check
 from pmwmix.plots.effects import effects
 from pmwmix.plots.forest import forest
 from pmwmix.plots.posterior_predictive import posterior_predictive
@@ -20,6 +21,7 @@ from pmwmix.plots.within_groups import within_groups
 
 __all__ = [
     "caterpillar",
+    "check",
     "effects",
     "forest",
     "posterior_predictive",

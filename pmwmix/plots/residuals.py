@@ -35,10 +35,12 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
+from pmwmix.plots._smooth import curve
 from pmwmix.plots.residuals_by_group import LETTERS
 from pmwmix.prediction.responses import RESIDUALS
 
 BINS = 20
+SMOOTHS = {"local": "local regression along the fitted values", "means": "mean along the fitted values"}
 DENSE = 1000  # points from which on they are drawn small and pale
 QUARTILE = float(ndtri(0.75))
 
@@ -62,6 +64,7 @@ def residuals(
     type: str = "pearson",
     conditional: bool = True,
     random_effects: bool = False,
+    smooth: str = "local",
     ci_prob: float = 0.95,
     max_points: int = MOST_POINTS,
     pv: int = 1,
@@ -73,8 +76,8 @@ def residuals(
 
     In the first panel normal residuals follow the line and stay inside the band, but for one in twenty. An S-shape is
     tails that are too short or too long, a bow is skewness. Large surveys leave the band easily: look how far. In the
-    second panel the orange line, the mean of the residuals along the fitted values, should stay at zero, and the
-    spread should not change: a bend is a missing curve or interaction, a funnel a variance that grows with the mean.
+    second panel the orange line, the residuals smoothed along the fitted values, should stay at zero, and the spread
+    should not change: a bend is a missing curve or interaction, a funnel a variance that grows with the mean.
     A slight tilt upwards comes with small groups, whose conditional modes are shrunken; ``conditional=False`` is
     without it.
 
@@ -89,6 +92,9 @@ def residuals(
     random_effects : bool
         Add a panel for every random term: conditional modes against normal quantiles. Shrunken modes look more normal
         than the effects are.
+    smooth : {"local", "means"}
+        The line along the fitted values: local linear regression, R's ``loess(degree = 1)``, or means of up to twenty
+        parts of the rows with the same number in each.
     ci_prob : float
         Probability of the band of the normal quantiles, pointwise, about the line through the quartiles.
     max_points : int
@@ -114,9 +120,9 @@ def residuals(
     Notes
     -----
     The band is that of order statistics of independent normal numbers, whose quantiles are beta ones. Outcomes with
-    two values have no normal residuals: their first panel is left out, and the mean along the fitted values is the
-    thing to look at. The mean is that of up to twenty parts of the rows, with the same number in each. Every row counts
-    the same, whatever its sampling weight.
+    two values have no normal residuals: their first panel is left out, and the line along the fitted values is the
+    thing to look at. Local regression uses 75 % of the rows at each place, of more than 20,000 rows a random part.
+    Every row counts the same, whatever its sampling weight.
 
     Examples
     --------
@@ -132,17 +138,18 @@ def residuals(
     prob, most = check_ci_prob(ci_prob), check_count(max_points, "max_points", 10)
     values = one.residuals(type=type, conditional=conditional).to_numpy()
     word = LETTERS.get(type, f"{type} residual")
-    found = [_along(np.asarray(one.fitted(conditional=conditional), dtype=float), values, most, word)]
-    if not _two_valued(one):
+    line = check_choice(smooth, "smooth", SMOOTHS)
+    found = [along_panel(np.asarray(one.fitted(conditional=conditional), dtype=float), values, most, word, line)]
+    if not is_two_valued(one):
         found.insert(0, quantile_panel("quantiles", "Residuals", word, values, prob, most))
     if random_effects:
-        found += _of_effects(one, prob, most, labels)
+        found += effect_panels(one, prob, most, labels)
     data = _dataset(found)
     pc = panels(data, backend, figure_kwargs, n_cols=min(len(found), 3) if len(found) != 4 else 2, size=(3.9, 3.4))
     _draw(pc, data, [panel.name == "fitted" for panel in found])
     write_axes(pc, [panel.x for panel in found], [panel.y for panel in found])
     write_titles(pc, [panel.title for panel in found])
-    entries: list[tuple[str, Mapping[str, Any]]] = [("mean along the fitted values", {"color": ORANGE})]
+    entries: list[tuple[str, Mapping[str, Any]]] = [(SMOOTHS[smooth], {"color": ORANGE})]
     if len(found) > 1:
         entries += [("normal, through the quartiles", {"color": BLACK, "linestyle": "--"})]
         entries += [(f"{100 * prob:g} % band", {"color": PALE, "linewidth": 7})]
@@ -150,7 +157,8 @@ def residuals(
     return pc
 
 
-def _two_valued(one: Any) -> bool:
+def is_two_valued(one: Any) -> bool:
+    """Whether the outcome has two values, and so no normal residuals."""
     read = one.rows.response
     return read is not None and len(np.unique(read.y)) <= 2
 
@@ -171,17 +179,21 @@ def quantile_panel(name: str, title: str, y: str, values: Array, ci_prob: float,
     return Panel(name, title, "normal quantile", y, np.array([x[place], values[place]]), line, band)
 
 
-def _along(fitted: Array, values: Array, most: int, word: str) -> Panel:
-    """Residuals against fitted values with their mean in parts of the rows."""
+def along_panel(fitted: Array, values: Array, most: int, word: str, smooth: str = "local") -> Panel:
+    """Residuals against fitted values with a line through them."""
     place = thinned(len(values), most)
-    parts = np.array_split(np.argsort(fitted, kind="stable"), max(4, min(BINS, len(values) // 20)))
-    line = np.array([[v[part].mean() for part in parts] for v in (fitted, values)])
+    if smooth == "local":
+        line = curve(fitted, values)
+    else:
+        parts = np.array_split(np.argsort(fitted, kind="stable"), max(4, min(BINS, len(values) // 20)))
+        line = np.array([[v[part].mean() for part in parts] for v in (fitted, values)])
     none = np.full(line.shape[1], np.nan)
     points = np.array([fitted[place], values[place]])
     return Panel("fitted", "Residuals along the fitted values", "fitted value", word, points, line, (none, none))
 
 
-def _of_effects(one: Any, prob: float, most: int, labels: Mapping[str, str] | None) -> list[Panel]:
+def effect_panels(one: Any, prob: float, most: int, labels: Mapping[str, str] | None) -> list[Panel]:
+    """Conditional modes of every random term against normal quantiles."""
     found = one.ranef() if len(one.n_groups) else {}
     tables = found if isinstance(found, dict) else {str(found.index.name): found}
     out = []

@@ -344,7 +344,7 @@ def test_residual_panels():
 
 
 def test_trend_of_residuals_is_the_mean_in_parts_and_many_rows_are_thinned():
-    plot = plots.residuals(hsb_fit(), max_points=200, **PLAIN)
+    plot = plots.residuals(hsb_fit(), max_points=200, smooth="means", **PLAIN)
     fitted, values = hsb_fit().fitted().to_numpy(), hsb_fit().residuals(type="pearson").to_numpy()
     first = np.argsort(fitted, kind="stable")[: -(-len(fitted) // 20)]
     line = plot.data["line"].sel(panel="fitted").to_numpy()
