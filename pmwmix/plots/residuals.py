@@ -138,7 +138,7 @@ def residuals(
     prob, most = check_ci_prob(ci_prob), check_count(max_points, "max_points", 10)
     values = one.residuals(type=type, conditional=conditional).to_numpy()
     word = LETTERS.get(type, f"{type} residual")
-    line = check_choice(smooth, "smooth", SMOOTHS)
+    line = check_choice(smooth, "smooth", list(SMOOTHS))
     found = [along_panel(np.asarray(one.fitted(conditional=conditional), dtype=float), values, most, word, line)]
     if not is_two_valued(one):
         found.insert(0, quantile_panel("quantiles", "Residuals", word, values, prob, most))
