@@ -370,7 +370,7 @@ def test_cr2_is_unbiased_under_the_working_model():
     """E(V) = MΓM, whatever the weights: the residuals' covariance σ²R_j is mapped to σ²Φ_j by A_j."""
     fit = weighted("three levels, weights")
     r = fit.rows
-    rows = module._rows(r.problem, r.frame, r.design, r.k, r.fit)
+    rows = module.standardised_rows(r.problem, r.frame, r.design, r.k, r.fit)
     M, Gamma = np.linalg.inv(rows.X.T @ rows.OX), rows.OX.T @ rows.POX
     parts = module._ingredients(rows, M, Gamma, np.eye(2), "CR2")
     own = np.einsum("juc,uv,jvb->cb", parts.a, M @ Gamma @ M, parts.a)
