@@ -9,7 +9,7 @@ from pathlib import Path
 ORDER = """
     errors _registry _types interrupt running writing memory spec weights surveys readers data resolve frame links
     families simulate likelihood variance pooling fitting prediction inference resampling results sample studies
-    descriptives tables plots api groups planning cli
+    descriptives tables plots reports api groups planning cli
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
@@ -36,7 +36,7 @@ INNER = {  # files of the rooms that have a road of their own
     """.split(),
     "pooling": "_base rubin nested ratios".split(),
     "results": """
-        as_json varcorr record rendering summary words parts account archive checked specs unpackplan
+        later as_json varcorr record rendering summary words parts account archive checked specs unpackplan
         unpack store hypotheses wald hints glance result pooled build asked
     """.split(),
     "cli": "arguments output reading fitting describing files demo completion command __main__".split(),
@@ -105,11 +105,12 @@ FENCES = {  # rooms, and single files of rooms that mix
             "resampling.outcomes",
             "results",
         ),
-        *("sample", "studies", "descriptives", "tables", "plots", "groups", "planning", "cli.describing"),
+        *("sample", "studies", "descriptives", "tables", "plots", "reports", "groups", "planning", "cli.describing"),
     },
     "narwhals": {"data.table"},
     "maketables": {"tables"},
     "openpyxl": {"tables"},
+    "docx": {"reports"},
     "rich": {"results.rendering", "cli", "running"},
     "pyreadstat": {"readers.foreign"},
 }

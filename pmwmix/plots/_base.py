@@ -6,6 +6,7 @@ without what is set on matplotlib's axes.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from textwrap import fill
@@ -267,6 +268,16 @@ def each_panel(pc: azp.PlotCollection) -> list[Any]:
 def matplotlib_axes(pc: azp.PlotCollection) -> list[Any]:
     """Axes of every panel for what only matplotlib can do; empty with other backends."""
     return each_panel(pc) if pc.backend == "matplotlib" else []
+
+
+def picture_of(pc: azp.PlotCollection) -> bytes:
+    """Give a plot drawn by matplotlib as PNG, and close it, so that notebooks do not show it too."""
+    from matplotlib import pyplot
+
+    buffer, figure = io.BytesIO(), pc.viz["figure"].item()
+    figure.savefig(buffer, format="png", dpi=150)
+    pyplot.close(figure)
+    return buffer.getvalue()
 
 
 def backend_of(pc: azp.PlotCollection) -> Any:

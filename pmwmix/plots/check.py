@@ -30,6 +30,7 @@ from pmwmix.plots._base import (
     matplotlib_axes,
     padded,
     panels,
+    picture_of,
     rows_of,
     shortened,
     text_of,
@@ -132,6 +133,11 @@ def check(
     write_axes(pc, [part.panel.x for part in parts], [part.panel.y for part in parts])
     write_titles(pc, [part.panel.title for part in parts], size=9, width=46)
     return pc
+
+
+def picture(fit: Any) -> bytes:
+    """Give `check` as PNG, in a figure that is closed, so that notebooks do not show it too."""
+    return picture_of(check(fit, backend="matplotlib"))
 
 
 def _parts(
@@ -284,4 +290,4 @@ def _finish(pc: azp.PlotCollection, target: Any, part: Part) -> None:
             module.xscale(target, "log")
 
 
-__all__ = ["check"]
+__all__ = ["check", "picture"]

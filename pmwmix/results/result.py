@@ -31,6 +31,7 @@ from pmwmix.resampling.outcomes import simulate
 from pmwmix.results.account import summarise
 from pmwmix.results.glance import augment, glance
 from pmwmix.results.hints import no_such_member
+from pmwmix.results.later import report
 from pmwmix.results.record import FitRecord
 from pmwmix.results.store import save_fit
 from pmwmix.results.summary import Summary
@@ -232,6 +233,7 @@ class FitResult(FitRecord):
     wald, contrast = wald, contrast
     aic, bic = property(aic), property(bic)
     glance, augment = glance, augment
+    report = report
     r2 = r2
     ame = ame
     confint_varcorr = confint_varcorr

@@ -13,6 +13,7 @@ from pmwmix._types import Array
 from pmwmix.errors import OptionError
 from pmwmix.inference.margins import ame
 from pmwmix.pooling.nested import mix_draws
+from pmwmix.results.later import report
 from pmwmix.results.summary import Summary
 from pmwmix.sample.account import account_of
 from pmwmix.sample.draws.predictive import posterior_predictive, prior_predictive
@@ -160,6 +161,7 @@ class BayesResult(BayesRecord):
         return group_table(self, group)
 
     ame = ame
+    report = report
     random_effects = random_effects
     fitted, residuals, predict = fitted, residuals, predict
     posterior_predictive, prior_predictive = posterior_predictive, prior_predictive
