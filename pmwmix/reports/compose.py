@@ -151,7 +151,8 @@ def _data(fit: Any) -> list[Item]:
 
 
 def _weights(fit: Any) -> list[Item]:
-    s, items = fit.settings, []
+    s = fit.settings
+    items: list[Item] = []
     said: list[str] = []
     if s.weighted:
         given = ", ".join(

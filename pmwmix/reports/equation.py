@@ -253,7 +253,8 @@ def _level_of(letters: dict[str, str], group: str) -> str:
 
 
 def _random_part(fit: Any, predictor: str | None, letters: dict[str, str], first: bool) -> list[Sign | str]:
-    whole, line = _index(letters, list(letters)), []
+    line: list[Sign | str] = []
+    whole = _index(letters, list(letters))
     for group, term in _terms(fit):
         if _own(fit, term) != predictor:
             continue

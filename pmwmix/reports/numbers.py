@@ -188,7 +188,7 @@ def _influence_rows(fit: Any) -> list[tuple[str, str, str]]:
         )
     changes = table.filter(like="dfbetas[").abs()
     if changes.notna().any(axis=None):
-        term = changes.max().idxmax()
+        term = str(changes.max().idxmax())
         said = f"{number(changes[term].max(), 2)} ({label_text(changes[term].idxmax())}, {term[8:-1]})"
         out.append(("Largest |DFBETAS|", said, f"mark: 2/sqrt(J) = {number(2 / np.sqrt(J), 2)}"))
     return out

@@ -39,7 +39,7 @@ def write_word(title: str, blocks: Sequence[Any], picture: tuple[str, bytes | No
             "Word files are written by python-docx. It is not installed. Call pip install 'pmwmix[tables]', or save "
             "the report as .md or .html."
         ) from error
-    document = docx.Document()
+    document: Any = docx.Document()
     document.core_properties.title = title
     document.add_heading(title, level=0)
     for block in blocks:
