@@ -109,7 +109,7 @@ def fit(
     data : pandas, polars or pyarrow table, or path, or list of them
         One row per lowest unit. Never modified. A list holds imputed tables of one sample (imputations). A folder of
         parquet files, a ``pyarrow.dataset``, a DuckDB relation or SQL, and a Dask DataFrame are read piece by piece
-        and never held whole, for linear models with nested groups (scale).
+        and never held whole, for models with nested groups (scale).
     method : {"ml", "reml", "pairwise", "bayes"}
         Maximum or restricted maximum (pseudo-)likelihood, the weighted likelihood of pairs of rows (pairwise), or the
         (pseudo-)posterior by NUTS.
@@ -170,7 +170,8 @@ def fit(
         What evaluates the likelihood; default the environment's PMWMIX_ENGINE, else ``"auto"``: numpy, which needs no
         compiler, where data are small, JAX where compiling pays.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Runs replicates side by side. Processes must be spawned, not forked.
+        Runs replicates side by side, and the parts of a generalised model whose rows are on disk (scale). Processes
+        must be spawned, not forked.
     chunk_size : int, optional
         Rows times nodes times parameters that a generalised model evaluates at once, by default 400,000: fewer take
         less memory. Whole top-level units stay together.

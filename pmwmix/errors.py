@@ -67,6 +67,10 @@ class MemoryBudgetError(PmwmixError, MemoryError):
     """A streamed fit would hold more than its memory budget."""
 
 
+class ClusterError(PmwmixError, RuntimeError):
+    """The cluster that should do the work is gone."""
+
+
 class PmwmixWarning(UserWarning):
     """Something that changes how a result should be read."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 GIB = float(2**30)
+_TRIM, _MAPPED = -1, -3  # options of mallopt
+_kept = False
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -38,3 +42,19 @@ def _left_in_container() -> float:
     if most == "max":
         return float("inf")
     return float(int(most) - used + int(stat.get("inactive_file", 0)))  # cached files make room
+
+
+def keep_freed() -> None:
+    """Keep what was freed for the next evaluation, in processes that were told to give it back at once.
+
+    Workers of Dask are told so by the variable ``MALLOC_TRIM_THRESHOLD_``: temporary arrays of the same sizes are then
+    fetched from the system page by page again and again, which takes more time than what is computed in them.
+    """
+    global _kept
+    if _kept or sys.platform != "linux" or "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        return
+    _kept = True
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    if tune is not None:  # of glibc
+        tune(_TRIM, 2**28)
+        tune(_MAPPED, 2**25)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pmwmix.errors import OptionError, PmwmixError, PmwmixWarning
+from pmwmix.errors import ClusterError, OptionError, PmwmixError, PmwmixWarning
+
+SMALL = (str, bytes, int, float, type(None))  # that travels with every task
 
 
 def in_notebook() -> bool:
@@ -113,7 +115,72 @@ def will_fork(executor: Any) -> bool:
     return context is not None and context.get_start_method() == "fork" and not getattr(executor, "_processes", None)
 
 
-def run_on(executor: Any, call: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], what: str) -> Iterator[Any]:
+def processes_of(executor: Any) -> int:
+    """Give the number of processes that run an executor's tasks; 1 of threads, and where it does not say."""
+    if _is_cluster(executor):
+        return max(len(_workers_of(executor)), 1)
+    return 1 if getattr(executor, "_mp_context", None) is None else int(getattr(executor, "_max_workers", 1))
+
+
+def _is_cluster(executor: Any) -> bool:
+    """Whether it is a client of Dask's scheduler."""
+    return hasattr(executor, "scheduler_info") and hasattr(executor, "scatter")
+
+
+def _workers_of(executor: Any) -> list[str]:
+    """Addresses of a cluster's workers.
+
+    Raises
+    ------
+    ClusterError
+    """
+    try:
+        found = sorted(executor.scheduler_info(n_workers=-1)["workers"])
+    except Exception as error:  # whatever a client says whose scheduler is gone
+        raise _lost(executor, error) from error
+    _check_alive(executor)
+    return found
+
+
+def _check_alive(executor: Any, error: Exception | None = None) -> None:
+    """Refuse to go on without a scheduler: nobody wants a cluster's work on the machine that has asked for it.
+
+    Raises
+    ------
+    ClusterError
+    """
+    if _is_cluster(executor) and executor.status != "running":
+        raise _lost(executor, error) from error
+
+
+def _lost(executor: Any, error: Exception | None) -> ClusterError:
+    said = "" if error is None else f" It says {type(error).__name__}: {' '.join(str(error).split())[:200]}."
+    return ClusterError(
+        f"The scheduler of the cluster is gone. The client is {getattr(executor, 'status', 'unknown')!r}.{said} Start "
+        f"a cluster again, connect a new Client to it, and repeat the call; nothing was lost but time."
+    )
+
+
+def _shared(executor: Any, tasks: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Send what all tasks have in common to every worker of a cluster once; give tasks that name it."""
+    if not _is_cluster(executor) or len(tasks) < 2:
+        return tasks
+    first = tasks[0]
+    common = [
+        place
+        for place, value in enumerate(first)
+        if not isinstance(value, SMALL) and all(task[place] is value for task in tasks)
+    ]
+    if not common:
+        return tasks
+    futures = executor.scatter([first[place] for place in common], broadcast=True, hash=False)
+    sent = dict(zip(common, futures, strict=True))
+    return [tuple(sent.get(place, value) for place, value in enumerate(task)) for task in tasks]
+
+
+def run_on(
+    executor: Any, call: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], what: str, at_home: bool = False
+) -> Iterator[Any]:
     """Give ``call(*task)`` of every task in order, run by an executor; what it loses is done here.
 
     Parameters
@@ -124,18 +191,28 @@ def run_on(executor: Any, call: Callable[..., Any], tasks: Iterable[tuple[Any, .
     tasks : iterable of tuple
     what : str
         What the tasks are, for the warning.
+    at_home : bool
+        Whether each of these tasks should go where its number went before; Dask keeps to that while the worker lives.
 
     Warns
     -----
     PmwmixWarning
         If the executor lost tasks, as when one of its processes died: that says nothing of the tasks themselves.
 
+    Raises
+    ------
+    ClusterError
+        If the scheduler of a cluster is gone.
+
     Notes
     -----
     After an interruption no other task is begun.
     """
     every = list(tasks)
-    futures = [_submitted(executor, call, task) for task in every]
+    homes = _workers_of(executor) if _is_cluster(executor) else []
+    sent = _shared(executor, every)
+    homes = homes if at_home else []
+    futures = [_submitted(executor, call, task, homes, number) for number, task in enumerate(sent)]
     lost: list[Exception] = []
     try:
         together = _gathered(executor, futures)
@@ -147,6 +224,7 @@ def run_on(executor: Any, call: Callable[..., Any], tasks: Iterable[tuple[Any, .
             except PmwmixError:  # of the task, in our own words
                 raise
             except Exception as error:
+                _check_alive(executor, error)
                 lost.append(error)
                 value = call(*task)
             yield value
@@ -164,9 +242,14 @@ def run_on(executor: Any, call: Callable[..., Any], tasks: Iterable[tuple[Any, .
         )
 
 
-def _submitted(executor: Any, call: Callable[..., Any], task: tuple[Any, ...]) -> Any:
+def _submitted(
+    executor: Any, call: Callable[..., Any], task: tuple[Any, ...], homes: Sequence[str], number: int
+) -> Any:
     """Give the future of a task, or the error of an executor that takes no more."""
     try:
+        if homes:
+            home = homes[number % len(homes)]
+            return executor.submit(call, *task, workers=[home], allow_other_workers=True, pure=False)
         return executor.submit(call, *task)
     except Exception as error:
         return error

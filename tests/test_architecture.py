@@ -13,7 +13,7 @@ ORDER = """
 """.split()
 INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
-        paths layout smooth covariances constraint contract jets elimination graph standardise
+        paths layout rows smooth covariances constraint contract jets elimination graph standardise
         ops.registry ops.fills ops.cells ops.smallmat ops.segment ops.special
         engine
         linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
@@ -23,6 +23,7 @@ INNER = {  # files of the rooms that have a road of their own
         linear.start linear.direct linear.objective linear.pairs linear.pairwise
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
         general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
+        general.partitioned
         general.insidedata
         crossed.onethread crossed.inverse crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint
         crossed.direct crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
@@ -87,9 +88,11 @@ FENCES = {  # rooms, and single files of rooms that mix
             "frame.clusters",
             "frame.coded",
             "frame.columns",
+            "frame.ondisk",
             "frame.complete",
             "frame.evaluate",
         ),
+        "frame.ondisk",
         *("frame.hierarchy", "frame.levelweights", "frame.matrices", "frame.residual"),
         *(
             "inference.components",

@@ -10,6 +10,7 @@ from pmwmix._types import Array
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.likelihood.rows import in_blocks
 from pmwmix.weights.conditional import total_weights
 
 FEW = 2.5  # clusters: one or two, and what is left over for the others
@@ -57,23 +58,35 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> tupl
             each[:, part] = np.einsum("aj,abg,bj->jg", M, xx[..., part], M, optimize=True) * w_top[part]
         shares = np.array([np.bincount(psu, row) for row in each])
         return _effective(shares), _alone(shares, whole, raw, lambda c: xx[..., psu == c] @ w_top[psu == c])
-    w = total_weights(frame.w, frame.hierarchy.row_parents)[0]
+    return _by_rows(problem, frame, design, psu[top])
+
+
+def _by_rows(problem: Problem, frame: ModelFrame, design: DesignColumns, cluster: Array) -> tuple[Array, Array]:
+    """Give the same from the rows, whose clusters are given."""
+    p, w = len(problem.kept), total_weights(frame.w, frame.hierarchy.row_parents)[0]
     every, of = [column for part in design.fixed for column in part.columns], design.of[problem.kept]
-    X = np.array([every[j] for j in problem.kept])
+    columns = [every[j] for j in problem.kept]
     if not problem.family.has_intercept:
         firsts = np.unique(np.append(of, 0))
-        X, of = np.vstack([X, np.ones((len(firsts), frame.n))]), np.append(of, firsts)  # thresholds
-    X = X / np.sqrt(np.maximum((w * X**2).sum(axis=1, keepdims=True), 1e-300))
+        columns += [np.broadcast_to(1.0, frame.n)] * len(firsts)  # thresholds
+        of = np.append(of, firsts)
     together = of[:, None] == of  # columns explain others of their own linear predictor
-    whole, cluster = together * ((X * w) @ X.T), psu[top]
-    found = np.linalg.pinv(whole, hermitian=True)[:p] @ X
-    shares = np.array([np.bincount(cluster, w * row**2) for row in found])
+    shares, raw = np.zeros((p, cluster.max() + 1)), np.zeros((len(of), len(of)))
+    for at, X in in_blocks(columns):
+        raw += (X * w[at]) @ X.T
+    size = np.sqrt(np.maximum(np.diag(raw), 1e-300))
+    whole = together * raw / np.outer(size, size)
+    M = np.linalg.pinv(whole, hermitian=True)[:p]
+    for at, X in in_blocks(columns):
+        for share, row in zip(shares, M @ (X / size[:, None]), strict=True):
+            share += np.bincount(cluster[at], w[at] * row**2, minlength=len(share))
 
     def of_cluster(c: int) -> Array:
-        mine = X[:, cluster == c]
-        return together * ((mine * w[cluster == c]) @ mine.T)
+        mine = np.flatnonzero(cluster == c)
+        X = np.array([column[mine] for column in columns]) / size[:, None]
+        return together * ((X * w[mine]) @ X.T)
 
-    return _effective(shares), _alone(shares, whole, np.eye(len(X))[:p], of_cluster)
+    return _effective(shares), _alone(shares, whole, np.eye(len(of))[:p], of_cluster)
 
 
 def _effective(shares: Array) -> Array:

@@ -30,12 +30,15 @@ class Plan:
         Nodes per dimension; None is the automatic choice.
     chunk_cells : int, optional
         Rows times nodes times parameters that are evaluated at once.
+    executor : object, optional
+        Evaluates rows that stand on disk, in parts.
     """
 
     engine: str
     reml: bool = False
     n_agq: Any = None
     chunk_cells: int | None = None
+    executor: Any = None
 
     def check(self, frame: ModelFrame, vcov: str) -> None:
         """Refuse what no likelihood of the frame can do.
@@ -83,7 +86,9 @@ def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
     if exact := general.laplace_is_exact(frame, design):
         nodes = nodes or (1,) * len(layout.q)
     ladder = rungs(layout) if nodes is None and layout.q else ()
-    likelihood = general.crossed if crossed else general.nested if layout.q else general.flat
+    likelihood: Any = general.crossed if crossed else general.nested if layout.q else general.flat
+    if frame.stored is not None:
+        likelihood = partial(general.partitioned, executor=plan.executor)
     problem = general.make_general(
         frame, design, plan.engine, nodes or (ladder[0] if ladder else ()), plan.chunk_cells, likelihood
     )

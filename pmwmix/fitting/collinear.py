@@ -9,6 +9,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.rows import in_blocks
 from pmwmix.likelihood.standardise import Transform
 
 COLLINEAR_TOL = 1e-11  # of a standardised column's squared length that the columns before it leave unexplained
@@ -55,7 +56,6 @@ def subset_transform(transform: Transform, kept: Array) -> Transform:
 def cross_products(X: Sequence[Array], w: Array) -> Array:
     """Weighted cross-products (p, p) of columns (n,)."""
     S = np.zeros((len(X), len(X)))
-    for i, left in enumerate(X):
-        weighted = w * left
-        S[i, : i + 1] = [float(weighted @ right) for right in X[: i + 1]]
-    return S + np.tril(S, -1).T
+    for at, part in in_blocks(X):
+        S += (part * w[at]) @ part.T
+    return 0.5 * (S + S.T)

@@ -23,6 +23,7 @@ from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.general.tiles import cut
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.ops.smallmat import UNROLL
+from pmwmix.likelihood.rows import Same, standard
 from pmwmix.likelihood.standardise import Transform, standardise
 from pmwmix.links import LINKS
 from pmwmix.spec.outcome import Response
@@ -100,16 +101,16 @@ def make_general(
     top_scale = float(frame.w[-1].mean())
     w = _relative_weights(frame)
     total = total_weights(w, frame.hierarchy.row_parents)[0]
-    standard = {int(j): _standard(columns, int(j)) for j in {*columns.x.tolist(), *columns.z.tolist()}}
     unit = _unit(frame, design)
-    X = [standard[int(j)] * _of_mean(k, unit) for j, k in zip(columns.x, of, strict=True)]
+    X = [_standard(frame, columns, int(j), _of_mean(k, unit)) for j, k in zip(columns.x, of, strict=True)]
     of_random = [b.predictor for b in design.blocks for _ in b.names]
     kept, in_model = _columns_in_model(frame, raw, X, of, total)
     structure = _structure(frame, design, of[in_model], n_agq, unit)
+    no_offset: Any = np.zeros(frame.n) if frame.stored is None else Same(0.0, frame.n)
     rows = RowArrays(
         [X[j] for j in in_model],
-        [standard[int(j)] * _of_mean(k, unit) for j, k in zip(columns.z, of_random, strict=True)],
-        np.zeros(frame.n) if design.offset is None else design.offset,
+        [_standard(frame, columns, int(j), _of_mean(k, unit)) for j, k in zip(columns.z, of_random, strict=True)],
+        no_offset if design.offset is None else design.offset,
         w[0],
         design.y,
         [one.extra for one in design.responses],
@@ -236,12 +237,34 @@ def nested(
     frame: ModelFrame, structure: MarginalStructure, rows: RowArrays, engine: str, n_agq: tuple[int, ...], cells: int
 ) -> Likelihood:
     """Cut the rows into chunks of whole top-level units."""
-    layout, hierarchy = structure.layout, frame.hierarchy
-    size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
-    nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
-    per_chunk = int(np.clip(cells // (nodes * size), MIN_ROWS, MAX_ROWS))
+    hierarchy, per_chunk = frame.hierarchy, _rows_per_chunk(structure, n_agq, cells)
     chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, _relative_weights(frame)[1:], per_chunk)
     return IntegratedObjective(structure, chunks, rows, n_agq, engine, cells)
+
+
+def _rows_per_chunk(structure: MarginalStructure, n_agq: tuple[int, ...], cells: int) -> int:
+    layout = structure.layout
+    size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
+    nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
+    return int(np.clip(cells // (nodes * size), MIN_ROWS, MAX_ROWS))
+
+
+def partitioned(
+    frame: ModelFrame,
+    structure: MarginalStructure,
+    rows: RowArrays,
+    engine: str,
+    n_agq: tuple[int, ...],
+    cells: int,
+    executor: Any = None,
+) -> Likelihood:
+    """Cut rows that stand on disk into parts of whole top-level units."""
+    from pmwmix.likelihood.general.partitioned import PartitionedObjective  # what is in memory does without it
+
+    hierarchy, of = frame.hierarchy, frame.stored
+    tree = (hierarchy.starts, hierarchy.parents, _relative_weights(frame)[1:])
+    per_chunk = _rows_per_chunk(structure, n_agq, cells)
+    return PartitionedObjective(structure, tree, rows, n_agq, engine, cells, per_chunk, of.store, of.budget, executor)
 
 
 def crossed(
@@ -290,6 +313,7 @@ def _mean(frame: ModelFrame, response: Response) -> float:
     return float(np.average(response.y / trials, weights=total_weights(w, frame.hierarchy.row_parents)[0]))
 
 
-def _standard(columns: Any, j: int) -> Array:
+def _standard(frame: ModelFrame, columns: Any, j: int, unit: float) -> Any:
+    """Standardise a column (n,), times a unit."""
     scaler = columns.scaler
-    return np.ascontiguousarray((columns.values[j] - scaler.shift[j]) / scaler.scale[j])
+    return standard(columns.values[j], float(scaler.shift[j]), float(scaler.scale[j]) / unit, frame.stored is None)

@@ -17,6 +17,7 @@ from pmwmix.fitting.rawscale import all_parameters, raw_map
 from pmwmix.frame.clusters import Clusters
 from pmwmix.likelihood.constraint import constraint_of
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.rows import in_blocks
 from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
 from pmwmix.variance.multiway import was_negative
 
@@ -235,9 +236,11 @@ def _separated(problem: Problem, point: Any, basis: Array) -> bool:
     if not np.isfinite(error).all():
         return True
     objective: Any = problem.objective
-    X = np.array(objective.rows.X)
-    alike = np.sqrt(np.maximum(np.diag(np.linalg.pinv(X @ X.T / X.shape[1], hermitian=True)), 1.0))
-    reach = np.abs(X).max(axis=1) * size  # what the coefficient adds to the linear predictor at most
+    S, most = np.zeros((p, p)), np.zeros(p)
+    for _, X in in_blocks(objective.rows.X):
+        S, most = S + X @ X.T, np.maximum(most, np.abs(X).max(axis=1))
+    alike = np.sqrt(np.maximum(np.diag(np.linalg.pinv(S / len(objective.rows.w), hermitian=True)), 1.0))
+    reach = most * size  # what the coefficient adds to the linear predictor at most
     # predictors much alike have large coefficients and errors as well, and that is no separation
     return bool(((size / alike > FAR) | ((error / alike > SEPARATED) & (reach > 1.0))).any())
 

@@ -16,9 +16,9 @@ from pmwmix.data.pieces import Stream
 from pmwmix.data.pvsets import number_of_pv, pv_notes
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, numbered_sets, some
-from pmwmix.frame.census import Census, Wanted, take_census
+from pmwmix.frame.census import Census, Kinds, Wanted, take_census
 from pmwmix.frame.centring import Means, apply_center, words_on_means
-from pmwmix.frame.checks import check_frame_size
+from pmwmix.frame.checks import check_frame_size, check_same_categories
 from pmwmix.frame.clusters import find_clusters
 from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, varies_with_pv
@@ -29,11 +29,12 @@ from pmwmix.frame.levelweights import weight_notes
 from pmwmix.frame.matrices import FACTOR_CALL, LEARNING
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.norows import NoRows
+from pmwmix.frame.ondisk import on_disk
 from pmwmix.frame.streamed import Places, Streamed, localised, means_of, without_rows
 from pmwmix.spec.centring import Centring, find_groups
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
-from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.outcome import Distribution, Response
 from pmwmix.weights.conditional import (
     WeightStats,
     conditional_weights,
@@ -77,7 +78,7 @@ def build_streamed(
     distribution = distribution or Distribution()
     _check_asked(formula, design, subset, distribution)
     centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, stream.names, pairing)
-    wanted = _wanted(formula, design, centrings, pv)
+    wanted = _wanted(formula, design, centrings, pv, distribution)
     census, kinds = take_census(stream, wanted, "formula, weights or design")
     told, census = _with_rows(census, wanted)
     hierarchy = _nested_levels(formula, census.units)
@@ -85,15 +86,30 @@ def build_streamed(
     weights = _weigh(by_level, census, hierarchy, design)
     means = _means(centrings, census, weights, pv, formula)
     sample = _sample_designs(formula, hierarchy, census.sample, centrings, pv, means, distribution)
+    dtypes = _with_declared(census, kinds, wanted)
     rows = Streamed(
-        stream, wanted, kinds, census.dtypes, census.n, formula, list(centrings), means, pv, sample,
+        stream, wanted, kinds, dtypes, census.n, formula, list(centrings), means, pv, sample,
         list(map(without_rows, sample)), Places.of(hierarchy, census.units), weights.w[0], weights.totals,
-        weights.below, total_weights(weights.w[1:], hierarchy.parents)[0],
+        weights.below, total_weights(weights.w[1:], hierarchy.parents)[0], distribution.has_closed_form,
     )  # fmt: skip
     notes = _notes(formula, stream, design, centrings, census, hierarchy, by_level, weights, told, pv)
     frame = _frame(rows, census, design, hierarchy, by_level, weights, notes)
+    if not distribution.has_closed_form:
+        frame = replace(frame, family=distribution.family, link=distribution.link, has_closed_form=False)
+        frame = on_disk(frame, distribution, weights.cond[0])
+        check_same_categories(frame)
     check_frame_size(frame, distribution)
     return frame
+
+
+def _with_declared(census: Census, kinds: Kinds, wanted: Wanted) -> dict[str, pd.CategoricalDtype]:
+    """Give outcomes the categories that no row has, as `with_declared` does."""
+    outcomes = [one for name in wanted.formula.response_variables for one in wanted.pv.get(name, [name])]
+    lost = [
+        name for name in outcomes if name in census.dtypes and name in kinds.declared and name not in kinds.sorted_only
+    ]
+    more = {name: pd.CategoricalDtype(kinds.declared[name], ordered=kinds.ordered[name]) for name in lost}
+    return {**census.dtypes, **more}
 
 
 def _frame(
@@ -135,7 +151,8 @@ def _nested_levels(formula: ModelFormula, units: Mapping[str, pd.Series]) -> Hie
     hierarchy = find_levels(formula.grouping, units)
     if hierarchy.crossed:
         raise NotSupportedError(
-            f"Streamed fits need nested groups. {some(hierarchy.crossed)} are crossed. Fit a table in memory."
+            f"Streamed fits need nested groups, which fall apart into units that are added up. "
+            f"{some(hierarchy.crossed)} are crossed, so that all rows hang together. Fit a table in memory."
         )
     return hierarchy
 
@@ -143,7 +160,10 @@ def _nested_levels(formula: ModelFormula, units: Mapping[str, pd.Series]) -> Hie
 def _check_asked(formula: ModelFormula, design: Design, subset: Any, distribution: Distribution) -> None:
     """Refuse what needs rows."""
     asked = [
-        (not distribution.has_closed_form, f"family={distribution.family!r} with link={distribution.link!r}"),
+        (
+            bool(distribution.further) or distribution.settle is not None,
+            f"family={distribution.family!r}, which has several linear predictors,",
+        ),
         (distribution.pairwise, "method='pairwise'"),
         (distribution.residual is not None, "residual="),
         (subset is not None, "subset="),
@@ -155,20 +175,25 @@ def _check_asked(formula: ModelFormula, design: Design, subset: Any, distributio
     found = [what for is_asked, what in asked if is_asked]
     if found:
         raise NotSupportedError(
-            f"Data are streamed for linear models with nested groups, whose likelihood needs only cross-products. The "
-            f"call has {found[0]}, which needs the rows. Fit a table in memory, or leave it out."
+            f"Data are streamed for models with nested groups and one linear predictor. The call has {found[0]} which "
+            f"is not built for them. Fit a table in memory, or leave it out."
         )
 
 
 def _wanted(
-    formula: ModelFormula, design: Design, centrings: Sequence[Centring], pv: Mapping[str, Sequence[str]]
+    formula: ModelFormula,
+    design: Design,
+    centrings: Sequence[Centring],
+    pv: Mapping[str, Sequence[str]],
+    distribution: Distribution,
 ) -> Wanted:
     added = {plan.mean_name for plan in centrings if plan.add_mean}
+    trials = [] if distribution.trials is None else [distribution.trials]
     text = " ".join([formula.fixed, formula.response, *(term.expr for term in formula.random)])
     called = {name.strip("`") for name in FACTOR_CALL.findall(text)}
     return Wanted(
         formula,
-        [name for name in model_columns(formula, centrings, pv) if name not in added],
+        list(dict.fromkeys([*(n for n in model_columns(formula, centrings, pv) if n not in added), *trials])),
         weight_columns(design.weights, formula),
         [name for name in (design.psu, design.strata, design.fpc) if name is not None],
         list(dict.fromkeys(name for plan in centrings for name in plan.columns)),
@@ -289,6 +314,8 @@ def _sample_designs(
 ) -> list[DesignColumns]:
     """Evaluate the formula on the sampled rows."""
     out = []
+    if not distribution.has_closed_form:  # whether the outcomes will do is found when all are read
+        distribution = replace(distribution, read=lambda one: Response(one.values, (), one.values))
     for k, mean in enumerate(means):
         local = localised(sample, pv, centrings, mean, k)
         out.append(evaluate_columns(formula, hierarchy, local, sample, pv, distribution, None))

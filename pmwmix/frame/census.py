@@ -375,10 +375,16 @@ def prepared(
     kinds: Kinds,
     dtypes: Mapping[str, pd.CategoricalDtype],
     more: Sequence[str] = (),
-) -> Iterator[dict[str, pd.Series]]:
-    """Read again: the rows of the fit, piece by piece, with the categories of all; ``more`` columns beside them."""
-    for piece in stream.pieces([*wanted.every, *more], "replicate weights" if more else ""):
+    role: str = "replicate weights",
+) -> Iterator[tuple[dict[str, pd.Series], Array]]:
+    """Read again: the rows of the fit, piece by piece, with the categories of all; ``more`` columns beside them.
+
+    With the positions of these rows in the source.
+    """
+    n = 0
+    for piece in stream.pieces([*wanted.every, *more], role if more else ""):
         columns, _, used, _, _ = usable(piece, wanted, kinds)
+        n += len(piece)
         if not used.any():
             continue
         rows = None if used.all() else np.flatnonzero(used)
@@ -386,4 +392,4 @@ def prepared(
         for name, column in columns.items():
             one = column if rows is None else column.take(rows).reset_index(drop=True)
             out[name] = one.astype(dtypes[name]) if name in dtypes else one
-        yield out
+        yield out, n - len(piece) + (np.arange(len(piece)) if rows is None else rows)

@@ -165,6 +165,8 @@ class ModelFrame:
         Variances held at values, by their names in ``varcorr``.
     stream : Streamed or None
         Of data that are read piece by piece: what stands for the rows, which refuse to be looked at (`NoRows`).
+    stored : RowsOnDisk or None
+        Of rows that were sorted into files, whose columns are mapped into memory.
     """
 
     formula: ModelFormula
@@ -200,6 +202,7 @@ class ModelFrame:
     trimmed: tuple[Trimmed, ...] = ()
     fixed: dict[str, float] = field(default_factory=dict)
     stream: Any = None  # Streamed
+    stored: Any = None  # RowsOnDisk
 
     @property
     def n(self) -> int:

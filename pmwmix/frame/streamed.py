@@ -115,12 +115,15 @@ class Placed:
         Runs of rows of one lowest unit.
     weight : ndarray, shape (n,), or None
         The weight column.
+    positions : ndarray of int, shape (n,)
+        Of the rows in the source.
     """
 
     columns: dict[str, pd.Series]
     starts: Array
     units: Array
     weight: Array | None
+    positions: Array
 
 
 @dataclass
@@ -149,6 +152,8 @@ class Streamed:
         Share of rows with a weight below that of the unit above.
     above : ndarray, shape (G_1,)
         Scaled weights of the levels above the rows, multiplied.
+    has_closed_form : bool
+        Whether outcomes are the numbers of a linear model; those of other families are read by them.
     """
 
     source: Stream
@@ -167,6 +172,7 @@ class Streamed:
     totals: tuple[Any, ...]
     below: float
     above: Array
+    has_closed_form: bool = True
     memo: dict[str, Any] = field(default_factory=dict)
 
     def number_of(self, design: DesignColumns) -> int:
@@ -209,11 +215,11 @@ class Streamed:
             If the source gives other rows than before.
         """
         n = 0
-        for columns in prepared(self.source, self.wanted, self.kinds, self.dtypes, more):
+        for columns, positions in prepared(self.source, self.wanted, self.kinds, self.dtypes, more):
             starts, units = self.places.runs(columns)
             name = self.wanted.of_rows
             n += int(starts[-1])
-            yield Placed(columns, starts, units, None if name is None else columns[name].to_numpy())
+            yield Placed(columns, starts, units, None if name is None else columns[name].to_numpy(), positions)
         if n != self.n:
             raise _changed(f"{n} rows where there were {self.n}")
 
@@ -229,8 +235,15 @@ class Streamed:
             replace(block, matrix=self._again(block.matrix, block.term.variables, local, n)) for block in sample.blocks
         )
         offset = offset_of(formula, local, n)
+        if not self.has_closed_form:
+            return DesignColumns(x, blocks, [], [], offset)
         y = [response(formula, one, n) for one in self._outcomes(len(sample.y), local, columns)]
         return DesignColumns(x, blocks, y if offset is None else [one - offset for one in y], [], offset)
+
+    def outcomes_of(self, d: int, piece: Placed) -> list[dict[str, pd.Series]]:
+        """Give the columns of some rows that the outcomes of a design are made from."""
+        local = localised(piece.columns, self.pv, self.centrings, self.means[d], d)
+        return self._outcomes(len(self.sample[d].y), local, piece.columns)
 
     def _outcomes(
         self, n: int, local: dict[str, pd.Series], columns: Mapping[str, pd.Series]

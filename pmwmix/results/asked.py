@@ -56,12 +56,13 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
         )
     if how in BY_REPLICATES:
         refuse_fixed(frame.fixed, "A replicate variance", "Use vcov='robust'")
-        if frame.stream is None:
+        if frame.stream is None and frame.stored is None:
             replicates = read_replicates(design, filled.table, frame)
         else:
             from pmwmix.frame.streamedreplicates import read_streamed_replicates
 
-            replicates = read_streamed_replicates(design, frame)
+            read = frame if frame.stored is None else replace(frame, stream=frame.stored.streamed)
+            replicates = read_streamed_replicates(design, read)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
     return frame, how
 

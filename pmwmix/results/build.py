@@ -232,7 +232,7 @@ def fit_frame(
     if scheme is None and wanted:  # a level or the weights changed since the replicates were made
         settings = replace(settings, vcov="robust", replicates=None)
     how = settings.vcov if scheme is None else "model"
-    plan = Plan(engine, settings.method == "reml", settings.n_agq, settings.chunk_size)
+    plan = Plan(engine, settings.method == "reml", settings.n_agq, settings.chunk_size, executor)
     estimates, places = fit_outcomes(frame, plan, how, progress)
     if how in KINDS:
         estimates = with_few_clusters(frame, estimates, places, how)

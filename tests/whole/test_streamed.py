@@ -178,7 +178,8 @@ def test_every_kind_of_source_gives_the_same(tmp_path):
 
 
 def test_duckdb_gives_the_same(tmp_path):
-    duckdb = pytest.importorskip("duckdb")
+    import duckdb
+
     table, folder = levels(), in_pieces(levels(), tmp_path)
     theirs, sql = pmwmix.fit(THREE, table), f"SELECT * FROM '{folder}/*.parquet'"
     same(pmwmix.fit(THREE, sql), theirs)
@@ -188,7 +189,8 @@ def test_duckdb_gives_the_same(tmp_path):
 
 
 def test_dask_gives_the_same(tmp_path):
-    dd = pytest.importorskip("dask.dataframe")
+    import dask.dataframe as dd
+
     same(pmwmix.fit(THREE, dd.from_pandas(levels(), npartitions=3)), pmwmix.fit(THREE, levels()))
 
 
@@ -227,7 +229,6 @@ def test_results_of_a_streamed_fit(tmp_path):
     ("formula", "options", "said"),
     [
         ("y ~ x", {}, "without random terms"),
-        ("c ~ x + (1 | school)", {"family": "binomial"}, "family='binomial'"),
         ("y ~ x + (1 | school) + (1 | c)", {}, "crossed"),
         ("y ~ scale(x) + (1 | school)", {}, r"learns from the whole column.*scale\(x\)"),
         ("y ~ bs(x, df=4) + (1 | school)", {}, "learns from the whole column"),

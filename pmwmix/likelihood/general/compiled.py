@@ -97,7 +97,7 @@ class CompiledChunks:
         other = object.__new__(CompiledChunks)
         other.__dict__.update(self.__dict__)
         other.rows, other.chunks, w_rows = rows, chunks, rows.w
-        n, same = self.structure.n_levels, np.array_equal(w_rows, self.rows.w)
+        n, same = self.structure.n_levels, w_rows is self.rows.w or np.array_equal(w_rows, self.rows.w)
         other._shared = []
         for chunk, (front, back) in zip(other.chunks, self._shared, strict=True):
             own = back[:1] if same else self.first.put([np.where(chunk.real, w_rows[chunk.rows], 0.0)])

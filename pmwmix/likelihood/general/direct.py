@@ -5,7 +5,6 @@ The algebra of units, carried by jets in (beta, theta, phi) (theory, eqs. 40-50)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -327,13 +326,15 @@ def _padded(values: Array, n: int) -> Array:
 
 
 def predicted_seconds(
-    structure: MarginalStructure, n: int, chunks: Sequence[Chunk], n_agq: tuple[int, ...], evaluations: int = 10
+    structure: MarginalStructure, n: int, units: int, chunks: int, n_agq: tuple[int, ...], evaluations: int = 10
 ) -> float:
-    """Estimate what a fit of one outcome takes in numpy: ten evaluations, each with its search for modes."""
+    """Estimate what a fit of one outcome takes in numpy: ten evaluations, each with its search for modes.
+
+    ``n`` rows in ``units`` lowest units, cut into ``chunks`` chunks.
+    """
     q, r = structure.layout.q, structure.p + sum(structure.layout.q)
     P = structure.p + structure.layout.n_theta + structure.n_phi
     nodes = int(np.prod([many**size for many, size in zip(n_agq, q, strict=True)]))
-    units = sum(chunk.n_units[0] for chunk in chunks)
     by_row = n * ((nodes + 8) * 2.5e-7 + (nodes + sum(q) ** 2) * r * r * 4e-9)
     by_unit = units * P * P * (nodes * r + 20 * sum(q)) * 4e-9
-    return evaluations * (0.004 * len(q) * len(chunks) + by_row + by_unit)
+    return evaluations * (0.004 * len(q) * chunks + by_row + by_unit)

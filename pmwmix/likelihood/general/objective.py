@@ -25,6 +25,18 @@ from pmwmix.likelihood.linear.crossproducts import Blocks
 from pmwmix.likelihood.linear.modes import conditional_covariances
 
 
+def in_numpy(
+    structure: MarginalStructure, rows: RowArrays, size: tuple[int, int], n_agq: tuple[int, ...], engine: str
+) -> bool:
+    """Whether numpy, which knows one predictor and normal effects, is done before a compiler is.
+
+    ``size`` has the numbers of lowest units and of chunks.
+    """
+    seconds = len(rows.y) * predicted_seconds(structure, len(rows.w), *size, n_agq)
+    alone = structure.n_predictors == 1 and structure.latent == "normal"
+    return alone and is_direct(engine, seconds, (structure, n_agq), 3.0 + 1.5 * (structure.n_levels - 1))
+
+
 class IntegratedObjective(Likelihood):
     """Minus the marginal pseudo-log-likelihood (theory, eqs. 40-50).
 
@@ -58,10 +70,8 @@ class IntegratedObjective(Likelihood):
 
     def _choose(self) -> Any:
         """Take numpy, which knows one predictor and normal effects, or compiled graphs, whichever is done first."""
-        seconds = len(self.rows.y) * predicted_seconds(self.structure, len(self.rows.w), self.chunks, self.n_agq)
-        compiling = 3.0 + 1.5 * (self.structure.n_levels - 1)
-        alone = self.structure.n_predictors == 1 and self.structure.latent == "normal"
-        if alone and is_direct(self.engine, seconds, (self.structure, self.n_agq), compiling):
+        units = sum(chunk.n_units[0] for chunk in self.chunks)
+        if in_numpy(self.structure, self.rows, (units, len(self.chunks)), self.n_agq, self.engine):
             return DirectChunks(self.structure, self.chunks, self.rows, self.n_agq)
         whole_import("pmwmix.likelihood.general.compiled")
         from pmwmix.likelihood.general.compiled import CompiledChunks
@@ -114,6 +124,14 @@ class IntegratedObjective(Likelihood):
                 [np.zeros((n, len(w))) for n, w in zip(q, c.w, strict=True)] for c in self.chunks
             ]
         return self._modes[k]
+
+    def knows_modes(self, k: int) -> bool:
+        """Whether modes of an outcome were found."""
+        return k in self._modes
+
+    def begin_at(self, k: int, modes: list[list[Array]]) -> None:
+        """Begin the next search for modes of an outcome there; per chunk and level, padded."""
+        self._modes[k] = modes
 
     def _chunk_modes(self, number: int, psi: Array, k: int, start: list[Array]) -> list[Array]:
         to_top = list(self.chunks[number].to_top)

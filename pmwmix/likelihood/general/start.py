@@ -10,6 +10,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.likelihood.contract import RowArrays
 from pmwmix.likelihood.general.model import MarginalStructure
+from pmwmix.likelihood.rows import in_blocks
 
 
 def starting_point(structure: MarginalStructure, rows: RowArrays, k: int) -> Array:
@@ -25,6 +26,8 @@ def starting_point(structure: MarginalStructure, rows: RowArrays, k: int) -> Arr
 def _least_squares(columns: Sequence[Array], w: Array, eta: Array) -> Array:
     if not len(columns):
         return np.zeros(0)
-    X = np.array(columns)
-    G = (X * w) @ X.T
-    return np.linalg.solve(G + 1e-9 * np.trace(G) / len(G) * np.eye(len(G)), (X * w) @ eta)
+    G, right = np.zeros((len(columns), len(columns))), np.zeros(len(columns))
+    for at, X in in_blocks(columns):
+        G += (X * w[at]) @ X.T
+        right += (X * w[at]) @ eta[at]
+    return np.linalg.solve(G + 1e-9 * np.trace(G) / len(G) * np.eye(len(G)), right)

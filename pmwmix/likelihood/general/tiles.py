@@ -75,6 +75,35 @@ def lanes_for(sizes: Array) -> int:
     return 1
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Where a sample is cut into chunks, and their common shape.
+
+    Parameters
+    ----------
+    spans : list of tuple of slice
+        Units of every level in each chunk, bottom-up.
+    lanes, T : int
+        Rows per tile, and tiles per chunk.
+    G : tuple of int
+        Units per chunk, at every level.
+    """
+
+    spans: list[tuple[slice, ...]]
+    lanes: int
+    T: int
+    G: tuple[int, ...]
+
+    def part(self, first: int, last: int) -> Cut:
+        """Give some of the chunks, their units numbered anew."""
+        before = [one.start for one in self.spans[first]]
+        moved = [
+            tuple(slice(one.start - b, one.stop - b) for one, b in zip(span, before, strict=True))
+            for span in self.spans[first:last]
+        ]
+        return replace(self, spans=moved)
+
+
 def cut(
     order: Array | None,
     starts: Array,
@@ -97,23 +126,36 @@ def cut(
     -------
     list of Chunk
     """
+    return chunks_of(plan_cut(starts, parents, len(w[-1]), rows_per_chunk), order, starts, parents, w)
+
+
+def plan_cut(starts: Array, parents: tuple[Array, ...], n_top: int, rows_per_chunk: int) -> Cut:
+    """Say where to cut; arguments as in `cut`, with the number of top-level units."""
     sizes = np.diff(starts)
     lanes = lanes_for(sizes)
     tiles = -(-sizes // lanes)
     top = ancestors(parents, len(sizes))
-    ends = np.searchsorted(top, np.arange(1, len(w[-1]) + 1))  # lowest units before the end of each top-level unit
+    ends = np.searchsorted(top, np.arange(1, n_top + 1))  # lowest units before the end of each top-level unit
     row_ends = starts[ends]
     edges = [0]
-    while edges[-1] < len(w[-1]):
+    while edges[-1] < n_top:
         done = row_ends[edges[-1] - 1] if edges[-1] else 0
         last = int(np.searchsorted(row_ends, done + rows_per_chunk, side="right"))
-        edges.append(min(max(last, edges[-1] + 1), len(w[-1])))
+        edges.append(min(max(last, edges[-1] + 1), n_top))
     # even chunks waste less padding than full ones and a small rest
     spans = [_span(edge, parents, ends) for edge in pairwise(edges)]
-    n_tiles = [int(tiles[span[0]].sum()) for span in spans]
-    T = bucket(max(n_tiles))
-    G = [bucket(max(span[level].stop - span[level].start for span in spans) + 1) for level in range(len(w))]
-    return [_chunk(span, order, starts, tiles, lanes, parents, w, T, G) for span in spans]
+    T = bucket(max(int(tiles[span[0]].sum()) for span in spans))
+    G = tuple(bucket(max(span[level].stop - span[level].start for span in spans) + 1) for level in range(len(spans[0])))
+    return Cut(spans, lanes, T, G)
+
+
+def chunks_of(
+    where: Cut, order: Array | None, starts: Array, parents: tuple[Array, ...], w: tuple[Array, ...]
+) -> list[Chunk]:
+    """Lay the chunks of a cut out; arguments as in `cut`."""
+    tiles = -(-np.diff(starts) // where.lanes)
+    G = list(where.G)
+    return [_chunk(span, order, starts, tiles, where.lanes, parents, w, where.T, G) for span in where.spans]
 
 
 def _span(edge: tuple[int, int], parents: tuple[Array, ...], ends: Array) -> tuple[slice, ...]:
