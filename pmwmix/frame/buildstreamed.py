@@ -91,12 +91,13 @@ def build_streamed(
         stream, wanted, kinds, dtypes, census.n, formula, list(centrings), means, pv, sample,
         list(map(without_rows, sample)), Places.of(hierarchy, census.units), weights.w[0], weights.totals,
         weights.below, total_weights(weights.w[1:], hierarchy.parents)[0], distribution.has_closed_form,
+        weights.cond[0],
     )  # fmt: skip
     notes = _notes(formula, stream, design, centrings, census, hierarchy, by_level, weights, told, pv)
     frame = _frame(rows, census, design, hierarchy, by_level, weights, notes)
     if not distribution.has_closed_form:
         frame = replace(frame, family=distribution.family, link=distribution.link, has_closed_form=False)
-        frame = on_disk(frame, distribution, weights.cond[0])
+        frame = on_disk(frame, distribution)
         check_same_categories(frame)
     check_frame_size(frame, distribution)
     return frame

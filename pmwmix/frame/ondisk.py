@@ -41,16 +41,15 @@ class RowsOnDisk:
         return self.streamed.source.budget
 
 
-def on_disk(frame: ModelFrame, distribution: Distribution, cond: RowSums) -> ModelFrame:
+def on_disk(frame: ModelFrame, distribution: Distribution | None) -> ModelFrame:
     """Read the rows of a frame that has none, and sort them by units into files.
 
     Parameters
     ----------
     frame : ModelFrame
         Of `build_streamed`.
-    distribution : Distribution
-    cond : RowSums
-        Conditional weights of the rows before scaling.
+    distribution : Distribution or None
+        None of a linear model.
 
     Returns
     -------
@@ -70,7 +69,7 @@ def on_disk(frame: ModelFrame, distribution: Distribution, cond: RowSums) -> Mod
         )
     store = Store(frame.n, _numbers_of_columns(frame))
     try:
-        return _sorted(frame, distribution, cond, store)
+        return _sorted(frame, distribution, store)
     except BaseException:
         store.remove()
         raise
@@ -83,7 +82,7 @@ def _numbers_of_columns(frame: ModelFrame) -> int:
     return of_designs + 3 + len(frame.hierarchy.levels)
 
 
-def _sorted(frame: ModelFrame, distribution: Distribution, cond: RowSums, store: Store) -> ModelFrame:
+def _sorted(frame: ModelFrame, distribution: Distribution | None, store: Store) -> ModelFrame:
     stream, starts = frame.stream, frame.hierarchy.starts
     sizes = np.diff(starts)
     index = np.repeat(np.arange(len(sizes)), sizes)
@@ -92,10 +91,11 @@ def _sorted(frame: ModelFrame, distribution: Distribution, cond: RowSums, store:
         index = parent[index]
         levels.append(replace(level, index=store.put(index)))
     del index
-    written = _Written(frame, store, distribution.trials)
-    for piece in stream.columns_of([] if distribution.trials is None else [distribution.trials]):
+    trials = None if distribution is None else distribution.trials
+    written = _Written(frame, store, trials)
+    for piece in stream.columns_of([] if trials is None else [trials]):
         written.add(piece)
-    w = [written.weights(one, sizes) for one in (stream.rows, cond)]
+    w = [written.weights(one, sizes) for one in (stream.rows, stream.cond)]
     position = written.position
     as_read = frame.n == frame.n_read and bool(np.all(np.diff(position) == 1))
     designs = [written.design(d, distribution, position) for d in range(len(frame.designs))]
@@ -139,7 +139,9 @@ class _Written:
                 self._write((d, name), at, values)
             if design.offset is not None:
                 self._write((d, "offset"), at, design.offset)
-            for k, found in enumerate(self._outcomes(d, piece)):
+            for k, y in enumerate(design.y):
+                self._write((d, k, "y"), at, y)
+            for k, found in enumerate([] if design.y else self._outcomes(d, piece)):
                 self._write_outcome(d, k, found, at)
         self.fresh += len(piece.positions)
         if self.fresh > FORGET:
@@ -192,7 +194,7 @@ class _Written:
         factor = np.repeat(known.factor, sizes)
         return self.store.put(factor if self.weight is None else factor * self.weight)
 
-    def design(self, d: int, distribution: Distribution, position: Array) -> DesignColumns:
+    def design(self, d: int, distribution: Distribution | None, position: Array) -> DesignColumns:
         """Give the columns of a design, and its outcomes as their family reads them."""
         known, n = self.stream.designs[d], int(self.starts[-1])
 
@@ -203,13 +205,15 @@ class _Written:
             return replace(one, columns=columns)
 
         blocks = tuple(RandomBlock(b.level, b.term, matrix(b.matrix), b.predictor) for b in known.blocks)
-        assert distribution.read is not None
-        responses = [self._on_disk(distribution.read(self._outcome(d, k, position))) for k in range(len(known.y))]
         offset = None if known.offset is None else self.columns[d, "offset"]
         self.forget()
-        return replace(
-            known, x=matrix(known.x), blocks=blocks, y=[one.y for one in responses], responses=responses, offset=offset
-        )
+        found = replace(known, x=matrix(known.x), blocks=blocks, offset=offset)
+        outcomes = range(len(known.y))
+        if distribution is None:
+            return replace(found, y=[self.columns[d, k, "y"] for k in outcomes], responses=[])
+        assert distribution.read is not None
+        responses = [self._on_disk(distribution.read(self._outcome(d, k, position))) for k in outcomes]
+        return replace(found, y=[one.y for one in responses], responses=responses)
 
     def _outcome(self, d: int, k: int, position: Array) -> Outcome:
         parts = {part: self.columns.pop((d, k, part), None) for part in ("values", "failures", "trials")}

@@ -154,6 +154,8 @@ class Streamed:
         Scaled weights of the levels above the rows, multiplied.
     has_closed_form : bool
         Whether outcomes are the numbers of a linear model; those of other families are read by them.
+    cond : RowSums
+        Conditional weights of the rows before scaling.
     """
 
     source: Stream
@@ -172,7 +174,8 @@ class Streamed:
     totals: tuple[Any, ...]
     below: float
     above: Array
-    has_closed_form: bool = True
+    has_closed_form: bool
+    cond: RowSums
     memo: dict[str, Any] = field(default_factory=dict)
 
     def number_of(self, design: DesignColumns) -> int:

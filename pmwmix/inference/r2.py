@@ -92,7 +92,7 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     .. [4] Snijders & Bosker (1994). Sociological Methods & Research, 22(3), 342-363.
        doi:10.1177/0049124194022003004
     """
-    parts = rows_of(fit, "r2()")
+    parts = [(one, rows.whole) for one, rows in rows_of(fit, "r2()")]
     check_latent(fit, "r2()")
     defined = fit.has_residual_variance and len(parts[0][1].frame.hierarchy.levels) == 1
     if snijders_bosker and not defined:

@@ -208,7 +208,25 @@ def _of_rows(fit: Any, type: str, conditional: bool, averaged: bool, name: str) 
             parts.append(averaged_mean(one, etas, one.rows.random_covariance()))
         else:
             parts.append(mean_of(one, etas))
-    return label(fit, np.mean(parts, axis=0), fit.index, name)
+    return in_order(fit, label(fit, np.mean(parts, axis=0), row_labels(fit), name))
+
+
+def _of_source(fit: Any) -> Any:
+    """Rows of a fit whose data were read in pieces; None of the others."""
+    rows = fit.fits[0].rows
+    is_read = rows is not None and rows.is_live and (rows.frame.stream is not None or rows.frame.stored is not None)
+    return rows.whole if is_read else None
+
+
+def row_labels(fit: Any) -> Any:
+    """Labels (n,) of the rows, in the order in which they are held."""
+    rows = _of_source(fit)
+    return fit.index if rows is None else rows.frame.index
+
+
+def in_order(fit: Any, found: Any) -> Any:
+    """Put rows that were sorted by units back into the order of their source."""
+    return found if _of_source(fit) is None else found.sort_index()
 
 
 def residuals(fit: Any, type: str = "response", conditional: bool = True) -> pd.Series:
@@ -230,7 +248,7 @@ def residuals(fit: Any, type: str = "response", conditional: bool = True) -> pd.
     Series (nobs,)
     """
     values = np.mean([residuals_of(one, type, conditional) for one in fit.fits], axis=0)
-    return pd.Series(values, index=fit.index, name="residual")
+    return in_order(fit, pd.Series(values, index=row_labels(fit), name="residual"))
 
 
 def predict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -63,6 +63,24 @@ class LiveRows:
         return out
 
     @property
+    def whole(self) -> LiveRows:
+        """The same with its rows: those of a streamed fit are sorted into files by one more pass, which all share."""
+        stream = self.frame.stream
+        if stream is None:
+            return self
+        if "whole" not in self._memo:
+            from pmwmix.frame.ondisk import on_disk  # what has its rows does without it
+
+            if "rows" not in stream.memo:
+                stream.memo["rows"] = on_disk(self.frame, None)
+            frame = stream.memo["rows"]
+            design = frame.designs[stream.number_of(self.design)]
+            stamp = stamp_of(design, self.k)
+            self._memo["whole"] = replace(self, frame=frame, design=design, stamp=stamp, _memo={})
+        found: LiveRows = self._memo["whole"]
+        return found
+
+    @property
     def columns(self) -> dict[str, Array]:
         """Fixed columns of the mean in the model by name, without those dropped as collinear."""
         return {
@@ -119,6 +137,8 @@ class LiveRows:
 
     def normalized(self) -> Array:
         """Residuals about the conditional mean made uncorrelated, with variance 1 (n,) (residuals, eq. 10)."""
+        if self.frame.stream is not None:
+            return self.whole.normalized()
         gap = self.y - self.conditional()
         if self.frame.residual is None:
             return gap / self.fit.sigma
@@ -127,6 +147,8 @@ class LiveRows:
 
     def random_covariance(self) -> Array:
         """Covariance z'Psi z of the random parts of the linear predictors of every row (K, K, n)."""
+        if self.frame.stream is not None:
+            return self.whole.random_covariance()
         K = self.blueprint.n_predictors
         out = np.zeros((K, K, self.frame.n))
         for position, modes in enumerate(self.modes()):
@@ -137,6 +159,8 @@ class LiveRows:
     @property
     def y(self) -> Array:
         """Outcome (n,)."""
+        if self.frame.stream is not None:
+            return self.whole.y
         self._unchanged()
         y, offset = self.design.y[self.k], self.design.offset
         return y if offset is None or self.design.responses else y + offset
@@ -158,6 +182,8 @@ class LiveRows:
 
     def etas(self, conditional: bool) -> Array:
         """Give the fixed part of every linear predictor, of the first with the offset; or with the modes (K, n)."""
+        if self.frame.stream is not None:
+            return self.whole.etas(conditional)
         self._unchanged()
         out = np.zeros((self.blueprint.n_predictors, self.frame.n))
         if self.design.offset is not None:
@@ -234,6 +260,15 @@ def live_rows(fit: Any) -> list[LiveRows]:
     """Rows of every single fit inside a FitResult or BayesResult; empty if it was read from a file."""
     every = [one.rows for one in fit.fits]
     return every if all(rows.is_live for rows in every) else []
+
+
+def with_rows(fit: Any) -> Any:
+    """Give a streamed fit its rows, sorted into files by one more pass; others are as they were."""
+    if not any(rows.frame.stream is not None for rows in live_rows(fit)):
+        return fit
+    if not fit.each:
+        return replace(fit, rows=fit.rows.whole)
+    return replace(fit, each=[with_rows(one) for one in fit.each])
 
 
 def stamp_of(design: DesignColumns, k: int) -> float:

@@ -10,7 +10,8 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.likelihood.layout import semidefinite_cholesky
-from pmwmix.prediction.rows import LiveRows, live_rows
+from pmwmix.prediction.responses import in_order, row_labels
+from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
 from pmwmix.spec.checks import is_whole
 
 
@@ -43,7 +44,8 @@ def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFra
     check_count(n, "outcomes", 1)
     parts, rng = simulated_rows(fit, "simulate()"), generator(random_seed)
     drawn = [draw_outcome(one, rows, rng) for _, (one, rows) in zip(range(n), parts * n, strict=False)]
-    return pd.DataFrame({f"sim_{k}": y for k, y in enumerate(drawn, start=1)}, index=fit.index)
+    out = pd.DataFrame({f"sim_{k}": y for k, y in enumerate(drawn, start=1)}, index=row_labels(fit))
+    return in_order(fit, out)
 
 
 def generator(random_seed: Any, *place: int) -> np.random.Generator:
@@ -81,6 +83,7 @@ def simulated_rows(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
     ------
     NotSupportedError
     """
+    fit = with_rows(fit)
     every = live_rows(fit)
     if not every:
         raise NotSupportedError(

@@ -264,7 +264,7 @@ def refit(fit: FitResult, change: Callable[[ModelFrame], ModelFrame] | None = No
             "This needs a new fit, and a loaded fit does not keep the data. The fit came from pmwmix.load. "
             "Call pmwmix.fit again."
         )
-    frames = list({id(rows.frame): rows.frame for rows in every}.values())
+    frames = list({id(rows.frame): rows.frame for rows in (one.whole for one in every)}.values())
     new = replace(fit.settings, **settings)
     again = [fit_frame(frame if change is None else change(frame), new, every[0].engine) for frame in frames]
     return pooled_frames(again)

@@ -71,11 +71,12 @@ def augment(fit: Any, data: Any = None) -> pd.DataFrame:
             new[name] = values
     if not fit.distribution[0].is_categorical:
         new |= {".resid": fit.residuals(), ".pearson": fit.residuals("pearson")}
-    out = pd.DataFrame({name: np.asarray(values) for name, values in new.items()}, index=fit.index)
-    return out if data is None else pd.concat([_rows_of(fit, data), out], axis=1)
+    index = next(iter(new.values())).index
+    out = pd.DataFrame({name: np.asarray(values) for name, values in new.items()}, index=index)
+    return out if data is None else pd.concat([_rows_of(index, data), out], axis=1)
 
 
-def _rows_of(fit: Any, data: Any) -> pd.DataFrame:
+def _rows_of(index: Any, data: Any) -> pd.DataFrame:
     """Columns of the table in the rows of the fit."""
     table = Table(data)
     columns = pd.DataFrame(table.columns(table.names)).set_axis(table.index, axis=0)
@@ -84,10 +85,10 @@ def _rows_of(fit: Any, data: Any) -> pd.DataFrame:
             "Rows are found by their labels. Those of the table repeat. Call data.reset_index(drop=True) before the "
             "fit."
         )
-    lost = fit.index.difference(columns.index)
+    lost = index.difference(columns.index)
     if len(lost):
         raise DataError(
             f"The table is not that of the fit. It lacks {len(lost)} of its rows, such as {lost[0]!r}. Give the table "
             f"that was fitted, with its index."
         )
-    return columns.loc[fit.index]
+    return columns.loc[index]

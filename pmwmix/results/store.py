@@ -16,6 +16,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.pooling import Pooled
+from pmwmix.prediction.responses import row_labels
 from pmwmix.results.archive import damaged, read_archive, write_archive
 from pmwmix.results.checked import AlteredError
 from pmwmix.results.specs import spec_out
@@ -82,7 +83,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
         "plain": {name: getattr(fit, name) for name in PLAIN},
         "notes": list(fit.notes),
         "settings": dataclasses.asdict(fit.settings),
-        "index": _index_out(fit.index, arrays, key),
+        "index": _index_out(row_labels(fit), arrays, key),
         "pooled": fit.pooled is not None,
         "each": [_pack(one, arrays, f"{key}/{number}") for number, one in enumerate(fit.each)],
         "nest": list(fit.nest),

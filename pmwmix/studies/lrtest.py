@@ -24,7 +24,7 @@ from pmwmix.likelihood.covariances import COVARIANCES, free_parameters
 from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.ratios import RATIOS, pooled_ratio
 from pmwmix.pooling.rubin import pooled_statistic
-from pmwmix.prediction.rows import LiveRows, live_rows
+from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
 from pmwmix.results.build import refit as fit_again
 from pmwmix.results.build import single
 from pmwmix.results.pooled import pool_results
@@ -105,6 +105,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
         A row for the model itself (``<none>``) and one per dropped term, with the columns of `lrt`.
     """
     checked((fit, fit))
+    fit = with_rows(fit)
     refuse_fixed(fit.settings.fixed, "ranova()", "Fit the smaller model, and compare the two with pmwmix.lrt")
     frame = first_rows(fit).frame
     rows, names = [_describe(fit, fit)], ["<none>"]

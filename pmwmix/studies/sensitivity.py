@@ -19,7 +19,7 @@ from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.inference.criteria import check_whole
 from pmwmix.inference.delta import rows_of, unscaled_weights
-from pmwmix.prediction.rows import live_rows
+from pmwmix.prediction.rows import live_rows, with_rows
 from pmwmix.results.build import refit
 from pmwmix.variance import VARIANCES
 from pmwmix.weights.conditional import WeightStats, total_weights
@@ -163,6 +163,7 @@ def sensitivity(fit: Any, ci_prob: float = 0.95, wide: bool = False) -> pd.DataF
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     check_weighted(fit, "sensitivity()")
+    fit = with_rows(fit)
     frame = live_rows(fit)[0].frame
     if frame.hierarchy.crossed:
         raise NotSupportedError(

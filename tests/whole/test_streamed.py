@@ -205,16 +205,16 @@ def test_results_of_a_streamed_fit(tmp_path):
     new = table.head(9)
     close(mine[1].predict(new), theirs[1].predict(new), 1e-8)
     close(pmwmix.icc_se(mine[1]), pmwmix.icc_se(theirs[1]), 1e-7)
-    for rows in (
-        mine[1].fitted,
-        mine[1].residuals,
-        lambda: pmwmix.ranova(mine[1]),
-        lambda: pmwmix.sensitivity(mine[1]),
-    ):
-        with pytest.raises(NotSupportedError, match="streamed fit"):
-            rows()
-    with pytest.raises(NotSupportedError, match="streamed"):
-        mine[1].save(tmp_path / "fit.pmwmix")
+    for verb in ("fitted", "residuals", "augment", "r2"):
+        one, other = (getattr(fits[1], verb)() for fits in (mine, theirs))
+        close(one, other, 1e-8, 1e-10)
+        assert verb == "r2" or list(one.index) == list(range(len(table)))
+    mine[1].save(tmp_path / "fit.pmwmix")
+    close(pmwmix.load(tmp_path / "fit.pmwmix").residuals().sort_index(), mine[1].residuals(), 1e-12)
+    plain = [pmwmix.fit("y ~ x + (1 + x | school)", data) for data in (source, table)]
+    verbs = [(pmwmix.ranova, plain), (lambda fit: fit.bootstrap(5, kind="cases", random_seed=1).tidy(), plain)]
+    for verb, pair in [*verbs, (pmwmix.sensitivity, [mine[0], theirs[0]])]:
+        close(*(verb(one).select_dtypes(float) for one in pair), 1e-5, 1e-9)
     restricted = [[pmwmix.fit(f, data, method="reml") for f in (small, large)] for data in (source, table)]
     with pytest.warns(PmwmixWarning, match="refitted by ML"):
         close(*(pmwmix.lrt(*fits).dropna(axis=1) for fits in restricted), 1e-7)
