@@ -32,6 +32,7 @@ def ame(
     newdata: Any = None,
     *,
     contrasts: Mapping[str, Any] | None = None,
+    at: Mapping[str, Any] | None = None,
     by: str | None = None,
     weighted: bool = True,
     averaged: bool = True,
@@ -52,6 +53,9 @@ def ame(
         Per predictor. Numbers: ``"slope"`` (default; a column of 0 and 1 gets 1 against 0), a step such as ``1.0``, or
         a pair ``(low, high)``. Factors: ``"reference"`` (default: each category against the first), ``"sequential"``
         or ``"pairwise"``.
+    at : dict, optional
+        Values of other predictors, ``{"meanses": [-0.5, 0, 0.5]}``, every combination: effects where all rows have
+        them. None: the predictors as they are.
     by : str, optional
         Column; averages are formed for each of its values.
     weighted : bool
@@ -66,8 +70,9 @@ def ame(
     Returns
     -------
     DataFrame
-        ``term, contrast`` (and the ``by`` column; ``category`` of an ordinal outcome), ``estimate, std_error,
-        statistic, df, p_value, ci_low, ci_high``; of a posterior ``estimate, std_error, ci_low, ci_high, p_direction``.
+        ``term, contrast`` (and the columns of ``at`` and ``by``; ``category`` of an ordinal outcome), ``estimate,
+        std_error, statistic, df, p_value, ci_low, ci_high``; of a posterior ``estimate, std_error, ci_low, ci_high,
+        p_direction``.
 
     Notes
     -----
@@ -84,7 +89,8 @@ def ame(
     """
     check_type(type)
     samples = samples_of(fit, newdata, by, weighted, averaged, type, "ame()")
-    wanted = _variables(samples[0], variables)
+    grid = _grid(samples[0], at)
+    wanted = [name for name in _variables(samples[0], variables) if variables is not None or name not in grid]
     if not wanted:
         raise OptionError(
             f"Marginal effects are those of predictors. The fixed part of {fit.formula!r} has none. "
@@ -93,9 +99,17 @@ def ame(
     rules = dict(contrasts or {})
     for name in rules:
         _known(name, wanted)
-    parts = [[e for name in wanted for e in _effects(sample, name, rules.get(name))] for sample in samples]
-    heads = [{"term": name, "contrast": label} for name, label, _ in parts[0]]
-    return _pooled(fit, heads, [[found for _, _, found in part] for part in parts], samples[0].labels, by, ci_prob)
+    if both := [name for name in wanted if name in grid]:
+        raise OptionError(
+            f"A predictor is held or varied. {both[0]!r} stands in at={at!r} and among variables. Leave one out."
+        )
+    held = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    parts = [
+        [(*e, one) for name in wanted for one in held for e in _effects(sample, name, rules.get(name), one)]
+        for sample in samples
+    ]
+    heads = [{"term": name, "contrast": label, **one} for name, label, _, one in parts[0]]
+    return _pooled(fit, heads, [[found for _, _, found, _ in part] for part in parts], samples[0].labels, by, ci_prob)
 
 
 def predictions(
@@ -131,12 +145,21 @@ def predictions(
     """
     check_type(type)
     samples = samples_of(fit, newdata, by, weighted, averaged, type, "predictions()")
-    grid = {name: [v] if np.ndim(v) == 0 else list(v) for name, v in (at or {}).items()}
-    for name in grid:
-        _known(name, _variables(samples[0], None))
+    grid = _grid(samples[0], at)
     heads = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     parts = [[sample.average([(head, 1.0)], total=1.0) for head in heads] for sample in samples]
     return _pooled(fit, heads, parts, samples[0].labels, by, ci_prob)
+
+
+def _grid(sample: Sample, at: Mapping[str, Any] | None) -> dict[str, list[Any]]:
+    """List the values of the predictors that are held."""
+    if not isinstance(at or {}, Mapping):
+        raise OptionError(
+            f"at is a dict from predictors to values. Got {at!r}. Write for example at={{'escs': [-1, 1]}}."
+        )
+    for name in at or {}:
+        _known(name, _variables(sample, None))
+    return {name: [v] if np.ndim(v) == 0 else list(v) for name, v in (at or {}).items()}
 
 
 def _variables(sample: Sample, asked: str | Sequence[str] | None) -> list[str]:
@@ -159,11 +182,13 @@ def _known(name: str, available: Sequence[str]) -> None:
         )
 
 
-def _effects(sample: Sample, name: str, rule: Any) -> list[tuple[str, str, tuple[Array, Array]]]:
+def _effects(
+    sample: Sample, name: str, rule: Any, held: Mapping[str, Any]
+) -> list[tuple[str, str, tuple[Array, Array]]]:
     """Name, label, values (g, c) and gradients (g, c, P) of every effect of one predictor."""
 
     def step(high: Any, low: Any) -> tuple[Array, Array]:
-        return sample.average([({name: high}, 1.0), ({name: low}, -1.0)])
+        return sample.average([({**held, name: high}, 1.0), ({**held, name: low}, -1.0)])
 
     categories = _categories(sample, name)
     if categories is not None:
@@ -172,7 +197,7 @@ def _effects(sample: Sample, name: str, rule: Any) -> list[tuple[str, str, tuple
     if rule is None and set(np.unique(x)) <= {0.0, 1.0}:
         rule = (0.0, 1.0)
     if rule is None or rule == "slope":
-        return [(name, "slope", _slope(sample, name, x))]
+        return [(name, "slope", _slope(sample, name, x, held))]
     if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
         return [(name, f"+{rule:g}", step(x + float(rule), x))]
     if isinstance(rule, tuple | list) and len(rule) == 2:
@@ -183,7 +208,7 @@ def _effects(sample: Sample, name: str, rule: Any) -> list[tuple[str, str, tuple
     )
 
 
-def _slope(sample: Sample, name: str, x: Array) -> tuple[Array, Array]:
+def _slope(sample: Sample, name: str, x: Array, held: Mapping[str, Any]) -> tuple[Array, Array]:
     """Give the derivative of the parabola through three points; the middle one is x, but at the ends of the range.
 
     Splines end at the range of the data, logarithms often do.
@@ -200,7 +225,7 @@ def _slope(sample: Sample, name: str, x: Array) -> tuple[Array, Array]:
     pieces = [({name: high}, (1.0 + 2.0 * at) / (high - low)), ({name: low}, (2.0 * at - 1.0) / (high - low))]
     if at.any():
         pieces.append(({name: middle}, -4.0 * at / (high - low)))
-    return sample.average(pieces)
+    return sample.average([({**held, **changed}, factor) for changed, factor in pieces])
 
 
 def _categories(sample: Sample, name: str) -> list[Any] | None:

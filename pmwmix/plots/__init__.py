@@ -14,6 +14,7 @@ from pmwmix.plots.quadrature import quadrature
 from pmwmix.plots.rank import rank
 from pmwmix.plots.residuals import residuals
 from pmwmix.plots.residuals_by_group import residuals_by_group
+from pmwmix.plots.slopes import slopes
 from pmwmix.plots.trace import trace
 from pmwmix.plots.trellis import trellis
 from pmwmix.plots.weights import weights
@@ -31,6 +32,7 @@ __all__ = [
     "rank",
     "residuals",
     "residuals_by_group",
+    "slopes",
     "trace",
     "trellis",
     "weights",

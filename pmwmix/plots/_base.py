@@ -1,7 +1,6 @@
 """What all plots share: checks in words, the plausible value, the groups to show, panels, colours and legends.
 
-Computes nothing about models. Draws through arviz_plots: matplotlib everything, the other backends without legends and
-without what is set on matplotlib's axes.
+Computes nothing about models. Draws through arviz_plots; other backends go without what is set on matplotlib's axes.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from arviz_plots import visuals
 from pmwmix._types import Array
 from pmwmix.data.codes import key, label_text, printed
 from pmwmix.errors import MissingPackageError, NotSupportedError, OptionError, near, some
+from pmwmix.plots._legends import bokeh_legend, in_backend, plotly_legend
+from pmwmix.plots._own import is_own, own_collection, own_legend
 from pmwmix.prediction.rows import LiveRows, SavedRows
 
 # Okabe & Ito's colours, told apart by colour-blind readers
@@ -28,6 +29,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, BLACK = COLOURS
 GREY, PALE = "#767676", "#C8C8C8"
 BACKENDS = ("matplotlib", "bokeh", "plotly", "none")
+DOTS = 100  # per inch, where a backend counts in dots
 MOST_POINTS = 5_000  # more rows are drawn as a random part of this size
 
 
@@ -219,7 +221,8 @@ def panels(
         With a dimension ``panel``; kept as ``.data`` of the result.
     backend : str, optional
     figure_kwargs : dict, optional
-        The caller's; they win over what is chosen here.
+        The caller's; they win over what is chosen here. With matplotlib also ``ax``, axes of the caller's own, as many
+        as there are panels, or ``figure``, a figure or subfigure to be filled.
     n_cols : int
     size : (float, float)
         Of one panel.
@@ -227,24 +230,13 @@ def panels(
         Further arguments of the backend's grid, such as ``sharex=True``.
     """
     name, n = check_backend(backend), data.sizes["panel"]
+    given = dict(figure_kwargs or {}) if isinstance(figure_kwargs, Mapping) else figure_kwargs
     n_cols = min(n_cols, n)
-    n_rows = -(-n // n_cols)
-    width, height = size
-    kwargs: dict[str, Any] = {"figsize": (width * n_cols + 0.5, height * n_rows + 0.6), "figsize_units": "inches"}
-    if name == "matplotlib":
-        kwargs["layout"] = "constrained"
     stub = xr.Dataset({"number": ("panel", np.arange(n))}, coords={"panel": data["panel"]})
-    try:
-        kwargs |= {**grid, **dict(figure_kwargs or {})}
-        with rc_context(rc={"plot.max_subplots": None}):
-            pc = azp.PlotCollection.wrap(stub, cols=["panel"], col_wrap=n_cols, backend=name, figure_kwargs=kwargs)
-    except (TypeError, ValueError, AttributeError) as error:
-        if not figure_kwargs:
-            raise
-        raise OptionError(
-            f"The backend cannot use figure_kwargs. Got {figure_kwargs!r}: {str(error).rstrip('.')}. "
-            f"Pass a dict such as {{'figsize': (8, 5)}}."
-        ) from error
+    if isinstance(given, dict) and {"ax", "figure"} & set(given):
+        pc = own_collection(stub, name, given, n_cols, grid)
+    else:
+        pc = _new_collection(stub, name, given, n_cols, size, grid)
     pc.data = data
     for ax in matplotlib_axes(pc):
         ax.spines[["top", "right"]].set_visible(False)
@@ -252,12 +244,36 @@ def panels(
     return pc
 
 
+def _new_collection(
+    stub: xr.Dataset, name: str, given: Any, n_cols: int, size: tuple[float, float], grid: Mapping[str, Any]
+) -> azp.PlotCollection:
+    """Make a figure with a plot for every panel."""
+    n_rows = -(-stub.sizes["panel"] // n_cols)
+    width, height = size[0] * n_cols + 0.5, size[1] * n_rows + 0.6
+    kwargs: dict[str, Any] = {"figsize": (width, height), "figsize_units": "inches"}
+    if name in ("plotly", "bokeh") and "figsize" not in (given or {}):
+        kwargs = {"figsize": (DOTS * width, DOTS * height), "figsize_units": "dots"}
+    if name == "matplotlib":
+        kwargs["layout"] = "constrained"
+    try:
+        kwargs |= {**grid, **dict(given or {})}
+        with rc_context(rc={"plot.max_subplots": None}):
+            return azp.PlotCollection.wrap(stub, cols=["panel"], col_wrap=n_cols, backend=name, figure_kwargs=kwargs)
+    except (TypeError, ValueError, AttributeError) as error:
+        if not given:
+            raise
+        raise OptionError(
+            f"The backend cannot use figure_kwargs. Got {given!r}: {str(error).rstrip('.')}. "
+            f"Pass a dict such as {{'figsize': (8, 5)}}."
+        ) from error
+
+
 def draw(pc: azp.PlotCollection, visual: Any, name: str, data: xr.DataArray, **style: Any) -> None:
     """Draw one thing into every panel that has it: ``visual`` is a function of ``arviz_plots.visuals`` or its name."""
     visual = getattr(visuals, visual) if isinstance(visual, str) else visual
     if "panel" in data.dims and "panel" not in data.coords:
         data = data.assign_coords(panel=pc.data["panel"].to_numpy())
-    pc.map(visual, name, data=data.rename(name).to_dataset(), ignore_aes="all", **style)
+    pc.map(visual, name, data=data.rename(name).to_dataset(), ignore_aes="all", **in_backend(pc.backend, style))
 
 
 def each_panel(pc: azp.PlotCollection) -> list[Any]:
@@ -291,7 +307,7 @@ def write_axes(pc: azp.PlotCollection, x: str | Sequence[str], y: str | Sequence
     n_cols = int(pc.viz["col_index"].max()) + 1
     xs = [x] * len(targets) if isinstance(x, str) else list(x)
     ys = [y] * len(targets) if isinstance(y, str) else list(y)
-    if outer and pc.backend == "matplotlib":
+    if outer and pc.backend == "matplotlib" and not is_own(pc):
         figure = pc.viz["figure"].item()
         figure.supxlabel(xs[0], size=9)
         figure.supylabel(ys[0], size=9)
@@ -313,11 +329,21 @@ def write_titles(pc: azp.PlotCollection, texts: Sequence[str], size: float = 9, 
 
 
 def write_legend(pc: azp.PlotCollection, entries: Sequence[tuple[str, Mapping[str, Any]]], **kwargs: Any) -> None:
-    """Put a legend beside the panels (matplotlib): a text and the style of a line or marker for each entry.
+    """Put a legend beside the panels: a text and the style of a line or marker for each entry.
 
-    Styles are matplotlib's: ``color, linestyle, marker, linewidth, alpha``. Other backends go without.
+    Styles are matplotlib's: ``color, linestyle, marker, linewidth, alpha``. In axes of the caller's own it stands in
+    the first of them; plotly has it below the panels, bokeh above the first.
     """
-    if pc.backend != "matplotlib" or not entries:
+    if not entries:
+        return
+    if pc.backend == "plotly":
+        plotly_legend(pc.viz["figure"].item(), entries)
+    if pc.backend == "bokeh":
+        bokeh_legend(each_panel(pc)[: int(pc.viz["col_index"].max()) + 1], entries)
+    if pc.backend != "matplotlib":
+        return
+    if is_own(pc):
+        own_legend(each_panel(pc)[0], entries)
         return
     styles = [dict(style) for _, style in entries]
     room = max(1, int(pc.viz["figure"].item().get_size_inches()[0] / 2.1))

@@ -31,7 +31,7 @@ from pmwmix.plots._base import (
     write_legend,
     write_titles,
 )
-from pmwmix.plots._intervals import MOST_NAMES, draw_intervals
+from pmwmix.plots._intervals import MOST_NAMES, draw_intervals, room_for
 
 
 def caterpillar(
@@ -106,7 +106,7 @@ def caterpillar(
     data = _effects(tables, terms, check_ci_prob(ci_prob), order_by, check_count(max_groups, "max_groups", 2), labels)
     shown = int(np.isfinite(data["estimate"].to_numpy()).sum(axis=1).max())
     named = shown <= MOST_NAMES
-    width = 4.6 if data.sizes["panel"] == 1 else 3.6
+    width = (4.6 if data.sizes["panel"] == 1 else 3.6) + room_for(data["label"], named)
     size = (width, max(1.2, 0.16 * shown + 0.4) if named else 5.5)
     pc = panels(data, backend, figure_kwargs, n_cols=3, size=size)
     outside = ((data["ci_low"] > 0) | (data["ci_high"] < 0)).to_numpy()

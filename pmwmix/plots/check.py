@@ -38,6 +38,7 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
+from pmwmix.plots._legends import in_backend
 from pmwmix.plots.residuals import Panel, along_panel, effect_panels, is_two_valued, quantile_panel
 from pmwmix.plots.weights import weights_data
 from pmwmix.studies.influence import influence
@@ -274,7 +275,8 @@ def _finish(pc: azp.PlotCollection, target: Any, part: Part) -> None:
     module, points = backend_of(pc), part.panel.points
     zero = (0.0,) if part.panel.name in ("fitted", "dfbetas") else ()
     for mark in (*zero, *part.marks):
-        module.hline(mark, target, color=GREY if mark == 0 else ORANGE, linestyle="-" if mark == 0 else "--", width=0.9)
+        style = {"color": GREY, "linestyle": "-"} if mark == 0 else {"color": ORANGE, "linestyle": "--"}
+        module.hline(mark, target, width=0.9, **in_backend(pc.backend, style))
     for i, text in part.named.items():
         side = {"horizontal_align": "left", "vertical_align": "bottom" if points[1, i] >= 0 else "top"}
         module.text(points[0, i], points[1, i], f" {text}", target, size=7, color=BLACK, **side)

@@ -107,7 +107,7 @@ def effects(
     check_fit(fit, "effects")
     check_ci_prob(ci_prob)
     check_choice(type, "type", ("response", "link"))
-    grid = _grid(fit, variable, by, at or {}, newdata, check_count(n_points, "n_points", 2))
+    grid = grid_of(fit, variable, by, at or {}, newdata, check_count(n_points, "n_points", 2), "effects()")
     table = predictions(
         fit, {name: values for name, (values, _) in grid.items()}, newdata,
         weighted=weighted, averaged=averaged, type=type, ci_prob=ci_prob,
@@ -136,14 +136,14 @@ def _is_factor(blueprint: Any, name: str) -> bool:
     return name in blueprint.categories or re.search(wrapped, blueprint.formula.fixed) is not None
 
 
-def _grid(
-    fit: Any, variable: str, by: str | None, at: Mapping[str, Any], newdata: Any, n_points: int
+def grid_of(
+    fit: Any, variable: str, by: str | None, at: Mapping[str, Any], newdata: Any, n_points: int, verb: str
 ) -> dict[str, tuple[list[Any], list[str]]]:
-    """Values and what is written for them, by predictor: ``variable``, ``by``, then those held."""
+    """Give values and what is written for them, by predictor: ``variable``, ``by``, then those held."""
     blueprint = _blueprint(fit)
     asked = _asked(blueprint, variable, by, at)
     one = fit.fits[0]
-    table = table_of(one, "effects()") if newdata is None else Table(newdata)
+    table = table_of(one, verb) if newdata is None else Table(newdata)
     columns = table.columns([blueprint.pv.get(name, name) for name in asked], "newdata")
     if newdata is None and one.rows.frame.kept is not None:
         columns = {name: column.take(one.rows.frame.kept) for name, column in columns.items()}

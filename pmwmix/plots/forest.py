@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from arviz_plots import PlotCollection
 
-from pmwmix.errors import OptionError
+from pmwmix.errors import OptionError, some
 from pmwmix.plots._base import (
     BLACK,
     COLOURS,
@@ -28,11 +28,13 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
+from pmwmix.plots._intervals import draw_arrows, limits_of
 from pmwmix.spec.checks import check_prob
 from pmwmix.studies.comparison import NUMBERS, chosen, compared, named_fits
 
 TABLE = {"term", *NUMBERS}
 MOST_COLOURS = len(COLOURS)
+LONG = 12.0  # times the median half length: intervals that reach farther beyond the estimates leave the picture
 FIXED, SPREAD, CORRELATION = "Fixed effects", "Standard deviations", "Correlations"
 COMPONENTS, FURTHER = "Variances and covariances", "Parameters of the family"
 
@@ -44,6 +46,7 @@ def forest(
     terms: str | Sequence[str] | None = None,
     varcorr: bool = False,
     split: str | None = None,
+    exponentiate: bool = False,
     ci_prob: float = 0.95,
     labels: Mapping[str, str] | None = None,
     backend: str | None = None,
@@ -52,7 +55,8 @@ def forest(
     """Draw the estimates of several fits with their intervals: likelihood, posterior, unweighted, other scalings.
 
     Points are estimates, lines their intervals; results of the same term stand under each other in one colour per fit.
-    Fits agree where points lie well inside each other's intervals. The dashed line is zero.
+    Fits agree where points lie well inside each other's intervals. The dashed line is zero, or one of ratios. Intervals
+    that are many times longer than the others leave the picture and end in an arrow.
 
     Parameters
     ----------
@@ -68,6 +72,9 @@ def forest(
     split : {"part", "term"}, optional
         ``"part"``: one panel for the fixed effects, terms in rows. ``"term"``: one panel with its own axis per term,
         fits in rows, for predictors in very different units. None: ``"part"`` for up to seven fits.
+    exponentiate : bool
+        Draw exp(coefficient) on a logarithmic axis: odds ratios with the logit link, rate ratios with the log link,
+        hazard ratios with cloglog. For fixed effects.
     ci_prob : float
         Probability of the intervals; a table has its own.
     labels : dict, optional
@@ -94,7 +101,7 @@ def forest(
     >>> weighted = pmwmix.fit(**given, weights=survey.weights)
     >>> plot = pmwmix.plots.forest([weighted, pmwmix.fit(**given)], backend="none")
     """
-    long = forest_table(fits, names=names, terms=terms, varcorr=varcorr, ci_prob=ci_prob)
+    long = forest_table(fits, names=names, terms=terms, varcorr=varcorr, ci_prob=ci_prob, exponentiate=exponentiate)
     n_fits = long["fit"].nunique()
     by_part = check_choice(split or ("part" if n_fits <= MOST_COLOURS else "term"), "split", ["part", "term"]) == "part"
     data = laid_out(long, "part" if by_part else "term", "term" if by_part else "fit", "fit" if by_part else None)
@@ -103,17 +110,17 @@ def forest(
     height = 0.5 + n_rows * (0.14 + 0.12 * data.sizes["series"])
     width = 3.0 + 0.065 * longest if by_part else 2.6 + (0.065 * longest if n_fits > 1 else 0.0)
     pc = panels(data, backend, figure_kwargs, n_cols=3 if by_part else 4, size=(width, max(height, 1.3)))
-    _draw_series(pc, data, by_part)
+    _draw_series(pc, data, by_part, exponentiate)
     write_rows(pc, data, labels)
     if by_part:
         shown = data["panel"].values.tolist() if data.sizes["panel"] > 1 else [""]
-        write_axes(pc, interval_label(ci_prob, isinstance(fits, pd.DataFrame)), "")
+        write_axes(pc, interval_label(ci_prob, isinstance(fits, pd.DataFrame), exponentiate), "")
         series = [text_of(name, labels) for name in data["series"].values.tolist()]
         entries = [(name, _style(place)) for place, name in enumerate(series)]
         write_legend(pc, entries if len(entries) > 1 else [])
     else:
         shown = [shortened(text_of(term, labels), 36) for term in data["panel"].values.tolist()]
-        write_axes(pc, interval_label(ci_prob, isinstance(fits, pd.DataFrame)), "", outer=True)
+        write_axes(pc, interval_label(ci_prob, isinstance(fits, pd.DataFrame), exponentiate), "", outer=True)
         for ax in matplotlib_axes(pc):
             ax.locator_params(axis="x", nbins=5)
     write_titles(pc, shown)
@@ -127,8 +134,11 @@ def forest_table(
     terms: str | Sequence[str] | None = None,
     varcorr: bool = False,
     ci_prob: float = 0.95,
+    exponentiate: bool = False,
 ) -> pd.DataFrame:
     """Give what `forest` draws: ``fit, part, term, estimate, std_error, ci_low, ci_high``, parts by their titles."""
+    if exponentiate:
+        _check_ratios(fits, names, varcorr)
     if isinstance(fits, pd.DataFrame):
         long = _from_table(fits, ci_prob)
         constants = {"Intercept"}
@@ -138,9 +148,40 @@ def forest_table(
         constants = {"Intercept"}.union(*(_thresholds(fit) for fit in given.values()))
     long = long.assign(part=[_part(*row) for row in long[["part", "term"]].itertuples(index=False)])
     if terms is not None:
-        return chosen(long, terms)
-    kept = long[~long["term"].isin(constants) & (varcorr | (long["part"] == FIXED))]
-    return (kept if len(kept) else long).reset_index(drop=True)
+        shown = chosen(long, terms)
+    else:
+        kept = long[~long["term"].isin(constants) & (varcorr | (long["part"] == FIXED))]
+        shown = (kept if len(kept) else long).reset_index(drop=True)
+    return _ratios(shown) if exponentiate else shown
+
+
+def _check_ratios(fits: Any, names: Sequence[str] | None, varcorr: bool) -> None:
+    """Refuse ratios where there are none."""
+    if varcorr or isinstance(fits, pd.DataFrame):
+        what = "varcorr=True" if varcorr else "a table, whose links nobody knows"
+        raise OptionError(
+            f"Exponentiated coefficients are ratios of the fixed part. Got {what} with exponentiate=True. Pass fits, "
+            f"and leave varcorr out."
+        )
+    for name, fit in named_fits(fits, names).items():
+        if fit.link not in ("logit", "log", "cloglog"):
+            raise OptionError(
+                f"Exponentiated coefficients are ratios only under a log link. {name} has link={fit.link!r}. Leave "
+                f"exponentiate out."
+            )
+
+
+def _ratios(long: pd.DataFrame) -> pd.DataFrame:
+    """Exponentiate estimates and ends of the fixed effects."""
+    others = long.loc[long["part"] != FIXED, "term"].tolist()
+    if others:
+        raise OptionError(
+            f"Exponentiated coefficients are ratios of the fixed part. terms names {some(others)} with "
+            f"exponentiate=True. Draw the others by themselves."
+        )
+    columns = ["estimate", "ci_low", "ci_high"]
+    with np.errstate(over="ignore"):
+        return long.assign(**{name: np.exp(long[name]) for name in columns})
 
 
 def _from_table(table: pd.DataFrame, ci_prob: float) -> pd.DataFrame:
@@ -210,8 +251,10 @@ def _zero_belongs(part: str, ends: Any) -> bool:
     return bool(low <= high - low and high >= low - high)
 
 
-def interval_label(ci_prob: float, plain: bool = False) -> str:
+def interval_label(ci_prob: float, plain: bool = False, ratios: bool = False) -> str:
     """Write under an axis of estimates what their lines are; ``plain`` where nobody knows."""
+    if ratios:
+        return f"exp(estimate) and {100 * ci_prob:g} % interval (log scale)"
     return "Estimate and interval" if plain else f"Estimate and {100 * ci_prob:g} % interval"
 
 
@@ -219,20 +262,42 @@ def _style(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % MOST_COLOURS], "marker": "o", "linestyle": "-"}
 
 
-def _draw_series(pc: PlotCollection, data: xr.Dataset, by_part: bool) -> None:
-    """Draw intervals and points of every series, and the line at zero where zero is in or near the picture."""
-    for has_zero, target in zip(data["zero"].values, each_panel(pc), strict=True):
+def _draw_series(pc: PlotCollection, data: xr.Dataset, by_part: bool, ratios: bool) -> None:
+    """Draw intervals and points of every series, and the line at zero, or one, where it is in or near the picture."""
+    limits = _limits(data, ratios)
+    ends = zip(limits, data["zero"].values | ratios, strict=True)
+    limits = [(min(a, float(ratios)), max(b, float(ratios))) if zero else (a, b) for (a, b), zero in ends]
+    for has_zero, target in zip(data["zero"].values | ratios, each_panel(pc), strict=True):
         if has_zero:
-            backend_of(pc).vline(0.0, target, color=GREY, linestyle="C1", width=0.8)
+            backend_of(pc).vline(float(ratios), target, color=GREY, linestyle="C1", width=0.8)
+    left, right = (np.array([pair[side] for pair in limits])[:, None] for side in (0, 1))
     for place in range(data.sizes["series"]):
         one = data.isel(series=place)
         colour = COLOURS[place % MOST_COLOURS] if by_part else COLOURS[0]
-        ends = np.stack([one["ci_low"], one["ci_high"], np.full(one["ci_low"].shape, np.nan)], axis=-1)
+        low, high = (one[name].to_numpy() for name in ("ci_low", "ci_high"))
+        shown = np.stack([np.maximum(low, left), np.minimum(high, right), np.full(low.shape, np.nan)], axis=-1)
         heights = np.repeat(one["height"].to_numpy()[..., None], 3, axis=-1)
-        lines = xy(ends.reshape(len(ends), -1), heights.reshape(len(ends), -1))
+        lines = xy(shown.reshape(len(shown), -1), heights.reshape(len(shown), -1))
         draw(pc, "line_xy", f"interval {place}", lines, color=colour, width=1.5)
         points = xy(one["estimate"], one["height"])
         draw(pc, "scatter_xy", f"estimate {place}", points, color=colour, marker="C0", size=22)
+        draw_arrows(pc, (low, high), one["height"].to_numpy(), limits, color=colour, name=f"{place}")
+    beyond = (data["ci_low"].to_numpy() < left[:, :, None]) | (data["ci_high"].to_numpy() > right[:, :, None])
+    for target, pair, is_beyond in zip(each_panel(pc), limits, beyond.any(axis=(1, 2)), strict=True):
+        if ratios:
+            backend_of(pc).xscale(target, "log")
+        if is_beyond:
+            backend_of(pc).xlim(pair, target)
+
+
+def _limits(data: xr.Dataset, ratios: bool) -> list[tuple[float, float]]:
+    """Range of every panel; of ratios it is found on the scale of their logarithms."""
+    n = data.sizes["panel"]
+    with np.errstate(divide="ignore", over="ignore"):
+        low, b, high = (data[name].to_numpy().reshape(n, -1) for name in ("ci_low", "estimate", "ci_high"))
+        low, b, high = (np.log(one) for one in (low, b, high)) if ratios else (low, b, high)
+        ends = limits_of(low, b, high, LONG)
+        return [(float(np.exp(a)), float(np.exp(b))) for a, b in ends] if ratios else ends
 
 
 def write_rows(pc: PlotCollection, data: xr.Dataset, labels: Mapping[str, str] | None) -> None:

@@ -11,11 +11,10 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix._types import Array
-from pmwmix.data.codes import label_text, printed
+from pmwmix.data.codes import code, label_text, printed
+from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.inference.samples import table_of
 from pmwmix.plots._base import (
-    BLACK,
-    BLUE,
-    GREY,
     backend_of,
     check_choice,
     check_count,
@@ -33,8 +32,12 @@ from pmwmix.plots._base import (
     write_legend,
     xy,
 )
+from pmwmix.plots._boxes import BOX_ENTRIES, draw_boxes, five_numbers
 from pmwmix.plots._intervals import MOST_NAMES
 from pmwmix.prediction.responses import RESIDUALS
+from pmwmix.prediction.rows import LiveRows
+from pmwmix.studies.withingroups import least_squares
+from pmwmix.weights.conditional import total_weights
 
 LETTERS = {"response": "residual", "pearson": "Pearson residual", "deviance": "deviance residual"}
 
@@ -45,6 +48,7 @@ def residuals_by_group(
     group: str | None = None,
     type: str = "pearson",
     conditional: bool = True,
+    pooled: bool = False,
     max_groups: int = 160,
     pv: int = 1,
     backend: str | None = None,
@@ -56,17 +60,22 @@ def residuals_by_group(
     Boxes of about the same length around zero say that one residual variance for all groups will do. Boxes that grow
     towards one end, a group far off the others, or long tails on one side ask for another outcome scale, another
     family or a closer look at that group. With ``conditional=False`` the residuals still hold the random effects: the
-    spread of the medians is what the groups add.
+    spread of the medians is what the groups add. So it is with ``pooled=True``, by which least squares ignore the
+    groups, and for a model without random terms whose ``group`` is a column: boxes that miss each other ask for a
+    random intercept.
 
     Parameters
     ----------
     fit : FitResult or BayesResult
     group : str, optional
-        Grouping factor; None is the lowest.
+        Grouping factor of the model, or a column of its table; None is the lowest factor.
     type : {"response", "pearson", "deviance", "working"}
         As in ``fit.residuals``.
     conditional : bool
         Around the conditional fitted values, or around the fixed part.
+    pooled : bool
+        Of linear models: residuals of least squares with the same predictors and no random effects, by the total
+        weights where there are any, divided by their standard deviation unless ``type="response"``.
     max_groups : int
         Of more groups this number is drawn, evenly spread in the order of their medians; the axis says so. Up to 60
         are named.
@@ -105,19 +114,66 @@ def residuals_by_group(
     check_choice(type, "type", RESIDUALS)
     most = check_count(max_groups, "max_groups", 2)
     rows = rows_of(fit, pv, "residuals_by_group")
-    levels = rows.frame.hierarchy.levels
-    name = group_name([level.name for level in levels], group, "residuals_by_group")
-    unit = next(level for level in levels if level.name == name)
-    values = one.residuals(type=type, conditional=conditional).to_numpy()
-    data = boxes(values, unit.index, unit.labels, most)
-    shown, total = data.sizes["place"], unit.n
+    name, index, unit_labels = _units(rows, one, group)
+    if pooled:
+        values = _least_squares(one, rows, type)
+    else:
+        values = one.residuals(type=type, conditional=conditional).to_numpy()
+    known = index >= 0
+    data = boxes(values[known], index[known], unit_labels, most)
+    shown, total = data.sizes["place"], len(np.unique(index[known]))
     pc = panels(data, backend, figure_kwargs, n_cols=1, size=(min(11.0, max(4.5, 0.14 * shown + 2)), 4.2))
     _draw(pc, data)
     word = text_of(name, labels)
     many = f"{shown:,} of {total:,} groups, evenly spread" if shown < total else f"{total:,} groups"
     place = word if shown == total and shown <= MOST_NAMES else f"{word} ({many} in the order of their medians)"
-    write_axes(pc, place, LETTERS.get(type, f"{type} residual"))
+    letters = LETTERS.get(type, f"{type} residual")
+    write_axes(pc, place, f"least-squares {letters}" if pooled else letters)
     return pc
+
+
+def _units(rows: LiveRows, one: Any, group: str | None) -> tuple[str, Array, list[Any]]:
+    """Name, unit of every row (-1 where it is missing) and labels of a factor of the model or a column of its table."""
+    levels = rows.frame.hierarchy.levels
+    names = [level.name for level in levels]
+    source = rows.frame.source
+    columns = [] if source is None or source.table is None else source.table.names
+    asked = str(group)
+    if group is None or asked not in columns or asked in names:
+        if not names and columns:
+            raise OptionError(
+                f"residuals_by_group() shows groups. The model has no random term, and group={group!r}."
+                f"{near(asked, columns)} Pass group=, a column of its table."
+            )
+        name = group_name(names, group, "residuals_by_group")
+        unit = next(level for level in levels if level.name == name)
+        return name, unit.index, unit.labels
+    column = table_of(one, "residuals_by_group()").columns([asked])[asked]
+    kept = column if rows.frame.kept is None else column.take(rows.frame.kept)
+    there = kept.notna().to_numpy()
+    codes, labels = code([kept[there].reset_index(drop=True)])
+    index = np.full(len(kept), -1)
+    index[there] = codes
+    return asked, index, labels
+
+
+def _least_squares(one: Any, rows: LiveRows, type: str) -> Array:
+    """Residuals of every row about least squares on the fixed columns (n,)."""
+    if not one.has_closed_form or type not in ("response", "pearson"):
+        raise NotSupportedError(
+            f"Least squares without random effects are for linear models, with type='response' or 'pearson'. Got "
+            f"family={one.family!r}, type={type!r}. Leave pooled out, and use conditional=False."
+        )
+    weighted = any(rows.frame.weighted) and rows.frame.hierarchy.levels
+    w = total_weights(rows.frame.w, rows.frame.hierarchy.row_parents)[0] if weighted else None
+    X = np.array(list(rows.columns.values())).reshape(-1, rows.frame.n).T
+    found = least_squares(rows.y, X, w) if X.shape[1] else None
+    gap = rows.y - (X @ found[0] if found is not None else 0.0)
+    if type == "response":
+        return gap
+    total = float(len(gap)) if w is None else float(w.sum())
+    square = float((gap**2 * (1.0 if w is None else w)).sum()) / total
+    return gap / np.sqrt(square * len(gap) / max(len(gap) - X.shape[1], 1))
 
 
 def boxes(values: Array, index: Array, labels: list[Any], most: int) -> xr.Dataset:
@@ -142,14 +198,7 @@ def boxes(values: Array, index: Array, labels: list[Any], most: int) -> xr.Datas
     order = order[spread(len(order), most)]
     sorted_rows = np.argsort(index, kind="stable")
     ends = np.searchsorted(index[sorted_rows], np.arange(len(labels) + 1))
-    parts = [values[sorted_rows[ends[g] : ends[g + 1]]] for g in order]
-    quartiles = np.array([np.quantile(part, [0.25, 0.5, 0.75]) for part in parts])
-    reach = 1.5 * (quartiles[:, 2] - quartiles[:, 0])
-    inside = [part[(part >= q[0] - r) & (part <= q[2] + r)] for part, q, r in zip(parts, quartiles, reach, strict=True)]
-    outside = [part[(part < q[0] - r) | (part > q[2] + r)] for part, q, r in zip(parts, quartiles, reach, strict=True)]
-    numbers: dict[str, Any] = {"q25": quartiles[:, 0], "median": quartiles[:, 1], "q75": quartiles[:, 2]}
-    numbers |= {"low": [part.min() for part in inside], "high": [part.max() for part in inside]}
-    numbers |= {"n": [len(part) for part in parts]}
+    numbers, outside = five_numbers([values[sorted_rows[ends[g] : ends[g + 1]]] for g in order])
     out = xr.Dataset({name: (("panel", "place"), [np.asarray(v)]) for name, v in numbers.items()}, {"panel": ["all"]})
     out["label"] = ("place", np.array([label_text(label) for label in printed(labels)], dtype=object)[order])
     at = np.concatenate([np.full(len(part), float(i)) for i, part in enumerate(outside)])
@@ -159,27 +208,13 @@ def boxes(values: Array, index: Array, labels: list[Any], most: int) -> xr.Datas
 
 def _draw(pc: azp.PlotCollection, data: xr.Dataset) -> None:
     n = data.sizes["place"]
-    place = np.arange(n, dtype=float)
-    thick = max(1.2, min(9.0, 420 / n))
     draw(pc, "hline", "zero", xr.DataArray([0.0], dims="panel"), color="#444444", width=0.8)
-    for name, ends, style in (
-        ("whiskers", ("low", "high"), {"color": GREY, "width": 0.8}),
-        ("boxes", ("q25", "q75"), {"color": BLUE, "width": thick}),
-    ):
-        low, high = (data[end].to_numpy()[0] for end in ends)
-        y = np.stack([low, high, np.full(n, np.nan)], axis=-1).ravel()
-        draw(pc, "line_xy", name, xy([np.repeat(place, 3)], [y]), **style)
-    draw(pc, "scatter_xy", "outlier points", data["outliers"], color=GREY, size=3, alpha=0.7)
-    median = xy([place], data["median"].to_numpy())
-    draw(pc, "scatter_xy", "medians", median, color=BLACK, size=thick**1.4 + 2, zorder=4)
+    numbers = {name: data[name].to_numpy() for name in ("low", "q25", "median", "q75", "high")}
+    beyond = data["outliers"].to_numpy()[0]
+    draw_boxes(pc, numbers, [[beyond[beyond[:, 0] == i, 1] for i in range(n)]])
     module, target = backend_of(pc), each_panel(pc)[0]
     named = n <= MOST_NAMES
     ticks = [shortened(label) for label in data["label"].to_numpy()] if named else []
     module.xticks(np.arange(len(ticks)), ticks, target, size=7, rotation=90)
     module.xlim((-0.02 * n - 0.7, 1.02 * n - 0.3), target)
-    entries: list[tuple[str, Mapping[str, Any]]] = [
-        ("median", {"color": BLACK, "marker": "o", "linestyle": "none", "markersize": 4}),
-        ("middle half", {"color": BLUE, "linewidth": 5}),
-        ("within 1.5 box lengths", {"color": GREY}),
-    ]
-    write_legend(pc, entries)
+    write_legend(pc, BOX_ENTRIES)

@@ -41,6 +41,7 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots._lines import make_grid, missing_parts, model_lines
+from pmwmix.plots._smooth import curve
 from pmwmix.prediction.responses import mean_of
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.studies.withingroups import design_columns, least_squares
@@ -70,6 +71,7 @@ def trellis(
     groups: int | Sequence[Any] = 16,
     split: str | None = None,
     data: Any = None,
+    smooth: str = "line",
     order_by: str = "mean",
     pv: int = 1,
     backend: str | None = None,
@@ -98,6 +100,9 @@ def trellis(
         one value after the other. Needs ``data``.
     data : table, optional
         The table of the fit, for ``split`` and for an ``x`` that the model has only in functions such as ``bs(x)``.
+    smooth : {"line", "local", "none"}
+        What a group says on its own: its least-squares line, or local linear regression through its rows, R's
+        ``loess(degree = 1)``, from eight different values of ``x`` on, which shows curves; or nothing.
     order_by : {"mean", "label"}
         Order of the panels.
     pv : int
@@ -153,7 +158,7 @@ def trellis(
     values = _predictor(rows, x, data)
     blocks = None if split is None else _split(rows, split, data, level)
     shown = _shown(rows, level, groups, blocks, check_choice(order_by, "order_by", ("mean", "label")))
-    found = _compute(one, rows, level, shown, x, values)
+    found = _compute(one, rows, level, shown, x, values, check_choice(smooth, "smooth", ("line", "local", "none")))
     unit = rows.frame.hierarchy.levels[level]
     names = printed(unit.labels)
     titles = [_title(names[g], None if blocks is None else blocks[g]) for g in shown]
@@ -161,7 +166,9 @@ def trellis(
     shares = rows.response is not None and bool((family.trials(rows.response) != 1).any())
     y = text_of(outcome, labels) + (" (proportion)" if shares else "")
     text = text_of(x, labels) + "".join(f" (centred: {p.by})" for p in rows.blueprint.centrings if p.column == x)
-    return _draw(fit, found, titles, (text, y), backend, figure_kwargs)
+    own = "group's own least-squares line" if one.has_closed_form else "group's own means by parts"
+    words = {"line": own, "local": "group's own local regression", "none": ""}[smooth]
+    return _draw(found, titles, (text, y), words, backend, figure_kwargs)
 
 
 def _predictor(rows: LiveRows, x: str, data: Any) -> Array:
@@ -255,7 +262,7 @@ def _title(label: Any, kind: str | None) -> str:
     return shortened(label) if kind is None else f"{shortened(label, 16)} · {shortened(kind, 14)}"
 
 
-def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, values: Array) -> xr.Dataset:
+def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, values: Array, smooth: str) -> xr.Dataset:
     """Points and lines of every panel."""
     unit, y = rows.frame.hierarchy.levels[level], _outcome(rows)
     members = [np.flatnonzero(unit.index == g) for g in shown]
@@ -268,10 +275,7 @@ def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, val
     fixed, conditional = model_lines(one, rows, grid, level)
     linear = one.has_closed_form
     w = total_weights(rows.frame.w, rows.frame.hierarchy.row_parents)[0] if any(rows.frame.weighted) else None
-    own = [
-        _least_squares(values[g], y[g], None if w is None else w[g]) if linear else _means(values[g], y[g])
-        for g in members
-    ]
+    own = [_own(smooth, linear, values[g], y[g], None if w is None else w[g]) for g in members]
     lines = {"fixed": fixed, "conditional": conditional}
     arrays = {name: xy(grid.points, mean_of(getattr(one, "ml", one), line[None])) for name, line in lines.items()}
     points = [np.array([values[g], y[g]]) for g in (g[thinned(len(g), SHOWN)] for g in members)]
@@ -280,6 +284,15 @@ def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, val
     names = printed(unit.labels)
     labelled = [label_text(names[g]) for g in shown]
     return xr.Dataset({**arrays, "n": ("panel", [len(g) for g in members])}, coords={"panel": labelled})
+
+
+def _own(smooth: str, linear: bool, x: Array, y: Array, w: Array | None) -> Array:
+    """Give what a group says on its own, as points of a line (2, m)."""
+    if smooth == "none":
+        return np.full((2, 2), np.nan)
+    if smooth == "local":
+        return curve(x, y, 30, w=w)
+    return _least_squares(x, y, w) if linear else _means(x, y)
 
 
 def _least_squares(x: Array, y: Array, w: Array | None) -> Array:
@@ -301,17 +314,16 @@ def _means(x: Array, y: Array) -> Array:
 
 
 def _draw(
-    fit: Any,
     data: xr.Dataset,
     titles: list[str],
     axes: tuple[str, str],
+    own: str,
     backend: str | None,
     figure_kwargs: Mapping[str, Any] | None,
 ) -> azp.PlotCollection:
     n = data.sizes["panel"]
     _, n_cols, size, dot = next(layout for layout in LAYOUTS if n <= layout[0])
     pc = panels(data, backend, figure_kwargs, n_cols=n_cols, size=size, sharex=True, sharey=True)
-    linear = fit.has_closed_form
     draw(pc, "scatter_xy", "rows", data["observed"], color=GREY, alpha=0.45, size=dot)
     draw(pc, "line_xy", "fixed line", data["fixed"], color=BLACK, linestyle=":", width=1.4)
     draw(pc, "line_xy", "own line", data["own"], color=ORANGE, linestyle="--", width=1.6)
@@ -321,12 +333,9 @@ def _draw(
     for ax in matplotlib_axes(pc):
         ax.tick_params(labelsize=7)
         ax.locator_params(nbins=4)
-    own = "group's own least-squares line" if linear else "group's own means by parts"
     entries = [("rows", {"color": GREY, "marker": "o", "linestyle": "none", "markersize": 4})]
-    entries += [
-        (own, {"color": ORANGE, "linestyle": "--"}),
-        ("model, average group", {"color": BLACK, "linestyle": ":"}),
-    ]
+    entries += [(own, {"color": ORANGE, "linestyle": "--"})] if own else []
+    entries += [("model, average group", {"color": BLACK, "linestyle": ":"})]
     write_legend(pc, [*entries, ("model, this group", {"color": BLUE})])
     return pc
 

