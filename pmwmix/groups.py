@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from pmwmix.api import fit
-from pmwmix.data.bygroup import TablePart, sorted_parts
+from pmwmix.data.bygroup import TablePart, own_rows, sorted_parts
+from pmwmix.data.bysource import SourcePart, refuse_rows, source_parts
+from pmwmix.data.pieces import stream_of
 from pmwmix.data.table import Table
 from pmwmix.errors import (
     DataError,
@@ -247,7 +249,8 @@ def fit_groups(
     formula : str or list of str
         As in `fit`.
     data : table or path
-        As in `fit`; read once and sorted by group once.
+        As in `fit`; read once and sorted by group once. Of data that are read in pieces (scale) every group is picked
+        by what reads them, and read as a table of the columns that its fit needs; with ``memory=`` it is streamed.
     by : str
         Column of the groups, or ``"country"`` with a survey preset.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
@@ -291,25 +294,34 @@ def fit_groups(
     """
     check_executor(executor, choose_engine(options.get("engine")))
     _check_options(options)
-    preset = resolve_design(options.get("design"))
-    table = Table(data, preset)
-    column = _group_column(by, table.names, preset)
-    labels, parts = sorted_parts(table, column)
-    lost = table.n_rows - sum(len(part) for part in parts)
+    column, labels, parts, lost = _parts(data, by, options)
+    n_rows = lost + sum(len(part) for part in parts)
     if not parts:
         raise DataError(f"There is no group. Column {column!r} is missing in all {lost} rows. Check the column.")
     if lost:
         warnings.warn(
-            f"{lost} of {table.n_rows} rows belong to no group. Column {column!r} is missing there. They are left out.",
+            f"{lost} of {n_rows} rows belong to no group. Column {column!r} is missing there. They are left out.",
             PmwmixWarning,
             stacklevel=2,
         )
     subset, text = options.pop("subset", None), one_text(formula)
-    tasks = [
-        (text, part, {**options, "subset": _own_rows(subset, part, table.n_rows), "progress": False}) for part in parts
-    ]
+    tasks = [(text, part, {**options, "subset": own_rows(subset, part, n_rows), "progress": False}) for part in parts]
     done = _run(tasks, executor, progress)
     return _collected(column, text, labels, done)
+
+
+def _parts(data: Any, by: str, options: Mapping[str, Any]) -> tuple[str, list[Any], Sequence[TablePart], int]:
+    """Give the column of the groups, the groups, the rows of each, and the number of rows without one."""
+    preset = resolve_design(options.get("design"))
+    stream = stream_of(data, options.get("memory"))
+    if stream is not None:
+        refuse_rows(options.get("subset"))
+        column = _group_column(by, stream.names, preset)
+        return column, *source_parts(data, stream, column)
+    table = Table(data, preset)
+    column = _group_column(by, table.names, preset)
+    labels, parts = sorted_parts(table, column)
+    return column, labels, parts, table.n_rows - sum(len(part) for part in parts)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -335,21 +347,12 @@ def _group_column(by: Any, names: Sequence[str], design: Any) -> str:
     return found
 
 
-def _own_rows(subset: Any, part: TablePart, n: int) -> Any:
-    if subset is None or isinstance(subset, str):
-        return subset
-    values = np.asarray(subset)
-    if values.ndim != 1 or len(values) != n:
-        raise DataError(
-            f"A subset is true or false for every row of the table. It has {values.size} values for {n} rows. "
-            f"Pass for example subset=(data['sex'] == 'F')."
-        )
-    return values[part.rows]
-
-
 def _one(formula: str, data: Any, options: Mapping[str, Any]) -> Any:
     """Fit one group; what goes wrong is handed back, so that the others go on."""
     try:
+        if options.get("memory") is not None:  # of a source that did not travel the rows have come
+            in_pieces = isinstance(data, SourcePart)
+            data, options = (data.picked(), options) if in_pieces else (data, {**options, "memory": None})
         return fit(formula, data, **options)
     except Exception as error:
         return error.with_traceback(None)

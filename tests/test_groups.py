@@ -12,6 +12,9 @@ from helpers import close, survey
 
 import pmwmix
 from pmwmix import PmwmixError, PmwmixWarning
+from pmwmix.data.bysource import source_parts
+from pmwmix.data.pieces import stream_of
+from pmwmix.data.table import Table
 
 FORMULA = "math ~ escs + (1 | SCHOOLID)"
 
@@ -363,3 +366,40 @@ def test_table_of_groups_names_failures_in_full(countries):
 def test_comparisons_of_groups_say_what_is_wrong(fits, verb, call_, said):
     with pytest.raises(PmwmixError, match=said):
         getattr(fits, verb)(**call_)
+
+
+def sources(folder, table):
+    """Kinds of sources that are read in pieces, and how they are asked for."""
+    import dask.dataframe as dd
+    import duckdb
+    import polars as pl
+    import pyarrow.dataset as ds
+
+    for number, rows in enumerate(np.array_split(np.arange(len(table)), 3)):
+        table.iloc[rows].to_parquet(folder / f"{number}.parquet", index=False)
+    sql = f"SELECT * FROM '{folder}/*.parquet'"
+    yield from [(folder, {}), (folder, {"memory": "1GiB"}), (sql, {}), (duckdb.sql(sql), {})]
+    chosen = ds.field("CNT").is_null() | (ds.field("CNT") != "ITA")
+    yield from [(ds.dataset(folder), {}), (ds.dataset(folder).filter(chosen), {})]
+    yield from [(pl.scan_parquet(folder / "*.parquet"), {"memory": "1GiB"}), (dd.from_pandas(table, npartitions=2), {})]
+
+
+def test_groups_of_data_that_are_read_in_pieces(countries, tmp_path):
+    """The same fits as of the table; parts travel as the name of their source, or as rows."""
+    options = {"weights": survey(3).weights, "progress": False}
+    table = countries.assign(CNT=countries["CNT"].where(countries["SCHOOLID"] != countries["SCHOOLID"].iloc[0]))
+    with pytest.warns(PmwmixWarning, match="belong to no group"):
+        want = pmwmix.fit_groups("PV1MATH ~ escs + (1 | SCHOOLID)", table, **options)
+    for source, more in sources(tmp_path, table):
+        with pytest.warns(PmwmixWarning, match="belong to no group"):
+            found = pmwmix.fit_groups("PV1MATH ~ escs + (1 | SCHOOLID)", source, **options, **more)
+        assert {"AUT", "NOR", "NZL"} <= set(found) <= set(want)
+        for name, one in found.items():
+            close(one.coef, want[name].coef, 1e-9)
+            assert one.nobs == want[name].nobs
+        _, parts, _ = source_parts(source, stream_of(source, more.get("memory")), "CNT")
+        rows = parts[0].fetch(["escs", "SCHOOLID"])
+        travelled = Table(pickle.loads(pickle.dumps(parts[0]))).columns(["escs", "SCHOOLID"])
+        pd.testing.assert_frame_equal(pd.DataFrame(travelled), rows)
+    with pytest.raises(PmwmixError, match=r"is a column\. Got an array"):
+        pmwmix.fit_groups("PV1MATH ~ escs + (1 | SCHOOLID)", tmp_path, subset=np.ones(9, bool))

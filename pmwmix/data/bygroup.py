@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
+from pmwmix.errors import DataError
 from pmwmix.readers.report import KEY
 
 
@@ -118,3 +119,21 @@ def sorted_parts(table: Any, by: str) -> tuple[list[Any], list[TablePart]]:
     ends = np.searchsorted(codes[order], np.arange(len(labels) + 1))
     columns = SortedColumns(table, order)
     return labels, [TablePart(columns, int(a), int(b)) for a, b in pairwise(ends)]
+
+
+def own_rows(subset: Any, part: TablePart, n: int) -> Any:
+    """Give the part of a subset, true or false for every row of the table, that is about a group.
+
+    Raises
+    ------
+    DataError
+    """
+    if subset is None or isinstance(subset, str):
+        return subset
+    values = np.asarray(subset)
+    if values.ndim != 1 or len(values) != n:
+        raise DataError(
+            f"A subset is true or false for every row of the table. It has {values.size} values for {n} rows. "
+            f"Pass for example subset=(data['sex'] == 'F')."
+        )
+    return values[part.rows]

@@ -75,6 +75,13 @@ class Stream:
         self.labels: dict[str, str] = {}
         self.values: dict[str, dict[Any, str]] = {}
 
+    @classmethod
+    def of(cls, data: Any, budget: float) -> Stream:
+        """Read a source that is known to be read in pieces."""
+        found = _reader(data, True)
+        assert found is not None
+        return cls(found[0], found[1], budget, found[2])
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Stream, (self.names, _gone, self.budget, self.what)
 
@@ -200,6 +207,41 @@ def _reader(data: Any, asked: bool) -> tuple[Sequence[str], Read, str] | None:
     if module in ("dask", "dask_expr"):
         return _dask(data)
     return None
+
+
+def picked(data: Any, by: str, value: Any) -> Any:
+    """Give the rows of a source in which a column has a value; what reads the source picks them.
+
+    Parameters
+    ----------
+    data : object
+        A source that is read in pieces.
+    by : str
+    value : str or number
+
+    Returns
+    -------
+    object
+        A source of the same kind; of a path or SQL the data set or relation behind it.
+    """
+    module = type(data).__module__.partition(".")[0]
+    if isinstance(data, str) and SQL.match(data):
+        data, module = _installed("duckdb", "SQL").sql(data), "_duckdb"
+    if module in ("duckdb", "_duckdb"):
+        text = repr(value) if not isinstance(value, str) else "'" + value.replace("'", "''") + "'"
+        return data.filter('"' + by.replace('"', '""') + f'" = {text}')
+    if module == "polars":
+        return data.filter(_installed("polars", "A LazyFrame").col(by) == value)
+    if module in ("dask", "dask_expr"):
+        return data[data[by] == value]
+    import pyarrow.dataset as ds
+
+    wanted = ds.field(by) == value
+    if not isinstance(data, str | Path):
+        return data.filter(wanted)
+    whole = _opened(Path(data))  # of its files only those that may have such rows
+    files = list(whole.get_fragments(filter=wanted))
+    return ds.FileSystemDataset(files, whole.schema, whole.format, whole.filesystem).filter(wanted)
 
 
 def _is_folder(path: Path) -> bool:
