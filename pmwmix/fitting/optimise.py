@@ -142,7 +142,7 @@ def minimise(
             begin,
             method="trust-exact",
             jac=lambda theta: trail.at(theta).gradient / scale,
-            hess=lambda theta: trail.at(theta).hessian / scale,
+            hess=lambda theta: trail.curvature(theta) / scale,
             options={"gtol": 1e-6, "maxiter": max_steps, "initial_trust_radius": 0.5, "max_trust_radius": 8.0},
         )
         point = trail.polish(trail.at(found.x), scale)
@@ -152,7 +152,10 @@ def minimise(
                 point = trail.polish(trial, scale)
         begin = trail.escape(point, scale)
         if begin is None:
-            break
+            if trail.exact or decrement(point) < CLOSE:
+                break
+            begin = point.theta
+        trail.exact = True
     point = trail.follow(point, scale)
     converged = decrement(point) < CLOSE
     status = Status.CONVERGED if converged else Status.MAX_STEPS
@@ -168,6 +171,8 @@ class _Trail:
         self.objective = objective
         self.seen: dict[bytes, Any] = {}
         self.path: list[float] = []
+        self.secant: tuple[Any, Array] | None = None  # the point before, and its Hessian or what stood for it
+        self.exact = False
 
     def at(self, theta: Array) -> Any:
         key = theta.tobytes()
@@ -177,6 +182,26 @@ class _Trail:
             self.seen[key] = self.objective(theta)
             self.path.append(self.seen[key].value)
         return self.seen[key]
+
+    def curvature(self, theta: Array) -> Array:
+        """Give the Hessian; where points are ``frugal``, that of the first point, brought up to date by gradients.
+
+        Symmetric rank-one updates (Nocedal & Wright 2006, eq. 6.24) keep the negative curvature that a trust region can
+        use. Only the first climb takes them; what is said of its end rests on exact second derivatives, and where they
+        do not confirm it, another climb with them follows.
+        """
+        point = self.at(theta)
+        if self.secant is None or self.exact or not getattr(point, "frugal", False):
+            H = point.hessian
+        else:
+            before, H = self.secant
+            step = theta - before.theta
+            gap = point.gradient - before.gradient - H @ step
+            along = float(gap @ step)
+            if abs(along) > 1e-8 * np.linalg.norm(gap) * np.linalg.norm(step):
+                H = H + np.outer(gap, gap) / along
+        self.secant = (point, H)
+        return H
 
     def escape(self, point: Any, scale: float) -> Array | None:
         """Give a lower point along a direction of negative curvature, if there is one: the way off a saddle."""

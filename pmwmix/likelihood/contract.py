@@ -12,6 +12,7 @@ from pmwmix._types import Array
 from pmwmix.spec.outcome import Response
 
 LOG_2PI = float(np.log(2 * np.pi))
+MANY = 10  # parameters, from which second derivatives cost as much as a dozen gradients
 
 
 class Likelihood:
@@ -135,6 +136,11 @@ class IntegratedPoint:
     _hessian: Any = None
 
     costly = True  # the Hessian takes several times as long as the rest
+
+    @property
+    def frugal(self) -> bool:
+        """Whether second derivatives take so much longer than first ones that a climb should do with few of them."""
+        return len(self.theta) >= MANY and not getattr(self.source, "direct", True)
 
     @property
     def psi(self) -> Array:

@@ -97,6 +97,39 @@ def test_minimise_leaves_a_saddle():
     assert found.n_steps == len(found.path)
 
 
+class Costly:
+    """Sum of log cosh of mixed coordinates, or Rosenbrock's valley, in ten; counts its Hessians."""
+
+    frugal, asked = True, 0
+
+    def __init__(self, theta, curved=False):
+        from scipy.optimize import rosen, rosen_der, rosen_hess
+
+        self.theta, A = theta, np.eye(10) + 0.3 * np.tri(10)
+        z = A @ theta - 1.0
+        self.value = rosen(theta) if curved else np.logaddexp(z, -z).sum()
+        self.gradient = rosen_der(theta) if curved else A.T @ np.tanh(z)
+        self.second = rosen_hess(theta) if curved else A.T @ np.diag(np.cosh(z) ** -2.0) @ A
+
+    @property
+    def hessian(self):
+        Costly.asked += 1
+        return self.second
+
+
+@pytest.mark.parametrize("curved", [False, True])
+def test_climbs_with_few_second_derivatives_end_where_others_do(curved):
+    asked = {}
+    for frugal in (False, True):
+        Costly.frugal, Costly.asked = frugal, 0
+        found = minimise(lambda theta: Costly(theta, curved), np.linspace(-0.8, 0.8, 10))
+        assert found.converged
+        asked[frugal] = Costly.asked
+        expected = np.ones(10) if curved else np.linalg.solve(np.eye(10) + 0.3 * np.tri(10), np.ones(10))
+        close(found.point.theta, expected, 1e-7)
+    assert asked[True] < asked[False] or curved
+
+
 def test_second_order_steps_need_few_evaluations():
     fit = pmwmix.fit("y ~ x + (1 + x | school)", nested())
     assert fit.rows.fit.n_steps <= 12
