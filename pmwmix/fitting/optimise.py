@@ -152,7 +152,7 @@ def minimise(
                 point = trail.polish(trial, scale)
         begin = trail.escape(point, scale)
         if begin is None:
-            if trail.exact or decrement(point) < CLOSE:
+            if trail.exact or not getattr(point, "frugal", False) or decrement(point) < CLOSE:
                 break
             begin = point.theta
         trail.exact = True

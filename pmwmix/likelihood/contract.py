@@ -12,7 +12,7 @@ from pmwmix._types import Array
 from pmwmix.spec.outcome import Response
 
 LOG_2PI = float(np.log(2 * np.pi))
-MANY = 10  # parameters, from which second derivatives cost as much as a dozen gradients
+MANY = 6  # parameters, from which second derivatives are so much dearer that a climb does with few
 
 
 class Likelihood:
