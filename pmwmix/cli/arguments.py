@@ -49,6 +49,8 @@ EXAMPLES = {  # each on lines of its own that fit into 80 columns
     "convert": r"""
   pmwmix convert timss-2019-folder timss.parquet --survey timss-2019 \
       --prefix bsg
+  pmwmix convert timss-2019-folder timss --survey timss-2019 --by country \
+      --cycle 2019
 """,
     "demo": r"""
   pmwmix demo
@@ -67,7 +69,7 @@ HELP = {
     "table": "saved fits beside each other",
     "surveys": "list the survey presets, or show one",
     "codebook": "search names and labels of the columns of a file",
-    "convert": "write survey files as one parquet file, which reads fast",
+    "convert": "write survey files as parquet, in one file or in folders, which reads fast",
     "demo": "simulate a PISA-like survey, fit it, print estimates beside the truth",
     "completion": "print what makes a shell complete verbs, options and presets",
 }
@@ -176,9 +178,11 @@ def _add_codebook(book: argparse.ArgumentParser) -> None:
 
 def _add_convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("data", nargs="+", metavar="IN", help="files to be stacked, or a folder of files per country")
-    convert.add_argument("target", metavar="OUT.parquet", help="file to write")
+    convert.add_argument("target", metavar="OUT.parquet", help="file to write; a folder with --by or --cycle")
     _add_reading(convert)
     convert.add_argument("--columns", nargs="+", metavar="COLUMN", help="columns or templates; default everything")
+    convert.add_argument("--by", metavar="COLUMN", help="write a folder per country, such as --by CNT")
+    convert.add_argument("--cycle", help="write into the folder of this cycle, beside those of others")
     convert.add_argument("--labels", action="store_true", help="turn value labels into categories")
     convert.add_argument("--keep-codes", action="store_true", help="do not set codes for missing to missing")
     _add_progress(convert)

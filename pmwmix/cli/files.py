@@ -36,7 +36,7 @@ def search_codebook(chosen: argparse.Namespace) -> None:
 
 
 def convert_files(chosen: argparse.Namespace) -> None:
-    """Write survey files as parquet."""
+    """Write survey files as parquet, in one file or in folders."""
     from pmwmix.readers import convert
 
     report = convert(
@@ -51,6 +51,8 @@ def convert_files(chosen: argparse.Namespace) -> None:
         labels=chosen.labels,
         missing=not chosen.keep_codes,
         prefix=chosen.prefix,
+        by=chosen.by,
+        cycle=chosen.cycle,
         progress=False if chosen.no_progress else None,
     )
     print(report)

@@ -16,8 +16,43 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.data.bygroup import TablePart
-from pmwmix.data.pieces import Stream, picked
+from pmwmix.data.pieces import SQL, Stream, installed, opened
 from pmwmix.errors import NotSupportedError
+
+
+def picked(data: Any, by: str, value: Any) -> Any:
+    """Give the rows of a source in which a column has a value; what reads the source picks them.
+
+    Parameters
+    ----------
+    data : object
+        A source that is read in pieces.
+    by : str
+    value : str or number
+
+    Returns
+    -------
+    object
+        A source of the same kind; of a path or SQL the data set or relation behind it.
+    """
+    module = type(data).__module__.partition(".")[0]
+    if isinstance(data, str) and SQL.match(data):
+        data, module = installed("duckdb", "SQL").sql(data), "_duckdb"
+    if module in ("duckdb", "_duckdb"):
+        text = repr(value) if not isinstance(value, str) else "'" + value.replace("'", "''") + "'"
+        return data.filter('"' + by.replace('"', '""') + f'" = {text}')
+    if module == "polars":
+        return data.filter(installed("polars", "A LazyFrame").col(by) == value)
+    if module in ("dask", "dask_expr"):
+        return data[data[by] == value]
+    import pyarrow.dataset as ds
+
+    wanted = ds.field(by) == value
+    if not isinstance(data, str | Path):
+        return data.filter(wanted)
+    whole = opened(Path(data))  # of its files only those that may have such rows
+    files = list(whole.get_fragments(filter=wanted))
+    return ds.FileSystemDataset(files, whole.schema, whole.format, whole.filesystem).filter(wanted)
 
 
 @dataclass

@@ -21,6 +21,8 @@ from pmwmix.errors import (
     missing_columns,
     some,
 )
+from pmwmix.readers.columnar import stored_report
+from pmwmix.readers.report import value_labels
 
 GIB = 2**30
 BUDGET = 2.0 * GIB
@@ -187,17 +189,20 @@ def stream_of(data: Any, memory: Any = None) -> Stream | None:
             )
         return None
     names, pieces, what = read
-    return Stream(names, pieces, BUDGET if budget is None else budget, what)
+    out = Stream(names, pieces, BUDGET if budget is None else budget, what)
+    if what == "pyarrow":
+        out.labels, out.values = _labels(opened(Path(data)) if isinstance(data, str | Path) else data)
+    return out
 
 
 def _reader(data: Any, asked: bool) -> tuple[Sequence[str], Read, str] | None:
     """Names, reader and kind of a source."""
     module = type(data).__module__.partition(".")[0]
     if isinstance(data, str) and SQL.match(data):
-        return _duckdb(_installed("duckdb", "SQL").sql(data))
+        return _duckdb(installed("duckdb", "SQL").sql(data))
     if isinstance(data, str | Path):
         path = Path(data)
-        return _arrow(_opened(path)) if _is_folder(path) or (asked and path.suffix == ".parquet") else None
+        return _arrow(opened(path)) if _is_folder(path) or (asked and path.suffix == ".parquet") else None
     if module == "pyarrow" and hasattr(data, "scanner"):
         return _arrow(data)
     if module == "polars" and type(data).__name__ == "LazyFrame":
@@ -209,41 +214,6 @@ def _reader(data: Any, asked: bool) -> tuple[Sequence[str], Read, str] | None:
     return None
 
 
-def picked(data: Any, by: str, value: Any) -> Any:
-    """Give the rows of a source in which a column has a value; what reads the source picks them.
-
-    Parameters
-    ----------
-    data : object
-        A source that is read in pieces.
-    by : str
-    value : str or number
-
-    Returns
-    -------
-    object
-        A source of the same kind; of a path or SQL the data set or relation behind it.
-    """
-    module = type(data).__module__.partition(".")[0]
-    if isinstance(data, str) and SQL.match(data):
-        data, module = _installed("duckdb", "SQL").sql(data), "_duckdb"
-    if module in ("duckdb", "_duckdb"):
-        text = repr(value) if not isinstance(value, str) else "'" + value.replace("'", "''") + "'"
-        return data.filter('"' + by.replace('"', '""') + f'" = {text}')
-    if module == "polars":
-        return data.filter(_installed("polars", "A LazyFrame").col(by) == value)
-    if module in ("dask", "dask_expr"):
-        return data[data[by] == value]
-    import pyarrow.dataset as ds
-
-    wanted = ds.field(by) == value
-    if not isinstance(data, str | Path):
-        return data.filter(wanted)
-    whole = _opened(Path(data))  # of its files only those that may have such rows
-    files = list(whole.get_fragments(filter=wanted))
-    return ds.FileSystemDataset(files, whole.schema, whole.format, whole.filesystem).filter(wanted)
-
-
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -251,8 +221,13 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _installed(name: str, what: str) -> Any:
-    """Import an optional package."""
+def installed(name: str, what: str) -> Any:
+    """Import an optional package.
+
+    Raises
+    ------
+    MissingPackageError
+    """
     try:
         return __import__(name)
     except ImportError as error:
@@ -261,7 +236,13 @@ def _installed(name: str, what: str) -> Any:
         ) from error
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """Open a parquet file, or a folder of them, as a data set.
+
+    Raises
+    ------
+    FileError
+    """
     import pyarrow.dataset as ds
 
     files = [str(path)]
@@ -280,6 +261,13 @@ def _opened(path: Path) -> Any:
             f"A parquet file cannot be read. In {path}: {' '.join(str(error).split())[:200]}. Check the path, or write "
             f"the file again."
         ) from error
+
+
+def _labels(data: Any) -> tuple[dict[str, str], dict[str, dict[Any, str]]]:
+    """Labels of variables and values that `convert` left in the files; those of the first."""
+    report = stored_report(data.schema.metadata or {}) or {}
+    values = {name: value_labels(pairs) for name, pairs in report.get("values", {}).items()}
+    return dict(report.get("labels", {})), values
 
 
 def _common(data: Any) -> Any:

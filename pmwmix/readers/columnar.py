@@ -27,7 +27,7 @@ def _contents(path: Path) -> Contents:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise unreadable(path, error) from error
     names = [name for name in schema.names if not name.startswith("__index_level_")]
-    stored = _stored(metadata)
+    stored = stored_report(metadata)
     if stored is None:
         return Contents(path, names, n_rows)
     return Contents(
@@ -41,7 +41,8 @@ def _contents(path: Path) -> Contents:
     )
 
 
-def _stored(metadata: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+def stored_report(metadata: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+    """Find the report that `convert` wrote among what a file says of itself."""
     try:
         found = json.loads(metadata.get(ATTRS, b"{}")).get(KEY)
     except (ValueError, AttributeError):

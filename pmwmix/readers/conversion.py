@@ -33,23 +33,30 @@ def convert(
     labels: Any = None,
     missing: Any = True,
     prefix: str | None = None,
+    by: str | None = None,
+    cycle: str | int | None = None,
     progress: bool | None = None,
 ) -> Report:
-    """Write survey files as one parquet file, which reads many times faster.
+    """Write survey files as one parquet file, or a data set of them, which reads many times faster.
 
     Parameters
     ----------
     source
         As the path of `read_survey`; so are the arguments not listed here.
     target : str or Path
-        Ends in .parquet.
+        Ends in .parquet; with ``by`` or ``cycle`` a folder, which need not exist.
     school, teacher, home, survey, countries, columns, labels, missing, prefix, progress
         As in `read_survey`.
+    by : str, optional
+        Column of the countries, or ``"country"`` with a preset: the target is a folder, in which each has a folder of
+        its own, ``CNT=FIN``.
+    cycle : str or int, optional
+        Written to the folder ``cycle=2018`` of the target; other cycles stay as they are.
 
     Returns
     -------
     Report
-        Also given by reading ``target`` back.
+        Also given by reading a file back.
 
     Raises
     ------
@@ -57,8 +64,13 @@ def convert(
 
     Notes
     -----
-    A single file is read and written in pieces of rows, so that it need not fit into memory.
+    A single file is read and written in pieces of rows, so that it need not fit into memory. Into folders a folder of
+    files per country is written a country after the other. Data sets of folders are what `fit` and `fit_groups` read
+    in pieces (scale): every file has all columns, numbers are double, and labels stand in the files.
     """
+    if by is not None or cycle is not None:
+        plan = plan_reading(source, school, teacher, home, survey, countries, columns, labels, missing, prefix)
+        return _into_folders(plan, source, Path(target), by, cycle, progress)
     out = target_of(target, "A parquet file")
     if not out.name.lower().endswith((".parquet", ".pq")):
         raise FileError(f"Files are converted to parquet. Asked for {out.name!r}. Let the name end in .parquet.")
@@ -75,6 +87,29 @@ def convert(
             frame.to_parquet(new, index=False)
             return report_of(frame)
         return _in_pieces(plan, new, [slice(first, first + step) for first in range(0, rows, step)], tick)
+
+
+def _into_folders(
+    plan: Reading, source: Any, target: Path, by: str | None, cycle: str | int | None, progress: bool | None
+) -> Report:
+    """Write a data set, or one of its cycles, whole or not at all."""
+    from pmwmix.readers.partitioned import convert_parted, refuse_others  # Arrow's data sets take a while to load
+
+    if target.suffix.lower() in (".parquet", ".pq"):
+        raise FileError(
+            f"With by= or cycle= the target is a folder. Got {target.name!r}, the name of a file. Leave the ending out."
+        )
+    out = target if cycle is None else target / f"cycle={cycle}"
+    if cycle is not None:
+        target_of(target, "A data set", folder=True)
+        target.mkdir(exist_ok=True)
+    target_of(out, "A data set", folder=True)
+    refuse_others(out)
+    total = sum(stack.size for stack in plan.stacks)
+    step = max(1, CELLS_AT_ONCE // max(len(plan.wanted[0]), 1))
+    with bar("Converting", total, progress) as tick, replacing(out) as new:
+        new.mkdir()
+        return convert_parted(plan, source, new, by, None if cycle is None else str(cycle), tick, step)
 
 
 def _in_pieces(plan: Reading, out: Path, pieces: Sequence[slice], tick: Any) -> Report:

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import survey
+from helpers import close, survey
 
 import pmwmix
 from pmwmix import PmwmixError, PmwmixWarning
+from pmwmix.data.pieces import stream_of
 from pmwmix.readers import Report
 from pmwmix.readers.missing import says_missing
 from pmwmix.readers.source import row_pieces
@@ -405,6 +406,63 @@ def test_convert_a_folder(timss, tmp_path):
     assert again.attrs["pmwmix"]["merges"] == report["merges"] and len(again) == 40
     assert "Merged with the school file" in str(again.attrs["pmwmix"])
     assert pd.read_parquet(tmp_path / "t.parquet").attrs["pmwmix"]["survey"] == "timss-2019"
+
+
+@pytest.mark.parametrize("step", [None, 600])
+def test_convert_into_folders(pisa, timss, tmp_path, step, monkeypatch):
+    """A folder per cycle and country: what `read_survey` gives, readable in pieces, with its labels."""
+    if step:
+        monkeypatch.setattr("pmwmix.readers.conversion.CELLS_AT_ONCE", step)  # several pieces of rows
+    path, out = pisa / "CY07_MSU_STU_QQQ.sav", tmp_path / "pisa"
+    for cycle in (2015, 2018):
+        report = pmwmix.convert(path, out, by="country", survey="pisa-2018", cycle=cycle, progress=False)
+    folders = {one.parent.relative_to(out).as_posix() for one in out.rglob("*.parquet")}
+    assert folders == {f"cycle={year}/CNT={code}" for year in (2015, 2018) for code in ("AUT", "NOR", "NZL")}
+    whole = pmwmix.read_survey(path, survey="pisa-2018")
+    assert {k: report[k] for k in ("labels", "values", "survey")} == {
+        k: whole.attrs["pmwmix"][k] for k in ("labels", "values", "survey")
+    }
+    assert report["files"] == whole.attrs["pmwmix"]["files"]
+    assert sum(one["count"] for one in report["missing"]) == sum(
+        one["count"] for one in whole.attrs["pmwmix"]["missing"]
+    )
+    table = pd.read_parquet(out).query("cycle == 2018").sort_values("CNTSTUID", ignore_index=True)
+    table["CNT"] = table["CNT"].astype(str)
+    pd.testing.assert_frame_equal(table[list(whole)], whole, check_dtype=False)
+    stream = stream_of(out)
+    assert stream.labels == report["labels"] and "cycle" in stream.names
+    formula, options = "PV1MATH ~ ESCS + (1 | CNTSCHID)", {"weights": {"obs": "W_FSTUWT"}}
+    mine, theirs = (pmwmix.fit(formula, data, **options) for data in (out / "cycle=2018", whole))
+    close(mine.coef, theirs.coef, 1e-9)
+    report = pmwmix.convert(timss, tmp_path / "timss", survey="timss-2019", by="country", progress=False)
+    assert {one.parent.name for one in (tmp_path / "timss").rglob("*.parquet")} == {"IDCNTRY=40", "IDCNTRY=380"}
+    whole = pmwmix.read_survey(timss, survey="timss-2019")
+    again = pd.read_parquet(tmp_path / "timss")
+    again["IDCNTRY"] = again["IDCNTRY"].astype(float)
+    keys = ["IDCNTRY", "IDSTUD"]
+    pd.testing.assert_frame_equal(
+        again[list(whole)].sort_values(keys, ignore_index=True),
+        whole.sort_values(keys, ignore_index=True),
+        check_dtype=False,
+    )
+    assert report["merges"][0]["rows"] == len(whole)
+
+
+def test_convert_into_folders_refuses(pisa, tmp_path):
+    path = pisa / "CY07_MSU_STU_QQQ.sav"
+    for target, options, said in [
+        ("a.parquet", {"by": "CNT"}, "the target is a folder"),
+        ("a", {"by": "nobody"}, "Missing .*'nobody'"),
+        ("nowhere/a", {"by": "CNT"}, "folder does not exist"),
+    ]:
+        with pytest.raises(PmwmixError, match=said):
+            pmwmix.convert(path, tmp_path / target, progress=False, **options)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.parquet").write_text("dear")
+    with pytest.raises(PmwmixError, match=r"holds 'thesis\.parquet', which would be lost"):
+        pmwmix.convert(path, tmp_path / "mine", by="CNT", progress=False)
+    assert (tmp_path / "mine" / "thesis.parquet").read_text() == "dear"
 
 
 def test_codebook_searches_names_and_labels(pisa, timss):
