@@ -7,7 +7,7 @@ from typing import Any
 
 import pytensor.tensor as pt
 
-from pmwmix.links._curves import Curve, Symbolic, bounded_exp
+from pmwmix.links._curves import Curve, Symbolic
 
 SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156, -3617 / 122400)  # of 1/z, 1/z³, ...
 SHIFT = 7  # the series is exact to 17 digits from here on
@@ -71,12 +71,3 @@ stirling_error: Symbolic = StirlingError()
 def log_rising(t: Any, y: Any) -> Any:
     """Log gamma(t + y) - log gamma(t) - y log t, symbolic; 0 for large t, where the log-gammas would cancel."""
     return (t + y - 0.5) * pt.log1p(y / t) - y + stirling_error(t + y) - stirling_error(t)
-
-
-def log_rising_near(log_t: Any, y: Any) -> Any:
-    """As `log_rising`, of whole y and given log t: for t near 0 too, where log gamma(t) is that of 1 + t less log t."""
-    t = bounded_exp(log_t)
-    small = pt.minimum(t, float(SHIFT))
-    near = log_gamma(pt.maximum(y, 1.0) + small) - log_gamma(1.0 + small) + (1.0 - y) * log_t
-    far = log_rising(pt.maximum(t, float(SHIFT)), y)
-    return pt.switch(pt.lt(t, float(SHIFT)), pt.switch(pt.eq(y, 0.0), 0.0, near), far)

@@ -11,8 +11,8 @@ from scipy import special
 from pmwmix._types import Array
 from pmwmix.errors import DataError
 from pmwmix.families._base import FAMILIES
-from pmwmix.families._gamma import log_rising_near
 from pmwmix.families._outcomes import SHAPES
+from pmwmix.families._rising import log_rising_near
 from pmwmix.families.binomial import Binomial
 from pmwmix.links import Link
 from pmwmix.spec.outcome import Outcome, Response

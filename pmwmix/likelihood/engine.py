@@ -232,7 +232,7 @@ TOO_DEEP = (
 )
 
 
-def _without_origins() -> Any:
+def without_origins() -> Any:
     """Write graphs without noting at every node which lines of source made it: a fifth of the time of writing."""
     import pytensor
 
@@ -245,7 +245,7 @@ def compiled(write: Callable[[Any], Graph], structure: Any, engine: str) -> Comp
     key = (write.__module__, write.__qualname__, structure, engine)
 
     def once() -> Compiled:
-        with _compiling, _without_origins():
+        with _compiling, without_origins():
             if key not in _cache:
                 try:
                     _cache[key] = Compiled(write(structure), engine)
@@ -265,7 +265,7 @@ def compiled_pair(
     first, second = (*key, 1), (*key, 2)
 
     def once() -> None:
-        with _compiling, _without_origins():
+        with _compiling, without_origins():
             if second not in _cache:
                 one, other = write(structure)
                 _cache[first], _cache[second] = Compiled(one, engine), Compiled(other, engine)

@@ -16,6 +16,7 @@ from scipy import special, stats
 
 from pmwmix.errors import DataError
 from pmwmix.families import FAMILIES, Outcome, Response
+from pmwmix.families._rising import LogRising
 from pmwmix.likelihood.engine import ENGINES
 from pmwmix.likelihood.ops.registry import teach
 from pmwmix.links import LINKS, ProbabilityLink
@@ -516,11 +517,29 @@ def test_curves_on_every_engine(engine):
     """The Ops behind the links: numpy's answers, with the highest derivative."""
     x = pt.dmatrix()
     curves = [kind(order)(x) for kind in Curve.__subclasses__() for order in (0, kind.highest)]
+    curves += [LogRising(order)(0.5 * x - 10.0, pt.ceil(x)) for order in (0, 2)]
     at = np.linspace(0.01, 30.0, 12).reshape(3, 4)
     got, expected = (
         pytensor.function([x], curves, mode=ENGINES[name](), trust_input=True)(at) for name in (engine, "python")
     )
     close(got, expected, 1e-11)
+
+
+def test_rising_factorials_are_sums_of_logarithms():
+    """log gamma(t + y) - log gamma(t) - y log t = Σ log(1 + j / t), j = 0 ... y - 1, with four derivatives in log t."""
+    s, y = np.meshgrid([-30.0, -2.0, 0.0, 1.9, 2.0, 5.0, 12.0, 30.0, 60.0], [0.0, 1.0, 2.0, 7.0, 60.0])
+    summands = [-np.arange(n) / (np.exp(a) + np.arange(n)) for a, n in zip(s.ravel(), y.ravel(), strict=True)]
+    p = [one[1:] for one in summands]  # the derivative of log(1 + j / t) is minus j / (t + j)
+    by_hand = [
+        [np.log1p(np.arange(1, n) * np.exp(-a)).sum() for a, n in zip(s.ravel(), y.ravel(), strict=True)],
+        [q.sum() for q in p],
+        [-(q * (1 + q)).sum() for q in p],
+        [(q * (1 + q) * (1 + 2 * q)).sum() for q in p],
+        [-(q * (1 + q) * (1 + 6 * q * (1 + q))).sum() for q in p],
+    ]
+    for order, expected in enumerate(by_hand):
+        got = LogRising(order).formula(np, special, s, y).ravel()
+        assert np.max(np.abs(got - expected) / np.maximum(y.ravel(), 1.0)) < (1e-13, 1e-13, 1e-12, 1e-11, 1e-10)[order]
 
 
 # -- numpy side --------------------------------------------------------------------------------------------------------

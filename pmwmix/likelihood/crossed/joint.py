@@ -76,10 +76,10 @@ class DirectJoint:
             high += np.bincount(here, (others * (kappa * z)).ravel(), minlength=D * D).reshape(D, D)
         return low, across, high
 
-    def partials(self, eta: Array, phi: Array, order: int) -> dict[str, Array]:
+    def partials(self, eta: Array, phi: Array, order: int, in_phi: bool = True) -> dict[str, Array]:
         """Weighted derivatives of the density at every row."""
         s, rows = self.structure, self.rows
-        found = partials(s.family, s.link, s.n_phi, order)(eta, rows.y[self.k], rows.extra[self.k], phi)
+        found = partials(s.family, s.link, s.n_phi, order, in_phi)(eta, rows.y[self.k], rows.extra[self.k], phi)
         return {name: rows.w * value for name, value in found.items()}
 
     def chain(self, found: dict[str, Array], start: int, eta_t: Array, eta_tt: Array, order: int = 2) -> Jet:
@@ -188,13 +188,13 @@ class DirectJoint:
         """Weighted curvature of every row (n,) at the modes."""
         beta, theta, phi = self.split(psi)
         b = self.colour(self.structure.layout.unpack(theta), self.effects(modes))
-        return -self.partials(self.eta(beta, b), phi, 2)["l2"]
+        return -self.partials(self.eta(beta, b), phi, 2, in_phi=False)["l2"]
 
     def newton_step(self, psi: Array, u: Both, floor: float) -> dict[str, Any]:
         """Give J, rise and Newton's step at effects; curvatures of rows below ``floor`` are raised to it."""
         beta, theta, phi = self.split(psi)
         Lambdas = self.structure.layout.unpack(theta)
-        found = self.partials(self.eta(beta, self.colour(Lambdas, u)), phi, 2)
+        found = self.partials(self.eta(beta, self.colour(Lambdas, u)), phi, 2, in_phi=False)
         kappa = np.maximum(-found["l2"], floor)
         factor = JointSolver(self, Lambdas, self.curvature(kappa))
         gradient = self.whiten(Lambdas, self.slopes(found["l1"]))

@@ -45,10 +45,10 @@ class LaplaceIntercepts:
         p, t = self.structure.p, self.structure.layout.n_theta
         return psi[:p], psi[p : p + t], psi[p + t :]
 
-    def partials(self, eta: Array, phi: Array, order: int) -> dict[str, Array]:
+    def partials(self, eta: Array, phi: Array, order: int, in_phi: bool = True) -> dict[str, Array]:
         """Weighted derivatives of the density at every row."""
         s, data = self.structure, self.data
-        found = partials(s.family, s.link, s.n_phi, order)(eta, data.y[self.k], data.extra[self.k], phi)
+        found = partials(s.family, s.link, s.n_phi, order, in_phi)(eta, data.y[self.k], data.extra[self.k], phi)
         return {name: data.w * value for name, value in found.items()}
 
     def eta(self, beta: Array, theta: Array, u: Effects) -> Array:
@@ -60,7 +60,7 @@ class LaplaceIntercepts:
         """Give what `modefinder.find_modes` asks for, at modes (1, G) and (D,)."""
         beta, theta, phi = self.split(psi)
         u = modes[0][0], modes[1]
-        found = self.partials(self.eta(beta, theta, u), phi, 2)
+        found = self.partials(self.eta(beta, theta, u), phi, 2, in_phi=False)
         try:
             out = self._step(theta, u, found, -found["l2"])
         except np.linalg.LinAlgError:
@@ -119,7 +119,7 @@ class LaplaceIntercepts:
     def covariances(self, psi: Array, modes: list[Array]) -> list[Array]:
         """Conditional variances of b of single units, per factor (G_f, 1, 1)."""
         beta, theta, phi = self.split(psi)
-        found = self.partials(self.eta(beta, theta, (modes[0][0], modes[1])), phi, 2)
+        found = self.partials(self.eta(beta, theta, (modes[0][0], modes[1])), phi, 2, in_phi=False)
         N = Curvature(self.rows, theta, -found["l2"])
         return [part[:, None, None] for part in self.rows.by_factor((N.low, np.diag(N.high)))]
 

@@ -39,7 +39,7 @@ def second_order(objective: Any, point: Any, cells: float = CELLS) -> float:
     low, high = point.modes[0]
     u = np.concatenate([low[:, : crossing.n_units[0]].ravel(), high[: crossing.n_dense]])
     eta = rows.offset + beta @ np.array(rows.X).reshape(p, len(rows.w)) + A @ u
-    found = partials(s.family, s.link, s.n_phi, 4)(eta, rows.y[k], rows.extra[k], phi)
+    found = partials(s.family, s.link, s.n_phi, 4, in_phi=False)(eta, rows.y[k], rows.extra[k], phi)
     l2, l3, l4 = (rows.w * found[f"l{order}"] for order in (2, 3, 4))
     inverse = np.linalg.inv(np.eye(A.shape[1]) - (A.T @ (A * l2[:, None])).toarray())
     h = _diagonal(A, inverse)

@@ -76,7 +76,7 @@ class DirectChunk(RowSums):
         u = [part.T[:, :, None] for part in modes]
         Lambda = self.structure.layout.unpack(theta)
         b = self.at_lowest([L @ x for L, x in zip(Lambda, u, strict=True)])
-        found = self.partials(self.eta(beta, b[..., 0]), phi, 2)
+        found = self.partials(self.eta(beta, b[..., 0]), phi, 2, in_phi=False)
         C, slopes = self._curvature(found["l2"]), self.sum_rows(found["l1"], self.Z)[..., None]
         factors = Factors.of(self, Lambda, C, SAFE_FLOOR)
         gradient = []

@@ -12,15 +12,16 @@ import pytensor.tensor as pt
 
 from pmwmix._types import Array
 from pmwmix.families import FAMILIES
-from pmwmix.likelihood.engine import Compiled
+from pmwmix.likelihood.engine import Compiled, without_origins
 from pmwmix.likelihood.graph import Graph, derivative
 from pmwmix.links import LINKS
 
 
 @cache
-def partials(family: str, link: str, n_phi: int, order: int) -> Partials:
+def partials(family: str, link: str, n_phi: int, order: int, in_phi: bool = True) -> Partials:
     """Give the derivatives of a family and link up to some order, written once per process."""
-    return Partials(family, link, n_phi, order)
+    with without_origins():
+        return Partials(family, link, n_phi, order, in_phi)
 
 
 class Partials:
@@ -31,29 +32,29 @@ class Partials:
     family, link : str
     n_phi, order : int
         Number of further parameters; highest total order, with at most two derivatives in phi.
+    in_phi : bool
+        False: those in eta alone, ``l0``, ``l1``, ... With ``p<a>.<j>`` and ``p<a>.<b>.<j>``, b not above a, of j
+        derivatives in eta.
     """
 
-    def __init__(self, family: str, link: str, n_phi: int, order: int) -> None:
+    def __init__(self, family: str, link: str, n_phi: int, order: int, in_phi: bool = True) -> None:
         f = FAMILIES[family]
         eta, y = pt.tensor("eta", shape=(None,)), pt.tensor("y", shape=(None,))
         extra = tuple(pt.tensor(f"extra{k}", shape=(None,)) for k in range(f.n_extra))
         phi = [pt.tensor(f"phi{k}", shape=(None,)) for k in range(n_phi)]
-        self.n_phi, self.order = n_phi, order
-        outputs: dict[str, Any] = {}
-
-        def differentiate(name: str, value: Any, most: int) -> None:
-            for j in range(most + 1):
-                outputs[f"{name}{j}"] = value + pt.zeros_like(eta)
-                if j < most:
-                    value = derivative(value, eta)
-
-        density = f.log_density(LINKS[link], y, extra, eta, phi)
-        differentiate("l", density, order)
-        for a in range(n_phi):
-            by_a = derivative(density, phi[a])
-            differentiate(f"p{a}.", by_a, order - 1)
-            for b in range(a + 1):
-                differentiate(f"p{a}.{b}.", derivative(by_a, phi[b]), order - 2)
+        in_eta = [f.log_density(LINKS[link], y, extra, eta, phi)]
+        for _ in range(order):
+            in_eta.append(derivative(in_eta[-1], eta))
+        outputs: dict[str, Any] = {f"l{j}": value for j, value in enumerate(in_eta)}
+        if in_phi and phi:
+            for j, value in enumerate(in_eta[:order]):
+                once = derivative(value, phi)  # of all at once, which share most of what they need
+                outputs |= {f"p{a}.{j}": part for a, part in enumerate(once)}
+                if j < order - 1:
+                    for a, part in enumerate(once):
+                        twice = derivative(part, phi[: a + 1])
+                        outputs |= {f"p{a}.{b}.{j}": second for b, second in enumerate(twice)}
+        outputs = {name: value + pt.zeros_like(eta) for name, value in outputs.items()}
         self.function = Compiled(Graph([eta, y, *extra, *phi], outputs), "python")
 
     def __call__(self, eta: Array, y: Array, extra: Sequence[Array], phi: Array) -> dict[str, Array]:

@@ -77,10 +77,10 @@ class RowSums:
         fixed = self.offset + self.V[..., : len(beta)] @ beta
         return fixed + np.matmul(self.Z, b[..., self.tile_to, :, None])[..., 0]
 
-    def partials(self, eta: Array, phi: Array, order: int) -> dict[str, Array]:
+    def partials(self, eta: Array, phi: Array, order: int, in_phi: bool = True) -> dict[str, Array]:
         """Weighted derivatives of the density at every row."""
         s = self.structure
-        found = partials(s.family, s.link, s.n_phi, order)(eta, self.y, self.extra, phi)
+        found = partials(s.family, s.link, s.n_phi, order, in_phi)(eta, self.y, self.extra, phi)
         return {name: self.w * value for name, value in found.items()}
 
     def sum_rows(self, values: Array, products: Array | None = None) -> Array:

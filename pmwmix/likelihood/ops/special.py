@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pmwmix.families._compound import JumpSum, border, integrated, most_jumps, summed
+from pmwmix.families._rising import LogRising
 from pmwmix.likelihood.ops.registry import register
 from pmwmix.links._curves import Curve
 
@@ -14,7 +15,7 @@ def _jax_curve(op: Any, node: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
-    return lambda x: jax.lax.optimization_barrier(op.formula(jnp, jax.scipy.special, x))
+    return lambda *x: jax.lax.optimization_barrier(op.formula(jnp, jax.scipy.special, *x))
 
 
 def _jax_jump_sum(op: Any, node: Any) -> Any:
@@ -39,4 +40,5 @@ def _jax_jump_sum(op: Any, node: Any) -> Any:
 
 
 register(Curve, _jax_curve)
+register(LogRising, _jax_curve)
 register(JumpSum, _jax_jump_sum)
