@@ -22,7 +22,8 @@ INNER = {  # files of the rooms that have a road of their own
         general.bynode general.marginal general.inside general.partials
         linear.start linear.direct linear.objective linear.pairs linear.pairwise
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
-        general.start general.flat general.tiles general.rowsums general.direct general.compiled general.objective
+        general.start general.flat general.tiles general.rowsums general.direct general.compiled
+        general.singlerows general.single general.singlehessian general.singlechunks general.objective
         general.partitioned
         general.insidedata
         crossed.onethread crossed.inverse crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint

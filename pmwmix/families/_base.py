@@ -175,6 +175,13 @@ class Family:
         """Whether the log-density is quadratic in the linear predictors with numbers ``moving``: Laplace is exact."""
         return False
 
+    def cumulant(self, link: Link) -> Any:
+        """Give the curve b of a density y eta - t b(eta) + constant, t the number of trials; None for all others.
+
+        What is evaluated in numpy at many nodes is quicker where it is known (McCullagh & Nelder 1989, eq. 2.4).
+        """
+        return None
+
     def trials(self, response: Response) -> Array:
         """Give the number of trials of each row (n,); 1 where the family knows none."""
         return np.ones(len(response.y))

@@ -40,6 +40,10 @@ class BetaBinomial(Binomial):
     has_expected_information = False
     formulas = MappingProxyType({"phi": (0, 1.0)})
 
+    def cumulant(self, link: Link) -> Any:
+        """Give none: it is no exponential family."""
+        return None
+
     def read(self, outcome: Outcome) -> Response:
         """Give successes, trials and the log binomial coefficient."""
         response = super().read(outcome)

@@ -12,6 +12,7 @@ from pmwmix.errors import DataError, some
 from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._outcomes import WHOLE, need_numbers, plain, refuse
 from pmwmix.links import Link
+from pmwmix.links._curves import softplus
 from pmwmix.spec.outcome import Outcome, Response
 
 
@@ -34,6 +35,10 @@ class Binomial(Family):
     has_expected_information = True
     n_extra = 1
     per_trial = True
+
+    def cumulant(self, link: Link) -> Any:
+        """Give log(1 + exp(eta)) of the logit link."""
+        return softplus if link.name == "logit" else None
 
     def trials(self, response: Response) -> Array:
         """Give them (n,)."""

@@ -11,6 +11,7 @@ from pmwmix._types import Array
 from pmwmix.families._base import FAMILIES, Family
 from pmwmix.families._outcomes import bounded_counts, need_counts
 from pmwmix.links import Link
+from pmwmix.links._curves import bounded_exp
 from pmwmix.spec.outcome import Outcome, Response
 
 
@@ -41,6 +42,10 @@ class Poisson(Family):
     def log_density(self, link: Link, y: Any, extra: tuple[Any, ...], eta: Any, phi: list[Any]) -> Any:
         """Log-density without log y!."""
         return y * link.log_mean(eta) - link.mean_graph(eta)
+
+    def cumulant(self, link: Link) -> Any:
+        """Give exp(eta) of the log link."""
+        return bounded_exp if link.name == "log" else None
 
     def start(self, link: Link, response: Response, w: Array) -> tuple[Array, Array]:
         """Give the link of y + 0.1, as R's ``poisson()``; no further parameters."""

@@ -20,6 +20,7 @@ from pmwmix.likelihood.engine import padded_columns
 from pmwmix.likelihood.general.flat import FlatIntegratedObjective
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.objective import IntegratedObjective
+from pmwmix.likelihood.general.singlechunks import knows
 from pmwmix.likelihood.general.tiles import cut
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.ops.smallmat import UNROLL
@@ -246,6 +247,8 @@ def _rows_per_chunk(structure: MarginalStructure, n_agq: tuple[int, ...], cells:
     layout = structure.layout
     size = padded_columns(structure.p) + layout.n_theta + structure.n_phi
     nodes = int(np.prod([n**q for n, q in zip(n_agq, layout.q, strict=True)]))
+    if knows(structure):  # second derivatives are formed by row, whatever the number of nodes
+        nodes = 3
     return int(np.clip(cells // (nodes * size), MIN_ROWS, MAX_ROWS))
 
 

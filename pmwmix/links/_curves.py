@@ -43,6 +43,11 @@ class Curve(Op):
         """Evaluate with ``xp`` numpy and ``special`` scipy.special, or JAX's namesakes of both."""
         raise NotImplementedError
 
+    @classmethod
+    def up_to(cls, x: Any, highest: int) -> list[Any]:
+        """Give the function and its derivatives up to an order, as new arrays of numpy."""
+        return [np.asarray(cls(order).formula(np, scipy_special, x)) for order in range(highest + 1)]
+
     def make_node(self, x: Any) -> Apply:  # type: ignore[override]
         x = pt.as_tensor(x)
         return Apply(self, [x], [x.type()])
@@ -76,6 +81,13 @@ class BoundedExp(Curve):
         beyond = xp.maximum(x - LARGE, 0.0)
         return value * (1.0 + beyond + 0.5 * beyond**2, 1.0 + beyond, 1.0)[self.order]
 
+    @classmethod
+    def up_to(cls, x: Any, highest: int) -> list[Any]:
+        """Give them by one exponential."""
+        if x.size and x.max() >= LARGE:
+            return super().up_to(x, highest)
+        return [np.exp(x)] * (highest + 1)
+
 
 class Softplus(Curve):
     """Log (1 + exp(x)); its derivative is the logistic distribution function."""
@@ -96,6 +108,28 @@ class Softplus(Curve):
             return density * (1.0 - 6.0 * density)
         third = density * xp.sign(x) * (e - 1.0) * larger
         return third if self.order == 3 else third * (1.0 - 12.0 * density)
+
+    @classmethod
+    def up_to(cls, x: Any, highest: int) -> list[Any]:
+        """Give them by one exponential."""
+        e = np.abs(x)
+        np.exp(np.negative(e, out=e), out=e)
+        value = np.log1p(e)
+        value += np.maximum(x, 0.0)
+        larger = np.add(e, 1.0)
+        np.divide(1.0, larger, out=larger)
+        smaller = e * larger
+        out = [value, np.where(x > 0.0, larger, smaller)]
+        if highest > 1:
+            smaller *= larger
+            out.append(smaller)
+        if highest > 2:
+            e -= 1.0
+            e *= larger
+            out.append(smaller * np.sign(x) * e)
+        if highest > 3:
+            out.append(smaller * (1.0 - 6.0 * smaller))
+        return out
 
 
 class LogOneMinusExp(Curve):

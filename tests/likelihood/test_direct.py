@@ -25,6 +25,7 @@ GENERAL = {
     "binomial": ("z ~ x + (1 | school)", {"family": "binomial", "n_agq": 7}),
     "laplace": ("z ~ x + (1 + v | school)", {"family": "binomial", "n_agq": 1}),
     "two effects": ("z ~ x + (1 + v | school)", {"family": "binomial", "n_agq": 3}),
+    "three effects": ("count ~ x + (1 + v + x | school)", {"family": "poisson", "n_agq": 2, "weights": ["w1", "w3"]}),
     "three levels": ("count ~ x + (1 | school/classroom)", {"family": "poisson", "n_agq": (3, 5)}),
     "parameter": ("visits ~ x + (1 | school)", {"family": "negbinomial", "n_agq": 5}),
     "thresholds": ("mark ~ x + (1 | school)", {"family": "cumulative", "n_agq": 3}),

@@ -15,10 +15,11 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.interrupt import side_by_side, whole_import
 from pmwmix.likelihood.contract import IntegratedPoint, Likelihood, RowArrays
-from pmwmix.likelihood.engine import graph_engine, is_direct
+from pmwmix.likelihood.engine import AUTO, DIRECT, graph_engine, is_direct
 from pmwmix.likelihood.general.direct import DirectChunks, predicted_seconds
 from pmwmix.likelihood.general.modefinder import find_modes
 from pmwmix.likelihood.general.model import MarginalStructure
+from pmwmix.likelihood.general.singlechunks import SingleChunks, knows
 from pmwmix.likelihood.general.start import starting_point
 from pmwmix.likelihood.general.tiles import Chunk, reweighted, whole_tree
 from pmwmix.likelihood.linear.crossproducts import Blocks
@@ -30,11 +31,17 @@ def in_numpy(
 ) -> bool:
     """Whether numpy, which knows one predictor and normal effects, is done before a compiler is.
 
-    ``size`` has the numbers of lowest units and of chunks.
+    ``size`` has the numbers of lowest units and of chunks. With one grouping level no compiled code is quicker.
     """
+    if knows(structure):
+        return engine in (AUTO, DIRECT)
     seconds = len(rows.y) * predicted_seconds(structure, len(rows.w), *size, n_agq)
     alone = structure.n_predictors == 1 and structure.latent == "normal"
     return alone and is_direct(engine, seconds, (structure, n_agq), 3.0 + 1.5 * (structure.n_levels - 1))
+
+
+def _numpy_chunks(structure: MarginalStructure) -> type[SingleChunks | DirectChunks]:
+    return SingleChunks if knows(structure) else DirectChunks
 
 
 class IntegratedObjective(Likelihood):
@@ -72,7 +79,7 @@ class IntegratedObjective(Likelihood):
         """Take numpy, which knows one predictor and normal effects, or compiled graphs, whichever is done first."""
         units = sum(chunk.n_units[0] for chunk in self.chunks)
         if in_numpy(self.structure, self.rows, (units, len(self.chunks)), self.n_agq, self.engine):
-            return DirectChunks(self.structure, self.chunks, self.rows, self.n_agq)
+            return _numpy_chunks(self.structure)(self.structure, self.chunks, self.rows, self.n_agq)
         whole_import("pmwmix.likelihood.general.compiled")
         from pmwmix.likelihood.general.compiled import CompiledChunks
 
@@ -82,7 +89,7 @@ class IntegratedObjective(Likelihood):
     @property
     def direct(self) -> bool:
         """Whether it is evaluated in numpy."""
-        return isinstance(self.parts, DirectChunks)
+        return isinstance(self.parts, DirectChunks | SingleChunks)
 
     def with_nodes(self, n_agq: tuple[int, ...]) -> IntegratedObjective:
         """Give the same objective with other numbers of nodes; data are shared."""
@@ -102,7 +109,10 @@ class IntegratedObjective(Likelihood):
         other = object.__new__(IntegratedObjective)
         other.__dict__.update(self.__dict__)
         other.structure, other.n_agq = structure, n_agq
-        other.parts = DirectChunks(structure, self.chunks, self.rows, n_agq)
+        if self.direct:
+            other.parts = self.parts.with_nodes(n_agq, structure)
+        else:
+            other.parts = _numpy_chunks(structure)(structure, self.chunks, self.rows, n_agq)
         other._modes = dict(self._modes)
         return other
 
@@ -221,6 +231,8 @@ class IntegratedObjective(Likelihood):
         numbers = range(len(self.chunks))
         if len(self.chunks) == 1 or not self.parts.side_by_side:
             return [one(number) for number in numbers]
+        if self.direct:
+            return side_by_side(one, numbers)
         one_done = one(0)  # compiles; the others then run side by side
         return [one_done, *side_by_side(one, numbers[1:])]
 
