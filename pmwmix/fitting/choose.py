@@ -15,6 +15,7 @@ from pmwmix.fitting.ladder import beyond, rungs
 from pmwmix.fitting.problem import Problem, fixed_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.spec.fixed import refuse_fixed
+from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.variance.few_clusters import KINDS
 
 
@@ -47,6 +48,7 @@ class Plan:
         ------
         NotSupportedError
         """
+        refuse_latent(bool(frame.fixed and frame.formula.latent), "Holding variances", "Leave fixed= out")
         if vcov in KINDS:
             refuse_fixed(frame.fixed, f"The variance {vcov!r}", "Use vcov='robust'")
         if frame.hierarchy.crossed and frame.has_closed_form and vcov != "model":
@@ -66,7 +68,7 @@ class Plan:
 
 
 def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
-    """Set up the likelihood of a frame, one of seven."""
+    """Set up the likelihood of a frame, one of eight."""
     return replace(_made(frame, design, plan), fixed=fixed_of(frame))
 
 
@@ -77,6 +79,10 @@ def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
         lay_out = lay_out if frame.residual is None else linear.structured
         lay_out = linear.pairwise if frame.pairwise else lay_out
         lay_out = lay_out if frame.stream is None else partial(linear.streamed, design=design)
+        if design.latent is not None:
+            from pmwmix.fitting.latent import latent
+
+            lay_out = partial(latent, design=design)
         return linear.make_linear(frame, design, plan.reml, plan.engine, lay_out)
     from pmwmix.fitting import general
 

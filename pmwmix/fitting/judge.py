@@ -145,7 +145,8 @@ def variance_input(
     find = problem.objective.row_scores if by_row else problem.objective.scores
     scores = scale * find(point, k) if vcov != "model" else None
     n_top = 1 if scores is None else len(scores)
-    p = problem.structure.p if problem.objective.closed_form or vcov in ALWAYS_CUT else size
+    cut = problem.objective.closed_form and problem.objective.of_block
+    p = problem.structure.p if cut or vcov in ALWAYS_CUT else size
     information = scale * information_of(problem, point, k)
     if clusters is None:
         return VarianceInput(information, scores, p, basis, np.arange(n_top), np.zeros(n_top, dtype=np.int64))

@@ -31,6 +31,7 @@ from pmwmix.frame.crossing import (
 )
 from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
+from pmwmix.frame.latentmeans import check_latent_means, latent_columns, observed_means
 from pmwmix.frame.levelweights import crossed_weights, scale_of, weigh, weight_notes, weight_statistics
 from pmwmix.frame.matrices import outcome
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
@@ -82,6 +83,7 @@ def build_frame(
     read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
     formula, distribution = _settled(formula, distribution, read, pv)
     columns, hierarchy = read.columns, find_levels(formula.grouping, read.columns)
+    check_latent_means(formula, hierarchy, distribution, centrings)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
     scaling, scale = scale_of(design, hierarchy)
     cond, w, totals, own_w, trimmed = _weights(by_level, columns, hierarchy, design, scale, distribution)
@@ -279,7 +281,10 @@ def _design_columns(
         chosen = {name: read.columns[cols[k]].rename(name) for name, cols in pv.items()}
         mean = Means()
         local = apply_center(list(centrings), {**read.columns, **chosen}, w, mean)
-        designs.append(evaluate_columns(formula, hierarchy, local, read.columns, pv, distribution, read.kept))
+        measured = observed_means(formula, hierarchy, local, w)
+        local = local | {one.name: one.series for one in measured}
+        found = evaluate_columns(formula, hierarchy, local, read.columns, pv, distribution, read.kept)
+        designs.append(replace(found, latent=latent_columns(formula, found.x, local, measured)))
         means.append(mean)
     return designs, means
 

@@ -34,7 +34,7 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
     for y in (y for part in frame.designs for y in part.y) if frame.stream is None else ():
         check_range(frame, float(y.min()), float(y.max()))
     right = [
-        *frame.formula.fixed_variables,
+        *frame.formula.fixed_columns,
         *frame.formula.offset_variables,
         *frame.formula.further_variables,
         *(v for term in frame.formula.random for v in term.variables),

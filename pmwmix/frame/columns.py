@@ -47,7 +47,7 @@ def pv_columns(
 
 def varies_with_pv(formula: ModelFormula, pv: Mapping[str, Sequence[str]]) -> bool:
     """Whether predictors or the offset change with the plausible value."""
-    fixed = [*formula.fixed_variables, *formula.offset_variables, *formula.further_variables]
+    fixed = [*formula.fixed_columns, *formula.offset_variables, *formula.further_variables]
     return any(v in pv for v in [*fixed, *(v for term in formula.random for v in term.variables)])
 
 

@@ -13,6 +13,7 @@ from pmwmix.data.source import Source
 from pmwmix.frame.centring import Means
 from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.hierarchy import Hierarchy
+from pmwmix.frame.latentmeans import LatentColumns
 from pmwmix.frame.matrices import Matrix
 from pmwmix.frame.residual import ResidualColumns
 from pmwmix.spec.centring import Centring
@@ -83,6 +84,8 @@ class DesignColumns:
     bases : tuple
         Of every outcome what its transformation and that of the offset were learned from, ``scale(y)``; equal where
         these are the same.
+    latent : LatentColumns or None
+        Of the latent group means among the fixed columns.
     """
 
     x: Matrix
@@ -92,6 +95,7 @@ class DesignColumns:
     offset: Array | None = None
     further: tuple[Matrix, ...] = ()
     bases: tuple[Hashable, ...] = ()
+    latent: LatentColumns | None = None
 
     @property
     def fixed(self) -> tuple[Matrix, ...]:

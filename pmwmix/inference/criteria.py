@@ -11,6 +11,7 @@ from pmwmix.frame.modelframe import correlated
 from pmwmix.inference.again import effective_parameters
 from pmwmix.likelihood.covariances import free_parameters
 from pmwmix.prediction.rows import live_rows
+from pmwmix.spec.latentmean import refuse_latent
 
 Term = tuple[str, frozenset[str], str]
 
@@ -54,7 +55,7 @@ def size_without_components(fit: Any) -> int:
 
 
 def check_whole(fit: Any, what: str) -> None:
-    """Refuse what rests on the likelihood of the sample for a fit by that of its pairs.
+    """Refuse what rests on the likelihood of the outcome for a fit by that of its pairs, or of predictors too.
 
     Raises
     ------
@@ -65,6 +66,7 @@ def check_whole(fit: Any, what: str) -> None:
             f"{what} rests on the likelihood of the sample, or compares its weights. The fit has method="
             f"'pairwise', the likelihood of pairs of rows. Test terms with fit.wald(), or fit with method='ml'."
         )
+    refuse_latent(fit.latent_means is not None, what, "Its likelihood is that of the predictor too: use fit.wald()")
 
 
 def aic(fit: Any) -> float:

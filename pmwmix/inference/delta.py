@@ -15,6 +15,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.frame.modelframe import ModelFrame, correlated
 from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.rows import LiveRows, live_rows
+from pmwmix.spec.latentmean import refuse_latent
 
 STEP = 1e-5  # of a standard error, which may be large beside the function where parameters are correlated
 
@@ -161,6 +162,7 @@ def check_latent(fit: Any, verb: str) -> None:
     ------
     NotSupportedError
     """
+    refuse_latent(fit.latent_means is not None, verb, "Report fit.varcorr and fit.latent_means")
     if fit.residual_parameters is not None:
         raise NotSupportedError(
             f"{verb} divides the variance among levels, for which residuals must be independent and of one variance. "

@@ -18,6 +18,7 @@ from pmwmix.inference.severalmeans import SeveralMeans
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.estimable import lost_groups
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
+from pmwmix.spec.latentmean import refuse_latent
 
 Columns = dict[str, pd.Series]
 SAME = 1e-9  # of a column's size: what rebuilt columns may be off by
@@ -94,6 +95,11 @@ def samples_of(
     if newdata is not None:
         table = Table(newdata)
         return [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
+    refuse_latent(
+        fit.latent_means is not None,
+        f"{verb} without newdata",
+        "The effects are the coefficients; or give newdata a column of that name with values of the latent mean",
+    )
     return [_of_the_fit(one, by, weighted, averaged, type, verb) for one in fit.fits]
 
 

@@ -34,7 +34,11 @@ class Likelihood:
     n_agq : tuple of int
         Nodes per dimension and level; none in closed form.
     n_rho : int
-        Parameters of a residual structure, which are climbed behind theta; only in closed form.
+        Parameters of a residual structure, or of predictors with latent group means, which are climbed behind theta;
+        only in closed form.
+    of_block : bool
+        Whether the information on the coefficients is that of their block, as in linear models, where they are
+        independent of the other parameters if the model holds.
     """
 
     structure: Any
@@ -44,6 +48,7 @@ class Likelihood:
     composite: bool = False
     n_agq: tuple[int, ...] = ()
     n_rho: int = 0
+    of_block: bool = True
 
     def at(self, free: Array, k: int = 0) -> Any:
         """Evaluate outcome ``k``: a `Point` or `IntegratedPoint`.

@@ -191,12 +191,26 @@ class LiveRows:
         columns = [column for part in self.design.fixed for column in part.columns]
         for j, k, value in zip(self.problem.kept, self.blueprint.x_of, self.eta_beta, strict=True):
             out[k] += value * columns[j]
+        if self.design.latent is not None:
+            out[0] += self._beyond_observed()
         for position, modes in enumerate(self.modes() if conditional else ()):
             index, of = self.frame.hierarchy.levels[position].index, self.blueprint.z_of(position)
             columns = [c for block in self.design.blocks if block.level == position for c in block.matrix.columns]
             for k, column, b in zip(of, columns, modes.b.T, strict=True):
                 out[k] += column * b[index]
         return out
+
+    def _beyond_observed(self) -> Array:
+        """What expected latent means in the place of observed ones add to the linear predictor (n,)."""
+        known, place = self.design.latent, {int(j): at for at, j in enumerate(self.problem.kept)}
+        assert known is not None
+        moved = self.group_means()[self.frame.hierarchy.levels[0].index].T - np.array(known.at)
+        used = [(place[j], kappa, slope) for j, kappa, slope in known.slopes if j in place]
+        return sum((self.eta_beta[j] * slope * moved[kappa] for j, kappa, slope in used), np.zeros(self.frame.n))
+
+    def group_means(self) -> Array:
+        """Expected latent means of the groups (G, K), given the outcome and their predictors (latent-means, eq. 9)."""
+        return self.problem.objective.group_means(self.fit.point, self.k)
 
     def marginal(self) -> Array:
         """Give the fixed part of the mean's linear predictor and the offset (n,)."""

@@ -27,6 +27,7 @@ from pmwmix.resampling.weighted import check_units, refit_units
 from pmwmix.running import check_executor, over, run_on
 from pmwmix.spec.checks import check_prob
 from pmwmix.spec.fixed import refuse_fixed
+from pmwmix.spec.latentmean import refuse_latent
 
 KINDS = ("parametric", "residual", "cases", "rao-wu")
 STEP = 1e-4  # of a standard error: for derivatives of the caller's function
@@ -215,6 +216,7 @@ def bootstrap(
         )
     pairs = simulated_rows(fit, f"bootstrap(kind={kind!r})")
     refuse_fixed(fit.settings.fixed, "A bootstrap", "Use the errors of the fit")
+    refuse_latent(fit.latent_means is not None, "A bootstrap", "Use the errors of the fit")
     check_executor(executor, pairs[0][1].engine)
     generator(random_seed)
     seed = int(np.random.default_rng().integers(2**62)) if random_seed is None else int(random_seed)

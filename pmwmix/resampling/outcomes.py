@@ -13,6 +13,7 @@ from pmwmix.likelihood.layout import semidefinite_cholesky
 from pmwmix.prediction.responses import in_order, row_labels
 from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
 from pmwmix.spec.checks import is_whole
+from pmwmix.spec.latentmean import refuse_latent
 
 
 def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFrame:
@@ -42,6 +43,7 @@ def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFra
     Sampling weights shape the parameters, not the outcomes: these are of the sampled rows.
     """
     check_count(n, "outcomes", 1)
+    refuse_latent(fit.latent_means is not None, "simulate()", "Draw from pmwmix.simulate_survey")
     parts, rng = simulated_rows(fit, "simulate()"), generator(random_seed)
     drawn = [draw_outcome(one, rows, rng) for _, (one, rows) in zip(range(n), parts * n, strict=False)]
     out = pd.DataFrame({f"sim_{k}": y for k, y in enumerate(drawn, start=1)}, index=row_labels(fit))

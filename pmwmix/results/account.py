@@ -17,6 +17,7 @@ from pmwmix.results.words import (
     groups_table,
     icc_facts,
     loglik_words,
+    latent_sections,
     parameter_sections,
     residual_sections,
     title_of,
@@ -36,6 +37,7 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float, show: 
         *([Section("Variance terms", variance_table(fit.varcorr))] if len(fit.varcorr) else []),
         *_coefficient_sections(fit, coefficients, ci_prob, "z" if normal else "t"),
         *residual_sections(fit, ci_prob),
+        *latent_sections(fit),
         *parameter_sections(fit, "Estimate", "Std. error"),
     ]
     more, left_out = shown_parts(fit, ci_prob, show)

@@ -13,11 +13,13 @@ from pmwmix.frame.replicates import read_replicates
 from pmwmix.resolve.fill import Filled
 from pmwmix.spec.design import Design
 from pmwmix.spec.fixed import refuse_fixed
+from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
 
 NO_REPLICATES = "The design's replicate weights are not used: a pairwise likelihood has sandwich errors."
+NOT_LATENT = ("robust-block", "stata", "hlm", "wemix")
 OF_PAIRS = ("robust", "robust-block", "multiway")
 
 
@@ -47,6 +49,12 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
         return replace(frame, notes=(*frame.notes, *said)), _variance_of_pairs(vcov)
     default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
     how = vcov or default
+    refuse_latent(bool(frame.formula.latent) and method == "bayes", "A posterior", "Use method='ml'")
+    refuse_latent(
+        bool(frame.formula.latent) and (how in NOT_LATENT or how in KINDS or how in BY_REPLICATES),
+        f"The variance {how!r}",
+        "Use vcov='robust', whose information is that of all parameters together",
+    )
     if how in KINDS or method == "bayes":
         check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
     if how in BY_REPLICATES and frame.residual is not None:

@@ -99,8 +99,9 @@ def single(
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
     if closed:
-        more: dict[str, Any] = {"satterthwaite": partial(satterthwaite, problem, fit)}
-        more["residual_parameters"] = _residual_table(problem, fit)
+        table, latent = _residual_table(problem, fit), columns.latent is not None
+        more: dict[str, Any] = {"latent_means" if latent else "residual_parameters": table}
+        more["satterthwaite"] = None if latent else partial(satterthwaite, problem, fit)
     else:
         more = _family_fields(frame, problem, fit, k)
     variance = np.diag(V)[p:].copy()
@@ -162,7 +163,7 @@ def _quadrature(problem: Problem, fit: Estimate) -> dict[str, Any]:
 
 
 def _residual_table(problem: Problem, fit: Estimate) -> pd.DataFrame | None:
-    """Parameters of a residual structure with their errors."""
+    """Parameters of a residual structure, or of predictors with latent means, with their errors."""
     if not fit.reported:
         return None
     error = np.sqrt(np.maximum(np.diag(fit.reported_vcov), 0.0))

@@ -110,11 +110,10 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
     """Pool the parameters of a residual structure, or what only generalised models have."""
     first = fits[0]
     if first.has_closed_form:
-        if first.residual_parameters is None:
-            return {}
-        found = _one_by_one(fits, [fit.residual_parameters for fit in fits], "estimate")
-        pooled = first.residual_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))
-        return {"residual_parameters": pooled}
+        names = [name for name in ("residual_parameters", "latent_means") if getattr(first, name) is not None]
+        tables = {name: [getattr(fit, name) for fit in fits] for name in names}
+        of = {name: _one_by_one(fits, every, "estimate") for name, every in tables.items()}
+        return {k: tables[k][0].assign(estimate=one.estimate, se=np.sqrt(one.vcov)) for k, one in of.items()}
     found = _one_by_one(fits, [fit.family_parameters for fit in fits], "estimate")
     table = first.family_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))
     out = {"phi": first.phi, "family_parameters": table, "categories": first.categories}

@@ -62,6 +62,10 @@ class FitRecord(Abilities):
     residual_parameters : DataFrame or None
         Of a residual structure: ``estimate, se, scale`` by name, ``scale`` being the one on which the estimate is about
         normal: ``"correlation"`` (Fisher's z), ``"share"`` (logit), ``"positive"`` (logarithm) or ``"number"``.
+    latent_means : DataFrame or None
+        Of the model of predictors with latent group means: ``estimate, se, scale`` of the mean, the standard deviations
+        between and within groups given the other predictors, and the average reliability of observed group means
+        (latent-means, eq. 8).
     categories : tuple of str
         Of an ordinal or two-category outcome.
     n_starts : int
@@ -112,6 +116,7 @@ class FitRecord(Abilities):
     family_parameters: Any = None
     quadrature: Any = None
     residual_parameters: Any = None
+    latent_means: Any = None
     categories: tuple[str, ...] = ()
     n_starts: int = 1
     _memo: dict[str, Any] = field(default_factory=dict)

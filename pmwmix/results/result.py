@@ -24,6 +24,7 @@ from pmwmix.inference.profile import profile_interval
 from pmwmix.inference.r2 import r2
 from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling import Pooled, pool
+from pmwmix.prediction.groupmeans import group_means
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.responses import fitted, residuals
 from pmwmix.resampling.bootstrap import bootstrap
@@ -37,6 +38,7 @@ from pmwmix.results.store import save_fit
 from pmwmix.results.summary import Summary
 from pmwmix.results.wald import contrast, wald
 from pmwmix.spec.checks import check_prob
+from pmwmix.spec.latentmean import refuse_latent
 
 DF_RULES = ("satterthwaite", "kenward-roger", "bell-mccaffrey", "design", "inf")
 
@@ -78,7 +80,8 @@ class FitResult(FitRecord):
     def _default_rule(self) -> str:
         if self.settings.vcov != "model":
             return "design" if any(fit.small_df is None for fit in self.fits) else "bell-mccaffrey"
-        return "inf" if self.settings.weighted or not self.has_closed_form else "satterthwaite"
+        plain = self.has_closed_form and self.latent_means is None and not self.settings.weighted
+        return "satterthwaite" if plain else "inf"
 
     def _complete_df(self, rule: str | float) -> Any:
         if isinstance(rule, int | float | np.number) and not isinstance(rule, bool):
@@ -86,6 +89,11 @@ class FitResult(FitRecord):
                 raise OptionError(f"Degrees of freedom are positive. Got df={rule!r}. Use a rule such as 'design'.")
             return float(rule)
         rule = rule if isinstance(rule, str) else repr(rule)
+        refuse_latent(
+            self.latent_means is not None and rule in ("satterthwaite", "kenward-roger"),
+            f"The rule {rule!r} for degrees of freedom",
+            "Use df='design' or df='inf'",
+        )
         if rule == "kenward-roger":
             return np.mean([one.df for one in self._kenward], axis=0)
         if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
@@ -282,6 +290,7 @@ class FitResult(FitRecord):
         )
 
     fitted, residuals, predict = fitted, residuals, predict
+    group_means = group_means
 
     # -- face and file ------------------------------------------------------------------------------------------
 

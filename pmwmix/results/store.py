@@ -88,6 +88,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
         "each": [_pack(one, arrays, f"{key}/{number}") for number, one in enumerate(fit.each)],
         "nest": list(fit.nest),
         **({} if fit.residual_parameters is None else {"residual": _frame_out(fit.residual_parameters)}),
+        **({} if fit.latent_means is None else {"latent_means": _frame_out(fit.latent_means)}),
     }
     default = fit.satterthwaite is not None and fit.settings.vcov == "model" and not fit.settings.weighted
     if default and fit.satterthwaite is not None:

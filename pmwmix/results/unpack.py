@@ -94,6 +94,8 @@ def fields_of(meta: Any, arrays: Arrays, key: str, first: dict[str, Any] | None 
         out |= _general(Fields(f.read("general", as_object), arrays, key))
     if "residual" in f.meta:
         out["residual_parameters"] = _estimates(f.read("residual", _frame), "a residual structure", "scale")
+    if "latent_means" in f.meta:
+        out["latent_means"] = _estimates(f.read("latent_means", _frame), "latent means", "scale")
     if "rows" in f.meta:
         out["rows"] = _rows(Fields(f.read("rows", as_object), arrays, key), out)
     return out

@@ -105,6 +105,15 @@ def residual_sections(fit: FitRecord, ci_prob: float) -> list[Section]:
     return [Section("Residual structure", pd.DataFrame(shown, index=table.index))]
 
 
+def latent_sections(fit: FitRecord) -> list[Section]:
+    """Lay the model of predictors with latent group means out, if there is one."""
+    table = fit.latent_means
+    if table is None:
+        return []
+    shown = columns_of(table, "se", {"estimate": "Estimate", "se": "Std. error"})
+    return [Section("Latent group means", pd.DataFrame(shown, index=table.index))]
+
+
 def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Section]:
     """Lay the further parameters of the family out, under the words for an estimate and its error, if it has any."""
     table = fit.family_parameters

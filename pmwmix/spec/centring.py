@@ -77,7 +77,7 @@ def find_groups(plans: Sequence[Centring], formula: ModelFormula) -> list[Centri
         If a column is no predictor.
     """
     slopes = [name for term in formula.random for name in term.variables]
-    predictors = list(dict.fromkeys([*formula.fixed_variables, *formula.further_variables, *slopes]))
+    predictors = list(dict.fromkeys([*formula.fixed_columns, *formula.further_variables, *slopes]))
     groups = {tuple(sorted(term.factors)): term.factors for term in formula.random}
     out = []
     for plan in plans:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pmwmix.errors import FormulaError, NotSupportedError
 from pmwmix.spec.brackets import arguments, brackets, mask
 from pmwmix.spec.groupnames import rename_groups
+from pmwmix.spec.latentmean import LatentMean, split_latent
 from pmwmix.spec.predictors import Predictor
 from pmwmix.spec.randomterms import NAME, RandomTerm, check_labels, split_random, without_repeats
 from pmwmix.spec.several import about, joined, pieces_of
@@ -49,6 +50,7 @@ class ModelFormula:
     further: tuple[FixedPart, ...] = ()  # of further linear predictors, whose random terms stand among `random`
     bare: tuple[RandomTerm, ...] = ()  # groups of the model that have no random term
     residual_variables: tuple[str, ...] = ()  # columns of a residual structure
+    latent: tuple[LatentMean, ...] = ()  # of the fixed part, where each is a column of its name
     first: str | None = None  # name of the first linear predictor, where its coefficients bear it
 
     def for_each(self, names: Sequence[str]) -> ModelFormula:
@@ -117,6 +119,8 @@ class ModelFormula:
             fail("Only the mean has an offset", f"{parsed.offset!r} in that of {name!r}", "Leave it out there")
         if not parsed.fixed_variables and not parsed.has_intercept:
             fail(f"The formula for {name!r} has no fixed column", parsed.text, "Keep the intercept or a predictor")
+        if parsed.latent:
+            fail("Only the mean has latent means", f"{parsed.latent[0].name} for {name!r}", "Leave it out there")
         own = tuple(replace(term, predictor=name) for term in parsed.random)
         part = FixedPart(name, parsed.fixed, parsed.fixed_variables)
         text = joined([self.text, f"{name} ~ {right.strip()}"])
@@ -149,11 +153,17 @@ class ModelFormula:
         return tuple(name for part in self.further for name in part.variables)
 
     @property
+    def fixed_columns(self) -> tuple[str, ...]:
+        """Columns of the table that the fixed part of the mean is made from, also by latent means."""
+        stands_for = {one.name: one.column for one in self.latent}
+        return tuple(dict.fromkeys(stands_for.get(name, name) for name in self.fixed_variables))
+
+    @property
     def variables(self) -> tuple[str, ...]:
         """Every column of the formula once: response, fixed, random, group factors."""
         slopes = [name for term in self.random for name in term.variables]
         factors = [name for term in self.grouping for name in term.factors]
-        right = [*self.fixed_variables, *self.offset_variables, *self.further_variables, *slopes, *factors]
+        right = [*self.fixed_columns, *self.offset_variables, *self.further_variables, *slopes, *factors]
         return tuple(dict.fromkeys([*self.response_variables, *right, *self.residual_variables]))
 
     @property
@@ -198,7 +208,8 @@ class ModelFormula:
         if not columns_of:
             return self
         random = without_repeats([term.with_groups(columns_of) for term in self.random])
-        return replace(self, text=rename_groups(self.text, columns_of), random=random)
+        latent = tuple(one.with_groups(columns_of) for one in self.latent)
+        return replace(self, text=rename_groups(self.text, columns_of), random=random, latent=latent)
 
 
 def parse(text: str) -> ModelFormula:
@@ -271,10 +282,11 @@ def _parse(text: str) -> ModelFormula:
     response, response_variables, failures = _left(left)
     right, offset, offset_variables = _split_offset(right)
     rest, random = split_random(right)
+    rest, latent = split_latent(rest)
     side = side_of(rest, right.strip()) if rest.strip() else Side(True, {})
     random_terms = without_repeats(random)
     asked = (text, response, response_variables, side.text, side.variables, side.intercept, random_terms)
-    return ModelFormula(*asked, failures, offset, offset_variables)
+    return ModelFormula(*asked, failures, offset, offset_variables, latent=latent)
 
 
 def _left(text: str) -> tuple[str, tuple[str, ...], str | None]:
