@@ -155,6 +155,6 @@ def _data(chosen: argparse.Namespace, formulas: list[Any]) -> Any:
         first = one[0] if isinstance(one, list) else one  # the others name parameters, which are no columns
         blank = first.strip().startswith("~")
         parsed = parse(f"{'y' if blank else ''}{first}")
-        named += [*(() if blank else parsed.response_variables), *parsed.fixed_variables]
+        named += [*(() if blank else parsed.response_variables), *parsed.fixed_columns]
     centred = {name for name in named if chosen.center and name.endswith("_mean")}
     return read_data(chosen, said, [name for name in named if name not in centred])

@@ -82,15 +82,14 @@ def build_frame(
     centrings, pv = find_groups(centrings, formula), pv_columns(design.pv, formula, table.names, pairing)
     read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
     formula, distribution = _settled(formula, distribution, read, pv)
-    columns, hierarchy = read.columns, find_levels(formula.grouping, read.columns)
-    check_latent_means(formula, hierarchy, distribution, centrings)
+    columns = read.columns
+    hierarchy = check_latent_means(formula, find_levels(formula.grouping, columns), distribution, centrings)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
     scaling, scale = scale_of(design, hierarchy)
     cond, w, totals, own_w, trimmed = _weights(by_level, columns, hierarchy, design, scale, distribution)
     weighted = tuple(name is not None for name in by_level)
-    designs, means = _design_columns(
-        formula, hierarchy, read, centrings, pv, distribution, totals[0] if any(weighted) else None
-    )
+    w_rows = totals[0] if any(weighted) else None
+    designs, means = _design_columns(formula, hierarchy, read, centrings, pv, distribution, w_rows)
     frame = ModelFrame(
         source=Source(table),
         formula=formula,

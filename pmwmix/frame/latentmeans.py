@@ -65,15 +65,15 @@ class LatentColumns:
 
 def check_latent_means(
     formula: ModelFormula, hierarchy: Hierarchy, distribution: Distribution, centrings: Sequence[Centring]
-) -> None:
-    """Refuse latent means in models whose joint likelihood is not built.
+) -> Hierarchy:
+    """Refuse latent means in models whose joint likelihood is not built; give the levels back.
 
     Raises
     ------
     NotSupportedError, FormulaError, OptionError
     """
     if not formula.latent:
-        return
+        return hierarchy
     one, names = formula.latent[0], [level.name for level in hierarchy.levels]
     if not distribution.has_closed_form or distribution.residual is not None or distribution.pairwise:
         what = "a residual structure" if distribution.residual is not None else "pairwise likelihood"
@@ -104,6 +104,7 @@ def check_latent_means(
             f"latent_mean({plan.column}, ...) is then the contextual effect, and with that of {plan.column!r} added "
             f"the one between groups."
         )
+    return hierarchy
 
 
 def observed_means(

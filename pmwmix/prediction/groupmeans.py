@@ -13,7 +13,7 @@ from pmwmix.prediction.rows import live_rows
 
 
 def group_means(fit: Any) -> pd.DataFrame:
-    """Expected latent means of every group, given the outcome and the predictors (latent-means, eq. 9).
+    """Give the expected latent means of all groups, given the outcome and the predictors (latent-means, eq. 9).
 
     Returns
     -------

@@ -201,7 +201,7 @@ class LiveRows:
         return out
 
     def _beyond_observed(self) -> Array:
-        """What expected latent means in the place of observed ones add to the linear predictor (n,)."""
+        """Give what expected latent means, not observed ones, add to the linear predictor (n,)."""
         known, place = self.design.latent, {int(j): at for at, j in enumerate(self.problem.kept)}
         assert known is not None
         moved = self.group_means()[self.frame.hierarchy.levels[0].index].T - np.array(known.at)
@@ -209,7 +209,7 @@ class LiveRows:
         return sum((self.eta_beta[j] * slope * moved[kappa] for j, kappa, slope in used), np.zeros(self.frame.n))
 
     def group_means(self) -> Array:
-        """Expected latent means of the groups (G, K), given the outcome and their predictors (latent-means, eq. 9)."""
+        """Give expected latent means (G, K), given the outcome and their predictors (latent-means, eq. 9)."""
         return self.problem.objective.group_means(self.fit.point, self.k)
 
     def marginal(self) -> Array:

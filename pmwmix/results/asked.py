@@ -49,12 +49,8 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
         return replace(frame, notes=(*frame.notes, *said)), _variance_of_pairs(vcov)
     default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
     how = vcov or default
-    refuse_latent(bool(frame.formula.latent) and method == "bayes", "A posterior", "Use method='ml'")
-    refuse_latent(
-        bool(frame.formula.latent) and (how in NOT_LATENT or how in KINDS or how in BY_REPLICATES),
-        f"The variance {how!r}",
-        "Use vcov='robust', whose information is that of all parameters together",
-    )
+    if frame.formula.latent:
+        _check_latent(how, method)
     if how in KINDS or method == "bayes":
         check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
     if how in BY_REPLICATES and frame.residual is not None:
@@ -73,6 +69,14 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
             replicates = read_streamed_replicates(design, read)
         frame = replace(frame, replicates=replicates, notes=(*frame.notes, *replicates.notes))
     return frame, how
+
+
+def _check_latent(how: str, method: str) -> None:
+    """Refuse posteriors with latent group means, and variances of the coefficients' block of the information alone."""
+    refuse_latent(method == "bayes", "A posterior", "Use method='ml'")
+    cut = how in NOT_LATENT or how in KINDS or how in BY_REPLICATES
+    cure = "Use vcov='robust', whose information is that of all parameters together"
+    refuse_latent(cut, f"The variance {how!r}", cure)
 
 
 def _variance_of_pairs(vcov: str | None) -> str:

@@ -98,12 +98,7 @@ def single(
     p, V = len(terms), _without(fit.vcov, [terms.index(name) for name in shared.alone])
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
-    if closed:
-        table, latent = _residual_table(problem, fit), columns.latent is not None
-        more: dict[str, Any] = {"latent_means" if latent else "residual_parameters": table}
-        more["satterthwaite"] = None if latent else partial(satterthwaite, problem, fit)
-    else:
-        more = _family_fields(frame, problem, fit, k)
+    more = (_linear_fields if closed else _family_fields)(frame, problem, fit, k)
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     variance[[name in frame.fixed for name in (*(name_of(*name) for name in names), RESIDUAL)]] = np.nan
@@ -141,6 +136,13 @@ def _without(V: Array, places: list[int]) -> Array:
     out = V.copy()
     out[places, :] = out[:, places] = np.nan
     return out
+
+
+def _linear_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -> dict[str, Any]:
+    table = _residual_table(problem, fit)
+    if frame.formula.latent:
+        return {"latent_means": table}
+    return {"residual_parameters": table, "satterthwaite": partial(satterthwaite, problem, fit)}
 
 
 def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -> dict[str, Any]:

@@ -89,11 +89,7 @@ class FitResult(FitRecord):
                 raise OptionError(f"Degrees of freedom are positive. Got df={rule!r}. Use a rule such as 'design'.")
             return float(rule)
         rule = rule if isinstance(rule, str) else repr(rule)
-        refuse_latent(
-            self.latent_means is not None and rule in ("satterthwaite", "kenward-roger"),
-            f"The rule {rule!r} for degrees of freedom",
-            "Use df='design' or df='inf'",
-        )
+        refuse_latent(self.latent_means is not None and rule in DF_RULES[:2], f"The rule {rule!r}", "Use df='design'")
         if rule == "kenward-roger":
             return np.mean([one.df for one in self._kenward], axis=0)
         if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
@@ -108,10 +104,8 @@ class FitResult(FitRecord):
                 f"Unknown rule for degrees of freedom {rule!r}.{near(str(rule), DF_RULES)} "
                 f"Use one of {', '.join(map(repr, DF_RULES))} or a number."
             )
-        if rule == "design":
-            return self.design_df
-        if rule == "inf":
-            return np.inf
+        if rule in ("design", "inf"):
+            return self.design_df if rule == "design" else np.inf
         if not self.has_closed_form:
             raise NotSupportedError(
                 f"Degrees of freedom by {rule!r} are defined for linear models. This one has family={self.family!r}. "

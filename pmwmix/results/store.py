@@ -87,8 +87,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
         "pooled": fit.pooled is not None,
         "each": [_pack(one, arrays, f"{key}/{number}") for number, one in enumerate(fit.each)],
         "nest": list(fit.nest),
-        **({} if fit.residual_parameters is None else {"residual": _frame_out(fit.residual_parameters)}),
-        **({} if fit.latent_means is None else {"latent_means": _frame_out(fit.latent_means)}),
+        **_tables_out(residual=fit.residual_parameters, latent_means=fit.latent_means),
     }
     default = fit.satterthwaite is not None and fit.settings.vcov == "model" and not fit.settings.weighted
     if default and fit.satterthwaite is not None:
@@ -105,6 +104,10 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
     if fit.rows is not None:
         out["rows"] = _rows_out(fit.rows, arrays, key, fit.residual_parameters is not None)
     return out
+
+
+def _tables_out(**tables: pd.DataFrame | None) -> dict[str, Any]:
+    return {name: _frame_out(table) for name, table in tables.items() if table is not None}
 
 
 def _frame_out(frame: pd.DataFrame) -> dict[str, Any]:

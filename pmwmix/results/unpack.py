@@ -38,6 +38,10 @@ METHODS = ("ml", "reml", "pairwise")
 STATS = "n mean sum min max cv n_eff used_mean used_sum used_min used_max used_cv used_n_eff".split()
 VARCORR = ["grp", "var1", "var2", "vcov", "sdcor", "se"]
 Arrays = dict[str, Array]
+SCALED = (  # tables of estimates with their scales: field, its key in the file, and what they are of
+    ("residual_parameters", "residual", "a residual structure"),
+    ("latent_means", "latent_means", "latent means"),
+)
 
 
 def fields_of(meta: Any, arrays: Arrays, key: str, first: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -92,10 +96,9 @@ def fields_of(meta: Any, arrays: Arrays, key: str, first: dict[str, Any] | None 
         out["small_df"] = f.array("small_df", p)
     if "general" in f.meta:
         out |= _general(Fields(f.read("general", as_object), arrays, key))
-    if "residual" in f.meta:
-        out["residual_parameters"] = _estimates(f.read("residual", _frame), "a residual structure", "scale")
-    if "latent_means" in f.meta:
-        out["latent_means"] = _estimates(f.read("latent_means", _frame), "latent means", "scale")
+    for name, key_in, of in SCALED:
+        if key_in in f.meta:
+            out[name] = _estimates(f.read(key_in, _frame), of, "scale")
     if "rows" in f.meta:
         out["rows"] = _rows(Fields(f.read("rows", as_object), arrays, key), out)
     return out

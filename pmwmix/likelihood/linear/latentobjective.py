@@ -118,8 +118,10 @@ class LatentObjective(Likelihood):
         YT = self._sums(k)
         start = self._least_squares(k) if self._last.inner is None else self._last.inner
         psi = np.concatenate([start[:-1], climbed, start[-1:]])
-        inner, A = self._inner(len(psi)), self._last.curvature
-        now, slow = self._loglik(psi, k), A is None
+        inner = self._inner(len(psi))
+        slow = self._last.curvature is None
+        A = np.eye(len(inner)) if self._last.curvature is None else self._last.curvature
+        now = self._loglik(psi, k)
         last = np.inf
         for _ in range(MOST_STEPS):
             gradient = self.model.gradient(psi, YT)[inner]
@@ -158,13 +160,13 @@ class LatentObjective(Likelihood):
         return self.model.scores(point.psi, self._sums(k))
 
     def modes(self, point: Point, k: int = 0) -> list[tuple[Array, Array]]:
-        """Expected random effects (G, q) of the outcome and their covariances (G, q, q), given y and x."""
+        """Give expected random effects (G, q) of the outcome and their covariances (G, q, q), given y and x."""
         found, K = self.model.moments(point.psi, k), self.sums.n_latent
         scaled = point.sigma * self.structure.layout.unpack(point.theta[: self.structure.layout.n_theta])[0]
         return [(found.mode[:, K:] @ scaled.T, scaled @ found.cov[:, K:, K:] @ scaled.T)]
 
     def group_means(self, point: Point, k: int = 0) -> Array:
-        """Expected latent means (G, K) given y and x, on the raw scale."""
+        """Give expected latent means (G, K) given y and x, on the raw scale."""
         parts, found = self.model.unpack(point.psi), self.model.moments(point.psi, k)
         means = self.sums.between @ parts.alpha + found.mode[:, : self.sums.n_latent] @ parts.T.T
         return np.asarray(self.measured.shift + self.measured.scale * means)
