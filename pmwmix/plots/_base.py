@@ -183,13 +183,44 @@ def padded(parts: Sequence[Array]) -> Array:
     return out
 
 
+LONGEST = 60  # signs of a label from a survey's file in a plot
+
+
+class SurveyLabels(dict[str, str]):
+    """Labels that the caller gave; where there is none, those of the survey's files that fits have kept."""
+
+    def __init__(self, fits: Sequence[Any], given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self._settings = [fit.settings for fit in fits if hasattr(fit, "settings")]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Give the label of a term or column."""
+        if name in self:
+            return self[name]
+        found = next((text for one in self._settings if (text := one.label_of(str(name)))), "")
+        return found if 0 < len(found) <= LONGEST else default  # two interactions, cut, would look alike
+
+
+def labels_of(fits: Any, labels: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Give the caller's labels with those that the survey's files have for the terms of some fits."""
+    if labels is not None and not isinstance(labels, Mapping):
+        return labels  # refused by `text_of`
+    if hasattr(fits, "settings"):
+        listed = [fits]
+    elif isinstance(fits, Mapping):
+        listed = list(fits.values())
+    else:
+        listed = list(fits) if isinstance(fits, list | tuple) else []
+    return SurveyLabels(listed, labels or {})
+
+
 def text_of(name: str, labels: Mapping[str, str] | None) -> str:
     """Give what is written for a term or column: the caller's label, or its name."""
     if labels is not None and not isinstance(labels, Mapping):
         raise OptionError(
             f"labels is a dict from names to texts. Got {type(labels).__name__}. Write labels={{'age': 'Age'}}."
         )
-    return str((labels or {}).get(name, name))
+    return str(({} if labels is None else labels).get(name, name))
 
 
 def shortened(text: Any, most: int = 24) -> str:

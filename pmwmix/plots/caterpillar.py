@@ -22,6 +22,7 @@ from pmwmix.plots._base import (
     draw,
     fit_of,
     group_name,
+    labels_of,
     padded,
     panels,
     shortened,
@@ -78,7 +79,7 @@ def caterpillar(
     figure_kwargs : dict, optional
         Passed to the grid of the backend, such as ``figsize``.
     labels : dict, optional
-        What to write for terms and grouping factors.
+        What to write for terms and grouping factors; default: the label in the survey's files, where there is one.
 
     Returns
     -------
@@ -102,6 +103,7 @@ def caterpillar(
     20
     """
     one = check_fit(fit, "caterpillar") if pv is None else fit_of(check_fit(fit, "caterpillar"), pv)
+    labels = labels_of(fit, labels)
     tables = _tables(one, group)
     data = _effects(tables, terms, check_ci_prob(ci_prob), order_by, check_count(max_groups, "max_groups", 2), labels)
     shown = int(np.isfinite(data["estimate"].to_numpy()).sum(axis=1).max())

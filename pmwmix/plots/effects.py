@@ -25,6 +25,7 @@ from pmwmix.plots._base import (
     check_fit,
     draw,
     each_panel,
+    labels_of,
     panels,
     shortened,
     text_of,
@@ -78,7 +79,7 @@ def effects(
         As in `predictions`: weights of the rows, average over the random effects or a typical group, response or link.
     ci_prob : float
     labels : dict, optional
-        What to write for a predictor, or for the outcome.
+        What to write for a predictor, or for the outcome; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -105,9 +106,11 @@ def effects(
     >>> plot = pmwmix.plots.effects(fit, "escs", by="female", newdata=survey.data, backend="none")
     """
     check_fit(fit, "effects")
+    labels = labels_of(fit, labels)
     check_ci_prob(ci_prob)
     check_choice(type, "type", ("response", "link"))
     grid = grid_of(fit, variable, by, at or {}, newdata, check_count(n_points, "n_points", 2), "effects()")
+    grid = {name: (v, _levels(fit.settings.levels.get(name, {}), texts)) for name, (v, texts) in grid.items()}
     table = predictions(
         fit, {name: values for name, (values, _) in grid.items()}, newdata,
         weighted=weighted, averaged=averaged, type=type, ci_prob=ci_prob,
@@ -215,6 +218,12 @@ def _numbers(column: pd.Series, name: str, n_points: int | None) -> tuple[list[A
 
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)
+
+
+def _levels(labels: Mapping[str, str], texts: list[str]) -> list[str]:
+    """Value labels in the place of codes, where every code has one of its own."""
+    said = [labels.get(text, "") for text in texts]
+    return said if all(said) and len(set(said)) == len(said) else texts
 
 
 def effects_data(

@@ -19,6 +19,7 @@ from pmwmix.plots._base import (
     check_choice,
     draw,
     each_panel,
+    labels_of,
     matplotlib_axes,
     panels,
     shortened,
@@ -78,7 +79,7 @@ def forest(
     ci_prob : float
         Probability of the intervals; a table has its own.
     labels : dict, optional
-        What to write for a term or fit.
+        What to write for a term or fit; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -102,6 +103,7 @@ def forest(
     >>> plot = pmwmix.plots.forest([weighted, pmwmix.fit(**given)], backend="none")
     """
     long = forest_table(fits, names=names, terms=terms, varcorr=varcorr, ci_prob=ci_prob, exponentiate=exponentiate)
+    labels = labels_of(fits, labels)
     n_fits = long["fit"].nunique()
     by_part = check_choice(split or ("part" if n_fits <= MOST_COLOURS else "term"), "split", ["part", "term"]) == "part"
     data = laid_out(long, "part" if by_part else "term", "term" if by_part else "fit", "fit" if by_part else None)

@@ -18,6 +18,7 @@ from pmwmix.plots._base import (
     check_fit,
     draw,
     each_panel,
+    labels_of,
     panels,
     shortened,
     text_of,
@@ -58,7 +59,7 @@ def pv_spread(
     ci_prob : float
         Probability of the intervals.
     labels : dict, optional
-        What to write for a term.
+        What to write for a term; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -83,6 +84,7 @@ def pv_spread(
     >>> plot = pmwmix.plots.pv_spread(fit, backend="none")
     """
     data = pv_data(check_fit(fit, "pv_spread"), terms, varcorr, check_ci_prob(ci_prob))
+    labels = labels_of(fit, labels)
     n_rows = data.sizes["slot"]
     pc = panels(data, backend, figure_kwargs, size=(2.5, max(0.6 + 0.17 * n_rows, 1.5)))
     module = backend_of(pc)

@@ -22,6 +22,7 @@ from pmwmix.plots._base import (
     check_fit,
     draw,
     each_panel,
+    labels_of,
     panels,
     shortened,
     text_of,
@@ -64,7 +65,7 @@ def quadrature(
     max_terms : int
         The estimates that move most get a colour and a name; the others are grey.
     labels : dict, optional
-        What to write for a term.
+        What to write for a term; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -89,6 +90,7 @@ def quadrature(
     >>> plot = pmwmix.plots.quadrature(fit, nodes=(1, 5, 9), backend="none")
     """
     shown = min(check_count(max_terms, "max_terms"), len(COLOURS))
+    labels = labels_of(fit, labels)
     used: tuple[int, ...] = ()
     if isinstance(fit, pd.DataFrame):
         table = _checked(fit)

@@ -24,6 +24,7 @@ from pmwmix.plots._base import (
     check_fit,
     draw,
     fit_of,
+    labels_of,
     padded,
     panels,
     shortened,
@@ -134,6 +135,7 @@ def residuals(
     ['quantiles', 'fitted', 'SCHOOLID.Intercept']
     """
     one = fit_of(check_fit(fit, "residuals"), pv)
+    labels = labels_of(fit, labels)
     check_choice(type, "type", RESIDUALS)
     prob, most = check_ci_prob(ci_prob), check_count(max_points, "max_points", 10)
     values = one.residuals(type=type, conditional=conditional).to_numpy()

@@ -27,6 +27,7 @@ from pmwmix.plots._base import (
     draw,
     fit_of,
     group_name,
+    labels_of,
     matplotlib_axes,
     padded,
     panels,
@@ -141,6 +142,7 @@ def trellis(
     6
     """
     one = fit_of(check_fit(fit, "trellis"), pv)
+    labels = labels_of(fit, labels)
     family = fit.distribution[0]
     if family.is_categorical:
         raise NotSupportedError(

@@ -91,7 +91,7 @@ def code_text(code: Any) -> str:
     >>> code_text(97.0), code_text("n")
     ('97', 'n')
     """
-    return f"{code:g}" if isinstance(code, int | float) else str(code)
+    return f"{code:.15g}" if isinstance(code, int | float) else str(code)
 
 
 def value_labels(pairs: Iterable[Sequence[Any]]) -> dict[Any, str]:

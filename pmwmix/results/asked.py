@@ -10,6 +10,7 @@ from pmwmix.frame.checks import check_fixed_part
 from pmwmix.frame.crossing import PARTS, vcov_of_crossed, ways_of
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.replicates import read_replicates
+from pmwmix.readers.report import code_text
 from pmwmix.resolve.fill import Filled
 from pmwmix.spec.design import Design
 from pmwmix.spec.fixed import refuse_fixed
@@ -106,6 +107,7 @@ def settings_of(
         clusters = (PARTS, None, 1, 1)
     if frame.clusters is not None:
         clusters = (*frame.clusters.names, frame.clusters.n_psu, frame.clusters.n_strata)
+    named = frame.formula.fixed_variables
     return Settings(
         call=call,
         formula=" ".join(frame.formula.text.split()),
@@ -125,7 +127,12 @@ def settings_of(
         n_agq=n_agq,
         chunk_size=chunk_size,
         residual={} if frame.residual is None else frame.residual.spec.said,
-        labels={name: label for name, label in filled.table.labels.items() if name in frame.formula.fixed_variables},
+        labels={name: label for name, label in filled.table.labels.items() if name in named},
+        levels={
+            name: {code_text(code): str(text) for code, text in given.items()}
+            for name, given in filled.table.values.items()
+            if name in named and given
+        },
         fixed=frame.fixed,
         weights_top=frame.weights_top,
         trimmed=tuple(astuple(one) for one in frame.trimmed),

@@ -196,6 +196,7 @@ def _settings(meta: Any) -> Settings:
         "chunk_size": optional(as_whole),
         "residual": texts,
         "labels": texts,
+        "levels": mapped(texts),
         "fixed": mapped(as_number),
         "weights_top": optional(as_text),
         "trimmed": lambda one: tuple(

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+FACTORS = re.compile(r":(?![^\[]*\])(?![^(]*\))")  # between the factors of a term, outside brackets
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -34,6 +36,8 @@ class Settings:
         Structure of the residuals, as the summary says it; empty without one.
     labels : dict
         Predictor to its label in the survey's files, where there is one.
+    levels : dict
+        Predictor to the labels of its codes in the survey's files, code as text to label.
     fixed : dict
         Variances held at values, by their names in ``varcorr``.
     weights_top : str or None
@@ -61,6 +65,7 @@ class Settings:
     chunk_size: int | None = None
     residual: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    levels: dict[str, dict[str, str]] = field(default_factory=dict)
     fixed: dict[str, float] = field(default_factory=dict)
     weights_top: str | None = None
     trimmed: tuple[tuple[str, float, float, int, int, float, float], ...] = ()
@@ -78,10 +83,38 @@ class Settings:
         return float(self.clusters[2] - self.clusters[3])
 
     def label_of(self, term: str) -> str:
-        """Labels of the variables in a term, ``" x "`` between those of an interaction; empty without labels."""
+        """Label of a term: of its variables and of the category, ``" x "`` between factors; empty without labels.
+
+        ``IMMIG[T.2]:ESCS`` becomes ``Immigration background: Second-Generation x Economic status``. What has no label
+        stands there as it is.
+        """
+        parts = [self._label_of_factor(factor) for factor in FACTORS.split(term)]
+        return " x ".join(text for text, _ in parts) if any(known for _, known in parts) else ""
+
+    def _label_of_factor(self, factor: str) -> tuple[str, bool]:
+        """Text of one factor of a term, and whether any of it is a label."""
         found = {
-            place: label
-            for name, label in self.labels.items()
-            if (place := re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", term))
+            name: place.start()
+            for name in {**self.labels, **self.levels}
+            if (place := re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", factor))
         }
-        return " x ".join(label for _, label in sorted((place.start(), label) for place, label in found.items()))
+        if not found:
+            return factor, False
+        names = sorted(found, key=found.__getitem__)
+        named = " x ".join(self.labels[name] for name in names if name in self.labels)
+        category = re.search(r"\[(?:[TS]\.)?(.*)\]$", factor)
+        if category is None:
+            return named or factor, bool(named)
+        text = next((said for name in names if (said := self.levels.get(name, {}).get(plain(category[1])))), "")
+        return f"{named or names[0]}: {text or category[1]}", bool(named or text)
+
+
+def plain(code: str) -> str:
+    """Spell the code of a category as value labels do: whole numbers without decimals.
+
+    Examples
+    --------
+    >>> plain("2.0"), plain("Second-Generation")
+    ('2', 'Second-Generation')
+    """
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", code)

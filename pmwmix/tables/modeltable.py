@@ -220,9 +220,7 @@ def _labels(fits: Mapping[str, Any], data: pd.DataFrame, given: Mapping[str, str
         )
     out = {}
     for term in dict.fromkeys(data.xs(FIXED, drop_level=False).index.get_level_values(1)) if _has(data, FIXED) else ():
-        found = next((text for fit in fits.values() if (text := fit.settings.label_of(term))), "")
-        category = re.search(r"\[T\.(.*)\]$", term)
-        out[term] = f"{found}: {category[1]}" if found and category else found or term
+        out[term] = next((text for fit in fits.values() if (text := fit.settings.label_of(term))), term)
     return {**out, **given}
 
 

@@ -223,7 +223,8 @@ def test_labels_reach_the_tables(pisa, tmp_path):
     d = pmwmix.read_survey(path, columns=["ESCS", "ST004D01T", "PV1MATH", "CNTSCHID"])
     fit = pmwmix.fit("PV1MATH ~ ESCS * ST004D01T + (1 | CNTSCHID)", d)
     status = "Index of economic, social and cultural status"
-    assert fit.tidy(labels=True)["label"].tolist() == ["", status, "", status] and "label" not in fit.tidy()
+    assert fit.tidy(labels=True)["label"].tolist() == ["", status, "", f"{status} x ST004D01T"]
+    assert "label" not in fit.tidy()
     assert f"ESCS: {status}" in " ".join(str(fit.summary()).split())
     fit.save(tmp_path / "fit")
     assert pmwmix.load(tmp_path / "fit").tidy(labels=True)["label"].tolist() == fit.tidy(labels=True)["label"].tolist()
@@ -609,3 +610,29 @@ def test_transport_files_of_sas(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(PmwmixError, match=r"students\.xpt"):
         pmwmix.read_survey(path)
+
+
+def test_labels_of_levels_reach_tables_and_plots(tmp_path):
+    rng, n = np.random.default_rng(1), 120
+    d = pd.DataFrame(
+        {"g": np.repeat(np.arange(12.0), 10), "IMMIG": rng.integers(1, 4, n) * 1.0, "x": rng.normal(size=n)}
+    )
+    d["y"] = d["x"] + rng.normal(size=n)
+    labels = {1.0: "Native", 2.0: "Second-Generation", 3.0: "First-Generation"}
+    pyreadstat.write_sav(
+        d, str(tmp_path / "d.sav"), column_labels={"IMMIG": "Background"}, variable_value_labels={"IMMIG": labels}
+    )
+    table = pmwmix.read_survey(tmp_path / "d.sav")
+    fit = pmwmix.fit("y ~ C(IMMIG) * x + (1 | g)", table)
+    wanted = ["", "Background: Second-Generation", "Background: First-Generation", ""]
+    wanted += ["Background: Second-Generation x x", "Background: First-Generation x x"]
+    assert fit.tidy(labels=True)["label"].tolist() == wanted
+    fit.save(tmp_path / "fit")
+    assert pmwmix.load(tmp_path / "fit").tidy(labels=True)["label"].tolist() == wanted
+    assert "Background: Second-Generation x x" in str(pmwmix.table(fit))
+    ticks = pmwmix.plots.effects(fit, "IMMIG").viz["figure"].item().axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == list(labels.values())
+    rows = pmwmix.plots.forest(fit).viz["figure"].item().axes[0].get_yticklabels()
+    assert "Background: First-Generation" in [row.get_text() for row in rows]
+    named = pmwmix.plots.forest(fit, labels={"C(IMMIG)[T.2]": "mine"}).viz["figure"].item().axes[0].get_yticklabels()
+    assert "mine" in [row.get_text() for row in named]
