@@ -120,6 +120,7 @@ FENCES = {  # rooms, and single files of rooms that mix
     "docx": {"reports"},
     "rich": {"results.rendering", "cli", "running"},
     "pyreadstat": {"readers.foreign"},
+    "pyreadr": {"readers.rdata"},
 }
 
 

@@ -201,7 +201,9 @@ def _add_completion(verb: argparse.ArgumentParser) -> None:
 
 def _add_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "data", metavar="DATA", help="a .csv(.gz), .parquet, .sav, .dta, .sas7bdat or .xpt file, or a folder"
+        "data",
+        metavar="DATA",
+        help="a .csv(.gz), .parquet, .sav, .dta, .sas7bdat, .xpt, .rds or fixed-width .txt file, or a folder",
     )
 
 

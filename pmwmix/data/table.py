@@ -26,7 +26,7 @@ class Table:
     Parameters
     ----------
     data : pandas, polars or pyarrow table, or path
-        Paths end in .csv, .csv.gz, .parquet, .sav, .zsav, .dta, .sas7bdat or .xpt.
+        Paths end in .csv, .csv.gz, .parquet, .sav, .zsav, .dta, .sas7bdat, .xpt, .rds, .txt or .dat.
     preset : Preset, optional
         Survey whose labels of missing answers are known, for paths.
 
@@ -139,7 +139,7 @@ def _native(data: Any) -> Any:
     except TypeError as error:
         raise DataError(
             f"This kind of data cannot be read. Got {type(data).__module__}.{type(data).__qualname__}. "
-            f"Pass a pandas, polars or pyarrow table, or a path to .csv(.gz), .parquet, .sav, .dta, .sas7bdat or .xpt."
+            f"Pass a pandas, polars or pyarrow table, or a path to .csv(.gz), .parquet, .sav, .dta, .sas7bdat, .xpt, .rds."
         ) from error
     return frame
 

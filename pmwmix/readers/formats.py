@@ -12,6 +12,8 @@ from pmwmix._types import Array
 from pmwmix.errors import FileError, some
 from pmwmix.interrupt import interruptible
 from pmwmix.readers.columnar import COLUMNAR
+from pmwmix.readers.fixedwidth import FIXED
+from pmwmix.readers.rdata import R_DATA
 from pmwmix.readers.sas import SAS, TRANSPORT
 from pmwmix.readers.sav import SAV
 from pmwmix.readers.source import Contents, Format, Tick
@@ -21,6 +23,7 @@ from pmwmix.readers.text import TEXT
 FORMATS = {
     ".csv": TEXT, ".csv.gz": TEXT, ".parquet": COLUMNAR, ".pq": COLUMNAR,
     ".sav": SAV, ".zsav": SAV, ".dta": STATA, ".sas7bdat": SAS, ".xpt": TRANSPORT,
+    ".rds": R_DATA, ".rdata": R_DATA, ".rda": R_DATA, ".txt": FIXED, ".dat": FIXED,
 }  # fmt: skip
 
 
