@@ -139,7 +139,7 @@ def _native(data: Any) -> Any:
     except TypeError as error:
         raise DataError(
             f"This kind of data cannot be read. Got {type(data).__module__}.{type(data).__qualname__}. "
-            f"Pass a pandas, polars or pyarrow table, or a path to .csv(.gz), .parquet, .sav, .dta, .sas7bdat, .xpt, .rds."
+            f"Pass a pandas, polars or pyarrow table, or a path to .csv, .parquet, .sav, .dta, .sas7bdat, .xpt, .rds."
         ) from error
     return frame
 
