@@ -22,7 +22,7 @@ INNER = {  # files of the rooms that have a road of their own
         general.bynode general.marginal general.inside general.partials
         linear.start linear.direct linear.objective linear.pairs linear.pairwise
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
-        linear.latentmeans linear.latentobjective
+        linear.latentmeans linear.latentobjective linear.corrected
         general.start general.flat general.tiles general.rowsums general.direct general.compiled
         general.singlerows general.single general.singlehessian general.singlechunks general.objective
         general.partitioned
@@ -34,7 +34,7 @@ INNER = {  # files of the rooms that have a road of their own
     "fitting": """
         problem collinear carried optimise quasinewton rawscale estimate fixedvariances strata fewclusters leftout
         severalfits ladder
-        streamed linear latent general choose judge secondorder elsewhere climb
+        streamed linear latent corrected general choose judge secondorder elsewhere climb
         reweighted refits
     """.split(),
     "pooling": "_base rubin nested ratios".split(),
@@ -95,6 +95,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "frame.complete",
             "frame.evaluate",
             "frame.latentmeans",
+            "frame.measured",
         ),
         "frame.ondisk",
         *("frame.hierarchy", "frame.levelweights", "frame.matrices", "frame.residual"),

@@ -16,6 +16,7 @@ from pmwmix.fitting.problem import Problem, fixed_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 from pmwmix.variance.few_clusters import KINDS
 
 
@@ -49,6 +50,7 @@ class Plan:
         NotSupportedError
         """
         refuse_latent(bool(frame.fixed and frame.formula.latent), "Holding variances", "Leave fixed= out")
+        refuse_measured(bool(frame.fixed and frame.formula.measured), "Holding variances", "Leave fixed= out")
         if vcov in KINDS:
             refuse_fixed(frame.fixed, f"The variance {vcov!r}", "Use vcov='robust'")
         if frame.hierarchy.crossed and frame.has_closed_form and vcov != "model":
@@ -68,7 +70,7 @@ class Plan:
 
 
 def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
-    """Set up the likelihood of a frame, one of eight."""
+    """Set up the likelihood of a frame, one of nine."""
     return replace(_made(frame, design, plan), fixed=fixed_of(frame))
 
 
@@ -83,6 +85,10 @@ def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
             from pmwmix.fitting.latent import latent
 
             lay_out = partial(latent, design=design)
+        if design.errors:
+            from pmwmix.fitting.corrected import corrected
+
+            lay_out = partial(corrected, design=design)
         return linear.make_linear(frame, design, plan.reml, plan.engine, lay_out)
     from pmwmix.fitting import general
 

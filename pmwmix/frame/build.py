@@ -34,6 +34,7 @@ from pmwmix.frame.hierarchy import Hierarchy, find_levels
 from pmwmix.frame.latentmeans import check_latent_means, latent_columns, observed_means
 from pmwmix.frame.levelweights import crossed_weights, scale_of, weigh, weight_notes, weight_statistics
 from pmwmix.frame.matrices import outcome
+from pmwmix.frame.measured import check_measured, error_variances, measured_values
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.residual import residual_columns
 from pmwmix.spec.centring import Centring, find_groups
@@ -83,7 +84,7 @@ def build_frame(
     read = _read_rows(formula, table, design, centrings, pv, subset, distribution)
     formula, distribution = _settled(formula, distribution, read, pv)
     columns = read.columns
-    hierarchy = check_latent_means(formula, find_levels(formula.grouping, columns), distribution, centrings)
+    hierarchy = _levels(formula, columns, distribution, centrings)
     by_level = order_weights(weight_columns(design.weights, formula), hierarchy)
     scaling, scale = scale_of(design, hierarchy)
     cond, w, totals, own_w, trimmed = _weights(by_level, columns, hierarchy, design, scale, distribution)
@@ -181,6 +182,15 @@ def _settled(
     if found.first is None:
         return formula.for_thresholds([one.name for one in found.further]), found
     return formula.for_each([found.first, *(one.name for one in found.further)]), found
+
+
+def _levels(
+    formula: ModelFormula, columns: Mapping[str, pd.Series], distribution: Distribution, centrings: Sequence[Centring]
+) -> Hierarchy:
+    """Find the levels, and refuse latent means and errors in predictors that the model cannot have."""
+    hierarchy = find_levels(formula.grouping, columns)
+    check_measured(formula, hierarchy, distribution)
+    return check_latent_means(formula, hierarchy, distribution, centrings)
 
 
 def _checked(
@@ -281,9 +291,10 @@ def _design_columns(
         mean = Means()
         local = apply_center(list(centrings), {**read.columns, **chosen}, w, mean)
         measured = observed_means(formula, hierarchy, local, w)
-        local = local | {one.name: one.series for one in measured}
+        local = local | {one.name: one.series for one in measured} | measured_values(formula, local)
         found = evaluate_columns(formula, hierarchy, local, read.columns, pv, distribution, read.kept)
-        designs.append(replace(found, latent=latent_columns(formula, found.x, local, measured)))
+        errors = error_variances(formula, found.x, local, w)
+        designs.append(replace(found, latent=latent_columns(formula, found.x, local, measured), errors=errors))
         means.append(mean)
     return designs, means
 

@@ -168,6 +168,7 @@ def _check_asked(formula: ModelFormula, design: Design, subset: Any, distributio
         (distribution.pairwise, "method='pairwise'"),
         (distribution.residual is not None, "residual="),
         (bool(formula.latent), "latent_mean()"),
+        (bool(formula.measured), "measured()"),
         (subset is not None, "subset="),
         (not formula.grouping, "a formula without random terms"),
         (callable(design.scaling), "a function as scaling="),

@@ -86,6 +86,8 @@ class DesignColumns:
         these are the same.
     latent : LatentColumns or None
         Of the latent group means among the fixed columns.
+    errors : tuple of (int, float)
+        Fixed columns that are measured with error, and its variance.
     """
 
     x: Matrix
@@ -96,6 +98,7 @@ class DesignColumns:
     further: tuple[Matrix, ...] = ()
     bases: tuple[Hashable, ...] = ()
     latent: LatentColumns | None = None
+    errors: tuple[tuple[int, float], ...] = ()
 
     @property
     def fixed(self) -> tuple[Matrix, ...]:

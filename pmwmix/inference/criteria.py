@@ -12,6 +12,7 @@ from pmwmix.inference.again import effective_parameters
 from pmwmix.likelihood.covariances import free_parameters
 from pmwmix.prediction.rows import live_rows
 from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 
 Term = tuple[str, frozenset[str], str]
 
@@ -66,6 +67,7 @@ def check_whole(fit: Any, what: str) -> None:
             f"{what} rests on the likelihood of the sample, or compares its weights. The fit has method="
             f"'pairwise', the likelihood of pairs of rows. Test terms with fit.wald(), or fit with method='ml'."
         )
+    refuse_measured(fit.has_measured, what, "Its likelihood is a corrected one: use fit.wald()")
     refuse_latent(fit.latent_means is not None, what, "Its likelihood is that of the predictor too: use fit.wald()")
 
 

@@ -16,6 +16,7 @@ from pmwmix.frame.modelframe import ModelFrame, correlated
 from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 
 STEP = 1e-5  # of a standard error, which may be large beside the function where parameters are correlated
 
@@ -162,6 +163,7 @@ def check_latent(fit: Any, verb: str) -> None:
     ------
     NotSupportedError
     """
+    refuse_measured(fit.has_measured, verb, "Report the variances of fit.varcorr")
     refuse_latent(fit.latent_means is not None, verb, "Report fit.varcorr and fit.latent_means")
     if fit.residual_parameters is not None:
         raise NotSupportedError(

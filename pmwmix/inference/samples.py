@@ -19,6 +19,7 @@ from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.estimable import lost_groups
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
 from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 
 Columns = dict[str, pd.Series]
 SAME = 1e-9  # of a column's size: what rebuilt columns may be off by
@@ -95,6 +96,7 @@ def samples_of(
     if newdata is not None:
         table = Table(newdata)
         return [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
+    refuse_measured(fit.has_measured, f"{verb} without newdata", "The effects are the coefficients")
     refuse_latent(
         fit.latent_means is not None,
         f"{verb} without newdata",

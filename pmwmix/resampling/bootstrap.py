@@ -28,6 +28,7 @@ from pmwmix.running import check_executor, over, run_on
 from pmwmix.spec.checks import check_prob
 from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 
 KINDS = ("parametric", "residual", "cases", "rao-wu")
 STEP = 1e-4  # of a standard error: for derivatives of the caller's function
@@ -216,6 +217,7 @@ def bootstrap(
         )
     pairs = simulated_rows(fit, f"bootstrap(kind={kind!r})")
     refuse_fixed(fit.settings.fixed, "A bootstrap", "Use the errors of the fit")
+    refuse_measured(fit.has_measured, "A bootstrap", "Use the errors of the fit")
     refuse_latent(fit.latent_means is not None, "A bootstrap", "Use the errors of the fit")
     check_executor(executor, pairs[0][1].engine)
     generator(random_seed)

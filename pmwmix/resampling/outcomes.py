@@ -14,6 +14,7 @@ from pmwmix.prediction.responses import in_order, row_labels
 from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
 from pmwmix.spec.checks import is_whole
 from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 
 
 def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFrame:
@@ -43,6 +44,7 @@ def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFra
     Sampling weights shape the parameters, not the outcomes: these are of the sampled rows.
     """
     check_count(n, "outcomes", 1)
+    refuse_measured(fit.has_measured, "simulate()", "Draw from pmwmix.simulate_survey")
     refuse_latent(fit.latent_means is not None, "simulate()", "Draw from pmwmix.simulate_survey")
     parts, rng = simulated_rows(fit, "simulate()"), generator(random_seed)
     drawn = [draw_outcome(one, rows, rng) for _, (one, rows) in zip(range(n), parts * n, strict=False)]

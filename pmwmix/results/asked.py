@@ -15,6 +15,7 @@ from pmwmix.resolve.fill import Filled
 from pmwmix.spec.design import Design
 from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
 from pmwmix.weights.replicate_types import BY_REPLICATES, check_replicates, has_replicates
@@ -48,10 +49,10 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
     if frame.pairwise:
         said = (NO_REPLICATES,) if vcov is None and has_replicates(design) else ()
         return replace(frame, notes=(*frame.notes, *said)), _variance_of_pairs(vcov)
-    default = "replicate" if has_replicates(design) and method != "bayes" else "robust" if weighted else "model"
-    how = vcov or default
-    if frame.formula.latent:
-        _check_latent(how, method)
+    sandwich = "robust" if weighted or frame.formula.measured else "model"
+    how = vcov or ("replicate" if has_replicates(design) and method != "bayes" else sandwich)
+    if frame.formula.latent or frame.formula.measured:
+        _check_whole(frame, how, method)
     if how in KINDS or method == "bayes":
         check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
     if how in BY_REPLICATES and frame.residual is not None:
@@ -72,12 +73,15 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
     return frame, how
 
 
-def _check_latent(how: str, method: str) -> None:
-    """Refuse posteriors with latent group means, and variances of the coefficients' block of the information alone."""
-    refuse_latent(method == "bayes", "A posterior", "Use method='ml'")
+def _check_whole(frame: ModelFrame, how: str, method: str) -> None:
+    """Refuse what latent means and errors in predictors do not have: posteriors, variances of a block alone."""
     cut = how in NOT_LATENT or how in KINDS or how in BY_REPLICATES
     cure = "Use vcov='robust', whose information is that of all parameters together"
-    refuse_latent(cut, f"The variance {how!r}", cure)
+    latent, measured = bool(frame.formula.latent), bool(frame.formula.measured)
+    refuse_latent(latent and method == "bayes", "A posterior", "Use method='ml'")
+    refuse_latent(latent and cut, f"The variance {how!r}", cure)
+    refuse_measured(measured and method == "bayes", "A posterior", "Use method='ml'")
+    refuse_measured(measured and (cut or how == "model"), f"The variance {how!r}", cure)
 
 
 def _variance_of_pairs(vcov: str | None) -> str:

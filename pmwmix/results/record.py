@@ -152,6 +152,11 @@ class FitRecord(Abilities):
         return len(self.fits)
 
     @property
+    def has_measured(self) -> bool:
+        """Whether predictors are measured with error, so that the likelihood is a corrected one."""
+        return bool(self.fits[0].rows is not None and self.fits[0].rows.blueprint.formula.measured)
+
+    @property
     def nests(self) -> tuple[tuple[str, ...], ...]:
         """Nests of imputations of every single fit, which say by which rule they are pooled."""
         return tuple(fit.nest for fit in self.fits)

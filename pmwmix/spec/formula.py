@@ -15,6 +15,7 @@ from pmwmix.errors import FormulaError, NotSupportedError
 from pmwmix.spec.brackets import arguments, brackets, mask
 from pmwmix.spec.groupnames import rename_groups
 from pmwmix.spec.latentmean import LatentMean, split_latent
+from pmwmix.spec.measured import Measured, split_measured
 from pmwmix.spec.predictors import Predictor
 from pmwmix.spec.randomterms import NAME, RandomTerm, check_labels, split_random, without_repeats
 from pmwmix.spec.several import about, joined, pieces_of
@@ -51,6 +52,7 @@ class ModelFormula:
     bare: tuple[RandomTerm, ...] = ()  # groups of the model that have no random term
     residual_variables: tuple[str, ...] = ()  # columns of a residual structure
     latent: tuple[LatentMean, ...] = ()  # of the fixed part, where each is a column of its name
+    measured: tuple[Measured, ...] = ()  # likewise
     first: str | None = None  # name of the first linear predictor, where its coefficients bear it
 
     def for_each(self, names: Sequence[str]) -> ModelFormula:
@@ -119,8 +121,10 @@ class ModelFormula:
             fail("Only the mean has an offset", f"{parsed.offset!r} in that of {name!r}", "Leave it out there")
         if not parsed.fixed_variables and not parsed.has_intercept:
             fail(f"The formula for {name!r} has no fixed column", parsed.text, "Keep the intercept or a predictor")
-        if parsed.latent:
-            fail("Only the mean has latent means", f"{parsed.latent[0].name} for {name!r}", "Leave it out there")
+        if parsed.latent or parsed.measured:
+            what = "latent means" if parsed.latent else "measured predictors"
+            own_name = (*parsed.latent, *parsed.measured)[0].name
+            fail(f"Only the mean has {what}", f"{own_name} for {name!r}", "Leave it out there")
         own = tuple(replace(term, predictor=name) for term in parsed.random)
         part = FixedPart(name, parsed.fixed, parsed.fixed_variables)
         text = joined([self.text, f"{name} ~ {right.strip()}"])
@@ -154,8 +158,8 @@ class ModelFormula:
 
     @property
     def fixed_columns(self) -> tuple[str, ...]:
-        """Columns of the table that the fixed part of the mean is made from, also by latent means."""
-        stands_for = {one.name: one.column for one in self.latent}
+        """Columns of the table that the fixed part is made from, also by latent means and behind measured ones."""
+        stands_for = {one.name: one.column for one in self.latent} | {one.name: one.column for one in self.measured}
         return tuple(dict.fromkeys(stands_for.get(name, name) for name in self.fixed_variables))
 
     @property
@@ -283,10 +287,11 @@ def _parse(text: str) -> ModelFormula:
     right, offset, offset_variables = _split_offset(right)
     rest, random = split_random(right)
     rest, latent = split_latent(rest)
+    rest, measured = split_measured(rest)
     side = side_of(rest, right.strip()) if rest.strip() else Side(True, {})
     random_terms = without_repeats(random)
     asked = (text, response, response_variables, side.text, side.variables, side.intercept, random_terms)
-    return ModelFormula(*asked, failures, offset, offset_variables, latent=latent)
+    return ModelFormula(*asked, failures, offset, offset_variables, latent=latent, measured=measured)
 
 
 def _left(text: str) -> tuple[str, tuple[str, ...], str | None]:

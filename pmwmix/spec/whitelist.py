@@ -29,6 +29,7 @@ REFUSED = {
     "lag": "The rows of a survey have no order, so a lag has no meaning; add the lagged column to the table.",
     "hashed": "Hashing hides which category a column stands for; use C(x).",
     "latent_mean": "A latent mean stands among the fixed terms: y ~ escs + latent_mean(escs, school) + (1 | school).",
+    "measured": "A measured predictor stands among the fixed terms: y ~ measured(escs, 0.85) + (1 | school).",
     "Q": "Write the column name in backticks: `my column`.",
 }
 R_CALL = re.compile(r"(?<![\w.])((?:as|is)\.[a-z]+|[a-z]+\.[a-z]+)\s*\(")
