@@ -25,12 +25,13 @@ from pmwmix.results.pooled import labelled, pool_results, pooled_frames
 from pmwmix.results.result import FitResult
 from pmwmix.running import check_executor, over
 from pmwmix.sample.request import read_request, refuse_request
-from pmwmix.spec.call import call_text, check_names, is_pairwise, read_chunk, read_nodes, scaling_of
+from pmwmix.spec.call import call_text, check_names, check_sampled, is_pairwise, read_chunk, read_nodes, scaling_of
 from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
 from pmwmix.spec.fixed import read_fixed
 from pmwmix.spec.options import FitOptions
 from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.random import NORMAL, check_predictors, check_random, read_random
 from pmwmix.spec.residual import read_residual
 from pmwmix.spec.several import one_text, parameters_of
 from pmwmix.studies.againstnone import lrt_section
@@ -83,6 +84,7 @@ def fit(
     center: Mapping[str, str] | None = None,
     residual: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
+    random: str = "normal",
     subset: Any = None,
     progress: bool | None = None,
     engine: str | None = None,
@@ -161,6 +163,9 @@ def fit(
     fixed : dict, optional
         Variances held at values, named as in ``varcorr``: ``{"school.Intercept": 25.0, "Residual": 1.0}``
         (structured).
+    random : str
+        Distribution of the random effects: ``"normal"``, ``"t"`` (degrees of freedom estimated), ``"t(5)"`` (5 of
+        them), or ``"discrete(3)"``, 3 masses whose places and probabilities are estimated (mixing).
     subset : str or array of bool, optional
         Rows to fit, as a column of true and false or an array of them. Unlike filtering the table first, clusters
         without such rows stay in the robust variance and its degrees of freedom.
@@ -178,7 +183,7 @@ def fit(
     draws, tune, chains : int, optional
         Of ``method="bayes"``, for each plausible value: 1000 draws after 1000 of tuning in 4 chains.
     random_seed : int, optional
-        The same number gives the same draws; default: a new one, kept in ``fit.how``.
+        The same number gives the same draws; default: a new one, in ``fit.how``.
     sampler : {"nutpie", "pymc", "numpyro", "blackjax"} or dict, optional
         What runs NUTS; default nutpie. A dict holds options, ``{"target_accept": 0.95}``, with ``"name"`` if wanted.
     priors : dict, optional
@@ -213,8 +218,8 @@ def fit(
     if vcov is not None and vcov not in BY_REPLICATES:
         VARIANCES[vcov]  # an unknown name fails here
     request = _request(method, sampling, priors, progress, vcov)
-    nodes, cells = read_nodes(n_agq), read_chunk(chunk_size)
-    distribution = read_distribution(family, link, trials, method, parameters_of(formula), residual)
+    nodes, cells, drawn = read_nodes(n_agq), read_chunk(chunk_size), read_random(random)
+    distribution = read_distribution(family, link, trials, method, parameters_of(formula), residual, drawn)
     held, chosen = read_fixed(fixed, method, residual), choose_engine(engine)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
@@ -234,7 +239,7 @@ def fit(
             "family": None if family == Distribution.family else family,
             "link": link,
             **{**given, "scaling": scaling, "pv_pairing": pv_pairing, "imputation": imputation, "design": design},
-            **{"vcov": vcov, "n_agq": nodes, "trials": trials},
+            **{"vcov": vcov, "n_agq": nodes, "trials": trials, "random": None if drawn == NORMAL else random},
             **{"center": center, "residual": residual, "fixed": fixed, **(sampling if request is not None else {})},
             "priors": priors,
         },
@@ -295,7 +300,13 @@ def _sampled(fitted: FitResult, request: Any, priors: Any) -> BayesResult:
 
 
 def read_distribution(
-    family: str, link: str | None, trials: Any, method: str, parameters: Sequence[str] = (), residual: Any = None
+    family: str,
+    link: str | None,
+    trials: Any,
+    method: str,
+    parameters: Sequence[str] = (),
+    residual: Any = None,
+    random: str = NORMAL,
 ) -> Distribution:
     """Look family and link up and check that they go together, with parameters that have formulas, and with residuals.
 
@@ -303,7 +314,9 @@ def read_distribution(
     ------
     OptionError, NotSupportedError
     """
-    if trials is None and family == Distribution.family and link in (None, Distribution.link) and not parameters:
+    check_random(random, method, "residual", residual)
+    plain = trials is None and not parameters and random == NORMAL
+    if plain and family == Distribution.family and link in (None, Distribution.link):
         asked = read_residual(residual, True, method)  # the closed form needs neither table
         return Distribution(residual=asked, pairwise=is_pairwise(method, True, family, residual))
     whole_import("pmwmix.families")
@@ -317,7 +330,7 @@ def read_distribution(
             f"Name the column as text with family='binomial', or leave trials out."
         )
     chosen = known.links[0] if link is None else link
-    closed = known.has_closed_form(LINKS[chosen])
+    closed = known.has_closed_form(LINKS[chosen]) and random == NORMAL
     if chosen not in known.links:
         raise OptionError(
             f"A family has links of its own. {family!r} has no link {chosen!r}.{near(chosen, known.links)} "
@@ -328,20 +341,13 @@ def read_distribution(
         raise NotSupportedError(
             f"REML is defined for linear models. Asked for method='reml' with family={known.name!r}. Use method='ml'."
         )
-    if method == "bayes" and not known.is_sampled:
-        raise NotSupportedError(
-            f"Posteriors are not built for this family. Asked for method='bayes' with family={known.name!r}. "
-            f"Use method='ml', or family='cumulative'."
-        )
-    if method == "bayes" and (known.further or known.is_open):
+    if method == "bayes":
         of = "categories" if known.is_open else ", ".join(one.name for one in known.predictors)
-        raise NotSupportedError(
-            f"Families with several linear predictors are not sampled yet. {known.name!r} has them for {of}. "
-            f"Use method='ml'."
-        )
+        check_sampled(known.name, known.is_sampled, of if known.further or known.is_open else "")
+    check_predictors(random, known.name, bool(known.further or known.is_open))
     asked, read = read_residual(residual, closed, method), None if closed else known.read
     of_family = (known.has_scale, trials, known.further, asked, known.first, known.settled if known.is_open else None)
-    return Distribution(known.name, chosen, read, closed, *of_family, pairwise)
+    return Distribution(known.name, chosen, read, closed, *of_family, pairwise, random)
 
 
 def _framed(

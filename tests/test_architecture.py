@@ -17,7 +17,7 @@ INNER = {  # files of the rooms that have a road of their own
         ops.registry ops.fills ops.cells ops.smallmat ops.segment ops.special
         engine
         linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
-        general.modefinder general.nodes latent general.tree general.model
+        general.modefinder general.nodes latent._base latent.normal latent.t latent.discrete general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.unprofiled crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
         linear.start linear.direct linear.objective linear.pairs linear.pairwise
@@ -25,7 +25,7 @@ INNER = {  # files of the rooms that have a road of their own
         linear.latentmeans linear.latentobjective linear.corrected
         general.start general.flat general.tiles general.rowsums general.direct general.compiled
         general.singlerows general.single general.singlehessian general.singlechunks general.objective
-        general.partitioned
+        general.partitioned general.mixture
         general.insidedata
         crossed.onethread crossed.inverse crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint
         crossed.direct crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear

@@ -87,7 +87,8 @@ def test_readme_code_prints_what_stands_below_it(
 
 
 PRINTING = """
-    bootstrap contrasts describe errors families imputations influence latent-means pairwise predictors quadrature
+    bootstrap contrasts describe errors families imputations influence latent-means mixing pairwise predictors
+    quadrature
     replicates report residuals scale tables trends
 """.split()
 

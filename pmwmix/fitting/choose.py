@@ -17,6 +17,7 @@ from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
+from pmwmix.spec.random import check_random, is_discrete, refuse_random
 from pmwmix.variance.few_clusters import KINDS
 
 
@@ -94,12 +95,15 @@ def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
 
     layout = layout_of(frame)
     nodes = general.node_numbers(plan.n_agq, layout, frame.level_names[1:], crossed)
+    if is_discrete(frame.random):
+        check_random(frame.random, "ml", "n_agq", plan.n_agq)
     by_hand = nodes is not None and plan.n_agq is not None and not crossed
-    if exact := general.laplace_is_exact(frame, design):
+    if exact := general.laplace_is_exact(frame, design) or is_discrete(frame.random):
         nodes = nodes or (1,) * len(layout.q)
     ladder = rungs(layout) if nodes is None and layout.q else ()
     likelihood: Any = general.crossed if crossed else general.nested if layout.q else general.flat
     if frame.stored is not None:
+        refuse_random(frame.random, "Sorting rows into files", "Leave memory= out")
         likelihood = partial(general.partitioned, executor=plan.executor)
     problem = general.make_general(
         frame, design, plan.engine, nodes or (ladder[0] if ladder else ()), plan.chunk_cells, likelihood

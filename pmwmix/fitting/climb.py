@@ -34,7 +34,8 @@ def estimate(problem: Problem, k: int, start: Array | None, vcov: str, clusters:
         return judge(problem, k, climbed_beside_fixed(problem, scale, k, start), vcov, clusters)
     optimum = climbed(objective, scale, k, start)
     best, climbs, endless = optimum, 1, False
-    for other in other_starts(problem, k, optimum) if start is None or not objective.n_rho else ():
+    own = objective.n_rho or objective.many_maxima
+    for other in other_starts(problem, k, optimum) if start is None or not own else ():
         climbs += 1
         found = climbed(objective, scale, k, other)
         if is_higher(problem, k, found.point, best.point, LOWER * max(scale, abs(best.point.value))):
@@ -60,7 +61,7 @@ def climbed(objective: Any, scale: float, k: int, start: Array | None) -> Optimu
 def without_random_part(problem: Problem, k: int, fit: Estimate, vcov: str, clusters: Clusters | None) -> Estimate:
     """Fit the same model with all random effects held at zero: a generalised linear model."""
     p, t = problem.structure.p, problem.layout.n_theta
-    free = np.r_[:p, p + t : len(fit.point.theta)]
+    free = np.r_[:p, p + t : len(fit.point.theta) - getattr(problem.structure, "n_shape", 0)]
     begin = np.where(np.isin(np.arange(len(fit.point.theta)), free), fit.point.theta, 0.0)
 
     def at(values: Array) -> PartlyFree:

@@ -43,10 +43,10 @@ def other_starts(problem: Problem, k: int, optimum: Any) -> Iterator[Array]:
         a look around sees, the peaks of the likelihood along rays of theta; the same parameters with variances at zero,
         if the likelihood is higher there, so that its profile has a valley on the way. Of the others: larger variances
         if one is zero, a variance of zero if it is not, unless either is far below. Under a residual structure, whose
-        correlation and random effects may stand in for each other, its own further starts alone.
+        correlation and random effects may stand in for each other, and of mixtures, its own further starts alone.
     """
     objective = problem.objective
-    if objective.n_rho:
+    if objective.n_rho or objective.many_maxima:
         yield from objective.starts(k)[1:]
     elif problem.layout.n_theta and _is_cheap(problem):
         yield from (_linear if objective.closed_form else _integrated)(problem, k, optimum)
@@ -57,7 +57,7 @@ def is_higher(problem: Problem, k: int, point: Any, other: Any, noise: float) ->
     objective = problem.objective
     if not point.value < other.value - noise:
         return False
-    if objective.closed_form or objective.crossed or not (finest := rungs(problem.layout)):
+    if objective.closed_form or objective.crossed or objective.many_maxima or not (finest := rungs(problem.layout)):
         return True
     fine = objective.with_nodes(finest[-1])
     return bool(fine.at(point.psi, k).value < fine.at(other.psi, k).value - noise)

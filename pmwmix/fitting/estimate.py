@@ -61,6 +61,12 @@ class Estimate:
     modes : list of (ndarray (G_l, q_l), ndarray (G_l, q_l)), optional
         Conditional modes of the random effects on the raw scale and their standard errors, bottom-up; None where they
         are found from the cross-products when they are asked for.
+    shape : tuple of ndarray
+        Parameters of the random effects' distribution on their working scale, per level; empty where they are normal.
+    classes : list of ndarray (G_l, k), optional
+        Probabilities of the masses of discrete random effects given the outcomes, bottom-up.
+    n_of_shape : int
+        How many of the last ``reported`` are those of that distribution.
     small_df : ndarray, shape (p,), optional
         Degrees of freedom of a small-sample variance.
     clipped : bool
@@ -94,6 +100,9 @@ class Estimate:
     gained: float = 0.0
     n_starts: int = 1
     modes: Any = None
+    shape: tuple[Array, ...] = ()
+    classes: list[Array] | None = None
+    n_of_shape: int = 0
     small_df: Array | None = None
     clipped: bool = False
     replicates: Any = None

@@ -18,16 +18,19 @@ from pmwmix.likelihood.contract import Likelihood, RowArrays
 from pmwmix.likelihood.crossed.general import CrossedObjective, numbers_held
 from pmwmix.likelihood.engine import padded_columns
 from pmwmix.likelihood.general.flat import FlatIntegratedObjective
+from pmwmix.likelihood.general.mixture import MixtureObjective
 from pmwmix.likelihood.general.model import MarginalStructure
 from pmwmix.likelihood.general.objective import IntegratedObjective
 from pmwmix.likelihood.general.singlechunks import knows
 from pmwmix.likelihood.general.tiles import cut
+from pmwmix.likelihood.latent import latent_of
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.ops.smallmat import UNROLL
 from pmwmix.likelihood.rows import Same, standard
 from pmwmix.likelihood.standardise import Transform, standardise
 from pmwmix.links import LINKS
 from pmwmix.spec.outcome import Response
+from pmwmix.spec.random import NORMAL
 from pmwmix.weights.conditional import total_weights
 
 CELLS = 400_000  # rows x nodes x parameters that are held at once for one intermediate of the Hessian
@@ -80,7 +83,7 @@ def node_numbers(
 def laplace_is_exact(frame: ModelFrame, design: DesignColumns) -> bool:
     """Whether more nodes than one per dimension would give the same."""
     family, link = FAMILIES[frame.family], LINKS[frame.link]
-    return family.is_quadratic(link, sorted({block.predictor for block in design.blocks}))
+    return frame.random == NORMAL and family.is_quadratic(link, sorted({block.predictor for block in design.blocks}))
 
 
 def make_general(
@@ -92,12 +95,11 @@ def make_general(
     likelihood: Callable[[ModelFrame, MarginalStructure, RowArrays, str, tuple[int, ...], int], Likelihood],
 ) -> Problem:
     """Standardise, drop collinear columns and set up the objective, `nested`, `crossed` or `flat`."""
-    random = random_columns(design)
     fixed, of = design.fixed, design.of
     raw = [name for part in fixed for name in part.names]
     values = [column for part in fixed for column in part.columns]
     names = _names(frame, raw, of)
-    columns, transforms = standardise(values, raw, random, [np.zeros(frame.n)], of.tolist())
+    columns, transforms = standardise(values, raw, random_columns(design), [np.zeros(frame.n)], of.tolist())
     transform = replace(transforms[0], cuts=_thresholds(frame, raw, of))
     top_scale = float(frame.w[-1].mean())
     w = _relative_weights(frame)
@@ -131,13 +133,15 @@ def make_general(
         responses=design.responses,
         constants=[float(total @ one.constant) for one in design.responses],
         means=[_mean(frame, one) for one in design.responses],
+        groups=tuple(level.name for level in frame.hierarchy.levels),
     )
 
 
 def _unit(frame: ModelFrame, design: DesignColumns) -> float:
     """Size by which the columns of the mean are multiplied, so that their coefficients are of ordinary size."""
     family = FAMILIES[frame.family]
-    return family.unit(LINKS[frame.link], design.responses[0]) if family.further else 1.0
+    own = bool(family.further) or frame.random != NORMAL
+    return family.unit(LINKS[frame.link], design.responses[0]) if own else 1.0
 
 
 def _of_mean(predictor: int, unit: float) -> float:
@@ -220,17 +224,19 @@ def _structure(
     family = FAMILIES[frame.family]
     names = [name for block in design.blocks for name in block.matrix.names]
     of_random = [b.predictor for b in design.blocks for _ in b.names]
+    shape = latent_of(frame.random).n_shape * len(frame.hierarchy.levels)
     firsts = [int(np.searchsorted(of, k)) for k in range(1, len(family.predictors))]
     return MarginalStructure(
         layout=layout_of(frame),
         p=len(of),
         family=frame.family,
         link=frame.link,
-        n_phi=family.n_phi(design.responses[0]),
+        n_phi=family.n_phi(design.responses[0]) + shape,
         ones=tuple(name == "Intercept" and _of_mean(k, unit) == 1.0 for name, k in zip(names, of_random, strict=True)),
         adaptive=tuple(n > 1 for n in n_agq),
         further=tuple((one.links[0], first) for one, first in zip(family.further, firsts, strict=True)),
         predictors=tuple(of_random) if family.further else (),
+        latent=frame.random,
     )
 
 
@@ -240,7 +246,8 @@ def nested(
     """Cut the rows into chunks of whole top-level units."""
     hierarchy, per_chunk = frame.hierarchy, _rows_per_chunk(structure, n_agq, cells)
     chunks = cut(hierarchy.order, hierarchy.starts, hierarchy.parents, _relative_weights(frame)[1:], per_chunk)
-    return IntegratedObjective(structure, chunks, rows, n_agq, engine, cells)
+    kind = MixtureObjective if structure.effects.is_discrete else IntegratedObjective
+    return kind(structure, chunks, rows, n_agq, engine, cells)
 
 
 def _rows_per_chunk(structure: MarginalStructure, n_agq: tuple[int, ...], cells: int) -> int:

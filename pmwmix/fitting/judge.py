@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -165,12 +166,12 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     given = variance_input(problem, point, basis, k, clusters, vcov)
     V = VARIANCES[vcov](given)
     model = V if vcov == "model" else VARIANCES["model"](variance_input(problem, point, basis, k, None, "model"))
-    if failed := _failure(problem, point, basis):
+    map_ = raw_map(problem, k, point.psi)
+    if failed := _failure(problem, point, basis, map_.shape):
         status, converged = failed, False
     elif converged:
         extreme = Status.EXTREME if _nearly_separated(problem, theta) else None
         status = extreme or (Status.FLAT if flat.shape[1] else Status.SINGULAR if singular else Status.CONVERGED)
-    map_ = raw_map(problem, k, point.psi)
     values, J = _parameters(problem, k, point, map_, basis)
     return Estimate(
         terms=map_.terms,
@@ -194,8 +195,15 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         transform=problem.transforms[k],
         n_agq=objective.n_agq,
         clipped=vcov == "multiway" and was_negative(given),
-        modes=None if objective.closed_form else modes_of(problem, point, k),  # closed forms wait until they are asked
+        **_of_groups(problem, point, k, map_),
     )
+
+
+def _of_groups(problem: Problem, point: Any, k: int, map_: Any) -> dict[str, Any]:
+    """Give modes, where they do not wait until they are asked, and what the random effects' distribution has."""
+    closed, classes = problem.objective.closed_form, problem.objective.classes(point, k)
+    modes = None if closed else modes_of(problem, point, k)
+    return {"modes": modes, "shape": map_.shape, "n_of_shape": map_.n_of_shape, "classes": classes}
 
 
 def _without_unknown(problem: Problem, joint: Array, vcov: str) -> Array:
@@ -246,10 +254,17 @@ def _separated(problem: Problem, point: Any, basis: Array) -> bool:
     return bool(((size / alike > FAR) | ((error / alike > SEPARATED) & (reach > 1.0))).any())
 
 
-def _failure(problem: Problem, point: Any, basis: Array) -> Status | None:
+def is_sound(problem: Problem, shapes: Sequence[Array]) -> bool:
+    """Whether the distribution of the random effects, whose parameters of every level these are, is not at its edge."""
+    return all(problem.structure.effects.is_sound(shape) for shape in shapes)
+
+
+def _failure(problem: Problem, point: Any, basis: Array, shapes: Sequence[Array]) -> Status | None:
     """Say why the end of a climb is no estimate, whatever the optimiser thinks of it."""
     if _separated(problem, point, basis):
         return Status.SEPARATED
+    if not is_sound(problem, shapes):
+        return Status.MASSES if problem.structure.effects.is_discrete else Status.HEAVY
     return Status.CROSSED if _crossed(problem, point) else None
 
 

@@ -67,6 +67,14 @@ class Status(Enum):
         "Converged, but only by the rule that n_agq asks for: with more nodes estimates would move by more than a "
         "tenth of a standard error. Leave n_agq out for as many nodes as they need, or report the approximation."
     )
+    HEAVY = (
+        "Stopped at random effects without a variance: their degrees of freedom fell to 2, so heavy are the tails that "
+        "these groups ask for. Hold them, random='t(3)', or look at the groups that lie far out with fit.ranef()."
+    )
+    MASSES = (
+        "Stopped at a mass point that no group is at, or at two in one place: the data support fewer masses than "
+        "random= asks for, and variances and locations mean nothing. Take one mass fewer."
+    )
     UNSETTLED = (
         "Stopped before the fitted values in the residual variance had settled: they still change from one fit to the "
         "next. Use a variance of a predictor in the place of power(fitted)."

@@ -63,6 +63,8 @@ class Problem:
         Variances held at values on the raw scale, in the order of theta, that of the residual last; NaN where free.
     beyond : tuple of int
         Numbers of nodes with which given ones are compared; nothing if they are not.
+    groups : tuple of str
+        Names of the levels, bottom-up.
     """
 
     objective: Any
@@ -83,6 +85,7 @@ class Problem:
     ladder: tuple[tuple[int, ...], ...] = ()
     fixed: Array | None = None
     beyond: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def held(self) -> Array:

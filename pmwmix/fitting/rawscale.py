@@ -17,7 +17,8 @@ class RawMap:
     """Parameters on the raw scale, and the Jacobian of (coef, variance components, reported) in (beta, theta, phi).
 
     ``phi`` belongs to the raw predictors: thresholds are those of ``coef``. ``level_one`` (1, P) is the derivative of
-    the level-1 variance where that is a parameter, sigma².
+    the level-1 variance where that is a parameter, sigma². ``shape`` are the parameters of the random effects'
+    distribution on their working scale, level after level, ``n_of_shape`` how many of the last ``reported`` are theirs.
     """
 
     terms: tuple[str, ...]
@@ -30,6 +31,8 @@ class RawMap:
     jacobian: Array
     phi: Array
     level_one: Array | None = None
+    shape: tuple[Array, ...] = ()
+    n_of_shape: int = 0
 
 
 def raw_map(problem: Problem, k: int, psi: Array) -> RawMap:
@@ -64,7 +67,8 @@ def _closed_map(problem: Problem, k: int, psi: Array) -> RawMap:
 def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:
     layout, transform, family = problem.layout, problem.transform, problem.family
     p, t = problem.structure.p, layout.n_theta
-    beta, theta, phi = psi[:p], psi[p : p + t], psi[p + t :]
+    n_shape = problem.structure.n_shape
+    beta, theta, phi = psi[:p], psi[p : p + t], psi[p + t : len(psi) - n_shape]
     reported, J_phi = family.parameters(phi)
     A_x, shift = (
         (transform.A_x, np.zeros((0, p))) if family.has_intercept else _beside_thresholds(transform, len(reported))
@@ -92,7 +96,27 @@ def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:
         ]
     )
     Psi = transform.Psi(layout, theta, 1.0)
-    return RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, family.scale(phi), J, raw_phi)
+    map_ = RawMap(terms, coef, raw, Psi, transform.theta(layout, theta), reported, family.scale(phi), J, raw_phi)
+    return _with_shape(problem, map_, psi) if n_shape else map_
+
+
+def _with_shape(problem: Problem, map_: RawMap, psi: Array) -> RawMap:
+    """Add what the distribution of the random effects reports, level by level: ``school.df``."""
+    structure, n = problem.structure, problem.structure.n_shape
+    J, reported, shapes = np.hstack([map_.jacobian, np.zeros((len(map_.jacobian), n))]), {**map_.reported}, []
+    start, each = len(psi) - n, structure.effects.n_shape
+    for level, (name, entries) in enumerate(zip(problem.groups, problem.layout.entries, strict=True)):
+        mine = slice(start + level * each, start + (level + 1) * each)
+        first = len(map_.coef) + entries[0][2]  # the first variance of the level
+        deviation = float(np.sqrt(max(map_.Psi[level][0, 0], 0.0)))
+        values, by_shape, by_deviation = structure.effects.reported(psi[mine], deviation)
+        rows = by_deviation[:, None] * (J[first] / (2.0 * max(deviation, 1e-300)))[None]
+        rows[:, mine] += by_shape
+        J = np.vstack([J, rows])
+        reported |= {f"{name}.{key}": value for key, value in values.items()}
+        shapes.append(psi[mine])
+    of_shape = len(reported) - len(map_.reported)
+    return replace(map_, jacobian=J, reported=reported, shape=tuple(shapes), n_of_shape=of_shape)
 
 
 def _beside_thresholds(transform: Transform, n: int) -> tuple[Array, Array]:
@@ -137,6 +161,7 @@ def all_parameters(problem: Problem, k: int, psi: Array, map_: RawMap | None = N
         latent, row = map_.sigma**2, map_.level_one
     else:
         latent, slope = level_one_variance(problem, k, map_.phi)
-        row = np.concatenate([np.zeros(len(psi) - problem.structure.n_phi), slope])[None]
+        after = problem.structure.n_shape
+        row = np.concatenate([np.zeros(len(psi) - len(slope) - after), slope, np.zeros(after)])[None]
     values = np.array([*map_.coef, *components, latent, *map_.reported.values()])
     return values, np.vstack([map_.jacobian[:n], row, map_.jacobian[n:]])

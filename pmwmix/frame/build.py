@@ -16,7 +16,7 @@ from pmwmix.data.source import Source
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.centring import Means, apply_center, notes_on_means
-from pmwmix.frame.checks import check_frame_size, check_same_categories
+from pmwmix.frame.checks import check_frame_size, check_random_terms, check_same_categories
 from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
 from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
@@ -197,7 +197,9 @@ def _checked(
     frame: ModelFrame, distribution: Distribution, columns: Mapping[str, pd.Series], design: Design
 ) -> ModelFrame:
     """Check the frame as a whole, and add notes on weights, and the residual structure, which needs its levels."""
+    frame = replace(frame, random=distribution.random)
     check_frame_size(frame, distribution)
+    check_random_terms(frame)
     check_same_categories(frame)
     frame = replace(frame, notes=(*_notes_on_weights(frame, design), *frame.notes))
     if distribution.residual is None:

@@ -9,6 +9,7 @@ from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.matrices import HUGE, too_large
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.random import check_terms
 
 
 def check_same_categories(frame: ModelFrame) -> None:
@@ -64,6 +65,20 @@ def check_fixed_part(frame: ModelFrame, asked: str) -> None:
             f"This needs a fixed coefficient. The fixed part is {frame.formula.fixed!r}, and {asked} was asked for. "
             f"Keep the intercept or a predictor, or leave {asked} out."
         )
+
+
+def check_random_terms(frame: ModelFrame) -> None:
+    """Refuse models whose random effects cannot have the distribution that was asked for."""
+    blocks = frame.designs[0].blocks
+    sizes = [sum(len(b.matrix.names) for b in blocks if b.level == level) for level in {b.level for b in blocks}]
+    check_terms(
+        frame.random,
+        frame.formula.text,
+        len(blocks),
+        bool(frame.hierarchy.crossed),
+        {block.term.structure for block in blocks},
+        max(sizes, default=0),
+    )
 
 
 def _check_groups(frame: ModelFrame, distribution: Distribution) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.frame.modelframe import ModelFrame, correlated
 from pmwmix.spec.fixed import RESIDUAL
+from pmwmix.spec.random import check_random
 
 
 def component_names(frame: ModelFrame) -> list[tuple[str, str, str | None]]:
@@ -44,6 +45,7 @@ def with_fixed(frame: ModelFrame, fixed: Mapping[str, float]) -> ModelFrame:
     """
     if not fixed:
         return frame
+    check_random(frame.random, "ml", "fixed", dict(fixed))
     names = component_names(frame)
     variances = [name_of(g, a) for g, a, b in names if b is None] + [RESIDUAL] * frame.has_closed_form
     for name in fixed:

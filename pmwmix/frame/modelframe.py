@@ -170,6 +170,8 @@ class ModelFrame:
         What was cut off the conditional weights, per level.
     fixed : dict
         Variances held at values, by their names in ``varcorr``.
+    random : str
+        Distribution of the random effects: ``"normal"``, ``"t"``, ``"t(5)"``, ``"discrete(3)"``.
     stream : Streamed or None
         Of data that are read piece by piece: what stands for the rows, which refuse to be looked at (`NoRows`).
     stored : RowsOnDisk or None
@@ -210,6 +212,7 @@ class ModelFrame:
     fixed: dict[str, float] = field(default_factory=dict)
     stream: Any = None  # Streamed
     stored: Any = None  # RowsOnDisk
+    random: str = "normal"
 
     @property
     def n(self) -> int:

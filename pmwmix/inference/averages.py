@@ -5,14 +5,15 @@ Equations are those of docs/effects.md. Numbers only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.latent import NORMAL
+from pmwmix.likelihood.latent import latent_of
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.modes import quadratic
@@ -62,6 +63,10 @@ class MeanModel:
         Coefficients that come before those of the linear predictor.
     counts : ndarray of bool, shape (p,)
         Whether a coefficient is one of the mean's linear predictor, where the mean is that.
+    rule : (ndarray, ndarray)
+        Points and weights of means over the random part of a row, in units of its standard deviation.
+    by_shape : callable, optional
+        What distribution other than a fixed one random effects have: see `Latent.mean_slopes`.
     """
 
     link: Any
@@ -72,6 +77,8 @@ class MeanModel:
     n_parameters: int
     n_thresholds: int
     counts: Array
+    rule: tuple[Array, Array]
+    by_shape: Callable[..., tuple[list[Array], bool]] | None = None
 
     @classmethod
     def of(cls, fit: Any, blueprint: Blueprint, averaged: bool, type: str) -> MeanModel:
@@ -92,8 +99,13 @@ class MeanModel:
         cuts = np.zeros(0) if linear else values[:n]
         random = [] if linear or not averaged else Psi
         beta, link = values[n:p], None if linear else fit.distribution[1]
+        rule = fit.random_rule(NODES[1]) if random else (np.zeros(1), np.ones(1))
         of = blueprint.x_of if linear else np.zeros(p - n, dtype=int)
-        return MeanModel(link, cuts, beta, random, entries, len(values), n, of == 0)
+        shape, by_shape, of_shape = fit.random_shape[:1], None, 0
+        if random and len(shape):
+            effects = latent_of(fit.random)
+            by_shape, of_shape = partial(effects.mean_slopes, shape[0]), len(effects.reported(shape[0], 1.0)[0])
+        return MeanModel(link, cuts, beta, random, entries, len(values) + of_shape, n, of == 0, rule, by_shape)
 
     def rows(self, columns: RowColumns) -> tuple[Array, Array]:
         """Mean of every row (n, c) and its derivatives in the parameters (n, c, P) (effects, eqs. 23-25).
@@ -105,12 +117,15 @@ class MeanModel:
         eta = X @ self.beta + columns.offset
         variance = sum((quadratic(z, P) for z, P in zip(columns.Z, self.Psi, strict=False)), np.zeros(n))
         mean, by_eta, by_variance = self._means(eta, variance)
+        by_shape, alone = self._by_shape(eta, variance)
         G = np.zeros((*mean.shape, self.n_parameters))
         k = np.arange(len(self.thresholds))
         G[:, k, k] = -by_eta[:, k]
         first, last = self.n_thresholds, self.n_thresholds + len(self.beta)
         G[:, :, first:last] = by_eta[:, :, None] * X[:, None, :]
-        for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=last):
+        for place, slopes in enumerate(by_shape, start=self.n_parameters - len(by_shape)):
+            G[:, :, place] = slopes
+        for place, (level, i, j) in enumerate(self.entries if self.Psi and not alone else (), start=last):
             twice = columns.Z[level][i] * columns.Z[level][j] * (1.0 if i == j else 2.0)
             G[:, :, place] = by_variance * twice[:, None]
         return mean, G
@@ -126,14 +141,26 @@ class MeanModel:
             return self.link.mean(centre), sign * self.link.slope(centre), np.zeros_like(centre)
         spread = np.sqrt(variance)[:, None]
         mean, slope, tilt = (np.zeros_like(centre) for _ in range(3))
-        for a, w in zip(*NORMAL.nodes(NODES[1]), strict=True):
-            at = centre + a * spread
+        for a, w in zip(*self.rule, strict=True):
+            at = centre + sign * a * spread
             steep = self.link.slope(at)
             mean += w * self.link.mean(at)
             slope += w * steep
-            tilt += (w * a) * steep
+            tilt += (w * a * sign) * steep
         by_variance = np.divide(tilt, 2.0 * spread, out=np.zeros_like(tilt), where=spread > 0)
         return mean, sign * slope, by_variance
+
+    def _by_shape(self, eta: Array, variance: Array) -> tuple[list[Array], bool]:
+        """Differentiate the means (n, c) in what the random effects' distribution reports (mixing, eq. 9).
+
+        And say whether that is all: masses have places and probabilities, and their variance follows.
+        """
+        if self.by_shape is None:
+            return [], False
+        ordinal = bool(len(self.thresholds))
+        centre = self.thresholds - eta[:, None] if ordinal else eta[:, None]
+        sign, deviation = -1.0 if ordinal else 1.0, np.sqrt(variance)[:, None]
+        return self.by_shape(self.link.mean, self.link.slope, centre, deviation, sign)
 
     def outcomes(self, values: Array, gradients: Array, total: float) -> tuple[Array, Array]:
         """Turn cumulated probabilities (g, T) into those of categories (g, T + 1); other means stay.

@@ -10,6 +10,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.frame.modelframe import correlated
 from pmwmix.inference.again import effective_parameters
 from pmwmix.likelihood.covariances import free_parameters
+from pmwmix.likelihood.latent import latent_of
 from pmwmix.prediction.rows import live_rows
 from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
@@ -52,6 +53,8 @@ def n_parameters(fit: Any) -> int:
 def size_without_components(fit: Any) -> int:
     """Count all parameters but those of the random effects; those held at values count for nothing."""
     own = 1 + len(fit.residual_structure) if fit.has_residual_variance else len(fit.family_parameters)
+    for shape in fit.random_shape:  # what is reported of mass points follows from fewer numbers
+        own += len(shape) - len(latent_of(fit.random).reported(shape, 1.0)[0])
     return len(fit.coef) + own - len(fit.settings.fixed)
 
 

@@ -129,7 +129,7 @@ def _with_variance(one: Any, sample: Sample) -> tuple[Array, Array]:
     """Give the mean of every row and its variance (n,)."""
     columns, gaps = sample.design()
     mean, G = sample.model.rows(columns)
-    V = one.parameters[1]
+    V = one.vcov_of(G.shape[-1])
     variance = np.einsum("np,pq,nq->n", G[:, 0], np.nan_to_num(V), G[:, 0], optimize=True)
     variance[(G[:, 0][:, np.isnan(np.diag(V))] != 0).any(axis=1)] = np.nan  # no robust variance of a coefficient
     value = mean[:, 0].copy()

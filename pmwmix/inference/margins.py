@@ -279,7 +279,7 @@ def _pooled(
 
 def _by_delta(fit: Any, estimates: Array, gradients: Sequence[Array], ci_prob: float) -> dict[str, Array]:
     """Errors and intervals of estimates (K, m) by the delta method, with their gradients (m, P)."""
-    covariances = np.array([spread(G, one.parameters[1]) for one, G in zip(fit.fits, gradients, strict=True)])
+    covariances = np.array([spread(G, one.vcov_of(G.shape[-1])) for one, G in zip(fit.fits, gradients, strict=True)])
     pooled = pool(estimates, covariances, complete_df(fit), fit.nests)
     error, df = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0)), np.minimum(pooled.df, 1e10)
     with np.errstate(divide="ignore", invalid="ignore"):

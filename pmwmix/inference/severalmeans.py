@@ -95,7 +95,7 @@ class SeveralMeans(MeanModel):
     def _exact(self, etas: Array, C: Array) -> tuple[Array, Array, Callable[[int, int], Array]]:
         """Means (n, c), slopes (n, c, K) and second derivatives (n, c) as the family gives them."""
         family = self.fit.distribution[0]
-        steps, weights = spread_rule(C) if self.Psi else (iter([0.0]), np.ones(1))
+        steps, weights = spread_rule(self.fit, C) if self.Psi else (iter([0.0]), np.ones(1))
         total: list[Array] = []
         for step, w in zip(steps, weights, strict=True):
             found = [w * part for part in family.mean_derivatives(self.fit.links, etas + step, bool(self.Psi))]
@@ -105,7 +105,7 @@ class SeveralMeans(MeanModel):
     def _mean(self, etas: Array, C: Array, phi: Array) -> Array:
         """Means (n, c) at linear predictors and parameters of the family."""
         family = self.fit.distribution[0]
-        steps, weights = spread_rule(C) if self.Psi else (iter([0.0]), np.ones(1))
+        steps, weights = spread_rule(self.fit, C) if self.Psi else (iter([0.0]), np.ones(1))
         every = zip(steps, weights, strict=True)
         found = sum(w * family.mean_of(self.fit.links, list(etas + step), phi) for step, w in every)
         return np.asarray(found).reshape(etas.shape[1], -1)

@@ -39,6 +39,8 @@ class Likelihood:
     of_block : bool
         Whether the information on the coefficients is that of their block, as in linear models, where they are
         independent of the other parameters if the model holds.
+    many_maxima : bool
+        Whether several maxima are the rule, so that every outcome is climbed from all `starts`.
     """
 
     structure: Any
@@ -49,6 +51,7 @@ class Likelihood:
     n_agq: tuple[int, ...] = ()
     n_rho: int = 0
     of_block: bool = True
+    many_maxima: bool = False
 
     def at(self, free: Array, k: int = 0) -> Any:
         """Evaluate outcome ``k``: a `Point` or `IntegratedPoint`.
@@ -91,6 +94,10 @@ class Likelihood:
     def modes(self, point: Any, k: int = 0) -> list[tuple[Array, Array]]:
         """Conditional modes (G_l, q_l) of the random effects, and their covariances (G_l, q_l, q_l), bottom-up."""
         raise NotImplementedError
+
+    def classes(self, point: Any, k: int = 0) -> list[Array] | None:
+        """Probabilities of mass points given the outcomes, (G_l, k) per level, bottom-up; None without such points."""
+        return None
 
     def start(self, k: int = 0) -> Array:
         """Give the parameters that a climb of outcome ``k`` starts from, `free` of psi."""

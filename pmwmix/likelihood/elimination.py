@@ -47,7 +47,7 @@ class Eliminated:
     Lambda : Jet
         Cholesky factor of its covariance, (1, q_l, q_l).
     M : Jet
-        I + Λ'CΛ per unit, (G_l, q_l, q_l).
+        Its curvature and that of its density, I + Λ'CΛ of normal effects, per unit, (G_l, q_l, q_l).
     across : Jet
         Cross-products of its columns with those of the levels above and with the right-hand sides, (G_l, q_l, ...).
     """
@@ -68,7 +68,11 @@ class Eliminated:
 
 
 def eliminate(
-    Lambdas: Sequence[Jet], C: Jet, lifts: Sequence[Callable[[Array], Array]], floor: float = 0.0
+    Lambdas: Sequence[Jet],
+    C: Jet,
+    lifts: Sequence[Callable[[Array], Array]],
+    floor: float = 0.0,
+    prior: Sequence[Jet] | None = None,
 ) -> list[Eliminated]:
     """Integrate out level by level, lowest first.
 
@@ -83,13 +87,19 @@ def eliminate(
         From each level but the top one to the next.
     floor : float
         To which smaller eigenvalues of M are raised; only without derivatives.
+    prior : sequence of Jet, each (G_l or 1, q_l, q_l), optional
+        Curvature of the effects' own density; the identity where they are normal.
     """
     out = []
     for level, Lambda in enumerate(Lambdas):
         q, Q = Lambda.value.shape[-1], C.value.shape[-2]
         own, beyond = slice(0, q), slice(q, None)
         M = Lambda.T @ C[own, own] @ Lambda
-        M = Jet(raised(M.value + np.eye(q), floor), M.first, M.second)
+        if prior is None or not prior[level].t:
+            M = Jet(M.value + (np.eye(q) if prior is None else prior[level].value), M.first, M.second)
+        else:
+            M = M + prior[level]
+        M = Jet(raised(M.value, floor), M.first, M.second)
         one = Eliminated(Lambda, M, C[own, beyond])
         out.append(one)
         if level < len(lifts):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError
+from pmwmix.likelihood.latent import latent_of
 from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.random import NORMAL
 
 if TYPE_CHECKING:
     from pmwmix.families import Family
@@ -19,6 +23,42 @@ class Abilities:
 
     family: str
     link: str
+
+    @property
+    def random(self) -> str:
+        """Distribution of the random effects."""
+        return NORMAL
+
+    @property
+    def random_shape(self) -> tuple[Array, ...]:
+        """Parameters of that distribution on their working scale, per level; empty where it has none."""
+        return ()
+
+    def random_rule(self, n: int) -> tuple[Array, Array]:
+        """Points and weights of a rule for means over the random part of a row, in units of its standard deviation.
+
+        Parameters
+        ----------
+        n : int
+            Number of points that would do for a normal distribution.
+
+        Raises
+        ------
+        NotSupportedError
+            If the sum of several random effects has another distribution than one of them.
+        """
+        if self.random != NORMAL and not self.has_one_effect:
+            raise NotSupportedError(
+                f"Means over random effects that are not normal are built for one grouping level, and discrete ones "
+                f"for an intercept alone. This fit has random={self.random!r} and other terms. Use "
+                f"predict(conditional=False), at random effects of zero, or fit.simulate()."
+            )
+        return latent_of(self.random).nodes(n, *self.random_shape[:1])
+
+    @property
+    def has_one_effect(self) -> bool:
+        """Whether the random part of a row is one effect times what is known of the row."""
+        return True
 
     @property
     def distribution(self) -> tuple[Family, Link]:
@@ -39,6 +79,8 @@ class Abilities:
     @property
     def has_closed_form(self) -> bool:
         """Whether the likelihood is that of a linear model: no quadrature, degrees of freedom, least squares."""
+        if self.random != NORMAL:
+            return False
         if self._is_default:
             return Distribution.has_closed_form
         family, link = self.distribution

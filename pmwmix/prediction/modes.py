@@ -25,6 +25,9 @@ class LevelModes:
         On the raw scale of the linear predictor.
     Psi : ndarray, shape (q, q)
         Covariance matrix of the random effects.
+    classes : ndarray, shape (G, k), or None
+        Probabilities of the masses of discrete random effects given the outcomes; ``b`` and ``se`` are then mean and
+        standard deviation over them.
     """
 
     group: str
@@ -34,6 +37,7 @@ class LevelModes:
     b: Array
     se: Array
     Psi: Array
+    classes: Array | None = None
 
 
 def covariances(columns: Sequence[Array], of: Sequence[int], Psi: Array, n_predictors: int) -> Array:

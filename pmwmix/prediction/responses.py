@@ -14,7 +14,6 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.likelihood.latent import NORMAL
 from pmwmix.prediction.newdata import predict_new
 
 TYPES = ("response", "link")
@@ -62,19 +61,20 @@ def averaged_mean(fit: Any, etas: Array, covariance: Array) -> Array:
     """
     if fit.has_linear_mean:
         return etas[0]
-    steps, weights = spread_rule(covariance)
+    steps, weights = spread_rule(fit, covariance)
     return np.asarray(sum(w * mean_of(fit, etas + step) for step, w in zip(steps, weights, strict=True)))
 
 
-def spread_rule(covariance: Array) -> tuple[Iterator[Array], Array]:
+def spread_rule(fit: Any, covariance: Array) -> tuple[Iterator[Array], Array]:
     """Nodes (K, n) of the random parts of the linear predictors, one after the other, and their weights.
 
     Parameters
     ----------
+    fit : Abilities
     covariance : ndarray, shape (K, K, n)
     """
     moving = [k for k in range(len(covariance)) if np.nanmax(covariance[k, k], initial=0.0) > 0.0]
-    a, w = NORMAL.nodes(NODES.get(max(len(moving), 1), FEWEST))
+    a, w = fit.random_rule(NODES.get(max(len(moving), 1), FEWEST))
     root = _roots(covariance, moving)
     steps = (np.einsum("kan,a->kn", root, np.array(at)) for at in product(a, repeat=len(moving)))
     return steps, np.array([np.prod(part) for part in product(w, repeat=len(moving))])

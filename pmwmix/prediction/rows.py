@@ -59,7 +59,8 @@ class LiveRows:
         for position, ((b, se), Psi) in enumerate(zip(found, self.fit.Psi, strict=True)):
             level = self.frame.hierarchy.levels[position]
             names = tuple(n for block in self.design.blocks if block.level == position for n in block.names)
-            out.append(LevelModes(level.name, level.factors, level.labels, names, b, se, Psi))
+            classes = None if self.fit.classes is None else self.fit.classes[position]
+            out.append(LevelModes(level.name, level.factors, level.labels, names, b, se, Psi, classes))
         return out
 
     @property

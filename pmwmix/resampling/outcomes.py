@@ -9,6 +9,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.likelihood.latent import latent_of
 from pmwmix.likelihood.layout import semidefinite_cholesky
 from pmwmix.prediction.responses import in_order, row_labels
 from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
@@ -105,10 +106,11 @@ def simulated_rows(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
 
 def drawn_etas(rows: LiveRows, rng: np.random.Generator) -> Array:
     """Draw random effects and give the linear predictors (K, n)."""
-    etas = rows.etas(False)
+    etas, effects = rows.etas(False), latent_of(rows.frame.random)
     for position, Psi in enumerate(rows.fit.Psi):
         level = rows.frame.hierarchy.levels[position]
-        b = rng.standard_normal((level.n, len(Psi))) @ semidefinite_cholesky(Psi).T
+        u = effects.draw(rng, (level.n, len(Psi)), *rows.fit.shape[position : position + 1])
+        b = u @ semidefinite_cholesky(Psi).T
         etas += random_part(rows, position, b)
     return etas
 

@@ -11,7 +11,8 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.climb import climbed
-from pmwmix.fitting.rawscale import all_parameters
+from pmwmix.fitting.judge import is_sound
+from pmwmix.fitting.rawscale import all_parameters, raw_map
 from pmwmix.frame.modelframe import DesignColumns
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.spec.outcome import Outcome, Response
@@ -86,8 +87,9 @@ def _climb_each(problem: Any, start: Array, n: int) -> Refits:
     values, converged = [], []
     for k in range(n):
         found, reached = _climb(problem, start, k)
-        values.append(all_parameters(problem, k, found.psi)[0])
-        converged.append(reached)
+        map_ = raw_map(problem, k, found.psi)
+        values.append(all_parameters(problem, k, found.psi, map_)[0])
+        converged.append(reached and is_sound(problem, map_.shape))
     return Refits(np.array(values), np.array(converged))
 
 

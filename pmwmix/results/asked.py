@@ -140,4 +140,5 @@ def settings_of(
         fixed=frame.fixed,
         weights_top=frame.weights_top,
         trimmed=tuple(astuple(one) for one in frame.trimmed),
+        random=frame.random,
     )

@@ -98,7 +98,7 @@ def single(
     p, V = len(terms), _without(fit.vcov, [terms.index(name) for name in shared.alone])
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
-    more = (_linear_fields if closed else _family_fields)(frame, problem, fit, k)
+    more = (_linear_fields if closed else _family_fields)(frame, problem, fit, k, V)
     variance = np.diag(V)[p:].copy()
     variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
     variance[[name in frame.fixed for name in (*(name_of(*name) for name in names), RESIDUAL)]] = np.nan
@@ -138,14 +138,27 @@ def _without(V: Array, places: list[int]) -> Array:
     return out
 
 
-def _linear_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -> dict[str, Any]:
+def _linear_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int, V: Array) -> dict[str, Any]:
     table = _residual_table(problem, fit)
     if frame.formula.latent:
         return {"latent_means": table}
     return {"residual_parameters": table, "satterthwaite": partial(satterthwaite, problem, fit)}
 
 
-def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -> dict[str, Any]:
+def _random_vcov(fit: Estimate, V: Array) -> Array | None:
+    """Covariance of the parameters (P, P) and of what the distribution of the random effects reports."""
+    r = fit.n_of_shape
+    if not r:
+        return None
+    places = [*range(len(V)), *range(len(fit.joint) - r, len(fit.joint))]
+    out = fit.joint[np.ix_(places, places)].copy()
+    out[: len(V), : len(V)] = V
+    lost = np.isnan(np.diag(out))
+    out[lost, :] = out[:, lost] = np.nan
+    return out
+
+
+def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int, V: Array) -> dict[str, Any]:
     error = np.sqrt(np.maximum(np.diag(fit.reported_vcov), 0.0))
     return {
         "family": frame.family,
@@ -156,6 +169,8 @@ def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int) -
         ),
         "quadrature": _quadrature(problem, fit) if fit.n_agq else None,
         "categories": problem.responses[k].categories,
+        "random_shape": fit.shape,
+        "random_vcov": _random_vcov(fit, V),
     }
 
 

@@ -117,6 +117,7 @@ def _pooled_general(fits: Sequence[FitResult]) -> dict[str, Any]:
     found = _one_by_one(fits, [fit.family_parameters for fit in fits], "estimate")
     table = first.family_parameters.assign(estimate=found.estimate, se=np.sqrt(found.vcov))
     out = {"phi": first.phi, "family_parameters": table, "categories": first.categories}
+    out["random_shape"] = first.random_shape
     if first.quadrature is None:  # no random term
         return out
     nodes = tuple(max(part) for part in zip(*(fit.quadrature["n_agq"] for fit in fits), strict=True))

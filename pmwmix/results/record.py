@@ -13,6 +13,7 @@ from pmwmix._types import Array
 from pmwmix.pooling import Pooled
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.rows import LiveRows, SavedRows
+from pmwmix.spec.random import NORMAL, is_discrete
 from pmwmix.spec.settings import Settings
 
 
@@ -70,6 +71,11 @@ class FitRecord(Abilities):
         Of an ordinal or two-category outcome.
     n_starts : int
         Climbs from different starting values, the best of which is reported; of plausible values the most.
+    random_shape : tuple of ndarray
+        Parameters of the random effects' distribution on their working scale, per level; with plausible values those
+        of the first.
+    random_vcov : ndarray (P + r, P + r) or None
+        Covariance of ``parameters`` and of the r numbers that the distribution of the random effects reports.
     parameters : (ndarray (P,), ndarray (P, P))
         Coefficients, variance components and the level-1 variance together, and their covariance.
     index : Index
@@ -119,6 +125,8 @@ class FitRecord(Abilities):
     latent_means: Any = None
     categories: tuple[str, ...] = ()
     n_starts: int = 1
+    random_shape: tuple[Array, ...] = ()
+    random_vcov: Any = None
     _memo: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,6 +138,23 @@ class FitRecord(Abilities):
     def method(self) -> str:
         """``"ml"`` or ``"reml"``."""
         return self.settings.method
+
+    @property
+    def random(self) -> str:
+        """Distribution of the random effects: ``"normal"``, ``"t"``, ``"t(5)"``, ``"discrete(3)"``."""
+        return self.settings.random
+
+    @property
+    def has_one_effect(self) -> bool:
+        """Whether the random part of a row is one effect times what is known of the row."""
+        levels = self.varcorr.loc[self.varcorr["var2"].isna() & (self.varcorr["grp"] != "Residual")]
+        intercept = not is_discrete(self.random) or list(levels["var1"]) == ["Intercept"]
+        return len(self.n_groups) <= 1 and intercept
+
+    def vcov_of(self, size: int) -> Array:
+        """Covariance of ``parameters``, or of these and what the distribution of the random effects reports."""
+        found: Array = self.parameters[1] if size == len(self.parameters[1]) else self.random_vcov
+        return found
 
     @property
     def se(self) -> pd.Series:
@@ -169,7 +194,12 @@ class FitRecord(Abilities):
         """
         if self.family_parameters is None or not len(self.family_parameters):
             return float("nan")
-        values = self.family_parameters["estimate"]
+        own = self.family_parameters
+        if self.random != NORMAL:  # the table ends with what the distribution of the random effects reports
+            own = own.loc[[not any(str(name).startswith(f"{g}.") for g in self.n_groups.index) for name in own.index]]
+            if own.empty:
+                return float("nan")
+        values = own["estimate"]
         return float(values.iloc[0]) if len(values) == 1 else values.rename("dispersion")
 
     @property

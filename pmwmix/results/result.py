@@ -251,7 +251,8 @@ class FitResult(FitRecord):
         for same in zip(*(fit.rows.modes() for fit in self.fits if fit.rows is not None), strict=True):
             found = pool(np.array([m.b for m in same]), np.array([m.se**2 for m in same]), nests=self.nests)
             Psi = np.mean([m.Psi for m in same], axis=0)
-            out.append(replace(same[0], b=found.estimate, se=np.sqrt(found.vcov), Psi=Psi))
+            classes = None if same[0].classes is None else np.mean([m.classes for m in same], axis=0)
+            out.append(replace(same[0], b=found.estimate, se=np.sqrt(found.vcov), Psi=Psi, classes=classes))
         return out
 
     def ranef(self, group: str | None = None) -> Any:
@@ -266,7 +267,9 @@ class FitResult(FitRecord):
         -------
         DataFrame or dict of DataFrame
             Group labels as index; a column per random term (in units of the outcome) and ``<term>_se``: the
-            conditional standard deviation given the estimates; with plausible values pooled.
+            conditional standard deviation given the estimates; with plausible values pooled. Of discrete random
+            effects mean and standard deviation over the masses, and ``class1``, ..., the probabilities of the masses
+            given the outcomes.
         """
         tables = {modes.group: _mode_table(modes) for modes in self._modes if modes.terms}
         if group is None:
@@ -323,7 +326,9 @@ def _numbered(group: str) -> bool:
 def _mode_table(modes: LevelModes) -> pd.DataFrame:
     index = pd.Index(printed(modes.labels), name=modes.group)
     errors = [f"{term}_se" for term in modes.terms]
-    table = pd.DataFrame(np.hstack([modes.b, modes.se]), index=index, columns=[*modes.terms, *errors])
+    classes = np.zeros((len(modes.b), 0)) if modes.classes is None else modes.classes
+    names = [*modes.terms, *errors, *(f"class{c}" for c in range(1, classes.shape[1] + 1))]
+    table = pd.DataFrame(np.hstack([modes.b, modes.se, classes]), index=index, columns=names)
     try:
         return table.sort_index()
     except TypeError:

@@ -99,8 +99,7 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
             "quadrature": fit.quadrature and {**fit.quadrature, "n_agq": list(fit.quadrature["n_agq"])},
             "categories": list(fit.categories),
         }
-    if fit.small_df is not None:
-        arrays[f"{key}/small_df"] = fit.small_df
+    arrays.update({f"{key}/{name}": value for name, value in _others(fit).items() if value is not None})
     if fit.rows is not None:
         out["rows"] = _rows_out(fit.rows, arrays, key, fit.residual_parameters is not None)
     return out
@@ -108,6 +107,12 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
 
 def _tables_out(**tables: pd.DataFrame | None) -> dict[str, Any]:
     return {name: _frame_out(table) for name, table in tables.items() if table is not None}
+
+
+def _others(fit: FitRecord) -> dict[str, Any]:
+    """Give the arrays that only some fits have; None for those that this one has not."""
+    shapes = {f"random_shape{level}": shape for level, shape in enumerate(fit.random_shape)}
+    return {**shapes, "random_vcov": fit.random_vcov, "small_df": fit.small_df}
 
 
 def _frame_out(frame: pd.DataFrame) -> dict[str, Any]:
@@ -144,6 +149,8 @@ def _rows_out(rows: Any, arrays: Arrays, key: str, structured: bool) -> dict[str
     for number, modes in enumerate(rows.modes()):
         arrays[f"{key}/b{number}"], arrays[f"{key}/b_se{number}"] = modes.b, modes.se
         arrays[f"{key}/Psi{number}"] = modes.Psi
+        if modes.classes is not None:
+            arrays[f"{key}/classes{number}"] = modes.classes
         labels = [_label_out(label) for label in modes.labels]
         levels.append({"group": modes.group, "factors": modes.factors, "labels": labels, "terms": modes.terms})
     return {

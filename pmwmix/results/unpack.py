@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
-from pmwmix.errors import OptionError
+from pmwmix.errors import OptionError, PmwmixError
 from pmwmix.inference.residualtable import WAYS
+from pmwmix.likelihood.latent import latent_of
 from pmwmix.pooling import Pooled
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.rows import SavedRows
@@ -32,11 +33,13 @@ from pmwmix.results.checked import (
 )
 from pmwmix.results.unpackplan import blueprint_in, filled, parse_checked, split_label
 from pmwmix.spec.outcome import Response
+from pmwmix.spec.random import read_random
 from pmwmix.spec.settings import Settings
 
 METHODS = ("ml", "reml", "pairwise")
 STATS = "n mean sum min max cv n_eff used_mean used_sum used_min used_max used_cv used_n_eff".split()
 VARCORR = ["grp", "var1", "var2", "vcov", "sdcor", "se"]
+LARGEST = 300.0  # of a logarithm: what its exponential is a number for
 Arrays = dict[str, Array]
 SCALED = (  # tables of estimates with their scales: field, its key in the file, and what they are of
     ("residual_parameters", "residual", "a residual structure"),
@@ -96,9 +99,9 @@ def fields_of(meta: Any, arrays: Arrays, key: str, first: dict[str, Any] | None 
         out["small_df"] = f.array("small_df", p)
     if "general" in f.meta:
         out |= _general(Fields(f.read("general", as_object), arrays, key))
-    for name, key_in, of in SCALED:
-        if key_in in f.meta:
-            out[name] = _estimates(f.read(key_in, _frame), of, "scale")
+    out |= _random_effects(f, out)
+    given = [one for one in SCALED if one[1] in f.meta]
+    out |= {name: _estimates(f.read(key_in, _frame), of, "scale") for name, key_in, of in given}
     if "rows" in f.meta:
         out["rows"] = _rows(Fields(f.read("rows", as_object), arrays, key), out)
     return out
@@ -199,6 +202,7 @@ def _settings(meta: Any) -> Settings:
         "levels": mapped(texts),
         "fixed": mapped(as_number),
         "weights_top": optional(as_text),
+        "random": _asked_random,
         "trimmed": lambda one: tuple(
             _row(part, as_text, as_number, as_number, as_whole, as_whole, as_number, as_number) for part in _list(one)
         ),
@@ -245,6 +249,28 @@ def _index(f: Fields, n: int) -> pd.Index:
         f.array("index", n)
         return pd.Index(f.arrays[f"{f.key}/index"])
     return pd.Index(listed(as_text, n)(meta.get("labels")))
+
+
+def _random_effects(f: Fields, fit: dict[str, Any]) -> dict[str, Any]:
+    """Read the shape of random effects that are not normal, per level, and the errors of what it reports."""
+    effects, levels = latent_of(fit["settings"].random), range(len(fit["n_groups"]))
+    if not effects.n_shape:
+        return {}
+    out: dict[str, Any] = {"random_shape": tuple(f.finite(f"random_shape{n}", effects.n_shape) for n in levels)}
+    if any(np.abs(shape).max() > LARGEST for shape in out["random_shape"]):
+        raise AlteredError("a distribution of random effects with parameters that cannot be")
+    if f.has("random_vcov"):
+        size = len(fit["parameters"][0]) + len(levels) * len(effects.reported(out["random_shape"][0], 1.0)[0])
+        out["random_vcov"] = f.array("random_vcov", size, size)
+    return out
+
+
+def _asked_random(value: Any) -> str:
+    text = as_text(value)
+    try:
+        return read_random(text)
+    except PmwmixError as error:
+        raise AlteredError(f"a distribution of random effects that is none ({text!r})") from error
 
 
 def _general(f: Fields) -> dict[str, Any]:
@@ -315,4 +341,5 @@ def _modes(f: Fields, meta: dict[str, Any], number: int) -> LevelModes:
         one.finite(f"b{number}", G, q),
         one.array(f"b_se{number}", G, q),
         one.finite(f"Psi{number}", q, q),
+        one.finite(f"classes{number}", G, None) if one.has(f"classes{number}") else None,
     )

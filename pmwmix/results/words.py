@@ -14,6 +14,7 @@ from pmwmix.pooling.nested import table_of
 from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, columns_of, ends, number
 from pmwmix.spec.fixed import words_of
+from pmwmix.spec.random import NORMAL
 from pmwmix.spec.settings import Settings
 
 VARIANCE_WORDS = {
@@ -120,7 +121,15 @@ def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Sectio
     if table is None or not len(table):
         return []
     shown = columns_of(table, "se", {"estimate": estimate, "se": error})
-    return [Section(f"Parameters of the {fit.family} distribution", pd.DataFrame(shown, index=table.index))]
+    whole = pd.DataFrame(shown, index=table.index)
+    of_groups = np.array([_is_of_random(fit, str(name)) for name in table.index], dtype=bool)
+    parts = [(f"Parameters of the {fit.family} distribution", ~of_groups)]
+    parts.append(("Distribution of the random effects", of_groups))
+    return [Section(heading, whole.loc[mine]) for heading, mine in parts if mine.any()]
+
+
+def _is_of_random(fit: FitRecord, name: str) -> bool:
+    return fit.random != NORMAL and any(name.startswith(f"{group}.") for group in fit.n_groups.index)
 
 
 def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
@@ -140,6 +149,8 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
         facts.append(("Scaling", SCALING_WORDS.get(s.scaling, s.scaling)))
         facts += [("Top level's weights", TOP_WORDS[s.weights_top])] if s.weights_top in TOP_WORDS else []
         facts += [("Trimmed weights", "; ".join(map(trim_words, s.trimmed)))] if s.trimmed else []
+    if fit.random != NORMAL:
+        facts.append(("Random effects", random_words(fit.random)))
     if fit.quadrature is not None:
         facts.append(("Integration", quadrature_words(fit)))
     if s.residual:
@@ -147,6 +158,14 @@ def asked_facts(fit: FitRecord) -> list[tuple[str, str]]:
     if s.fixed:
         facts.append(("Held variances", words_of(s.fixed)))
     return facts
+
+
+def random_words(random: str) -> str:
+    """Say what random effects follow that are not normal."""
+    name, _, number = random.rstrip(")").partition("(")
+    if name == "discrete":
+        return f"discrete, {number} masses (nonparametric maximum likelihood)"
+    return f"t with {number} degrees of freedom" if number else "t, its degrees of freedom estimated"
 
 
 def trim_words(cut: tuple[str, float, float, int, int, float, float]) -> str:

@@ -56,6 +56,25 @@ def check_names(method: str, family: str, link: str | None, vcov: str | None) ->
         )
 
 
+def check_sampled(family: str, is_sampled: bool, several: str) -> None:
+    """Refuse families without posteriors; ``several`` names what they have linear predictors for, if several.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if not is_sampled:
+        raise NotSupportedError(
+            f"Posteriors are not built for this family. Asked for method='bayes' with family={family!r}. "
+            f"Use method='ml', or family='cumulative'."
+        )
+    if several:
+        raise NotSupportedError(
+            f"Families with several linear predictors are not sampled yet. {family!r} has them for {several}. "
+            f"Use method='ml'."
+        )
+
+
 def is_pairwise(method: str, closed_form: bool, family: str, residual: Any) -> bool:
     """Whether the likelihood of pairs was asked for; refuse models that have none here.
 

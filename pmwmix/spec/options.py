@@ -25,6 +25,7 @@ Vcov = (
     ]
     | str
 )  # fmt: skip
+Random = Literal["normal", "t", "discrete(2)", "discrete(3)"] | str
 
 
 class FitOptions(TypedDict, total=False):
@@ -47,6 +48,7 @@ class FitOptions(TypedDict, total=False):
     center: Mapping[str, str] | None
     residual: Mapping[str, Any] | None
     fixed: Mapping[str, float] | None
+    random: Random
     subset: Any
     progress: bool | None
     engine: Literal["auto", "jax", "numpy", "numba", "c", "python"] | None

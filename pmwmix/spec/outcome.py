@@ -36,6 +36,8 @@ class Distribution:
         Outcome -> family, where that depends on the outcome's categories.
     pairwise : bool
         Whether the likelihood is that of pairs of rows.
+    random : str
+        Distribution of the random effects.
     """
 
     family: str = "gaussian"
@@ -49,6 +51,7 @@ class Distribution:
     first: str | None = None
     settle: Callable[[Outcome, bool], Any] | None = None
     pairwise: bool = False
+    random: str = "normal"
 
     def settled(self, outcome: Outcome, constant: bool = False) -> Distribution:
         """Give the distribution with the linear predictors that an outcome's categories ask for.

@@ -42,6 +42,8 @@ class Settings:
         Variances held at values, by their names in ``varcorr``.
     weights_top : str or None
         Scale of the top level's weights, if they are not as given.
+    random : str
+        Distribution of the random effects.
     trimmed : tuple of (str, float, float, int, int, float, float)
         Level, times its median, that value, units cut and all, sum of the weights before and after.
     """
@@ -69,6 +71,7 @@ class Settings:
     fixed: dict[str, float] = field(default_factory=dict)
     weights_top: str | None = None
     trimmed: tuple[tuple[str, float, float, int, int, float, float], ...] = ()
+    random: str = "normal"
 
     @property
     def weighted(self) -> bool:

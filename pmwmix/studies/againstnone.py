@@ -11,6 +11,7 @@ from pmwmix.results.build import refit
 from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, number, p_value
 from pmwmix.spec.fixed import refuse_fixed
+from pmwmix.spec.random import refuse_random
 from pmwmix.studies.comparable import checked
 from pmwmix.studies.lrtest import compare_pair, without_random_effects
 
@@ -39,6 +40,7 @@ def against_none(fit: FitResult) -> dict[str, float]:
         )
     checked((fit, fit))
     refuse_fixed(fit.settings.fixed, "The test of all random terms", "Compare two fits with pmwmix.lrt")
+    refuse_random(fit.random, "The test of all random terms", "Compare fit.aic or fit.bic")
     smaller = refit(fit, without_any) if fit.has_closed_form else without_random_effects(fit)
     return compare_pair(smaller, fit)
 

@@ -53,6 +53,11 @@ def _check_outcomes(first: FitResult, other: FitResult) -> None:
             f"Only models with one family and link can be nested. {first.formula!r} has {first.family!r} with "
             f"{first.link!r}, {other.formula!r} {other.family!r} with {other.link!r}. Compare their predictions."
         )
+    if first.random != other.random:
+        raise NotSupportedError(
+            f"Distributions of random effects are not compared by likelihood-ratio tests: one is at the edge of the "
+            f"other. The fits have random={first.random!r} and random={other.random!r}. Compare fit.aic or fit.bic."
+        )
     differ = first.index.symmetric_difference(other.index)
     if len(differ):
         raise OptionError(

@@ -30,6 +30,7 @@ from pmwmix.results.build import single
 from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
 from pmwmix.spec.fixed import refuse_fixed
+from pmwmix.spec.random import refuse_random
 from pmwmix.studies.comparable import check_columns, check_fixed, check_residuals, checked, first_rows
 from pmwmix.studies.sharedlikelihood import check_likelihoods, highest_loglik, shared_loglik
 
@@ -107,6 +108,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
     checked((fit, fit))
     fit = with_rows(fit)
     refuse_fixed(fit.settings.fixed, "ranova()", "Fit the smaller model, and compare the two with pmwmix.lrt")
+    refuse_random(fit.random, "ranova()", "Compare fit.aic or fit.bic")
     frame = first_rows(fit).frame
     rows, names = [_describe(fit, fit)], ["<none>"]
     for text, positions, stay in deletions(frame):

@@ -27,7 +27,7 @@ class DirectChunk(RowSums):
 
     def __init__(self, structure: MarginalStructure, chunk: Chunk, rows: RowArrays, k: int) -> None:
         super().__init__(structure, chunk, rows, k)
-        n = chunk.n_units
+        n, self.latent = chunk.n_units, structure.effects
         self.parents = [parent[:size] for parent, size in zip(chunk.parents, n, strict=False)]
         self.omega = [omega[:size] for omega, size in zip(chunk.omega, n, strict=True)]
         self.w_units = [w[:size] for w, size in zip(chunk.w, n, strict=True)]
@@ -65,9 +65,25 @@ class DirectChunk(RowSums):
     # -- modes --------------------------------------------------------------------------------------------------
 
     def split(self, psi: Array) -> tuple[Array, Array, Array]:
-        """Part psi into beta, theta, phi."""
+        """Part psi into beta, theta and the family's phi."""
         p, t = self.structure.p, self.structure.layout.n_theta
-        return psi[:p], psi[p : p + t], psi[p + t :]
+        return psi[:p], psi[p : p + t], psi[p + t : p + t + self.structure.n_family]
+
+    def shapes(self, psi: Array, P: int) -> list[list[Jet]]:
+        """Shape of the random effects' distribution at every level, as jets (1, 1, 1) in P parameters, or in none."""
+        s = self.structure
+        out: list[list[Jet]] = [[] for _ in range(s.n_levels)]
+        for level in range(s.n_levels):
+            for a in range(s.effects.n_shape):
+                place = len(psi) - s.n_shape + level * s.effects.n_shape + a
+                out[level].append(Jet.constant(np.full((1, 1, 1), psi[place]), P))
+                if P:
+                    out[level][-1].first[place] = 1.0
+        return out
+
+    def prior(self, u: list[Jet], shapes: list[list[Jet]]) -> list[Jet]:
+        """Curvature of the density of the effects u (G_l, q_l, 1) of every level."""
+        return [self.latent.curvature(x, shape) for x, shape in zip(u, shapes, strict=True)]
 
     def newton_step(self, psi: Array, modes: list[Array]) -> dict[str, Array]:
         """Give the outputs of `marginal.mode_graph` at modes (q_l, G_l)."""
@@ -78,17 +94,19 @@ class DirectChunk(RowSums):
         b = self.at_lowest([L @ x for L, x in zip(Lambda, u, strict=True)])
         found = self.partials(self.eta(beta, b[..., 0]), phi, 2, in_phi=False)
         C, slopes = self._curvature(found["l2"]), self.sum_rows(found["l1"], self.Z)[..., None]
-        factors = Factors.of(self, Lambda, C, SAFE_FLOOR)
+        effects, shapes = [Jet.constant(part) for part in u], self.shapes(psi, 0)
+        factors = Factors.of(self, Lambda, C, SAFE_FLOOR, self.prior(effects, shapes))
         gradient = []
         for level, L in enumerate(Lambda):
-            gradient.append(L.T @ slopes[..., : q[level], :] - u[level])
+            own = self.latent.slope(effects[level], shapes[level]).value
+            gradient.append(L.T @ slopes[..., : q[level], :] + own)
             if level < len(q) - 1:
                 slopes = self.lifts[level](slopes[..., q[level] :, :])
         step = factors.solve(gradient)
         J = self.sum_rows(found["l0"])[..., None]
         rise: Any = 0.0
         for level in range(len(q)):
-            J = J - 0.5 * (u[level] ** 2).sum(axis=-2, keepdims=True)
+            J = J + self.latent.density(effects[level], shapes[level]).value
             rise = rise + (gradient[level] * step[level]).sum(axis=-2, keepdims=True)
             if level < len(q) - 1:
                 J, rise = self.lifts[level](J), self.lifts[level](rise)
@@ -104,16 +122,17 @@ class DirectChunk(RowSums):
         """Conditional modes (G_l, q_l, 1) with their derivatives, by the implicit function theorem (theory, eq. 47)."""
         theta = self.split(psi)[1]
         Lambda, P = self.lambdas(theta), len(psi)
-        factors = Factors.of(self, [L.value[0] for L in Lambda], self._curvature(found["l2"]), 0.0)
-        u = [Jet.constant(part.T[:, :, None], P) for part in modes]
+        u, shapes = [Jet.constant(part.T[:, :, None], P) for part in modes], self.shapes(psi, P)
+        still = self.prior([Jet.constant(x.value) for x in u], self.shapes(psi, 0))
+        factors = Factors.of(self, [L.value[0] for L in Lambda], self._curvature(found["l2"]), 0.0, still)
         moments = self.moments(found, 1, self.Z, 2)
         for order in (1, 2):
             slopes = self.chain(moments, self.jets_at_lowest([L @ x for L, x in zip(Lambda, u, strict=True)]), order)
             rho = []
             for level, L in enumerate(Lambda):
                 q = self.structure.layout.q[level]
-                g = L.T @ slopes[slice(0, q), slice(None)]
-                rho.append(g.first - u[level].first if order == 1 else g.second)
+                g = L.T @ slopes[slice(0, q), slice(None)] + self.latent.slope(u[level], shapes[level])
+                rho.append(g.first if order == 1 else g.second)
                 if level < len(Lambda) - 1:
                     slopes = slopes[slice(q, None), slice(None)].map(self.lifts[level])
             step = factors.solve(rho)
@@ -137,7 +156,8 @@ class DirectChunk(RowSums):
         Q = self.Z.shape[-1]
         ZZ = (self.Z[..., :, None] * self.Z[..., None, :]).reshape(*self.Z.shape[:-1], Q * Q)
         C = self.chain(self.moments(found, 2, ZZ, 2), self.jets_at_lowest(b_hat)).times(-1.0).map(_square, Q)
-        levels = eliminate(Lambda, C, self.lifts)
+        shapes = self.shapes(psi, len(psi))
+        levels = eliminate(Lambda, C, self.lifts, prior=self.prior(u_hat, shapes))
         u, b = self._nodes(levels, u_hat, b_hat, n_agq)
         at_nodes = self.at_lowest_nodes(b)
         if max(n_agq) == 1:
@@ -146,9 +166,9 @@ class DirectChunk(RowSums):
             found_nodes = self.partials(self.eta(beta, at_nodes.value[..., 0]), phi, 2)
         value = self.chain(self.moments(found_nodes, 0, None, 2), at_nodes)
         for level in range(n):
-            value = value - (u[level].T @ u[level]).times(0.5)
+            value = value + self.latent.density(u[level], shapes[level])
             if n_agq[level] > 1:
-                value = _log_sum_exp(value, product_rule(n_agq[level], layout.q[level])[1])
+                value = log_sum_exp(value, product_rule(n_agq[level], layout.q[level])[1])
             else:
                 value = value.map(_first_node)
             value = value - levels[level].logdet.times(0.5)
@@ -199,9 +219,9 @@ class Factors:
     across: list[Array]
 
     @classmethod
-    def of(cls, chunk: DirectChunk, Lambda: list[Array], C: Array, floor: float) -> Factors:
+    def of(cls, chunk: DirectChunk, Lambda: list[Array], C: Array, floor: float, prior: list[Jet]) -> Factors:
         """Factor curvature C (G_1, Q, Q) of the rows; eigenvalues of M below ``floor`` are raised to it."""
-        levels = eliminate([Jet.constant(L[None]) for L in Lambda], Jet.constant(C), chunk.lifts, floor)
+        levels = eliminate([Jet.constant(L[None]) for L in Lambda], Jet.constant(C), chunk.lifts, floor, prior)
         inverse = [inverted(one.M.value) for one in levels]
         across = [L.T @ one.across.value for L, one in zip(Lambda, levels, strict=True)]
         return cls(chunk, Lambda, inverse, across)
@@ -228,7 +248,7 @@ class Factors:
         return out
 
 
-def _log_sum_exp(values: Jet, log_weights: Array) -> Jet:
+def log_sum_exp(values: Jet, log_weights: Array) -> Jet:
     """Log of the weighted sum of exponentials over the nodes, (..., K, G, 1, 1) to (..., G, 1, 1)."""
     shifted = values.value + log_weights[:, None, None, None]
     top = shifted.max(axis=-4, keepdims=True)
@@ -265,6 +285,7 @@ class DirectChunks:
     """All chunks of the sample in numpy; arguments as `objective.IntegratedObjective`."""
 
     side_by_side = True
+    of_chunk = DirectChunk
 
     def __init__(
         self, structure: MarginalStructure, chunks: list[Chunk], rows: RowArrays, n_agq: tuple[int, ...]
@@ -281,22 +302,23 @@ class DirectChunks:
 
     def with_weights(self, chunks: list[Chunk], rows: RowArrays) -> DirectChunks:
         """Give the same under other weights of rows and units."""
-        return DirectChunks(self.structure, chunks, rows, self.n_agq)
+        return type(self)(self.structure, chunks, rows, self.n_agq)
 
     def prepare(self, k: int) -> None:
         """Lay the rows out for an outcome."""
         if self._outcome[0] != k:
             self._last = {}
-            self._outcome = (k, [DirectChunk(self.structure, chunk, self.rows, k) for chunk in self.chunks])
+            self._outcome = (k, [self.of_chunk(self.structure, chunk, self.rows, k) for chunk in self.chunks])
 
-    def _chunk(self, number: int, k: int) -> DirectChunk:
+    def chunk(self, number: int, k: int) -> DirectChunk:
+        """Give one chunk, laid out for an outcome."""
         self.prepare(k)
         return self._outcome[1][number]
 
     def newton_step(self, number: int, psi: Array, k: int, modes: list[Array]) -> dict[str, Array]:
         """Give the outputs of `marginal.mode_graph` for one chunk; padding does not move."""
         units = self.chunks[number].n_units
-        out = self._chunk(number, k).newton_step(psi, [u[:, :n] for u, n in zip(modes, units, strict=True)])
+        out = self.chunk(number, k).newton_step(psi, [u[:, :n] for u, n in zip(modes, units, strict=True)])
         for level, u in enumerate(modes):
             out[f"step{level}"] = _padded(out[f"step{level}"], u.shape[1])
         return out | {name: _padded(out[name], modes[-1].shape[1]) for name in ("J", "rise")}
@@ -304,7 +326,7 @@ class DirectChunks:
     def _jet(self, number: int, psi: Array, k: int, modes: list[Array]) -> Jet:
         key = (k, psi.tobytes(), [u.tobytes() for u in modes])
         if number not in self._last or self._last[number][0] != key:
-            chunk, units = self._chunk(number, k), self.chunks[number].n_units
+            chunk, units = self.chunk(number, k), self.chunks[number].n_units
             jet = chunk.integral(psi, [u[:, :n] for u, n in zip(modes, units, strict=True)], self.n_agq)
             self._last[number] = (key, jet)
         return self._last[number][1]
@@ -312,11 +334,11 @@ class DirectChunks:
     def evaluate(self, number: int, psi: Array, k: int, modes: list[Array]) -> tuple[Array, Array]:
         """Give log-densities of the top-level units of one chunk (G,), without their weights, and scores (P, G)."""
         jet = self._jet(number, psi, k, modes)
-        return jet.value[:, 0, 0], jet.first[:, :, 0, 0] * self._chunk(number, k).w_units[-1]
+        return jet.value[:, 0, 0], jet.first[:, :, 0, 0] * self.chunk(number, k).w_units[-1]
 
     def hessian(self, number: int, psi: Array, k: int, modes: list[Array]) -> Array:
         """Second derivatives of the weighted log-likelihood of one chunk (P, P)."""
-        second = self._jet(number, psi, k, modes).second[:, :, 0, 0] @ self._chunk(number, k).w_units[-1]
+        second = self._jet(number, psi, k, modes).second[:, :, 0, 0] @ self.chunk(number, k).w_units[-1]
         return symmetric(second, len(psi))
 
 

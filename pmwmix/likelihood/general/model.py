@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 
 from pmwmix.families import FAMILIES, Family
 from pmwmix.likelihood.general.tree import Curvature, Tree, factor_tree
-from pmwmix.likelihood.latent import LATENTS, Latent
+from pmwmix.likelihood.latent import Latent, latent_of
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.ops.segment import spread
 from pmwmix.likelihood.ops.smallmat import Column, Matrix, product, total
@@ -30,7 +30,7 @@ class MarginalStructure:
     family, link : str
         The link is that of the first linear predictor.
     n_phi : int
-        Number of further parameters of the family.
+        Number of further parameters: those of the family, then those of the distribution of the random effects.
     ones : tuple of bool, length Q
         Random columns that are constant 1.
     adaptive : tuple of bool
@@ -40,7 +40,7 @@ class MarginalStructure:
     predictors : tuple of int, length Q
         Linear predictor of every random column; empty if there is only one.
     latent : str
-        Distribution of the random effects of nested groups, in `LATENTS`; those of crossed ones are normal.
+        Distribution of the random effects of nested groups, for `latent_of`; those of crossed ones are normal.
     """
 
     layout: ThetaLayout
@@ -57,8 +57,17 @@ class MarginalStructure:
     @property
     def effects(self) -> Latent:
         """Distribution of the whitened random effects."""
-        latent: Latent = LATENTS[self.latent]
-        return latent
+        return latent_of(self.latent)
+
+    @property
+    def n_shape(self) -> int:
+        """Number of parameters of their distribution, over all levels."""
+        return self.effects.n_shape * self.n_levels
+
+    @property
+    def n_family(self) -> int:
+        """Number of further parameters of the family."""
+        return self.n_phi - self.n_shape
 
     @property
     def parts(self) -> tuple[Family, Link]:

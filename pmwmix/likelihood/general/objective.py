@@ -29,14 +29,16 @@ from pmwmix.likelihood.linear.modes import conditional_covariances
 def in_numpy(
     structure: MarginalStructure, rows: RowArrays, size: tuple[int, int], n_agq: tuple[int, ...], engine: str
 ) -> bool:
-    """Whether numpy, which knows one predictor and normal effects, is done before a compiler is.
+    """Whether numpy, which knows one predictor, is done before a compiler is, which knows no shape of random effects.
 
     ``size`` has the numbers of lowest units and of chunks. With one grouping level no compiled code is quicker.
     """
     if knows(structure):
         return engine in (AUTO, DIRECT)
     seconds = len(rows.y) * predicted_seconds(structure, len(rows.w), *size, n_agq)
-    alone = structure.n_predictors == 1 and structure.latent == "normal"
+    alone = structure.n_predictors == 1 and structure.effects.by_numbers
+    if alone and not structure.effects.by_graph:
+        return True
     return alone and is_direct(engine, seconds, (structure, n_agq), 3.0 + 1.5 * (structure.n_levels - 1))
 
 
@@ -103,7 +105,7 @@ class IntegratedObjective(Likelihood):
 
     def uncompiled(self, n_agq: tuple[int, ...]) -> IntegratedObjective | None:
         """Give the same with other numbers of nodes, evaluated in numpy; None for what numpy does not know."""
-        if self.structure.n_predictors > 1 or self.structure.latent != "normal":
+        if self.structure.n_predictors > 1 or not self.structure.effects.by_numbers:
             return None
         structure = replace(self.structure, adaptive=tuple(n > 1 for n in n_agq))
         other = object.__new__(IntegratedObjective)

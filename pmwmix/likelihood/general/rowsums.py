@@ -80,7 +80,7 @@ class RowSums:
     def partials(self, eta: Array, phi: Array, order: int, in_phi: bool = True) -> dict[str, Array]:
         """Weighted derivatives of the density at every row."""
         s = self.structure
-        found = partials(s.family, s.link, s.n_phi, order, in_phi)(eta, self.y, self.extra, phi)
+        found = partials(s.family, s.link, s.n_family, order, in_phi)(eta, self.y, self.extra, phi)
         return {name: self.w * value for name, value in found.items()}
 
     def sum_rows(self, values: Array, products: Array | None = None) -> Array:
@@ -90,7 +90,7 @@ class RowSums:
 
     def moments(self, found: dict[str, Array], start: int, left: Array | None, order: int) -> Moments:
         """Sum the derivatives from ``start`` on times ``left`` (T, lanes, m); up to ``order`` further derivatives."""
-        V, n_phi = self.V, self.structure.n_phi
+        V, n_phi = self.V, self.structure.n_family
         r = V.shape[-1]
         m = 1 if left is None else left.shape[-1]
         once = V if left is None else (left[..., :, None] * V[..., None, :]).reshape(*V.shape[:2], m * r)

@@ -20,7 +20,8 @@ def starting_point(structure: MarginalStructure, rows: RowArrays, k: int) -> Arr
     etas[0] = etas[0] - rows.offset
     edges = [0, *(first for _, first in structure.further), structure.p]
     beta = [_least_squares(rows.X[a:b], rows.w, eta) for (a, b), eta in zip(pairwise(edges), etas, strict=True)]
-    return np.concatenate([*beta, structure.layout.start(0.5), phi])
+    shape = np.tile(structure.effects.starts()[0], structure.n_levels)
+    return np.concatenate([*beta, structure.layout.start(0.5), phi, shape])
 
 
 def _least_squares(columns: Sequence[Array], w: Array, eta: Array) -> Array:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.latent import NORMAL
+from pmwmix.likelihood.latent import latent_of
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.newdata import ModelColumns
 from pmwmix.prediction.responses import averaged_mean, mean_of
 from pmwmix.sample.draws.quantities import raw_draws
 from pmwmix.sample.draws.randomeffects import DRAWS, check_draws, chosen_draws, effects_of, need_live, random_effects
+from pmwmix.spec.random import NORMAL
 
 CELLS = 4_000_000  # draws x rows x categories worked on at once
 
@@ -120,7 +121,7 @@ def normal_effects(Psi: Array, n: int, rng: np.random.Generator) -> Array:
     """Draw random effects of n units from N(0, Psi) (q, S, n) for draws of Psi (S, q, q)."""
     values, vectors = np.linalg.eigh(Psi)
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-    return np.einsum("sij,jsn->isn", root, NORMAL.draw(rng, (Psi.shape[-1], len(Psi), n)))
+    return np.einsum("sij,jsn->isn", root, latent_of(NORMAL).draw(rng, (Psi.shape[-1], len(Psi), n)))
 
 
 def drawn_of(live: Any, psi: Array, effects: Sequence[Array] = ()) -> Drawn:
