@@ -16,6 +16,7 @@ INNER = {  # files of the rooms that have a road of their own
         paths layout rows smooth covariances constraint contract jets elimination graph standardise
         ops.registry ops.fills ops.cells ops.smallmat ops.segment ops.special
         engine
+        crossed.onethread
         linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes latent._base latent.normal latent.t latent.discrete general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.unprofiled crossed.generalmodel crossed.generalgraph
@@ -23,19 +24,20 @@ INNER = {  # files of the rooms that have a road of their own
         linear.start linear.direct linear.objective linear.pairs linear.pairwise
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
         linear.latentmeans linear.latentobjective linear.corrected
+        linear.pairproducts linear.severalnested linear.onelevel linear.outcomes
         general.start general.flat general.tiles general.rowsums general.direct general.compiled
         general.singlerows general.single general.singlehessian general.singlechunks general.objective
         general.partitioned general.mixture
         general.insidedata
-        crossed.onethread crossed.inverse crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint
+        crossed.inverse crossed.units crossed.products crossed.gram crossed.stagedpoint crossed.joint
         crossed.direct crossed.between crossed.intercepts crossed.laplace crossed.general crossed.linear
         crossed.secondorder
     """.split(),
     "fitting": """
         problem collinear carried optimise quasinewton rawscale estimate fixedvariances strata fewclusters leftout
         severalfits ladder
-        streamed linear latent corrected general choose judge secondorder elsewhere climb
-        reweighted refits
+        streamed linear latent corrected outcomes general choose judge secondorder elsewhere climb
+        reweightedoutcomes reweighted refits
     """.split(),
     "pooling": "_base rubin nested ratios".split(),
     "results": """

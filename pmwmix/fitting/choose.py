@@ -57,6 +57,11 @@ class Plan:
         if frame.hierarchy.crossed and frame.has_closed_form and vcov != "model":
             refuse_fixed(frame.fixed, "A robust variance of crossed factors", "Use vcov='model'")
         if frame.has_closed_form:
+            if frame.formula.outcomes and vcov in KINDS:
+                raise NotSupportedError(
+                    f"Small-sample variances are not defined for several outcomes. Asked for vcov={vcov!r} with "
+                    f"{', '.join(frame.formula.outcomes)}. Use vcov='robust', which has the factor J / (J - 1) of CR1."
+                )
             if frame.residual is not None and vcov in KINDS:
                 raise NotSupportedError(
                     f"Small-sample variances are not defined under a residual structure. Asked for vcov={vcov!r} with "
@@ -77,6 +82,10 @@ def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Proble
 
 def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
     crossed = bool(frame.hierarchy.crossed)
+    if frame.formula.outcomes:
+        from pmwmix.fitting import outcomes  # what one outcome does not wait for
+
+        return outcomes.make_several(frame, design, plan.reml, plan.engine)
     if frame.has_closed_form:
         lay_out = linear.crossed if crossed else linear.nested if frame.hierarchy.levels else linear.flat
         lay_out = lay_out if frame.residual is None else linear.structured

@@ -19,6 +19,7 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.likelihood.constraint import constraint_of
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.rows import in_blocks
+from pmwmix.likelihood.standardise import SeveralTransform
 from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
 from pmwmix.variance.multiway import was_negative
 
@@ -35,6 +36,8 @@ def loglik_of(problem: Problem, k: int, point: Any) -> float:
         return float(problem.top_scale * -point.value + problem.top_scale * problem.constants[k])
     transform = problem.transforms[k]
     value = -point.value - problem.n_total * np.log(transform.y_scale)
+    if isinstance(transform, SeveralTransform):
+        value -= problem.blocks.n_total * np.log(transform.ratios).mean()
     if problem.reml:
         value += np.linalg.slogdet(transform.A_x)[1]
     return float(problem.top_scale * value)

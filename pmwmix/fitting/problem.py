@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ class Problem:
 
     objective: Any
     layout: ThetaLayout
-    transforms: list[Transform]
+    transforms: Sequence[Transform]
     kept: Array
     names: tuple[str, ...]
     dropped: tuple[str, ...]

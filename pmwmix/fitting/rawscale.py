@@ -9,7 +9,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.fitting.problem import Problem
-from pmwmix.likelihood.standardise import Transform
+from pmwmix.likelihood.standardise import SeveralTransform, Transform
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def _closed_map(problem: Problem, k: int, psi: Array) -> RawMap:
     The parameters of a residual structure stand between theta and log sigma in psi.
     """
     layout, transform, p, t = problem.layout, problem.transforms[k], problem.structure.p, problem.layout.n_theta
+    if isinstance(transform, SeveralTransform):
+        return _several_map(problem, transform, psi)
     beta, theta, sigma = psi[:p], psi[p : p + t], float(np.exp(psi[-1]))
     coef, y_sigma, theta_raw = transform.beta(beta), transform.y_scale * sigma, transform.theta(layout, theta)
     J, Psi = transform.jacobian(layout, theta, sigma), transform.Psi(layout, theta, sigma)
@@ -62,6 +64,27 @@ def _closed_map(problem: Problem, k: int, psi: Array) -> RawMap:
         J = np.vstack([J[:-1], own, J[-1:]])
     raw_phi = np.array([np.log(y_sigma)])
     return RawMap(problem.names, coef, coef, Psi, theta_raw, reported, y_sigma, J[:-1], raw_phi, J[-1:])
+
+
+def _several_map(problem: Problem, transform: SeveralTransform, psi: Array) -> RawMap:
+    """Undo that of several outcomes, whose residual (co)variances but the first are reported, columns first."""
+    layout, p, t = problem.layout, problem.structure.p, problem.layout.n_theta
+    theta, sigma, n_rho = psi[p : p + t], float(np.exp(psi[-1])), problem.objective.n_rho
+    R, scale, ratios = problem.objective.residual(psi[p:-1]).R, (transform.y_scale * sigma) ** 2, transform.ratios
+    places = problem.objective.products.places
+    sizes = scale * np.array([ratios[i] * ratios[j] for i, j in places])
+    values = sizes * np.array([R.value[i, j] for i, j in places])
+    own = np.zeros((n_rho, len(psi)))
+    own[:, p + t : -1] = sizes[:, None] * np.array([R.first[:, i, j] for i, j in places])
+    own[:, -1] = 2.0 * values
+    J = np.insert(transform.jacobian(layout, theta, sigma), [p + t] * n_rho, 0.0, axis=1)
+    coef, reported = transform.beta(psi[:p]), {f"{i}.{j}": float(v) for (i, j), v in zip(places, values, strict=True)}
+    raw_theta, y_sigma = transform.theta(layout, theta), float(np.sqrt(scale))
+    J = np.vstack([J[:-1], own, J[-1:]])
+    Psi = transform.Psi(layout, theta, sigma)
+    return RawMap(
+        problem.names, coef, coef, Psi, raw_theta, reported, y_sigma, J[:-1], np.array([np.log(y_sigma)]), J[-1:]
+    )
 
 
 def _integrated_map(problem: Problem, k: int, psi: Array) -> RawMap:

@@ -5,7 +5,7 @@ No compiled code is held, so that it can be sent to another process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -167,7 +167,7 @@ class ClosedSource:
     blocks: Blocks
     structure: Structure
     engine: str
-    transforms: list[Transform]
+    transforms: Sequence[Transform]
     columns: Columns | None
     order: Array | None
     starts: Array
@@ -332,9 +332,7 @@ def _replicate(
             yield source.parameters(k, point.beta, point.theta, point.sigma), reached
 
 
-def source_of(
-    frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int = 0
-) -> ClosedSource | IntegratedSource:
+def source_of(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate], design: int = 0) -> Any:
     """Collect what replicates of one set of predictors share.
 
     Raises
@@ -342,6 +340,10 @@ def source_of(
     NotSupportedError
         For crossed random effects of a generalised model, whose groups share rows.
     """
+    if frame.formula.outcomes:
+        from pmwmix.fitting.reweightedoutcomes import several_source
+
+        return several_source(frame, problem, design)
     return (_closed_source if problem.objective.closed_form else _integrated_source)(frame, problem, fits, design)
 
 

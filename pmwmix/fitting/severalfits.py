@@ -42,7 +42,7 @@ def bias_reduced_of(fits: Sequence[Any]) -> Array | None:
     if not all(fit.rows.is_live and fit.rows.problem.objective.closed_form for fit in fits):
         return None
     rows, frame = fits[0].rows, fits[0].rows.frame
-    if frame.hierarchy.crossed or frame.residual is not None or not rows.design.x.columns:
+    if frame.hierarchy.crossed or frame.residual is not None or frame.formula.outcomes or not rows.design.x.columns:
         return None
     top = frame.hierarchy.levels[-1].index if frame.hierarchy.levels else np.arange(frame.n)
     cluster = top if frame.clusters is None else frame.clusters.psu[top]

@@ -16,7 +16,7 @@ from pmwmix.data.source import Source
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.centring import Means, apply_center, notes_on_means
-from pmwmix.frame.checks import check_frame_size, check_random_terms, check_same_categories
+from pmwmix.frame.checks import check_frame_size, check_random_terms, check_same_categories, check_several
 from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
 from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
@@ -166,7 +166,9 @@ def _weights(
 
 def _completed(formula: ModelFormula, distribution: Distribution) -> ModelFormula:
     """Add the further predictors of the family, and the columns of a residual structure."""
-    spec, formula = distribution.residual, formula.with_predictors(distribution.further)
+    spec = distribution.residual
+    if not distribution.several:  # of several outcomes the formulas say all
+        formula = formula.with_predictors(distribution.further)
     return formula if spec is None else formula.with_residual(spec.group, spec.columns)
 
 
@@ -198,6 +200,8 @@ def _checked(
 ) -> ModelFrame:
     """Check the frame as a whole, and add notes on weights, and the residual structure, which needs its levels."""
     frame = replace(frame, random=distribution.random)
+    if distribution.several:
+        check_several(frame)
     check_frame_size(frame, distribution)
     check_random_terms(frame)
     check_same_categories(frame)

@@ -169,6 +169,7 @@ def _check_asked(formula: ModelFormula, design: Design, subset: Any, distributio
         (distribution.residual is not None, "residual="),
         (bool(formula.latent), "latent_mean()"),
         (bool(formula.measured), "measured()"),
+        (distribution.several, "several outcomes"),
         (subset is not None, "subset="),
         (not formula.grouping, "a formula without random terms"),
         (callable(design.scaling), "a function as scaling="),

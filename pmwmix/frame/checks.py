@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from pmwmix._types import Array
 from pmwmix.data.codes import printed
 from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.matrices import HUGE, too_large
@@ -32,30 +35,58 @@ def check_frame_size(frame: ModelFrame, distribution: Distribution) -> None:
             f"There are not enough rows. {frame.n} rows are left for {p} fixed columns. "
             f"Drop predictors, or check what the rows were lost to: {some([*frame.dropped]) or 'nothing'}."
         )
-    for y in (y for part in frame.designs for y in part.y) if frame.stream is None else ():
-        check_range(frame, float(y.min()), float(y.max()))
+    for name, y in _outcomes(frame) if frame.stream is None else ():
+        check_range(frame, float(y.min()), float(y.max()), name)
     right = [
         *frame.formula.fixed_columns,
         *frame.formula.offset_variables,
         *frame.formula.further_variables,
         *(v for term in frame.formula.random for v in term.variables),
     ]
-    if frame.formula.response in right:
-        raise DataError(
-            f"The outcome cannot explain itself. {frame.formula.response!r} stands on both sides. Drop it on the right."
-        )
+    for name in frame.formula.outcomes or (frame.formula.response,):
+        if name in right:
+            raise DataError(f"The outcome cannot explain itself. {name!r} stands on both sides. Drop it on the right.")
     _check_groups(frame, distribution)
 
 
-def check_range(frame: ModelFrame, low: float, high: float) -> None:
-    """Refuse an outcome of very large values, or one that does not vary."""
-    name = frame.formula.response
+def _outcomes(frame: ModelFrame) -> Iterator[tuple[str, Array]]:
+    """Yield every outcome (n,) with its name."""
+    for part in frame.designs:
+        yield from ((frame.formula.response, y) for y in part.y)
+        yield from (pair for one in part.beside for pair in zip(frame.formula.outcomes[1:], one, strict=True))
+
+
+def check_range(frame: ModelFrame, low: float, high: float, name: str | None = None) -> None:
+    """Refuse an outcome, the first if none is named, of very large values, or one that does not vary."""
+    name = name or frame.formula.response
     if not max(abs(low), abs(high)) < HUGE:
         raise too_large(name, np.array([low, high]))
     if frame.has_closed_form and low == high:
         raise DataError(
             f"The outcome does not vary. {name!r} is {low:g} in all {frame.n} rows. Check the column and the filter."
         )
+
+
+def check_several(frame: ModelFrame) -> None:
+    """Refuse models of several outcomes that are not built.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    named = ", ".join(map(repr, frame.formula.outcomes))
+    if frame.hierarchy.crossed or not frame.formula.random:
+        what = f"crossed {some(frame.hierarchy.crossed)}" if frame.hierarchy.crossed else "no random term"
+        raise NotSupportedError(
+            f"Several outcomes need nested groups with random effects. The formulas for {named} have {what}. Add a "
+            f"random term such as (1 | p | school) to each of them, or fit the outcomes one at a time."
+        )
+    for term in frame.formula.random:
+        if term.structure != "us":
+            raise NotSupportedError(
+                f"Random effects of several outcomes have unstructured covariances. The formulas for {named} have "
+                f"{term.text}. Write plain bars, or (x || g) for independent effects."
+            )
 
 
 def check_fixed_part(frame: ModelFrame, asked: str) -> None:

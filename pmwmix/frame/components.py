@@ -46,6 +46,11 @@ def with_fixed(frame: ModelFrame, fixed: Mapping[str, float]) -> ModelFrame:
     if not fixed:
         return frame
     check_random(frame.random, "ml", "fixed", dict(fixed))
+    if frame.formula.outcomes:
+        raise NotSupportedError(
+            f"Variances are not held in models of several outcomes. Got fixed={dict(fixed)!r} with "
+            f"{', '.join(frame.formula.outcomes)}. Leave it out, or fit the outcomes one at a time."
+        )
     names = component_names(frame)
     variances = [name_of(g, a) for g, a, b in names if b is None] + [RESIDUAL] * frame.has_closed_form
     for name in fixed:

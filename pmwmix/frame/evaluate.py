@@ -48,7 +48,8 @@ def evaluate_columns(
         _check_numbers(formula, columns, pv)
         y = [response(formula, values, n) for values in outcomes]
         y = y if offset is None else [values - offset for values in y]
-        return DesignColumns(x, tuple(blocks), y, [], offset, bases=bases)
+        beside = [_beside(formula, values, n) for values in outcomes if formula.outcomes]
+        return DesignColumns(x, tuple(blocks), y, [], offset, further, bases, beside)
     trials = None if distribution.trials is None else _trials(distribution.trials, columns)
     places = np.arange(n) if kept is None else kept
     found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
@@ -58,13 +59,19 @@ def evaluate_columns(
 
 def _check_numbers(formula: ModelFormula, columns: Mapping[str, pd.Series], pv: Mapping[str, Sequence[str]]) -> None:
     """Refuse plausible values that are text, by the names that they have in the table."""
-    members = pv.get(formula.response, ())
-    texts = [one for one in members if isinstance(columns[one].dtype, pd.CategoricalDtype)]
-    if texts:
-        raise DataError(
-            f"A gaussian outcome must be a number. Of the plausible values of {formula.response!r} {some(texts)} hold "
-            f"text such as {some([str(c) for c in columns[texts[0]].cat.categories], 2)}. Convert them."
-        )
+    for name in formula.outcomes or (formula.response,):
+        members = pv.get(name, ())
+        texts = [one for one in members if isinstance(columns[one].dtype, pd.CategoricalDtype)]
+        if texts:
+            raise DataError(
+                f"A gaussian outcome must be a number. Of the plausible values of {name!r} {some(texts)} hold text "
+                f"such as {some([str(c) for c in columns[texts[0]].cat.categories], 2)}. Convert them."
+            )
+
+
+def _beside(formula: ModelFormula, values: Mapping[str, pd.Series], n: int) -> tuple[Array, ...]:
+    """Evaluate the outcomes after the first, each as `response`."""
+    return tuple(response(replace(formula, response=name), values, n) for name in formula.outcomes[1:])
 
 
 def _trials(name: str, columns: Mapping[str, pd.Series]) -> Array:

@@ -131,7 +131,7 @@ def outcome(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> 
         shown = f"cbind({name}, {formula.failures})"
         first, second = (_one(text, formula.response_variables, columns, n) for text in (name, formula.failures))
         return Outcome(shown, first, failures=second)
-    if name in columns and formula.response_variables == (name,):
+    if name in columns and (formula.outcomes or formula.response_variables == (name,)):
         values = columns[name]
         if isinstance(values.dtype, pd.CategoricalDtype):
             labels = tuple(str(c) for c in values.cat.categories)

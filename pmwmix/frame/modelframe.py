@@ -81,6 +81,8 @@ class DesignColumns:
         Of the mean.
     further : tuple of Matrix
         Fixed columns of every further linear predictor, in the order of the family.
+    beside : list of tuple of ndarray, each (n,)
+        Of several outcomes those after the first, as ``y``; empty of one.
     bases : tuple
         Of every outcome what its transformation and that of the offset were learned from, ``scale(y)``; equal where
         these are the same.
@@ -99,6 +101,7 @@ class DesignColumns:
     bases: tuple[Hashable, ...] = ()
     latent: LatentColumns | None = None
     errors: tuple[tuple[int, float], ...] = ()
+    beside: list[tuple[Array, ...]] = field(default_factory=list)
 
     @property
     def fixed(self) -> tuple[Matrix, ...]:

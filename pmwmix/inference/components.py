@@ -18,7 +18,8 @@ from pmwmix.inference.criteria import check_whole
 from pmwmix.inference.delta import complete_df
 from pmwmix.likelihood.contract import LOG_2PI, schur_onto
 from pmwmix.pooling import pool
-from pmwmix.spec.fixed import refuse_fixed
+from pmwmix.prediction.abilities import check_one_outcome
+from pmwmix.spec.fixed import RESIDUAL, refuse_fixed
 
 Constraint = Callable[[Array], tuple[Array, Array]]
 METHODS = ("wald", "profile")
@@ -102,6 +103,7 @@ def _check(ci_prob: Any, method: Any, scale: Any) -> None:
 
 def _check_profile(fit: Any) -> None:
     check_whole(fit, "A profile interval")
+    check_one_outcome(fit, "A profile interval")
     if not fit.has_closed_form:
         raise NotSupportedError(
             f"Profile intervals are made for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
@@ -129,6 +131,10 @@ def places_of(table: pd.DataFrame, theta: Sequence[str]) -> list[tuple[int, ...]
     """Position of every row in theta order: (k,) for a variance, (k, first variance, second) for a covariance."""
     rows = [tuple(None if pd.isna(x) else x for x in row) for row in table[["grp", "var1", "var2"]].to_numpy()]
     at = {name: k for k, name in enumerate(theta)}
+    outcomes = [a for g, a, b in rows if g == RESIDUAL and a is not None and b is None]
+    pairs = [(a, outcomes[j]) for j in range(len(outcomes)) for a in outcomes[j:]]  # columns of the residual covariance
+    names = [f"{RESIDUAL}.{a}" if a == b else f"{RESIDUAL}.{a}.{b}" for a, b in pairs]
+    at |= {name: len(theta) + k for k, name in enumerate(names)}
 
     def variance(group: Any, term: Any) -> int:
         return len(theta) if term is None else at[f"{group}.{term}"]  # the residual comes last

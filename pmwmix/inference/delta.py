@@ -14,6 +14,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.frame.modelframe import ModelFrame, correlated
 from pmwmix.pooling import Pooled, pool
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
@@ -165,6 +166,7 @@ def check_latent(fit: Any, verb: str) -> None:
     """
     refuse_measured(fit.has_measured, verb, "Report the variances of fit.varcorr")
     refuse_latent(fit.latent_means is not None, verb, "Report fit.varcorr and fit.latent_means")
+    check_one_outcome(fit, verb)
     if fit.residual_parameters is not None:
         raise NotSupportedError(
             f"{verb} divides the variance among levels, for which residuals must be independent and of one variance. "

@@ -138,16 +138,37 @@ def shares(Psi: Sequence[Array], squares: Sequence[Array], residual: Any, crosse
     return above / (own.sum(axis=-1) + residual)[..., None]
 
 
-def icc_of(frame: ModelFrame, Psi: Sequence[Array], residual: float, squares: Sequence[Array]) -> Any:
+def icc_of(frame: ModelFrame, Psi: Sequence[Array], residual: Array, squares: Sequence[Array]) -> Any:
     """Give ``fit.icc`` from `mean_squares`: a float with one level, else a Series by level; NaN without one.
 
-    Levels without random terms have no share; there are none where the residual variance differs between rows.
+    Levels without random terms have no share; there are none where the residual variance differs between rows. Of
+    several outcomes, whose residual (co)variances are columns of their matrix one after the other, a Series by outcome,
+    or level and outcome.
     """
+    if frame.formula.outcomes:
+        return _of_outcomes(frame, Psi, residual, squares)
     levels = [level.name for level, P in zip(frame.hierarchy.levels, Psi, strict=False) if len(P)]
     if not levels or (frame.residual is not None and frame.residual.spec.variance):
         return float("nan")
-    found = shares(Psi, squares, residual, bool(frame.hierarchy.crossed))[-len(levels) :]
+    found = shares(Psi, squares, float(residual[0]), bool(frame.hierarchy.crossed))[-len(levels) :]
     return float(found[0]) if len(levels) == 1 else pd.Series(found, index=levels, name="icc")
+
+
+def _of_outcomes(frame: ModelFrame, Psi: Sequence[Array], residual: Array, squares: Sequence[Array]) -> pd.Series:
+    """Take the shares of every outcome by itself."""
+    outcomes, levels = frame.formula.outcomes, [level.name for level in frame.hierarchy.levels]
+    blocks, m = frame.designs[0].blocks, len(outcomes)
+    out: dict[str, float] = {}
+    for a, name in enumerate(outcomes):
+        own: list[Array] = []
+        mean: list[Array] = []
+        for level, (P, square) in enumerate(zip(Psi, squares, strict=True)):
+            mine = np.flatnonzero([b.predictor == a for b in blocks if b.level == level for _ in b.names])
+            own.append(P[np.ix_(mine, mine)])
+            mean.append(square[np.ix_(mine, mine)])
+        found = shares(own, mean, residual[a * m - a * (a - 1) // 2])
+        out |= {name if len(levels) == 1 else f"{level}.{name}": v for level, v in zip(levels, found, strict=True)}
+    return pd.Series(out, name="icc", dtype=float)
 
 
 def _squares_at(rows: LiveRows, at: Mapping[str, Any]) -> tuple[Array, ...]:

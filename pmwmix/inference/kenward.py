@@ -15,6 +15,7 @@ from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.spec.fixed import refuse_fixed
 
 RANK_TOL = 1e-10  # of the largest singular value, for contrasts and for the information
@@ -147,6 +148,7 @@ def kenward_of(fits: Sequence[Any]) -> list[KenwardRoger]:
         As in `kenward_roger`, and for generalised models, robust variances and fits that were read from a file.
     """
     for fit in fits:
+        check_one_outcome(fit, "Kenward-Roger")
         if not fit.has_closed_form:
             raise NotSupportedError(
                 f"Kenward-Roger is derived for linear models. This one has family={fit.family!r}, link={fit.link!r}. "

@@ -15,6 +15,7 @@ from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.frame.matrices import offset_of
 from pmwmix.inference.averages import MeanModel, PosteriorMeans, RowColumns, combined
 from pmwmix.inference.severalmeans import SeveralMeans
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.estimable import lost_groups
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
@@ -93,6 +94,7 @@ def samples_of(
     DataError
         If the table was changed since the fit.
     """
+    check_one_outcome(fit, verb)
     if newdata is not None:
         table = Table(newdata)
         return [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]

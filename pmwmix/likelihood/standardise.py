@@ -7,7 +7,7 @@ scale (theory, eqs. 14-15).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -164,6 +164,52 @@ class Transform:
         return J
 
 
+@dataclass(frozen=True)
+class SeveralTransform(Transform):
+    """The same of several outcomes: scales of the others are counted in that of the first, which is ``y_scale``.
+
+    Parameters
+    ----------
+    shifts : tuple of (int or None, float)
+        Position of the intercept of every outcome, and the shift that it takes up.
+    ratios : ndarray, shape (m,)
+        Scale of every outcome relative to that of the first, already in ``A_x`` and ``A_z``.
+    """
+
+    shifts: tuple[tuple[int | None, float], ...] = ()
+    ratios: Array = field(default_factory=lambda: np.ones(1))
+
+    def beta(self, beta: Array) -> Array:
+        """Raw coefficients (p,)."""
+        raw = self.y_scale * self.A_x @ beta
+        for place, shift in self.shifts:
+            if place is not None:
+                raw[place] += shift
+        return raw
+
+
+def together(each: Sequence[Transform], of_x: Array, of_z: Sequence[Array], kept: Array) -> SeveralTransform:
+    """Join the transforms of the outcomes of a row.
+
+    Parameters
+    ----------
+    each : sequence of Transform
+        One per outcome; they differ in its shift, scale and intercept.
+    of_x : ndarray of int, shape (p,)
+        Outcome of every fixed column.
+    of_z : sequence of ndarray of int, each (q_l,)
+        Of the random columns of every level.
+    kept : ndarray of int
+        Fixed columns in the model.
+    """
+    ratios = np.array([one.y_scale for one in each]) / each[0].y_scale
+    place = {int(j): i for i, j in enumerate(kept)}
+    shifts = tuple((None if one.intercept is None else place[one.intercept], one.y_shift) for one in each)
+    A_x = (ratios[of_x][:, None] * each[0].A_x)[np.ix_(kept, kept)]
+    A_z = tuple(ratios[of][:, None] * A for of, A in zip(of_z, each[0].A_z, strict=True))
+    return SeveralTransform(A_x, A_z, each[0].y_shift, each[0].y_scale, shifts[0][0], (), shifts, ratios)
+
+
 def standardise(
     x: Sequence[Array],
     x_names: Sequence[str],
@@ -172,6 +218,7 @@ def standardise(
     predictors: Sequence[int] = (),
     n_levels: int = 0,
     scaler: Scaler | None = None,
+    y_of: Sequence[int] = (),
 ) -> tuple[Columns, list[Transform]]:
     """Choose shifts and scales, share equal columns, and write down the way back.
 
@@ -189,6 +236,8 @@ def standardise(
         Number of levels, of which the uppermost may have no random term.
     scaler : Scaler, optional
         That of other rows of the same columns, to be used here too.
+    y_of : sequence of int, optional
+        Linear predictor of every outcome; nothing means the first.
 
     Returns
     -------
@@ -214,7 +263,9 @@ def standardise(
         )
         for term in random
     ]
-    y_at = [shared.place(f"outcome {k}", outcome, 0 in intercepts, alone=True) for k, outcome in enumerate(y)]
+    y_of = y_of or [0] * len(y)
+    every = enumerate(zip(y, y_of, strict=True))
+    y_at = [shared.place(f"outcome {k}", outcome, a in intercepts, alone=True) for k, (outcome, a) in every]
     scaler = scaler or Scaler.of(shared.values, shared.centre, shared.scaled)
     A_x = []
     for k in np.unique(of):
@@ -227,8 +278,9 @@ def standardise(
     z = np.array([i for at in z_at for i in at], dtype=int)
     columns = Columns(shared.values, z, np.array(x_at, dtype=int), np.array(y_at), scaler)
     way_x, way_z = _block_diagonal(A_x), tuple(_block_diagonal(parts) for parts in A_z)
-    shifts = [(float(scaler.shift[i]), float(scaler.scale[i])) for i in y_at]
-    return columns, [Transform(way_x, way_z, shift, scale, intercepts.get(0)) for shift, scale in shifts]
+    pairs = [(i, intercepts.get(a)) for i, a in zip(y_at, y_of, strict=True)]
+    shift, scale = scaler.shift, scaler.scale
+    return columns, [Transform(way_x, way_z, float(shift[i]), float(scale[i]), place) for i, place in pairs]
 
 
 class _Shared:

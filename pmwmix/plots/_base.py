@@ -22,6 +22,7 @@ from pmwmix.data.codes import key, label_text, printed
 from pmwmix.errors import MissingPackageError, NotSupportedError, OptionError, near, some
 from pmwmix.plots._legends import bokeh_legend, in_backend, plotly_legend
 from pmwmix.plots._own import is_own, own_collection, own_legend
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows, SavedRows
 
 # Okabe & Ito's colours, told apart by colour-blind readers
@@ -97,6 +98,7 @@ def rows_of(fit: Any, pv: Any, plot: str) -> LiveRows:
     NotSupportedError
         If the fit was read from a file, which keeps no columns.
     """
+    check_one_outcome(fit, f"{plot}()")
     rows: LiveRows | SavedRows = fit_of(getattr(fit, "ml", fit), pv).rows
     if not rows.is_live:
         raise NotSupportedError(

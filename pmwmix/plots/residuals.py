@@ -38,6 +38,7 @@ from pmwmix.plots._base import (
 )
 from pmwmix.plots._smooth import curve
 from pmwmix.plots.residuals_by_group import LETTERS
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.responses import RESIDUALS
 
 BINS = 20
@@ -134,7 +135,8 @@ def residuals(
     >>> [str(name) for name in plot.data["panel"].to_numpy()]
     ['quantiles', 'fitted', 'SCHOOLID.Intercept']
     """
-    one = fit_of(check_fit(fit, "residuals"), pv)
+    check_one_outcome(check_fit(fit, "residuals"), "residuals()")
+    one = fit_of(fit, pv)
     labels = labels_of(fit, labels)
     check_choice(type, "type", RESIDUALS)
     prob, most = check_ci_prob(ci_prob), check_count(max_points, "max_points", 10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
@@ -23,6 +23,7 @@ class Abilities:
 
     family: str
     link: str
+    outcomes: tuple[str, ...] = ()
 
     @property
     def random(self) -> str:
@@ -106,14 +107,16 @@ class Abilities:
 
     @property
     def first_predictor(self) -> str | None:
-        """Name of the first linear predictor where that of a category, None of a mean."""
+        """Name of the first linear predictor where that of a category or of one of several outcomes, None of a mean."""
+        if self.outcomes:
+            return self.outcomes[0]
         return None if self._is_default else self.distribution[0].first
 
     @property
     def named_predictors(self) -> tuple[str, ...]:
         """Names of the linear predictors whose coefficients bear them: all but that of a mean."""
         if self._is_default:
-            return ()
+            return self.outcomes
         return tuple(one.name for one in self.distribution[0].predictors[self.first_predictor is None :])
 
     @property
@@ -122,4 +125,18 @@ class Abilities:
         return (self.family, self.link) == (Distribution.family, Distribution.link)
 
 
-__all__ = ["Abilities"]
+def check_one_outcome(fit: Any, verb: str) -> None:
+    """Refuse several outcomes.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    if fit.outcomes:
+        raise NotSupportedError(
+            f"{verb} is about a single outcome. This fit has {', '.join(map(repr, fit.outcomes))}. Fit the outcome in "
+            f"question by itself."
+        )
+
+
+__all__ = ["Abilities", "check_one_outcome"]

@@ -93,22 +93,26 @@ def _roots(covariance: Array, moving: Sequence[int]) -> Array:
 
 
 def label(fit: Any, values: Array, index: Any, name: str) -> Any:
-    """Lay values out as a Series, or as a DataFrame with a column per category.
+    """Lay values out as a Series, or as a DataFrame with a column per category or outcome.
 
     Linear predictors of a multinomial outcome (n, C - 1) are those of all categories but the first.
     """
     if values.ndim == 1:
         return pd.Series(values, index=index, name=name)
+    if fit.outcomes:
+        return pd.DataFrame(values, index=index, columns=list(fit.outcomes))
     return pd.DataFrame(values, index=index, columns=list(fit.categories)[-values.shape[1] :])
 
 
 def linear_predictor(fit: Any, etas: Array) -> Array:
-    """Linear predictor of the mean (n,); of categories, each with one of its own, all of them (n, K)."""
+    """Linear predictor of the mean (n,); of categories or outcomes, each with one of its own, all of them (n, K)."""
+    if fit.outcomes:
+        return etas.T
     return etas[0] if fit.has_residual_variance or fit.distribution[0].first is None else etas.T
 
 
 def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
-    """Residuals of the rows of one fit (n,).
+    """Residuals of the rows of one fit (n,); of several outcomes (n, m).
 
     Parameters
     ----------
@@ -137,6 +141,9 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
     if type == "normalized":
         return _normalized(fit, conditional)
     etas = fit.rows.etas(conditional)
+    if fit.outcomes:
+        gaps = (fit.rows.ys - etas).T
+        return gaps / np.sqrt(np.diag(fit.residual_covariance)) if type == "pearson" else gaps
     if fit.has_residual_variance:
         return (fit.rows.y - etas[0]) / (_spread(fit) if type == "pearson" else 1.0)
     family, link = fit.distribution
@@ -177,6 +184,9 @@ def _normalized(fit: Any, conditional: bool) -> Array:
             f"Normalised residuals {what}. This fit has family={fit.family!r}, and they were asked for with "
             f"conditional={conditional!r}. Use type='pearson'."
         )
+    if fit.outcomes:
+        root = np.linalg.cholesky(fit.residual_covariance.to_numpy())
+        return np.asarray(np.linalg.solve(root, fit.rows.ys - fit.rows.etas(True)).T)
     if fit.residual_parameters is None:
         return (fit.rows.y - fit.rows.etas(True)[0]) / fit.sigma
     return fit.rows.normalized()
@@ -193,7 +203,8 @@ def fitted(fit: Any, conditional: bool = True) -> Any:
     Returns
     -------
     Series (nobs,)
-        In the order of the table, labelled as its rows. Of an outcome of categories a DataFrame of probabilities.
+        In the order of the table, labelled as its rows. Of an outcome of categories a DataFrame of probabilities, of
+        several outcomes one with a column each.
     """
     return _of_rows(fit, "response", conditional, False, "fitted")
 
@@ -229,7 +240,7 @@ def in_order(fit: Any, found: Any) -> Any:
     return found if _of_source(fit) is None else found.sort_index()
 
 
-def residuals(fit: Any, type: str = "response", conditional: bool = True) -> pd.Series:
+def residuals(fit: Any, type: str = "response", conditional: bool = True) -> Any:
     """Residuals of the rows in the likelihood; with plausible values their mean.
 
     Parameters
@@ -246,9 +257,10 @@ def residuals(fit: Any, type: str = "response", conditional: bool = True) -> pd.
     Returns
     -------
     Series (nobs,)
+        Of several outcomes a DataFrame with a column each.
     """
     values = np.mean([residuals_of(one, type, conditional) for one in fit.fits], axis=0)
-    return in_order(fit, pd.Series(values, index=row_labels(fit), name="residual"))
+    return in_order(fit, label(fit, values, row_labels(fit), "residual"))
 
 
 def predict(
@@ -280,7 +292,7 @@ def predict(
     -------
     Series
         NaN where a predictor is missing. Of an outcome of categories a DataFrame of probabilities; of unordered ones
-        with ``type="link"`` of log odds against the first.
+        with ``type="link"`` of log odds against the first. Of several outcomes one with a column each.
     """
     check_type(type)
     if newdata is None:

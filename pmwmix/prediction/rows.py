@@ -167,6 +167,12 @@ class LiveRows:
         return y if offset is None or self.design.responses else y + offset
 
     @property
+    def ys(self) -> Array:
+        """All outcomes (m, n) where there are several."""
+        self._unchanged()
+        return np.array([self.design.y[self.k], *self.design.beside[self.k]])
+
+    @property
     def outcome_sums(self) -> Array:
         """Number, sum and sum of squares of the outcome of a streamed fit (3,)."""
         stream = self.frame.stream
@@ -238,6 +244,7 @@ class SavedRows:
     saved_covariance: Array | None = None  # (K, K, n)
     saved_sd: Array | None = None
     saved_normalized: Array | None = None
+    saved_ys: Array | None = None  # (m, n)
 
     def modes(self) -> list[LevelModes]:
         """Conditional modes of every level, bottom-up."""
@@ -254,6 +261,12 @@ class SavedRows:
     def conditional(self) -> Array:
         """Add the conditional modes to the fixed part (n,)."""
         return self.saved_conditional[0]
+
+    @property
+    def ys(self) -> Array:
+        """All outcomes (m, n) where there are several."""
+        assert self.saved_ys is not None
+        return self.saved_ys
 
     def residual_sd(self) -> Array:
         """Give the residual standard deviation of every row (n,), of a linear model."""
@@ -291,5 +304,6 @@ def stamp_of(design: DesignColumns, k: int) -> float:
     if isinstance(design.y[k], NoRows):
         return 0.0
     fixed = [c for part in design.fixed for c in part.columns]
-    columns = [design.y[k], *fixed, *(c for block in design.blocks for c in block.matrix.columns)]
+    outcomes = [design.y[k], *(design.beside[k] if design.beside else ())]
+    columns = [*outcomes, *fixed, *(c for block in design.blocks for c in block.matrix.columns)]
     return float(sum((j + 1) * float(column.sum()) for j, column in enumerate(columns)))

@@ -290,7 +290,7 @@ class _Refitted:
 
     def _icc(self, values: Array) -> Any:
         _, Psi, residual = unpack(self.one.rows, values)
-        return icc_of(self.one.rows.frame, Psi, residual, self._squares)
+        return icc_of(self.one.rows.frame, Psi, np.array([residual]), self._squares)
 
 
 def _shown(components: Array, place: tuple[int, ...]) -> float:

@@ -11,6 +11,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.likelihood.latent import latent_of
 from pmwmix.likelihood.layout import semidefinite_cholesky
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.responses import in_order, row_labels
 from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
 from pmwmix.spec.checks import is_whole
@@ -95,6 +96,7 @@ def simulated_rows(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
             f"{verb} needs the columns of the fit. This one was read from a file, which does not keep them. "
             f"Fit again with {fit.settings.call}."
         )
+    check_one_outcome(fit, verb)
     residual = every[0].frame.residual
     if residual is not None and residual.spec.correlation is not None:
         raise NotSupportedError(

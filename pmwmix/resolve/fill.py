@@ -64,6 +64,7 @@ def fill_in(
     center: Sequence[Centring],
     vcov: str | None = None,
     given: Collection[str] = (),
+    several: bool = False,
 ) -> Filled:
     """Fill in what a survey preset, the ids of a design, or products of weights leave to be looked up in the table.
 
@@ -78,6 +79,8 @@ def fill_in(
         Replicates are kept if it asks for them; a preset's are not the default.
     given : collection of str
         Fields of the design that the call gave itself.
+    several : bool
+        Whether the formulas after the first are those of further outcomes.
 
     Returns
     -------
@@ -94,19 +97,19 @@ def fill_in(
     """
     texts = [text for text in weight_texts(design.weights) if "*" in text or "|" in text]
     if not (isinstance(design, Preset) or design.ids or design.country_weights or texts):
-        return Filled(parse(formula), design, table, list(center), ())
-    return _Filling(design, table, given).run(formula, center, vcov)
+        return Filled(parse(formula, several), design, table, list(center), ())
+    return _Filling(design, table, given).run(formula, center, vcov, several)
 
 
 @dataclass
 class _Filling(Known):
     """The steps, in order."""
 
-    def run(self, formula: Any, center: Sequence[Centring], vcov: str | None) -> Filled:
+    def run(self, formula: Any, center: Sequence[Centring], vcov: str | None, several: bool) -> Filled:
         """Take the steps in order."""
         if isinstance(formula, str) and formula.strip().startswith("~"):
             formula = f"{self.default_outcome()} {formula.strip()}"
-        parsed = parse(formula)
+        parsed = parse(formula, several)
         self.fill_sets(parsed)
         parsed = self.fill_groups(parsed)
         groups = self.kinds_of_groups(parsed)

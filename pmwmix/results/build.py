@@ -28,7 +28,7 @@ from pmwmix.prediction.blueprint import Blueprint, blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
 from pmwmix.results.pooled import pool_results, pooled_frames
 from pmwmix.results.result import FitResult
-from pmwmix.results.varcorr import varcorr_table, variance_components
+from pmwmix.results.varcorr import residual_names, varcorr_table, variance_components
 from pmwmix.spec.fixed import RESIDUAL
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
@@ -94,25 +94,25 @@ def single(
     shared = shared or of_design(frame, problem, design, settings)
     columns, names = frame.designs[design], component_names(frame)
     closed = problem.objective.closed_form
-    terms = list(fit.terms)
-    p, V = len(terms), _without(fit.vcov, [terms.index(name) for name in shared.alone])
+    terms, outcomes = list(fit.terms), frame.formula.outcomes
+    p, V = len(terms), _without(fit.joint if outcomes else fit.vcov, [terms.index(name) for name in shared.alone])
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
+    values = np.append(values, list(fit.reported.values()) if outcomes else [])
+    n, of_residuals = len(names), residual_names(outcomes)
     more = (_linear_fields if closed else _family_fields)(frame, problem, fit, k, V)
-    variance = np.diag(V)[p:].copy()
-    variance[:-1][_undetermined(names, values, values[-1] if np.isfinite(values[-1]) else 1.0) | fit.flat] = np.nan
-    variance[[name in frame.fixed for name in (*(name_of(*name) for name in names), RESIDUAL)]] = np.nan
+    variance = _component_variances(frame, fit, names, values, np.diag(V)[p:])
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
     return FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
         vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
-        varcorr=varcorr_table(names, values, variance, residual=closed),
+        varcorr=varcorr_table([*names, *of_residuals], values, variance, residual=closed and not outcomes),
         sigma=fit.sigma,
         theta=pd.Series(fit.theta, index=[name_of(*name) for name in names], name="theta"),
         loglik=fit.loglik,
         nobs=frame.n,
         n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
-        icc=icc_of(frame, fit.Psi, float(values[-1]), shared.squares),
+        icc=icc_of(frame, fit.Psi, values[n:], shared.squares),
         weight_stats=weight_table(frame),
         converged=fit.converged,
         singular=fit.singular,
@@ -129,6 +129,16 @@ def single(
     )
 
 
+def _component_variances(
+    frame: ModelFrame, fit: Estimate, names: Sequence[tuple[str, str, str | None]], values: Array, known: Array
+) -> Array:
+    """Give the squared standard errors of the components, NaN where there is none."""
+    out, n = known.copy(), len(names)
+    out[:n][_undetermined(names, values, values[n] if np.isfinite(values[n]) else 1.0) | fit.flat] = np.nan
+    out[: n + 1][[name in frame.fixed for name in (*(name_of(*name) for name in names), RESIDUAL)]] = np.nan
+    return out
+
+
 def _without(V: Array, places: list[int]) -> Array:
     """Mark (co)variances of some coefficients as missing."""
     if not places:
@@ -139,6 +149,8 @@ def _without(V: Array, places: list[int]) -> Array:
 
 
 def _linear_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int, V: Array) -> dict[str, Any]:
+    if frame.formula.outcomes:
+        return {"outcomes": frame.formula.outcomes, "satterthwaite": partial(satterthwaite, problem, fit)}
     table = _residual_table(problem, fit)
     if frame.formula.latent:
         return {"latent_means": table}

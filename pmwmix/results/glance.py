@@ -55,7 +55,8 @@ def augment(fit: Any, data: Any = None) -> pd.DataFrame:
     DataFrame
         A row per row of the likelihood, labelled as in the table: ``.fitted`` with and ``.fixed`` without the
         conditional modes, ``.resid`` and ``.pearson`` (`residuals`). An ordinal outcome has probabilities,
-        ``.fitted[category]``, and no residuals. With plausible values the means of theirs.
+        ``.fitted[category]``, and no residuals, several outcomes a column each, ``.fitted[math]``.
+        With plausible values the means of theirs.
 
     Raises
     ------
@@ -63,14 +64,14 @@ def augment(fit: Any, data: Any = None) -> pd.DataFrame:
         If the table lacks rows of the fit, or their labels repeat.
     """
     new: dict[str, Any] = {}
-    for name, conditional in ((".fitted", True), (".fixed", False)):
-        values = fit.fitted(conditional=conditional)
+    said = {".fitted": fit.fitted(), ".fixed": fit.fitted(conditional=False)}
+    if not fit.distribution[0].is_categorical:
+        said |= {".resid": fit.residuals(), ".pearson": fit.residuals("pearson")}
+    for name, values in said.items():
         if isinstance(values, pd.DataFrame):
-            new |= {f"{name}[{category}]": values[category] for category in values}
+            new |= {f"{name}[{column}]": values[column] for column in values}
         else:
             new[name] = values
-    if not fit.distribution[0].is_categorical:
-        new |= {".resid": fit.residuals(), ".pearson": fit.residuals("pearson")}
     index = next(iter(new.values())).index
     out = pd.DataFrame({name: np.asarray(values) for name, values in new.items()}, index=index)
     return out if data is None else pd.concat([_rows_of(index, data), out], axis=1)

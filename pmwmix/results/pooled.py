@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmwmix._types import Array
 from pmwmix.errors import OptionError, near, some
 from pmwmix.pooling import Pooled, pool
 from pmwmix.results.result import FitResult
@@ -42,9 +43,7 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
         coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
         vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
         varcorr=_pooled_varcorr(fits),
-        sigma=float(
-            np.sqrt(every.estimate[-1]) if first.has_residual_variance else np.mean([fit.sigma for fit in fits])
-        ),
+        sigma=_pooled_sigma(fits, every.estimate),
         theta=pd.concat([fit.theta for fit in fits], axis=1).mean(axis=1).rename("theta"),
         loglik=float(np.mean([fit.loglik for fit in fits])),
         nobs=first.nobs,
@@ -62,9 +61,18 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
         each=tuple(fits),
         family=first.family,
         link=first.link,
+        outcomes=first.outcomes,
         n_starts=max(fit.n_starts for fit in fits),
         **_pooled_general(fits),
     )
+
+
+def _pooled_sigma(fits: Sequence[FitResult], estimate: Array) -> float:
+    """Pool the residual standard deviation, of several outcomes the first one's, from the pooled parameters (P,)."""
+    first = fits[0]
+    if not first.has_residual_variance:
+        return float(np.mean([fit.sigma for fit in fits]))
+    return float(np.sqrt(estimate[len(first.coef) + len(first.theta)]))
 
 
 def pooled_frames(fits: Sequence[FitResult]) -> FitResult:

@@ -13,6 +13,7 @@ from pmwmix._types import Array
 from pmwmix.pooling import Pooled
 from pmwmix.prediction.abilities import Abilities
 from pmwmix.prediction.rows import LiveRows, SavedRows
+from pmwmix.spec.fixed import RESIDUAL
 from pmwmix.spec.random import NORMAL, is_discrete
 from pmwmix.spec.settings import Settings
 
@@ -69,6 +70,8 @@ class FitRecord(Abilities):
         (latent-means, eq. 8).
     categories : tuple of str
         Of an ordinal or two-category outcome.
+    outcomes : tuple of str
+        All of them where there are several, each with coefficients, random effects and a residual variance of its own.
     n_starts : int
         Climbs from different starting values, the best of which is reported; of plausible values the most.
     random_shape : tuple of ndarray
@@ -124,6 +127,7 @@ class FitRecord(Abilities):
     residual_parameters: Any = None
     latent_means: Any = None
     categories: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
     n_starts: int = 1
     random_shape: tuple[Array, ...] = ()
     random_vcov: Any = None
@@ -243,6 +247,16 @@ class FitRecord(Abilities):
         table = self.residual_parameters
         values = [] if table is None else table["estimate"]
         return pd.Series(values, index=None if table is None else table.index, name="residual_structure", dtype=float)
+
+    @property
+    def residual_covariance(self) -> pd.DataFrame:
+        """Residual covariance matrix (m, m) of several outcomes; with plausible values the mean of theirs."""
+        table = self.varcorr[self.varcorr["grp"] == RESIDUAL]
+        names = list(self.outcomes)
+        out = pd.DataFrame(np.nan, index=names, columns=names)
+        for first, second, value in table[["var1", "var2", "vcov"]].itertuples(index=False):
+            out.loc[first, second or first] = out.loc[second or first, first] = value
+        return out
 
     def fixef(self) -> pd.Series:
         """Give the fixed effects, as ``coef``."""

@@ -24,6 +24,7 @@ from pmwmix.inference.profile import profile_interval
 from pmwmix.inference.r2 import r2
 from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling import Pooled, pool
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.groupmeans import group_means
 from pmwmix.prediction.modes import LevelModes
 from pmwmix.prediction.responses import fitted, residuals
@@ -223,6 +224,7 @@ class FitResult(FitRecord):
 
     def _profile(self, ci_prob: float) -> pd.DataFrame:
         check_whole(self, "A profile interval")
+        check_one_outcome(self, "A profile interval")
         rows = self.fits[0].rows
         if self.settings.weighted or self.n_pv > 1 or rows is None or not rows.is_live:
             raise NotSupportedError(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pmwmix.results.record import FitRecord
 
 FORMATS = (2, 3)  # those that can be read, the newest last; 2 is 0.1.0's, without a digest
-PLAIN = ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link", "n_starts")
+PLAIN = ("sigma", "loglik", "nobs", "converged", "singular", "status", "family", "link", "n_starts", "outcomes")
 Arrays = dict[str, Array]
 
 
@@ -136,13 +136,15 @@ def _rows_out(rows: Any, arrays: Arrays, key: str, structured: bool) -> dict[str
     response = rows.response
     if structured:
         arrays[f"{key}/residual_sd"], arrays[f"{key}/normalized"] = rows.residual_sd(), rows.normalized()
+    if print_.further:
+        arrays[f"{key}/further_marginal"], arrays[f"{key}/further_conditional"] = marginal[1:], conditional[1:]
+    if print_.formula.outcomes:
+        arrays[f"{key}/further_y"] = rows.ys[1:]
     if response is not None:
         covariance = rows.random_covariance()
         arrays[f"{key}/variance"], arrays[f"{key}/constant"] = covariance[0, 0], response.constant
         if print_.further:
             arrays[f"{key}/covariance"] = covariance
-            arrays[f"{key}/further_marginal"] = marginal[1:]
-            arrays[f"{key}/further_conditional"] = conditional[1:]
         for number, column in enumerate(response.extra):
             arrays[f"{key}/extra{number}"] = column
     levels = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -118,6 +119,7 @@ def _numbers(f: Fields) -> dict[str, Any]:
     if out["nobs"] < 1:
         raise AlteredError("a fit without rows")
     out["n_starts"] = plain.read("n_starts", as_count, 1, required=False)  # version 0.1.0 did not count
+    out["outcomes"] = tuple(plain.read("outcomes", listed(as_text), [], required=False))  # version 0.1.0 had one
     family, link = plain.read("family", as_text), plain.read("link", as_text)
     _check_family(family, link)
     return out | {
@@ -303,7 +305,7 @@ def _estimates(table: pd.DataFrame, of: str, *more: str) -> pd.DataFrame:
 def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
     n = fit["nobs"]
     modes = [_modes(f, meta, number) for number, meta in enumerate(f.read("levels", listed(as_object)))]
-    blueprint = blueprint_in(f, modes, fit["family"])
+    blueprint = blueprint_in(f, modes, fit["family"], fit["outcomes"])
     m = len(blueprint.further)
     y, marginal, conditional = (f.finite(name, n) for name in ("y", "marginal", "conditional"))
     etas = [one[None] for one in (marginal, conditional)]
@@ -324,7 +326,8 @@ def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
     if (response is None) != (variance is None):
         raise AlteredError("an outcome without the variance of its random part")
     more = [f.finite(name, n) for name in ("residual_sd", "normalized") if "residual_parameters" in fit]
-    return SavedRows(modes, y, etas[0], etas[1], blueprint, beta, response, variance, *more)
+    found = SavedRows(modes, y, etas[0], etas[1], blueprint, beta, response, variance, *more)
+    return replace(found, saved_ys=np.concatenate([y[None], f.finite("further_y", m, n)])) if fit["outcomes"] else found
 
 
 def _modes(f: Fields, meta: dict[str, Any], number: int) -> LevelModes:

@@ -58,9 +58,13 @@ def split_label(label: Any, n: int) -> Any:
     return parts if len(parts) == n else label
 
 
-def blueprint_in(f: Fields, modes: list[LevelModes], family: str) -> Blueprint:
+def blueprint_in(f: Fields, modes: list[LevelModes], family: str, outcomes: tuple[str, ...] = ()) -> Blueprint:
     """Read how columns are rebuilt; all formulas are the model's, whose text is checked as a caller's would be."""
-    formula, first, others = parse_checked(f.read("formula", as_text)), *predictors_of(family)
+    formula = parse_checked(f.read("formula", as_text), bool(outcomes))
+    first, others = predictors_of(family)
+    if formula.outcomes != outcomes:
+        raise AlteredError("formulas of other outcomes than the fit's")
+    others = list(outcomes[1:]) if outcomes else others
     if first is not None:
         formula = _for_each(formula, [first, *others])
     elif [part.predictor for part in formula.further] == [THRESHOLDS]:
@@ -135,10 +139,10 @@ def _random(f: Fields, formula: ModelFormula, modes: list[LevelModes]) -> list[R
     return out
 
 
-def parse_checked(text: str) -> ModelFormula:
+def parse_checked(text: str, several: bool = False) -> ModelFormula:
     """Read a formula as if a caller had written it: what is not on the list of allowed code is refused."""
     try:
-        return parse(text)
+        return parse(text, several)
     except PmwmixError as error:
         raise AlteredError(f"a formula that is not allowed ({error})") from error
 

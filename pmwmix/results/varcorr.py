@@ -10,6 +10,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.frame.modelframe import ModelFrame, correlated
+from pmwmix.spec.fixed import RESIDUAL
 
 
 def variance_components(frame: ModelFrame, Psi: Sequence[Array], sigma: float) -> Array:
@@ -23,6 +24,12 @@ def variance_components(frame: ModelFrame, Psi: Sequence[Array], sigma: float) -
             out.extend(matrix[start + i, start + j] for i in range(j, q))
         offsets[level] += q
     return np.array([*out, sigma**2])
+
+
+def residual_names(outcomes: Sequence[str]) -> list[tuple[str, str, str | None]]:
+    """Name the residual (co)variances of several outcomes, columns of their matrix first; of one outcome nothing."""
+    pairs = [(i, j) for j in range(len(outcomes)) for i in range(j, len(outcomes))]
+    return [(RESIDUAL, outcomes[i], None if i == j else outcomes[j]) for i, j in pairs]
 
 
 def varcorr_table(

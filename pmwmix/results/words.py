@@ -83,6 +83,8 @@ def fixed_parts(fit: FitRecord, terms: Sequence[str]) -> list[tuple[str, Array]]
 
 
 def _predictor_words(fit: FitRecord, name: str) -> str:
+    if fit.outcomes:
+        return name
     return fit.distribution[0].predictor_words(name) or PARAMETER_WORDS[name]
 
 
@@ -198,6 +200,8 @@ def _counts_slopes(fit: FitRecord) -> bool:
     """Whether the share is a mean over the rows; fits saved by version 0.1.0 have that of the intercepts."""
     one = fit.fits[0]
     table = one.varcorr[one.varcorr["var2"].isna() & (one.varcorr["grp"] != "Residual")]
+    if fit.outcomes:
+        return not table["var1"].isin(fit.constants).all()
     constants = table.loc[table["var1"] == "Intercept", "vcov"].sum()
     if len(table) == (table["var1"] == "Intercept").sum():
         return False

@@ -54,6 +54,7 @@ class ModelFormula:
     latent: tuple[LatentMean, ...] = ()  # of the fixed part, where each is a column of its name
     measured: tuple[Measured, ...] = ()  # likewise
     first: str | None = None  # name of the first linear predictor, where its coefficients bear it
+    outcomes: tuple[str, ...] = ()  # all of them where there are several, each with a linear predictor
 
     def for_each(self, names: Sequence[str]) -> ModelFormula:
         """Give several linear predictors, those of the categories of an outcome, all of this right side.
@@ -73,6 +74,28 @@ class ModelFormula:
             terms += [replace(term, predictor=name, label=own, shared=term.label is None) for name in names]
         parts = tuple(FixedPart(name, self.fixed, self.fixed_variables) for name in names[1:])
         return replace(self, random=tuple(terms), further=parts, first=names[0])
+
+    def for_outcomes(self) -> ModelFormula:
+        """Take every further linear predictor for that of another outcome, and name all by their outcomes.
+
+        Raises
+        ------
+        FormulaError
+            If the first outcome is computed in the formula, stands twice, or has an offset.
+        """
+        names = (self.response, *(part.predictor for part in self.further))
+        if self.response_variables != (self.response,) or self.failures is not None:
+            what = "Of several outcomes each is a column"
+            fail(what, f"{self.response!r} on the left", "Compute it as a column first")
+        if self.response in names[1:]:
+            fail("An outcome has two formulas", f"{self.response!r} in {self.text!r}", "Join their right sides by '+'")
+        if self.offset is not None:
+            fail("Several outcomes have no offset", self.offset, "Subtract it from the outcome first")
+        if own := (*self.latent, *self.measured):
+            what = "Several outcomes have no latent means and no predictors measured with error"
+            fail(what, own[0].name, "Fit the outcomes one at a time")
+        random = tuple(replace(term, predictor=term.predictor or self.response) for term in self.random)
+        return replace(self, random=random, first=self.response, outcomes=names, response_variables=names)
 
     def for_thresholds(self, names: Sequence[str]) -> ModelFormula:
         """Give every threshold of an ordinal outcome the linear predictor that is written for all of them.
@@ -187,14 +210,20 @@ class ModelFormula:
         return replace(self, bare=bare, residual_variables=tuple(columns))
 
     def with_fixed(self, names: Sequence[str]) -> ModelFormula:
-        """Add columns to the fixed part."""
+        """Add columns to the fixed part; where there are several outcomes, to that of each."""
         if not names:
             return self
         more = "".join(f" + `{name}`" for name in names)
         mask(more)  # refuses names that hold quotes
         side = side_of(self.fixed + more, more)
         first, *others = pieces_of(self.text)
-        return replace(self, text=joined([first + more, *others]), fixed=side.text, fixed_variables=side.variables)
+        found = replace(self, fixed=side.text, fixed_variables=side.variables)
+        if not self.outcomes:
+            return replace(found, text=joined([first + more, *others]))
+        sides = [side_of(part.fixed + more, more) for part in self.further]
+        pairs = zip(self.further, sides, strict=True)
+        parts = tuple(FixedPart(part.predictor, side.text, side.variables) for part, side in pairs)
+        return replace(found, text=joined([piece + more for piece in (first, *others)]), further=parts)
 
     def with_groups(self, columns_of: Mapping[str, tuple[str, ...]]) -> ModelFormula:
         """Put other columns, one or several that name a group together, in the place of group factors.
@@ -216,7 +245,7 @@ class ModelFormula:
         return replace(self, text=rename_groups(self.text, columns_of), random=random, latent=latent)
 
 
-def parse(text: str) -> ModelFormula:
+def parse(text: str, several: bool = False) -> ModelFormula:
     """Read a formula in lme4's syntax.
 
     Parameters
@@ -224,6 +253,8 @@ def parse(text: str) -> ModelFormula:
     text : str
         ``"math ~ escs + (1 + escs | country/school)"``. Names with spaces stand in backticks. Formulas of further
         linear predictors follow after semicolons: ``"count ~ x + (1 | g); zi ~ x"``.
+    several : bool
+        Whether these are the linear predictors of further outcomes.
 
     Returns
     -------
@@ -256,6 +287,8 @@ def parse(text: str) -> ModelFormula:
         for piece in others:
             formula = formula.with_predictor(*about(piece))
         check_labels(formula.random)
+        if several:
+            return formula.for_outcomes()
         return formula if others else replace(formula, text=text)
     except (RecursionError, MemoryError) as error:
         message = f"The formula is nested too deeply. Found: {text[:60]!r}... Compute part of it as a column first."

@@ -38,6 +38,8 @@ class Distribution:
         Whether the likelihood is that of pairs of rows.
     random : str
         Distribution of the random effects.
+    several : bool
+        Whether the further formulas are those of further outcomes.
     """
 
     family: str = "gaussian"
@@ -52,6 +54,7 @@ class Distribution:
     settle: Callable[[Outcome, bool], Any] | None = None
     pairwise: bool = False
     random: str = "normal"
+    several: bool = False
 
     def settled(self, outcome: Outcome, constant: bool = False) -> Distribution:
         """Give the distribution with the linear predictors that an outcome's categories ask for.

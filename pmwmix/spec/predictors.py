@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 THRESHOLDS = "thresholds"  # what a formula for all thresholds of an ordinal outcome is about
+PARAMETERS = ("zi", "hu", "sigma", "theta", "phi", THRESHOLDS)  # left sides that no further outcome has
 
 
 @dataclass(frozen=True)

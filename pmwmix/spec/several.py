@@ -1,4 +1,4 @@
-"""Several formulas as one text: first that of the outcome, then those of parameters, with semicolons between them."""
+"""Several formulas as one text, with semicolons between them: that of the outcome, then of parameters or outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from pmwmix.errors import NotSupportedError
 from pmwmix.spec.brackets import mask
+from pmwmix.spec.predictors import PARAMETERS
+from pmwmix.spec.random import NORMAL
 from pmwmix.spec.whitelist import fail
 
 PARAMETER = re.compile(r"[A-Za-z_]\w*")
@@ -64,8 +67,8 @@ def about(piece: str) -> tuple[str, str]:
     """
     left, tilde, right = piece.partition("~")
     if not tilde or not PARAMETER.fullmatch(left.strip()):
-        what = "A formula after the first has the name of a parameter on its left, as in 'sigma ~ x'"
-        fail(what, repr(piece), "Name the parameter; the outcome stands in the first formula alone")
+        what = "A formula after the first has a plain name on its left, of a parameter or of another outcome"
+        fail(what, repr(piece), "Name the parameter, or compute the outcome as a column first")
     return left.strip(), right
 
 
@@ -85,3 +88,51 @@ def parameters_of(formula: Any) -> tuple[str, ...]:
         if names.count(name) > 1:
             fail(f"There are two formulas for {name!r}", repr(text), "Join their right sides by '+'")
     return tuple(names)
+
+
+def are_outcomes(names: Sequence[str], method: str = "ml", residual: Any = None, random: str = NORMAL) -> bool:
+    """Whether the left sides after the first are further outcomes: none is a parameter of any family.
+
+    Parameters
+    ----------
+    names : sequence of str
+    method : str
+    residual : object
+        The argument of the call, which several outcomes do not have.
+    random : str
+        Distribution of the random effects.
+
+    Raises
+    ------
+    FormulaError
+        If there are parameters among them too.
+    NotSupportedError
+        If something was asked for that is not built for several outcomes.
+
+    Examples
+    --------
+    >>> are_outcomes(["read", "science"]), are_outcomes(["sigma"])
+    (True, False)
+    """
+    found = [name for name in names if name not in PARAMETERS]
+    others = [name for name in names if name in PARAMETERS]
+    named = ", ".join(map(repr, found))
+    if found and others:
+        what = "Formulas of parameters do not stand beside those of several outcomes"
+        fail(what, f"{others[0]!r} beside {named}", f"Leave the formula of {others[0]!r} out")
+    if found and residual is not None:
+        raise NotSupportedError(
+            f"Residuals of several outcomes have a free covariance matrix and nothing else. Got residual= beside a "
+            f"formula for {named}. Leave residual out, or fit the outcomes one at a time."
+        )
+    if found and random != NORMAL:
+        raise NotSupportedError(
+            f"Random effects of several outcomes are normal. Got random={random!r} and a formula for {named}. Leave "
+            f"random out, or fit the outcomes one at a time."
+        )
+    if found and method not in ("ml", "reml"):
+        raise NotSupportedError(
+            f"Several outcomes are fitted by maximum likelihood. Got method={method!r} and a formula for {named}. Use "
+            f"method='ml' or 'reml', or fit the outcomes one at a time."
+        )
+    return bool(found)

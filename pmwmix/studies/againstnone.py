@@ -7,6 +7,7 @@ import pandas as pd
 from pmwmix.errors import NotSupportedError
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.without import without
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.results.build import refit
 from pmwmix.results.result import FitResult
 from pmwmix.results.summary import Section, number, p_value
@@ -39,6 +40,7 @@ def against_none(fit: FitResult) -> dict[str, float]:
             f"other models with pmwmix.lrt."
         )
     checked((fit, fit))
+    check_one_outcome(fit, "The test of all random terms")
     refuse_fixed(fit.settings.fixed, "The test of all random terms", "Compare two fits with pmwmix.lrt")
     refuse_random(fit.random, "The test of all random terms", "Compare fit.aic or fit.bic")
     smaller = refit(fit, without_any) if fit.has_closed_form else without_random_effects(fit)

@@ -105,6 +105,10 @@ def _same_outcome(a: LiveRows, b: LiveRows) -> bool:
     streamed = [rows.outcome_sums for rows in (a, b) if rows.frame.stream is not None]
     if streamed:
         return len(streamed) == 2 and bool(np.allclose(streamed[0], streamed[1], rtol=1e-12, atol=0.0))
+    if a.frame.formula.outcomes != b.frame.formula.outcomes:
+        return False
+    if a.frame.formula.outcomes:
+        return bool(np.allclose(a.ys, b.ys, rtol=1e-12, atol=0.0))
     mine, theirs = (([rows.y, *(rows.response.extra if rows.response else ())]) for rows in (a, b))
     return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
 

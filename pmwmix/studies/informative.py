@@ -23,6 +23,7 @@ from pmwmix.inference.again import check_clusters, influence, judged
 from pmwmix.inference.delta import rows_of, unscaled_weights
 from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.rubin import RANK_TOL, pooled_f
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.studies.sensitivity import check_weighted, reweighted
 from pmwmix.variance import between_psu
 from pmwmix.weights.conditional import total_weights
@@ -55,6 +56,7 @@ def informativeness(fit: Any, level: str | None = None) -> pd.DataFrame:
     the weighted and unweighted coefficients directly. Not being rejected is no proof that weights can be left out.
     """
     check_weighted(fit, "informativeness()")
+    check_one_outcome(fit, "informativeness()")
     check_fixed_part(rows_of(fit, "")[0][1].frame, "informativeness()")
     tests = {"dumouchel-duncan": dumouchel_duncan(fit, level)}
     if fit.has_residual_variance:
@@ -83,6 +85,7 @@ def dumouchel_duncan(fit: Any, level: str | None = None) -> pd.Series:
     .. [1] DuMouchel & Duncan (1983). J. American Statistical Association, 78(383), 535-543.
        doi:10.1080/01621459.1983.10478006
     """
+    check_one_outcome(fit, "dumouchel_duncan()")
     check_weighted(fit, "dumouchel_duncan()")
 
     def augmented(frame: ModelFrame) -> ModelFrame:
@@ -136,6 +139,7 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
             f"Powers of residuals are tested in linear models. This one has family={fit.family!r}, link={fit.link!r}. "
             f"Use dumouchel_duncan() or hausman()."
         )
+    check_one_outcome(fit, "pfeffermann_sverchkov()")
     check_fixed_part(rows_of(fit, "")[0][1].frame, "pfeffermann_sverchkov()")
     if not powers >= 1:
         raise OptionError(f"At least the first power is tested. Got powers={powers!r}. Write powers=3.")

@@ -24,6 +24,7 @@ from pmwmix.likelihood.covariances import COVARIANCES, free_parameters
 from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.ratios import RATIOS, pooled_ratio
 from pmwmix.pooling.rubin import pooled_statistic
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
 from pmwmix.results.build import refit as fit_again
 from pmwmix.results.build import single
@@ -106,6 +107,7 @@ def ranova(fit: FitResult) -> pd.DataFrame:
         A row for the model itself (``<none>``) and one per dropped term, with the columns of `lrt`.
     """
     checked((fit, fit))
+    check_one_outcome(fit, "ranova()")
     fit = with_rows(fit)
     refuse_fixed(fit.settings.fixed, "ranova()", "Fit the smaller model, and compare the two with pmwmix.lrt")
     refuse_random(fit.random, "ranova()", "Compare fit.aic or fit.bic")

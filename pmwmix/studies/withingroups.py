@@ -18,6 +18,7 @@ from pmwmix.errors import DataError, MissingColumnsError, NotSupportedError, Opt
 from pmwmix.frame.complete import complete_rows
 from pmwmix.frame.matrices import evaluate, response
 from pmwmix.pooling import pool
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.spec.formula import ModelFormula, parse
 from pmwmix.weights.conditional import total_weights
@@ -175,6 +176,7 @@ def _parsed(formula: str) -> ModelFormula:
 def _of_fit(fit: Any, formula: str | None, by: str | None, weights: str | None, pv: Any) -> list[GroupData]:
     if weights is not None:
         raise OptionError(f"A fit brings its own weights. Got weights={weights!r}. Leave it out, or pass the table.")
+    check_one_outcome(fit, "group_regressions()")
     if not fit.has_closed_form:
         raise NotSupportedError(
             f"Least squares inside groups is for outcomes with an identity link. This fit has family={fit.family!r} "

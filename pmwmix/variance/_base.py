@@ -8,8 +8,10 @@ import numpy as np
 
 from pmwmix._registry import Registry
 from pmwmix._types import Array
+from pmwmix.likelihood.crossed.onethread import with_threads_for
 
 VARIANCES = Registry("variance method")
+LARGE = 100_000  # numbers from which on BLAS would start threads for a product
 ALWAYS_CUT = frozenset({"robust-block", "hlm"})  # the information falls into blocks in generalised models too
 
 
@@ -117,5 +119,6 @@ def meat(
     factor = np.where(alone, 1.0, n / np.maximum(n - 1.0, 1.0)) if corrected else np.ones(n_strata)
     if fraction is not None:
         factor = factor * (1.0 - fraction)
-    B = (centred * factor[stratum][:, None]).T @ centred
+    weighted = (centred * factor[stratum][:, None]).T
+    B = with_threads_for(len(weighted), np.matmul, weighted, centred) if centred.size > LARGE else weighted @ centred
     return B * (n_strata / (n_strata - alone.sum())) if lonely == "average" and not alone.all() else B

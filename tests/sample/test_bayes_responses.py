@@ -428,9 +428,9 @@ def test_outcomes_of_extreme_parameters_can_be_drawn(family, link):
     none = np.zeros((4, 0))
     drawn = Drawn(family, link, none, phi, None, [], [], 1)
     eta = np.broadcast_to([-900.0, -40.0, 0.3, 40.0, 900.0], (4, 5))
-    y = drawn.outcomes(eta, (), np.random.default_rng(1))
+    y = drawn.drawn_outcomes(eta, (), np.random.default_rng(1))
     assert np.isfinite(y[:, 2:]).all() and (y[:, 2:] >= 0).all()
-    many = drawn.outcomes(np.full((4, 20_000), 0.3), (), np.random.default_rng(1))
+    many = drawn.drawn_outcomes(np.full((4, 20_000), 0.3), (), np.random.default_rng(1))
     close(many[2].mean(), drawn.means(np.full((4, 1), 0.3))[2], rtol=0.1)
 
 

@@ -133,7 +133,7 @@ def _outcomes(drawn: Drawn, columns: ModelColumns, extra: Sequence[Array], rng: 
     out = np.full((len(drawn.beta), len(columns.index)), np.nan, dtype=np.float32)
     for part in blocks(len(columns.rows), len(drawn.beta) * drawn.width):
         eta = drawn.linear_predictor(columns, part)
-        found = drawn.outcomes(eta, [values[part] for values in extra], rng)
+        found = drawn.drawn_outcomes(eta, [values[part] for values in extra], rng)
         with np.errstate(over="ignore"):  # vague priors go beyond single precision
             out[:, columns.rows[part]] = found
     return out

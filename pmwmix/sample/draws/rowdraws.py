@@ -92,7 +92,7 @@ class Drawn(Abilities):
             [averaged_mean(one, row[None], v[None, None]) for one, row, v in zip(each, eta, variance, strict=True)]
         )
 
-    def outcomes(self, eta: Array, extra: Sequence[Array], rng: np.random.Generator) -> Array:
+    def drawn_outcomes(self, eta: Array, extra: Sequence[Array], rng: np.random.Generator) -> Array:
         """Draw an outcome for every linear predictor (S, m)."""
         if self.sigma is not None:
             return eta + self.sigma[:, None] * rng.standard_normal(eta.shape)
