@@ -103,6 +103,7 @@ FENCES = {  # rooms, and single files of rooms that mix
         *("frame.hierarchy", "frame.levelweights", "frame.matrices", "frame.residual"),
         *(
             "inference.components",
+            "inference.correlations",
             "inference.icc",
             "inference.margins",
             "inference.missing",

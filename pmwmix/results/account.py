@@ -13,6 +13,7 @@ from pmwmix.results.record import FitRecord
 from pmwmix.results.summary import Section, Summary, coefficient_table, variance_table
 from pmwmix.results.words import (
     asked_facts,
+    correlation_sections,
     fixed_parts,
     groups_table,
     icc_facts,
@@ -36,6 +37,7 @@ def summarise(fit: FitRecord, coefficients: pd.DataFrame, ci_prob: float, show: 
         Section("Groups and weights", groups_table(fit)),
         *([Section("Variance terms", variance_table(fit.varcorr))] if len(fit.varcorr) else []),
         *_coefficient_sections(fit, coefficients, ci_prob, "z" if normal else "t"),
+        *correlation_sections(fit, ci_prob),
         *residual_sections(fit, ci_prob),
         *latent_sections(fit),
         *parameter_sections(fit, "Estimate", "Std. error"),

@@ -15,6 +15,7 @@ from scipy.special import stdtr, stdtrit
 from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.inference.components import confint_varcorr
+from pmwmix.inference.correlations import correlations
 from pmwmix.inference.criteria import aic, bic, check_whole
 from pmwmix.inference.intervals import predict
 from pmwmix.inference.kenward import KenwardRoger, kenward_of
@@ -240,7 +241,7 @@ class FitResult(FitRecord):
     report = report
     r2 = r2
     ame = ame
-    confint_varcorr = confint_varcorr
+    confint_varcorr, correlations = confint_varcorr, correlations
     residual_table = residual_table
     missing_information = missing_information
     simulate, bootstrap = simulate, bootstrap

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.fitting.climb import STILL
+from pmwmix.inference.correlations import correlations
 from pmwmix.inference.residualtable import residual_table
 from pmwmix.pooling.nested import table_of
 from pmwmix.results.record import FitRecord
@@ -115,6 +116,18 @@ def latent_sections(fit: FitRecord) -> list[Section]:
         return []
     shown = columns_of(table, "se", {"estimate": "Estimate", "se": "Std. error"})
     return [Section("Latent group means", pd.DataFrame(shown, index=table.index))]
+
+
+def correlation_sections(fit: FitRecord, ci_prob: float) -> list[Section]:
+    """Lay the correlations of several outcomes out, level by level."""
+    if not fit.outcomes:
+        return []
+    table = correlations(fit, ci_prob)
+    if table.empty:
+        return []
+    shown = columns_of(table, "std_error", {"correlation": "Correlation", "std_error": "Std. error", **ends(ci_prob)})
+    rows = [f"{one.level} {one.first}, {one.second}" for one in table.itertuples()]
+    return [Section("Correlations of outcomes", pd.DataFrame(shown, index=table.index).set_axis(rows, axis=0))]
 
 
 def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Section]:
