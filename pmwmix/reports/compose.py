@@ -13,6 +13,7 @@ import pandas as pd
 from pmwmix.errors import PmwmixError
 from pmwmix.inference.components import confint_varcorr
 from pmwmix.inference.icc import icc_se
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.reports.equation import equation_of, places_of
 from pmwmix.reports.numbers import check_rows, level_table, missing_table, standardised, units_lost
 from pmwmix.reports.page import Block, Item, Report
@@ -64,6 +65,7 @@ def report(fit: Any, ci_prob: float = 0.95, figures: bool = True) -> Report:
        modeling: a revisit after 10 years. Review of Educational Research, 91(3), 311-355.
        doi:10.3102/0034654321991229
     """
+    check_one_outcome(fit, "report()")
     summary = fit.summary(ci_prob)
     blocks = [
         Block("Model", _model(fit)),

@@ -14,6 +14,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.leftout import left_out
 from pmwmix.inference.again import judged
 from pmwmix.inference.delta import rows_of
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.variance import inverse_along
 
@@ -64,6 +65,7 @@ def influence(fit: Any) -> pd.DataFrame:
     ['n', 'leverage', 'cooks_d', 'dfbetas[Intercept]', 'dfbetas[escs]']
     """
     fit = getattr(fit, "ml", fit)
+    check_one_outcome(fit, "influence()")
     parts = rows_of(fit, "influence()")
     first = parts[0][1].frame
     _check(fit, first)

@@ -352,6 +352,8 @@ VERBS = {
     "ranova": pmwmix.ranova,
     "dumouchel": pmwmix.dumouchel_duncan,
     "regressions": pmwmix.group_regressions,
+    "influence": pmwmix.influence,
+    "report": lambda fit: fit.report(),
     "residuals": pmwmix.plots.residuals,
 }
 

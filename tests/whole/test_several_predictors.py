@@ -410,8 +410,8 @@ BAD = {
     "list of one": (["y ~ x + (1 | g)"], {}, FormulaError, r"one for the outcome and one or more.*\['y ~ x"),
     "empty list": ([], {}, FormulaError, r"one or more for parameters.*\[\]"),
     "no text": (["y ~ x", 3], {}, FormulaError, r"holds texts.*int 3"),
-    "two outcomes": (["y ~ x + (1 | g)", "count ~ x"], {}, OptionError, r"'count' is none.*'gaussian' has formulas"),
-    "outcome again": (["y ~ x + (1 | g)", "y ~ f"], {}, OptionError, r"'y' is none.*sigma"),
+    "two outcomes": (["n ~ x + (1 | g)", "count ~ x"], {"family": "poisson"}, OptionError, r"'count' is none.*poisson"),
+    "outcome again": (["y ~ x + (1 | g)", "y ~ f"], {}, FormulaError, r"outcome has two formulas.*'y'"),
     "other parameter": (
         ["count ~ x + (1 | g)", "sigma ~ x"],
         {"family": "poisson"},
