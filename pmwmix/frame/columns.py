@@ -10,10 +10,11 @@ import pandas as pd
 from pmwmix.data.imputed import crossed_sets
 from pmwmix.data.pvsets import expand_pv
 from pmwmix.data.table import Table
-from pmwmix.errors import DataError, OptionError, some
+from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
+from pmwmix.spec.predictors import PARAMETERS
 from pmwmix.weights.conditional import weight_columns
 
 
@@ -69,6 +70,7 @@ def resolve_columns(
     trials: str | None = None,
 ) -> dict[str, pd.Series]:
     """Read every column of the call, all missing ones in one error."""
+    _check_outcomes(formula, [*table.names, *pv])
     weights = [name for name in weight_columns(design.weights, formula).values() if name is not None]
     extra = [name for name in (design.strata, design.psu, design.fpc, trials) if name is not None]
     model = model_columns(formula, centrings, pv)
@@ -83,6 +85,17 @@ def resolve_columns(
     columns = table.columns([*model, *weights, *extra], role)
     _check_sets(pv, columns)
     return columns
+
+
+def _check_outcomes(formula: ModelFormula, known: Sequence[str]) -> None:
+    """Refuse left sides after the first that are neither outcomes nor parameters, which may be misspelt."""
+    for name in formula.outcomes[1:]:
+        if name not in known:
+            raise OptionError(
+                f"A formula after the first is about another outcome, or about a parameter of the family. {name!r} is "
+                f"no parameter, and the table has no such column.{near(name, [*PARAMETERS, *known])} Correct the name, "
+                f"or leave the formula out."
+            )
 
 
 def _check_sets(pv: Mapping[str, Sequence[str]], columns: Mapping[str, pd.Series]) -> None:
