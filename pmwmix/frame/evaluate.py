@@ -49,7 +49,7 @@ def evaluate_columns(
         y = [response(formula, values, n) for values in outcomes]
         y = y if offset is None else [values - offset for values in y]
         beside = [_beside(formula, values, n) for values in outcomes if formula.outcomes]
-        return DesignColumns(x, tuple(blocks), y, [], offset, further, bases, beside)
+        return DesignColumns(x, tuple(blocks), y, [], offset, further, bases, beside=beside)
     trials = None if distribution.trials is None else _trials(distribution.trials, columns)
     places = np.arange(n) if kept is None else kept
     found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
