@@ -91,9 +91,9 @@ class ModelFormula:
             fail("An outcome has two formulas", f"{self.response!r} in {self.text!r}", "Join their right sides by '+'")
         if self.offset is not None:
             fail("Several outcomes have no offset", self.offset, "Subtract it from the outcome first")
-        if own := (*self.latent, *self.measured):
+        if own := [*(one.name for one in self.latent), *(one.name for one in self.measured)]:
             what = "Several outcomes have no latent means and no predictors measured with error"
-            fail(what, own[0].name, "Fit the outcomes one at a time")
+            fail(what, own[0], "Fit the outcomes one at a time")
         random = tuple(replace(term, predictor=term.predictor or self.response) for term in self.random)
         return replace(self, random=random, first=self.response, outcomes=names, response_variables=names)
 
@@ -146,7 +146,7 @@ class ModelFormula:
             fail(f"The formula for {name!r} has no fixed column", parsed.text, "Keep the intercept or a predictor")
         if parsed.latent or parsed.measured:
             what = "latent means" if parsed.latent else "measured predictors"
-            own_name = (*parsed.latent, *parsed.measured)[0].name
+            own_name = [*(one.name for one in parsed.latent), *(one.name for one in parsed.measured)][0]
             fail(f"Only the mean has {what}", f"{own_name} for {name!r}", "Leave it out there")
         own = tuple(replace(term, predictor=name) for term in parsed.random)
         part = FixedPart(name, parsed.fixed, parsed.fixed_variables)
