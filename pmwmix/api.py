@@ -107,8 +107,7 @@ def fit(
         left side may be blank, and names of subjects and units (``school``) stand for the study's columns. A list has
         formulas of further linear predictors after the first, named by what they are about: ``["count ~ x + (1 | g)",
         "zi ~ x"]``, ``["y ~ x + (1 | g)", "sigma ~ x"]``, ``["rating ~ x", "thresholds ~ z"]`` (several linear
-        predictors), or of further outcomes of a linear model: ``["math ~ escs + (1 | p | school)",
-        "read ~ escs + (1 | p | school)"]`` (several outcomes).
+        predictors), or of further outcomes: ``["math ~ x + (1 | p | g)", "read ~ x + (1 | p | g)"]`` (outcomes).
     data : pandas, polars or pyarrow table, or path, or list of them
         One row per lowest unit. Never modified. A list holds imputed tables of one sample (imputations). A folder of
         parquet files, a ``pyarrow.dataset``, a DuckDB relation or SQL, and a Dask DataFrame are read piece by piece
@@ -317,8 +316,7 @@ def read_distribution(
     """
     check_random(random, method, "residual", residual)
     if trials is None and family == Distribution.family and link in (None, Distribution.link):
-        several = are_outcomes(parameters, method, residual, random)
-        if several or not (parameters or random != NORMAL):
+        if (several := are_outcomes(parameters, method, residual, random)) or not (parameters or random != NORMAL):
             asked = read_residual(residual, True, method)  # the closed form needs neither table
             return Distribution(residual=asked, pairwise=is_pairwise(method, True, family, residual), several=several)
     whole_import("pmwmix.families")
@@ -366,13 +364,12 @@ def _framed(
     fixed: Mapping[str, float],
 ) -> tuple[Filled, ModelFrame, str]:
     """Walk from one table to its frame and the variance method."""
-    # the words of a survey become columns of this table
-    filled = fill_in(formula, said, table, center, vcov, own, distribution.several)
+    filled = fill_in(formula, said, table, center, vcov, own, distribution.several)  # names become columns of the table
     check_design(filled.design, vcov)
     parsed = with_means(filled.formula, filled.center)
     build: Any = build_frame
     if isinstance(filled.table, Stream):
-        from pmwmix.frame.buildstreamed import build_streamed as build  # fits in memory do not wait
+        from pmwmix.frame.buildstreamed import build_streamed as build  # what fits in memory do not wait for
     frame = build(parsed, filled.table, filled.design, filled.center, subset, distribution, pairing)
     return filled, *choose_variance(with_fixed(_checked(frame, filled, method), fixed), filled, vcov, method)
 
