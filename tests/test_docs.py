@@ -87,8 +87,8 @@ def test_readme_code_prints_what_stands_below_it(
 
 
 PRINTING = """
-    bootstrap contrasts describe errors families imputations influence latent-means mixing outcomes pairwise predictors
-    quadrature replicates report residuals scale tables trends
+    bootstrap contrasts describe errors families imputations influence latent-means mixing other-programs
+    outcomes pairwise predictors quadrature replicates report residuals scale tables trends
 """.split()
 
 

@@ -213,3 +213,52 @@ if __name__ == "__main__":
         head = part.split("\n")[0]
         text = re.sub(re.escape(head) + r"\n(\|.*\n?)+", lambda _, part=part: part + "\n", text)
     PAGE.write_text(text)
+
+
+BESIDE = PAGE.with_name("other-programs.md")  # rows of its tables: heading, row, number of the output, column
+PRINTED_THERE = [
+    ("hlm-hsb-null", "intercept", "coef Intercept", 1),
+    ("hlm-hsb-null", "standard error", "se Intercept", 1),
+    ("hlm-hsb-null-robust", "robust standard error", "se Intercept", 1),
+    ("hlm-hsb-null", "variance of schools", "var School Intercept", 1),
+    ("hlm-hsb-null", "deviance", "-2 loglik", 1),
+    ("stata-hsb-null", "intercept", "coef Intercept", 2),
+    ("stata-hsb-null", "variance of schools", "var School Intercept", 2),
+    ("mplus-snijders-4.1", "mean", "coef Intercept", 1),
+    ("mplus-snijders-4.1", "variance between", "var schoolNR Intercept", 1),
+    ("mplus-snijders-4.1", "log-likelihood", "loglik", 1),
+    ("stata-pisa2000", "female", "coef female", 1),
+    ("stata-pisa2000", "college", "se college", 1),
+    ("stata-pisa2000", "residual variance", "var Residual", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "row", "number", "column"), PRINTED_THERE)
+def test_pages_beside_other_programs_have_their_numbers_and_ours(name, row, number, column):
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in BESIDE.read_text(encoding="utf-8").splitlines()
+    ]
+    rows = [line for line in cells if line and line[0] == row and re.search(r"\d", line[column])]
+    printed, mine = OUTPUTS[name]["printed"][number], ours(name)[number]
+    line = next(line for line in rows if printed in re.findall(r"-?[\d.]+", line[column]))
+    values = re.findall(r"-?[\d.]+", line[-1])
+    assert any(abs(float(value) - mine) <= 1.01 * half(value) for value in values)
+
+
+@pytest.mark.reference
+def test_the_page_beside_edsurvey_has_the_numbers_of_wemix_and_ours():
+    import json
+
+    import pmwmix
+
+    if not SHARED.exists():
+        pytest.skip("the shared folder is not beside the checkout")
+    there = json.loads((SHARED / "reference" / "nzl_ri_A_pooled.json").read_text())["fixed"]
+    fit = pmwmix.fit(
+        "math ~ ST04Q01 + MATHEFF + PCGIRLS + (1 | SCHOOLID)", pd.read_csv(SHARED / "data" / "pisa2012_nzl.csv.gz"),
+        pv={"math": [f"PV{k}MATH" for k in range(1, 6)]}, weights=["W_FSTUWT", "W_FSCHWT"], scaling="size",
+        vcov="wemix", progress=False,
+    )  # fmt: skip
+    text = BESIDE.read_text(encoding="utf-8")
+    for estimate, error, mine, own in zip(there["est"].values(), there["se"].values(), fit.coef, fit.se, strict=True):
+        assert f"| {estimate:.4f} ({error:.4f}) | {mine:.4f} ({own:.4f}) |" in text
