@@ -52,8 +52,6 @@ class Plan:
         """
         refuse_latent(bool(frame.fixed and frame.formula.latent), "Holding variances", "Leave fixed= out")
         refuse_measured(bool(frame.fixed and frame.formula.measured), "Holding variances", "Leave fixed= out")
-        if vcov in KINDS:
-            refuse_fixed(frame.fixed, f"The variance {vcov!r}", "Use vcov='robust'")
         if frame.hierarchy.crossed and frame.has_closed_form and vcov != "model":
             refuse_fixed(frame.fixed, "A robust variance of crossed factors", "Use vcov='model'")
         if frame.has_closed_form:

@@ -18,6 +18,7 @@ from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.climb import climbed
 from pmwmix.fitting.collinear import cross_products, independent, independent_columns
 from pmwmix.fitting.estimate import Estimate
+from pmwmix.fitting.fixedvariances import climbed_beside_fixed
 from pmwmix.fitting.judge import directions_without_curvature, held_directions, moving_basis
 from pmwmix.fitting.optimise import decrement, minimise
 from pmwmix.fitting.problem import Problem, random_columns
@@ -97,9 +98,11 @@ class IntegratedSource:
             self._check_columns(w)
         objective: Any = problem.objective
         objective = objective.with_weights(relative[0], relative[1:])
+        beside: Any = replace(problem, objective=objective)
         for k, full in fits.items():
-            if problem.layout.structures:
-                found = climbed(objective, max(problem.n_total, 1.0), k, full.point.theta)
+            if problem.fixed is not None or problem.layout.structures:
+                climb, of = (climbed, objective) if problem.fixed is None else (climbed_beside_fixed, beside)
+                found = climb(of, max(problem.n_total, 1.0), k, full.point.theta)
                 yield self.parameters(k, found.point.psi), found.converged
                 continue
             steps = QuasiNewton(objective, k, full.point.theta, self.inverse[k], self.gradient(k, w))
@@ -162,6 +165,8 @@ class ClosedSource:
     top_scale : float
     influence : dict
         Outcome to the effect (G_L, n_theta) of each top-level unit's weight on theta.
+    fixed : Problem or None
+        The problem itself, where variances are held at values.
     """
 
     blocks: Blocks
@@ -175,6 +180,7 @@ class ClosedSource:
     kept: Array
     top_scale: float
     influence: dict[int, Array]
+    fixed: Problem | None = None
 
     @cached_property
     def lowest(self) -> Blocks:
@@ -318,6 +324,12 @@ def _replicate(
         return
     layout, ratio = source.structure.layout, source.top_ratio(w)
     objective = Objective(blocks, source.structure, source.engine)
+    if source.fixed is not None:
+        held = replace(source.fixed, objective=objective)
+        for k, full in fits.items():
+            best = climbed_beside_fixed(held, max(objective.n_free, 1.0), k, full.point.theta)
+            yield source.parameters(k, best.point.beta, best.point.theta, best.point.sigma), best.converged
+        return
     for k, full in fits.items():
         if layout.structures:
             found = climbed(objective, max(objective.n_free, 1.0), k, full.point.theta)
@@ -356,7 +368,7 @@ def _closed_source(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estim
         starts = np.unique(np.append(np.arange(0, frame.n, ROWS_PER_CHUNK), frame.n))
     influence = {}
     # scores under REML are not proportional to the units' weights
-    if problem.layout.q and not problem.reml and not problem.layout.structures:
+    if problem.layout.q and not problem.reml and not problem.layout.structures and problem.fixed is None:
         for k, full in fits.items():
             held = np.eye(len(full.boundary))[:, full.boundary]
             flat = directions_without_curvature(full.point.hessian, held)
@@ -366,6 +378,7 @@ def _closed_source(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estim
     return ClosedSource(
         problem.blocks, objective.structure, objective.engine, problem.transforms, columns,
         frame.hierarchy.order, starts, frame.w, problem.kept, problem.top_scale, influence,
+        problem if problem.fixed is not None else None,
     )  # fmt: skip
 
 

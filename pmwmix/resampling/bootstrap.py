@@ -26,7 +26,6 @@ from pmwmix.resampling.residuals import ResidualDraws, check_residuals
 from pmwmix.resampling.weighted import check_units, refit_units
 from pmwmix.running import check_executor, over, run_on
 from pmwmix.spec.checks import check_prob
-from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
 
@@ -216,7 +215,6 @@ def bootstrap(
             f"Unknown kind of bootstrap {kind!r}.{near(str(kind), KINDS)} Use one of {', '.join(map(repr, KINDS))}."
         )
     pairs = simulated_rows(fit, f"bootstrap(kind={kind!r})")
-    refuse_fixed(fit.settings.fixed, "A bootstrap", "Use the errors of the fit")
     refuse_measured(fit.has_measured, "A bootstrap", "Use the errors of the fit")
     refuse_latent(fit.latent_means is not None, "A bootstrap", "Use the errors of the fit")
     check_executor(executor, pairs[0][1].engine)

@@ -11,6 +11,7 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.climb import climbed
+from pmwmix.fitting.fixedvariances import climbed_beside_fixed
 from pmwmix.fitting.judge import is_sound
 from pmwmix.fitting.rawscale import all_parameters, raw_map
 from pmwmix.frame.modelframe import DesignColumns
@@ -96,6 +97,9 @@ def _climb_each(problem: Any, start: Array, n: int) -> Refits:
 def _climb(problem: Any, start: Array, k: int) -> tuple[Any, bool]:
     """Climb from the first fit with plain Newton steps, and in full where they lead to the boundary or nowhere."""
     objective, layout = problem.objective, problem.layout
+    if problem.fixed is not None:
+        best = climbed_beside_fixed(problem, max(problem.n_total, 1.0), k, start)
+        return best.point, best.converged
     if not layout.q and objective.closed_form:
         return objective.at(np.zeros(0), k), True
     if objective.closed_form and not objective.n_rho and not layout.structures:

@@ -61,7 +61,8 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
             f"design's replicates are the default, with residual=. Use vcov='robust'."
         )
     if how in BY_REPLICATES:
-        refuse_fixed(frame.fixed, "A replicate variance", "Use vcov='robust'")
+        if how == "replicate-one-step":
+            refuse_fixed(frame.fixed, "One step per replicate", "Use vcov='replicate', which fits every replicate")
         if frame.stream is None and frame.stored is None:
             replicates = read_replicates(design, filled.table, frame)
         else:

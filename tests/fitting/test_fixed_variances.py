@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import nested, sleepstudy
+from helpers import nested, outcomes, sleepstudy
 
 import pmwmix
 from pmwmix.errors import NotSupportedError, OptionError
@@ -132,7 +132,6 @@ def test_wrong_values_are_refused(fixed, said):
         ("y ~ x + (1 | school) + cs(0 + f | school)", {}, r"beside structured covariances"),
         (TERMS, {"method": "bayes"}, r"method='bayes' with fixed="),
         (TERMS, {"residual": {"variance": "ident(f)"}}, r"beside a residual structure"),
-        (TERMS, {"vcov": "CR2"}, r"The variance 'CR2' is not built for models with variances held"),
     ],
 )
 def test_what_is_not_built_says_so(formula, more, said):
@@ -145,7 +144,6 @@ def test_verbs_that_fit_again_refuse():
     fit = pmwmix.fit(TERMS, nested(), method="reml", fixed={"school.Intercept": 2.0})
     for call in (
         lambda: pmwmix.ranova(fit),
-        lambda: fit.bootstrap(2),
         lambda: fit.tidy(df="kenward-roger"),
         lambda: fit.confint_varcorr(method="profile"),
         lambda: pmwmix.fit(TERMS, nested(), fixed={"school.Intercept": 2.0}).confint(method="profile"),
@@ -154,3 +152,44 @@ def test_verbs_that_fit_again_refuse():
             call()
     with pytest.raises(OptionError, match="covariances are not"):
         pmwmix.fit("y ~ x + (x | school)", nested(), fixed={"school.x.Intercept": 1.0})
+
+
+def test_holding_the_estimates_leaves_few_cluster_errors_as_they_were():
+    free = pmwmix.fit(TERMS, nested(), vcov="CR2")
+    fit = pmwmix.fit(TERMS, nested(), vcov="CR2", fixed=held(free, "school.Intercept", "Residual"))
+    assert fit.se.to_numpy() == pytest.approx(free.se.to_numpy(), rel=1e-6)
+    assert fit.df().to_numpy() == pytest.approx(free.df().to_numpy(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more", "fixed"),
+    [
+        ("y", {}, {"school.Intercept": 2.0}),
+        ("y", {}, {"Residual": 1.5}),
+        ("z", {"family": "binomial", "n_agq": 3}, {"school.Intercept": 1.0}),
+    ],
+)
+def test_replicates_are_fits_with_the_same_variances_held(outcome, more, fixed):
+    """Six groups of schools, one left out at a time, by replicate columns and by fits of the other rows."""
+    data, formula = outcomes().assign(part=lambda d: d["school"] % 6), TERMS.replace("y", outcome)
+    for r in range(6):
+        data[f"rep{r}"] = np.where(data["part"] == r, 0.0, 1.2) * data["t1"]
+    design = pmwmix.Design(replicate_weights="rep{}", replicate_type="jk1")
+    weights = {"weights": {"obs": "t1", "school": "w3"}}
+    fit = pmwmix.fit(formula, data, design=design, fixed=fixed, **weights, **more)
+    parts = [pmwmix.fit(formula, data[data["part"] != r], fixed=fixed, **weights, **more) for r in range(6)]
+    away = np.array([one.coef - fit.coef for one in parts])
+    assert fit.se.to_numpy() == pytest.approx(np.sqrt(5 / 6 * (away**2).sum(axis=0)), rel=1e-5)
+    name = next(iter(fixed)).split(".")[0]
+    assert np.isnan(fit.varcorr.set_index("grp")["se"][name])
+    with pytest.raises(NotSupportedError, match="One step per replicate is not built for models with variances held"):
+        pmwmix.fit(formula, data, design=design, fixed=fixed, vcov="replicate-one-step", **weights, **more)
+
+
+@pytest.mark.parametrize("kind", ["parametric", "residual", "cases"])
+def test_the_bootstrap_holds_what_is_held(kind):
+    fit = pmwmix.fit(TERMS, nested(), fixed={"school.Intercept": 2.25})
+    found = fit.bootstrap(8, kind=kind, random_seed=1)
+    assert found.n_failed == 0
+    assert found.estimates["school Intercept"].to_numpy() == pytest.approx(1.5, rel=1e-9)
+    assert found.estimates["x"].std() > 0.01 and found.estimates["Residual"].std() > 0.01
