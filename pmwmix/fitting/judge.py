@@ -21,7 +21,7 @@ from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.rows import in_blocks
 from pmwmix.likelihood.standardise import SeveralTransform
 from pmwmix.variance import ALWAYS_CUT, VARIANCES, VarianceInput, inverse_along
-from pmwmix.variance.multiway import was_negative
+from pmwmix.variance.multiway import checked
 
 SINGULAR_TOL = 1e-5  # of a standardised standard deviation, relative to sigma
 FLAT_CURVATURE = 1e-7  # curvature of the profiled likelihood below this share of the largest counts as none
@@ -167,7 +167,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
     basis = basis_of(problem, point, at_boundary)
     singular, converged, status = bool(at_boundary.any()), optimum.converged, optimum.status
     given = variance_input(problem, point, basis, k, clusters, vcov)
-    V = VARIANCES[vcov](given)
+    V, clipped = checked(given) if vcov == "multiway" else (VARIANCES[vcov](given), False)
     model = V if vcov == "model" else VARIANCES["model"](variance_input(problem, point, basis, k, None, "model"))
     map_ = raw_map(problem, k, point.psi)
     if failed := _failure(problem, point, basis, map_.shape):
@@ -197,7 +197,7 @@ def judge(problem: Problem, k: int, optimum: Any, vcov: str, clusters: Clusters 
         point=point.light(),
         transform=problem.transforms[k],
         n_agq=objective.n_agq,
-        clipped=vcov == "multiway" and was_negative(given),
+        clipped=clipped,
         **_of_groups(problem, point, k, map_),
     )
 

@@ -23,12 +23,13 @@ def laplace_error(problem: Problem, fit: Any, k: int) -> tuple[float, float]:
     objective = problem.objective
     if objective.closed_form or not objective.crossed or not fit.converged:
         return float("nan"), float("nan")
+    from pmwmix.likelihood.crossed.onethread import with_threads_for
     from pmwmix.likelihood.crossed.secondorder import is_cheap  # takes PyTensor along, which linear fits do without
 
     if not is_cheap(objective):
         return float("nan"), float("nan")
     try:
-        return _terms(problem, fit, k)
+        return with_threads_for(objective.crossing.n_dense, _terms, problem, fit, k)  # type: ignore[no-any-return]
     except np.linalg.LinAlgError:  # rows that curve upwards can leave no covariance matrix beside the modes
         return float("nan"), float("nan")
 

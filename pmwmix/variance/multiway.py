@@ -27,16 +27,16 @@ def multiway(given: VarianceInput) -> Array:
     .. [1] Cameron, Gelbach & Miller (2011). Robust inference with multiway clustering. J. Business & Economic
        Statistics, 29(2), 238-249. doi:10.1198/jbes.2010.07136
     """
-    V, A = _parts(given)[0], given.information.copy()
+    return checked(given)[0]
+
+
+def checked(given: VarianceInput) -> tuple[Array, bool]:
+    """Give `multiway`, and whether the difference was no covariance matrix: negative eigenvalues became zero."""
+    (V, clipped), A = _parts(given), given.information.copy()
     A[: len(V), len(V) :] = A[len(V) :, : len(V)] = 0.0
     out = inverse_along(A, given.basis)
     out[: len(V), : len(V)] = V
-    return out
-
-
-def was_negative(given: VarianceInput) -> bool:
-    """Whether the difference was no covariance matrix, so that negative eigenvalues became zero."""
-    return _parts(given)[1]
+    return out, clipped
 
 
 def _parts(given: VarianceInput) -> tuple[Array, bool]:

@@ -41,7 +41,7 @@ def second_order(objective: Any, point: Any, cells: float = CELLS) -> float:
     eta = rows.offset + beta @ np.array(rows.X).reshape(p, len(rows.w)) + A @ u
     found = partials(s.family, s.link, s.n_phi, 4, in_phi=False)(eta, rows.y[k], rows.extra[k], phi)
     l2, l3, l4 = (rows.w * found[f"l{order}"] for order in (2, 3, 4))
-    inverse = np.linalg.inv(np.eye(A.shape[1]) - (A.T @ (A * l2[:, None])).toarray())
+    inverse = _inverse(A.T @ (A * -l2[:, None]), crossing.n_units[0] if crossing.q[0] == 1 else 0)
     h = _diagonal(A, inverse)
     slopes = A.T @ (l3 * h)
     cubes, n = 0.0, len(eta)
@@ -50,6 +50,21 @@ def second_order(objective: Any, point: Any, cells: float = CELLS) -> float:
         across = A @ (A[some] @ inverse).T
         cubes += float(l3 @ (across * across * across @ l3[some]))
     return float(l4 @ h**2 / 8.0 + slopes @ inverse @ slopes / 8.0 + cubes * (n / len(chosen)) / 12.0)
+
+
+def _inverse(C: Any, first: int) -> Array:
+    """Invert I + C, whose leading block of ``first`` rows is diagonal: effects of one factor meet those of others."""
+    M = csr_array(C)
+    d, low, high = 1.0 + M.diagonal()[:first], slice(0, first), slice(first, None)
+    B = M[low, high].toarray()
+    over = B / d[:, None]
+    out = np.empty(M.shape)
+    out[high, high] = np.linalg.inv(np.eye(M.shape[0] - first) + M[high, high].toarray() - B.T @ over)
+    across = over @ out[high, high]
+    out[low, high], out[high, low] = -across, -across.T
+    out[low, low] = across @ over.T
+    out[range(first), range(first)] += 1.0 / d
+    return out
 
 
 def _diagonal(A: Any, inverse: Array) -> Array:

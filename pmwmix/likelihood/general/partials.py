@@ -18,8 +18,11 @@ from pmwmix.links import LINKS
 
 
 @cache
-def partials(family: str, link: str, n_phi: int, order: int, in_phi: bool = True) -> Partials:
+def partials(family: str, link: str, n_phi: int, order: int, in_phi: bool = True) -> Partials | Natural:
     """Give the derivatives of a family and link up to some order, written once per process."""
+    curve = FAMILIES[family].cumulant(LINKS[link])
+    if curve is not None:
+        return Natural(type(curve), FAMILIES[family].per_trial, order)
     with without_origins():
         return Partials(family, link, n_phi, order, in_phi)
 
@@ -63,6 +66,31 @@ class Partials:
         copies = [np.full(eta.size, value) for value in phi]
         found = self.function(eta.ravel(), [*flat, *copies])
         return {name: np.asarray(value).reshape(eta.shape) for name, value in found.items()}
+
+
+class Natural:
+    """The same of a natural exponential family with its canonical link, y eta - t b(eta), without any graph.
+
+    Parameters
+    ----------
+    curve : type of Curve
+        The cumulant function b.
+    per_trial : bool
+        Whether the first further column of the outcome has the trials t; else they are 1.
+    order : int
+    """
+
+    def __init__(self, curve: Any, per_trial: bool, order: int) -> None:
+        self.curve, self.per_trial, self.order = curve, per_trial, order
+
+    def __call__(self, eta: Array, y: Array, extra: Sequence[Array], phi: Array) -> dict[str, Array]:
+        """Evaluate at rows of any shape; as `Partials`."""
+        trials = -extra[0] if self.per_trial else -1.0
+        found = {f"l{j}": trials * part for j, part in enumerate(self.curve.up_to(eta, self.order))}
+        found["l0"] += y * eta
+        if self.order:
+            found["l1"] += y
+        return found
 
 
 def slopes_graph(parts: tuple[str, tuple[str, ...], int]) -> Graph:
