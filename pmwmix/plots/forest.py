@@ -113,6 +113,8 @@ def forest(
     width = 3.0 + 0.065 * longest if by_part else 2.6 + (0.065 * longest if n_fits > 1 else 0.0)
     pc = panels(data, backend, figure_kwargs, n_cols=3 if by_part else 4, size=(width, max(height, 1.3)))
     _draw_series(pc, data, by_part, exponentiate)
+    if exponentiate:
+        _write_ratios(pc)
     write_rows(pc, data, labels)
     if by_part:
         shown = data["panel"].values.tolist() if data.sizes["panel"] > 1 else [""]
@@ -290,6 +292,18 @@ def _draw_series(pc: PlotCollection, data: xr.Dataset, by_part: bool, ratios: bo
             backend_of(pc).xscale(target, "log")
         if is_beyond:
             backend_of(pc).xlim(pair, target)
+
+
+def _write_ratios(pc: PlotCollection) -> None:
+    """Mark round ratios as plain numbers: 1, 1.5, 2, 3, ... on a short axis; 1, 2, 5, 10; powers of 10 on a long."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for ax in matplotlib_axes(pc):
+        low, high = ax.get_xlim()
+        steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 2.0, 5.0) if high < 500 * low else (1.0,)
+        ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _limits(data: xr.Dataset, ratios: bool) -> list[tuple[float, float]]:

@@ -355,3 +355,14 @@ def test_plots_that_do_not_apply(weighted, unweighted, logistic):
     ):
         with pytest.raises(pmwmix.PmwmixError, match=THREE_SENTENCES):
             draw()
+
+
+def test_ratios_are_marked_by_round_numbers():
+    d = survey().data.assign(passed=lambda t: 1.0 * (t["PV1MATH"] > 500))
+    plot = pmwmix.plots.forest(pmwmix.fit("passed ~ escs + female", d, family="binomial"), exponentiate=True)
+    figure = plot.viz["figure"].item()
+    figure.canvas.draw()
+    ax = figure.axes[0]
+    low, high = ax.get_xlim()
+    shown = [float(tick.get_text()) for tick in ax.get_xticklabels() if low <= tick.get_position()[0] <= high]
+    assert len(shown) >= 3 and set(shown) <= {0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0}
