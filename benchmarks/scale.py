@@ -129,7 +129,7 @@ def logit(spec: Record) -> Record:
         if spec["workers"]:
             from dask.distributed import Client, LocalCluster
 
-            made = LocalCluster(n_workers=spec["workers"], threads_per_worker=1, dashboard_address=None)
+            made = LocalCluster(n_workers=spec["workers"], threads_per_worker=1, dashboard_address=":0")
             client = stack.enter_context(Client(stack.enter_context(made)))
         found = pmwmix.fit(
             LOGIT,
