@@ -108,8 +108,8 @@ def check_executor(executor: Any, engine: str) -> None:
 def will_fork(executor: Any) -> bool:
     """Whether an executor will fork processes that do not run yet.
 
-    The only place that reads an executor's private ``_mp_context`` and ``_processes``: there is no public word for how
-    a ProcessPoolExecutor starts its processes.
+    With `processes_of` the only place that reads an executor's private ``_mp_context``, ``_processes`` and
+    ``_max_workers``: there is no public word for how a ProcessPoolExecutor starts its processes, and how many.
     """
     context = getattr(executor, "_mp_context", None)
     return context is not None and context.get_start_method() == "fork" and not getattr(executor, "_processes", None)

@@ -13,7 +13,7 @@ from pytensor.graph.replace import vectorize_graph
 from pmwmix.likelihood.engine import Compiled, jitted
 from pmwmix.likelihood.graph import Graph
 from pmwmix.likelihood.ops.segment import segment_sum
-from pmwmix.running import will_fork
+from pmwmix.running import processes_of, will_fork
 from pmwmix.sample.nuts.meeting import is_possible, nutpie_library
 from pmwmix.spec.terms import side_of
 
@@ -41,14 +41,18 @@ def test_pytensor_hands_jax_out():
 
 
 def test_executors_say_how_they_start_processes():
-    """running.py `will_fork`: if this fails, ProcessPoolExecutor keeps its context elsewhere, and forks hang in JAX."""
+    """running.py `will_fork`: if this fails, ProcessPoolExecutor keeps its context elsewhere, and forks hang in JAX.
+
+    And `processes_of`: parts of a fit would each take the memory of the whole budget.
+    """
     with ThreadPoolExecutor(1) as threads:
-        assert not will_fork(threads)
+        assert not will_fork(threads) and processes_of(threads) == 1
     if "fork" in multiprocessing.get_all_start_methods():
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as forks:
             assert will_fork(forks)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as spawns:
         assert not will_fork(spawns)
+    assert processes_of(ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn"))) == 3
 
 
 def test_nutpie_takes_c_functions():
