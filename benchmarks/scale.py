@@ -131,6 +131,7 @@ def logit(spec: Record) -> Record:
 
             made = LocalCluster(n_workers=spec["workers"], threads_per_worker=1, dashboard_address=":0")
             client = stack.enter_context(Client(stack.enter_context(made)))
+            client.wait_for_workers(spec["workers"])
         found = pmwmix.fit(
             LOGIT,
             spec["folder"],
