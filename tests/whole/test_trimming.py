@@ -47,6 +47,33 @@ def test_replicates_of_trimmed_weights_keep_them_trimmed():
     close(found.se, hand.se, rtol=1e-10)
 
 
+def test_numbers_of_surveys_trimweights():
+    """survey 4.1.1, the table written by ``to_csv``; U = 1.5 times the median of w1.
+
+    ``w <- weights(trimWeights(svydesign(~1, weights = ~w1, data = d), upper = U))``: 30 of 161 are cut, and what is cut
+    is given to the others, 0.048568574477 each (pmwmix gives it to nobody). Then ``svyglm`` with ``pmin(w1, U)``.
+    """
+    fit = pmwmix.fit("y ~ x", nested(), weights="w1", trim=1.5)
+    report = fit.trimming.loc["obs"]
+    close(report["limit"], 2.04135892536, 1e-11)
+    assert (report["n"], report["of"]) == (30, 161)
+    close(report["sum_before"], 222.976539297, 1e-11)
+    close(report["sum_before"] - report["sum_after"], 0.048568574477 * (161 - 30), 1e-10)
+    close(fit.coef, [10.063526080403, 0.711716294315], 1e-11)
+    close(fit.se, [0.296318979004, 0.131039817753], 1e-10)
+
+
+def test_top_scales_beside_lme4_with_repeated_schools():
+    """``lmer(y ~ x + (1 | g), REML = FALSE)`` of 27 schools, school s repeated 1 + s mod 3 times, with 314 rows."""
+    loglik, se = -560.350727029, np.array([0.3253284831769, 0.0525575107575])
+    data = nested().assign(k=lambda d: 1.0 + d["school"] % 3)
+    for rule, factor in ((None, 1.0), ("mean1", 14 / 27), ("sum", 161 / 314)):
+        fit = pmwmix.fit(MODEL, data, weights={"school": "k"}, conditional=True, weights_top=rule, vcov="model")
+        close(fit.loglik, factor * loglik, 1e-11)
+        close(fit.coef, [10.071123024217, 0.721398159319], 1e-10)
+        close(fit.se, se / np.sqrt(factor), 1e-7)
+
+
 @pytest.mark.parametrize("rule", ["mean1", "sum"])
 def test_the_top_levels_scale(rule):
     data = nested()
