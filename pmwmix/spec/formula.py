@@ -109,9 +109,10 @@ class ModelFormula:
         own = [term.text for term in self.random if term.predictor == part.predictor]
         if own:
             raise NotSupportedError(
-                f"Thresholds have no random terms of their own: normal ones of neighbours cross, and a probability would be "
-                f"negative. The formula for {part.predictor!r} has {own[0]}. Write the term in the first formula, where "
-                f"it moves all thresholds together, or use family='multinomial', with random effects per category."
+                f"Thresholds have no random terms of their own: normal ones of neighbours cross, and a probability "
+                f"would be negative. The formula for {part.predictor!r} has {own[0]}. Write the term in the first "
+                f"formula, where it moves all thresholds together, or use family='multinomial', which has random "
+                f"effects of every category."
             )
         return replace(self, further=tuple(FixedPart(name, part.fixed, part.variables) for name in names))
 
