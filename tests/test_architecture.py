@@ -36,7 +36,7 @@ INNER = {  # files of the rooms that have a road of their own
     "fitting": """
         problem collinear carried optimise quasinewton rawscale estimate fixedvariances strata fewclusters leftout
         severalfits ladder
-        streamed linear latent corrected outcomes general choose judge secondorder elsewhere climb
+        effort streamed linear latent corrected outcomes general choose judge secondorder elsewhere climb
         reweightedoutcomes reweighted refits
     """.split(),
     "pooling": "_base rubin nested ratios".split(),

@@ -11,6 +11,7 @@ from typing import Any
 
 from pmwmix.errors import NotSupportedError
 from pmwmix.fitting import linear
+from pmwmix.fitting.effort import say_effort
 from pmwmix.fitting.ladder import beyond, rungs
 from pmwmix.fitting.problem import Problem, fixed_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
@@ -75,6 +76,8 @@ class Plan:
 
 def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
     """Set up the likelihood of a frame, one of nine."""
+    if frame.residual is None and not frame.pairwise and not frame.hierarchy.crossed:
+        say_effort(layout_of(frame), [level.n for level in frame.hierarchy.levels], plan.engine)
     return replace(_made(frame, design, plan), fixed=fixed_of(frame))
 
 

@@ -13,8 +13,10 @@ import pytest
 from helpers import nested
 
 import pmwmix
-from pmwmix.errors import NotSupportedError, PmwmixError
+from pmwmix.errors import NotSupportedError, PmwmixError, PmwmixWarning
+from pmwmix.fitting.effort import say_effort
 from pmwmix.likelihood.engine import compiled
+from pmwmix.likelihood.layout import ThetaLayout
 
 LINEAR = "y ~ x + (1 | school)"
 ORDINAL = {"family": "cumulative"}
@@ -141,6 +143,20 @@ def test_message(table, kind):
 def test_thresholds_of_every_class_are_told_as_separation(table):
     fit = pmwmix.fit(["grade ~ x", "thresholds ~ C(classroom)"], table, **ORDINAL)
     assert not fit.converged and "No maximum exists" in fit.status
+
+
+def test_dozens_of_effects_are_told_before_the_climb():
+    """60 correlated effects ended in words after 80 seconds; now before the first derivative."""
+    many = pd.DataFrame({"g": np.repeat(np.arange(30), 120), "f": np.tile(np.arange(60), 60).astype(str)})
+    many["y"] = np.random.default_rng(1).normal(size=len(many))
+    said = r"60 correlated random effects in 30 groups, and so 1,830 variances.*predicted to take about \d+ \w+.*diag"
+    for more in ({}, {"family": "student", "n_agq": 1}):
+        with pytest.raises(NotSupportedError, match=said):
+            pmwmix.fit("y ~ 1 + (0 + f | g)", many, **more)
+    layout = ThetaLayout(((16,),))
+    with pytest.warns(PmwmixWarning, match="16 correlated random effects in 500 groups, and so 136 .* 2 minutes"):
+        say_effort(layout, [500], "auto")
+    say_effort(ThetaLayout(((6,),)), [500], "auto")
 
 
 def test_graphs_that_nest_too_deeply_are_told():
