@@ -58,6 +58,15 @@ def bar(text: str, total: int, progress: bool | None) -> Iterator[Callable[[int]
         yield lambda steps: shown.advance(task, steps)
 
 
+def say(text: str, progress: bool | None) -> None:
+    """Write a line about what is going on, where bars are shown."""
+    if is_wanted(progress):
+        from rich.console import Console
+
+        notebook = in_notebook()
+        Console(stderr=not notebook, force_jupyter=notebook, highlight=False).print(text)
+
+
 def over(text: str, progress: bool | None) -> Callable[[Sequence[Any]], Iterable[Any]]:
     """Give a function that hands out jobs and shows a bar while they are done; the argument is checked at once."""
     is_wanted(progress)

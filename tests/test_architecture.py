@@ -51,7 +51,7 @@ INNER = {  # files of the rooms that have a road of their own
         nuts.convergence nuts.meeting nuts.nuts nuts.othersamplers
         draws.conditional_rows draws.conditional_linear draws.conditional_general draws.quantities draws.correction
         draws.randomeffects draws.rowdraws draws.datatree
-        posterior record draws.predictive draws.responses result bayes load
+        posterior record draws.pointwise draws.predictive draws.responses result bayes load
     """.split(),
 }
 ROOT = Path(__file__).parents[1] / "pmwmix"
@@ -71,7 +71,7 @@ FENCES = {  # rooms, and single files of rooms that mix
         *("likelihood.engine", "likelihood.ops", "likelihood.general.bynode", "likelihood.general.inside"),
         *("sample.model.density", "sample.nuts"),
     },
-    "pymc": {"sample.model", "sample.nuts.othersamplers", "sample.draws.datatree"},
+    "pymc": {"sample.model", "sample.nuts.othersamplers", "sample.draws.datatree", "sample.draws.pointwise"},
     "nutpie": {"sample.nuts"},
     "arviz": {"sample", "plots"},
     "arviz_plots": {"plots"},

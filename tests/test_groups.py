@@ -403,3 +403,20 @@ def test_groups_of_data_that_are_read_in_pieces(countries, tmp_path):
         pd.testing.assert_frame_equal(pd.DataFrame(travelled), rows)
     with pytest.raises(PmwmixError, match=r"is a column\. Got an array"):
         pmwmix.fit_groups("PV1MATH ~ escs + (1 | SCHOOLID)", tmp_path, subset=np.ones(9, bool))
+
+
+@pytest.mark.slow
+def test_posteriors_in_processes_are_those_of_one():
+    """About 25 s: two fresh processes start JAX."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from helpers import nested
+
+    d = nested().assign(half=lambda t: t["school"] % 2)
+    options = {"by": "half", "method": "bayes", "draws": 40, "tune": 60, "chains": 2, "random_seed": 4}
+    one = pmwmix.fit_groups("y ~ x + (1 | school)", d, **options)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        other = pmwmix.fit_groups("y ~ x + (1 | school)", d, executor=executor, **options)
+    np.testing.assert_allclose(other[0].draws(), one[0].draws(), rtol=1e-12)
+    assert other[1].log_likelihood()["y"].sizes["school"] == 7

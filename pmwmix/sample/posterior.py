@@ -48,6 +48,10 @@ class Live:
         Corrected draws on the standardised scale.
     sampled : Sampled
     seed : int
+    raw : ndarray, shape (chain, draw, P)
+        Draws as they were sampled, before the correction.
+    variables : dict of ndarray, each (chain, draw, ...)
+        Of the random variables of the model, as they were sampled.
     """
 
     target: Target
@@ -55,10 +59,13 @@ class Live:
     psi: Array
     sampled: Sampled
     seed: int
+    raw: Array
+    variables: dict[str, Array]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # symbols and the functions that write them: pickle takes no functions that were made inside functions
-        return _live, (self.rows, self.psi, self.seed, cloudpickle.dumps((self.target, self.sampled)))
+        packed = cloudpickle.dumps((self.target, self.sampled))
+        return _live, (self.rows, self.psi, self.seed, packed, self.raw, self.variables)
 
     @property
     def general(self) -> tuple[Problem, int] | None:
@@ -66,9 +73,9 @@ class Live:
         return (self.rows.problem, self.rows.k) if not self.rows.problem.objective.closed_form else None
 
 
-def _live(rows: LiveRows, psi: Array, seed: int, packed: bytes) -> Live:
+def _live(rows: LiveRows, psi: Array, seed: int, packed: bytes, raw: Array, variables: dict[str, Array]) -> Live:
     target, sampled = cloudpickle.loads(packed)
-    return Live(target, rows, psi, sampled, seed)
+    return Live(target, rows, psi, sampled, seed, raw, variables)
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,8 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
     for rows, target, drawn, correction in zip(live_rows(ml), targets, draws, corrections, strict=True):
         raw = drawn.values["psi"]
         psi = corrected(target, correction, raw) if usable and correction is not None else raw
-        one = Live(target, rows, psi, sampled, request.seed)
+        variables = {name: drawn.values[name] for name in sampled.names if name in drawn.values}
+        one = Live(target, rows, psi, sampled, request.seed, raw, variables)
         live.append(one)
         trees.append(_tree(one, raw, drawn, prior_psi, usable))
     return Posterior(_pooled(trees, live, usable), tuple(trees), tuple(live), table, usable, tuple(notes))

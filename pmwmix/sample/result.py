@@ -16,6 +16,7 @@ from pmwmix.pooling.nested import mix_draws
 from pmwmix.results.later import report
 from pmwmix.results.summary import Summary
 from pmwmix.sample.account import account_of
+from pmwmix.sample.draws.pointwise import log_likelihood, log_prior, prior_sensitivity
 from pmwmix.sample.draws.predictive import posterior_predictive, prior_predictive
 from pmwmix.sample.draws.quantities import component_draws, records
 from pmwmix.sample.draws.randomeffects import group_table, need_live, random_effects
@@ -165,6 +166,8 @@ class BayesResult(BayesRecord):
     random_effects = random_effects
     fitted, residuals, predict = fitted, residuals, predict
     posterior_predictive, prior_predictive = posterior_predictive, prior_predictive
+    log_likelihood, log_prior = log_likelihood, log_prior
+    prior_sensitivity = prior_sensitivity
 
     def pymc_model(self, pv: int = 1) -> Any:
         """Give the PyMC model, to go on in PyMC.

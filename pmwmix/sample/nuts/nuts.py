@@ -16,6 +16,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError
+from pmwmix.running import say
 from pmwmix.sample.model.density import Density, jacobian_at, values_of
 from pmwmix.sample.model.model import Sampled
 from pmwmix.sample.model.start import away_from_boundary, unconstrained, values_at, whitening
@@ -76,18 +77,33 @@ def sample_nutpie(targets: Sequence[Target], sampled: Sampled, density: Density,
     size = sum(np.size(value) for value in lanes[0].data) * request.chains
     if targets[0].linear and is_possible():
         at_once = len(lanes) if size <= SMALL else 1
-        found = [
-            one
-            for first in range(0, len(lanes), at_once)
-            for one in _together(lanes[first : first + at_once], density, request, first)
-        ]
+        found = []
+        for first in range(0, len(lanes), at_once):
+            _say(first, at_once, len(lanes), request)
+            found += _together(lanes[first : first + at_once], density, request, first)
     else:
-        found = [_alone(lane, density, request, number) for number, lane in enumerate(lanes)]
+        found = []
+        for number, lane in enumerate(lanes):
+            _say(number, 1, len(lanes), request)
+            found.append(_alone(lane, density, request, number))
     out = []
     for lane, (z, stats) in zip(lanes, found, strict=True):
         q = lane.mean + z @ lane.scale.T
         out.append(Draws(values_of(density, lane.data, q), stats, "nutpie"))
     return out
+
+
+def _say(first: int, at_once: int, total: int, request: Request) -> None:
+    """Say what the sampler's own bar does not: that a compiler runs first, and how many plausible values there are."""
+    last = min(first + at_once, total)
+    if first == 0:
+        say("Compiling the posterior" + (f", once for all {total} plausible values" if total > 1 else ""),
+            request.progress)  # fmt: skip
+    if total > 1:
+        which = f"{first + 1} to {last}, {(last - first) * request.chains} chains side by side"
+        which = which if last > first + 1 else f"{last}, {request.chains} chains"
+        say(f"Sampling plausible values {which}, of {total}" if last > first + 1 else
+            f"Sampling plausible value {which}, of {total}", request.progress)  # fmt: skip
 
 
 def _together(
