@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, Thre
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import close, survey
+from helpers import close, hsb, survey
 
 import pmwmix
 from pmwmix import PmwmixError, PmwmixWarning
@@ -340,6 +340,14 @@ def test_index_of_inclusion_is_what_lies_within_schools(fits):
         assert index.loc[name, "ci_low"] < index.loc[name, "estimate"] < index.loc[name, "ci_high"]
     ranks = fits.ranking("inclusion index")
     assert set(ranks.index) == set(fits) and (ranks["rank"] >= ranks["rank_low"]).all()
+
+
+def test_index_of_inclusion_and_its_error_are_those_of_glmmtmb():
+    """R 4.5, glmmTMB: m <- glmmTMB(mathach ~ 1 + (1 | school), d, REML = FALSE) for each sector, and the delta method
+    by central differences of 100 v / (v + exp(2 theta)), v = exp(betad), with vcov(m, full = TRUE)."""
+    found = pmwmix.fit_groups("mathach ~ 1 + (1 | school)", hsb(), by="sector", progress=False).inclusion()
+    close(found.loc["Public", ["estimate", "std_error"]], [87.144261499, 2.020676862], 5e-6)  # two optimisers
+    close(found.loc["Catholic", ["estimate", "std_error"]], [83.775215963, 2.587180625], 5e-6)
 
 
 def test_table_of_groups_names_failures_in_full(countries):

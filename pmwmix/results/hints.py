@@ -29,6 +29,16 @@ ELSEWHERE = {  # statsmodels, linearmodels, R
     **dict.fromkeys(("margeff", "get_margeff", "slopes", "avg_slopes"), "ame()"),
     **dict.fromkeys(("summary2", "summary_frame"), "summary()"),
 }
+IN_PACKAGE = {  # what is no member, but a function here
+    "effects": "pmwmix.plots.effects(fit, ...) or fit.ame()",
+    **dict.fromkeys(("predictions", "avg_predictions", "margins"), "pmwmix.predictions(fit, {...})"),
+    **dict.fromkeys(("influence", "get_influence", "cooks_distance", "dfbetas", "hatvalues"), "pmwmix.influence(fit)"),
+    **dict.fromkeys(("anova", "compare_lr_test", "lrtest"), "pmwmix.lrt(fit, other)"),
+    "ranova": "pmwmix.ranova(fit)",
+    "table": "pmwmix.table([fit, ...])",
+    "plot": "pmwmix.plots.check(fit), or another of pmwmix.plots",
+    "sensitivity": "pmwmix.sensitivity(fit)",
+}
 
 
 class NoSuchMemberError(OptionError, AttributeError):
@@ -51,6 +61,8 @@ def no_such_member(name: str, members: Iterable[str], kind: str) -> AttributeErr
     here = ELSEWHERE.get(name)
     if here is not None and here.partition("(")[0].split(" ")[0] in set(members):
         return NoSuchMemberError(f"A result has no member {name!r}. Other programs call it so. Use fit.{here}.")
+    if name in IN_PACKAGE:
+        return NoSuchMemberError(f"A result has no member {name!r}. It is a function here. Call {IN_PACKAGE[name]}.")
     return NoSuchMemberError(
         f"A result has no member {name!r}.{near(name, [m for m in members if not m.startswith('_')])} See the "
         f"documentation of {kind}."

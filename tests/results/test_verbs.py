@@ -119,6 +119,12 @@ def test_names_of_other_programs_are_hinted_at(slopes, name, here):
     assert not hasattr(slopes, name)
 
 
+def test_functions_of_the_package_are_hinted_at(slopes):
+    for name, call in {"effects": "plots.effects", "cooks_distance": "influence", "anova": "lrt"}.items():
+        with pytest.raises(AttributeError, match=rf"function here\. Call pmwmix\.{call}"):
+            getattr(slopes, name)
+
+
 def test_misspelt_members_are_hinted_at_and_copies_work(slopes):
     with pytest.raises(AttributeError, match=r"'varcor'.*Did you mean 'varcorr'"):
         slopes.varcor  # noqa: B018
