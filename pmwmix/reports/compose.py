@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from pmwmix.errors import PmwmixError
-from pmwmix.inference.components import confint_varcorr
 from pmwmix.inference.icc import icc_se
 from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.reports.equation import equation_of, places_of
@@ -68,7 +67,7 @@ def report(fit: Any, ci_prob: float = 0.95, figures: bool = True) -> Report:
     check_one_outcome(fit, "report()")
     summary = fit.summary(ci_prob)
     blocks = [
-        Block("Model", _model(fit)),
+        Block("Model", _model(getattr(fit, "ml", fit))),
         Block("Data and levels", _data(fit)),
         Block("Weights and plausible values", _weights(fit)),
         Block("Estimation", _estimation(fit)),
@@ -126,7 +125,7 @@ def _model(fit: Any) -> list[Item]:
 
 
 def _is_constant(fit: Any, term: str) -> bool:
-    return term in fit.constants or term.endswith(".Intercept")
+    return term in getattr(fit, "ml", fit).constants or term.endswith(".Intercept")
 
 
 def _data(fit: Any) -> list[Item]:
@@ -195,7 +194,10 @@ def _estimation(fit: Any) -> list[Item]:
     said = [f"Estimator: {pseudo}{METHODS[s.method]}."]
     if fit.method != "bayes" and fit.quadrature is not None:
         said.append(f"Integration over the random effects: {quadrature_words(fit)}.")
-    said.append(f"Standard errors: {variance_words(fit)}.")
+    posterior = fit.method == "bayes"
+    spread = "Standard errors" if not posterior else "Posterior spread"
+    how = variance_words(fit) if not posterior or fit.corrected else "that of the draws"
+    said.append(f"{spread}: {how}.")
     if fit.method != "bayes":
         said.append(f"{'Pseudo-log' if s.weighted else 'Log'}-likelihood: {loglik_words(fit)}.")
         said += [f"Best of {fit.n_starts} climbs from different starting values."] if fit.n_starts > 1 else []
@@ -212,7 +214,7 @@ def _variances(fit: Any, ci_prob: float) -> list[Item]:
         return ["The model has no random term."]
 
     def components() -> pd.DataFrame:
-        table = confint_varcorr(fit, ci_prob)
+        table = fit.confint_varcorr(ci_prob)
         names = [
             " ".join(str(part) for part in (row.grp, row.var1, row.var2) if isinstance(part, str))
             + (" (correlation)" if isinstance(row.var2, str) else " (standard deviation)")
@@ -276,4 +278,5 @@ def _checks(fit: Any) -> list[Item]:
     if not all(part.rows is not None and part.rows.is_live for part in one.fits):
         return ["The fit was read from a file, which keeps no columns: checks need the fit itself."]
     first = " Residuals and random effects are those of the first plausible value." if fit.n_pv > 1 else ""
-    return [check_rows(one), f"One picture of all: pmwmix.plots.check(fit).{first}"]
+    by_ml = " They are of the fit by maximum likelihood." if fit.method == "bayes" else ""
+    return [check_rows(one), f"One picture of all: pmwmix.plots.check(fit).{first}{by_ml}"]

@@ -118,7 +118,7 @@ def standardised(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
         sd_y.append(_sd(rows.y, w))
     scale = np.mean(sd_x, axis=0) / np.mean(sd_y)
     table = fit.tidy(ci_prob).set_index("term")
-    kept = [term for term in table.index if term not in fit.constants]
+    kept = [term for term in table.index if term not in getattr(fit, "ml", fit).constants]
     places = [list(live[0].columns).index(term) for term in kept]
     out = table.loc[kept, ["estimate", "ci_low", "ci_high"]].mul(scale[places], axis=0)
     out.insert(0, "sd", np.mean(sd_x, axis=0)[places])

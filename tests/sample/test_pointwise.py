@@ -157,3 +157,8 @@ def test_wrong_arguments(slopes, tmp_path):
     assert "log_likelihood" in loaded.idata.children
     with pytest.raises(OptionError, match=r"pmwmix\.load"):
         loaded.log_likelihood()
+
+
+def test_a_posterior_has_a_report(slopes):
+    text = str(slopes[1].report(figures=False))
+    assert "Hamiltonian Monte Carlo" in text and "of the fit by maximum likelihood" in text and "Not given" not in text
