@@ -277,6 +277,15 @@ def _random_lines(fit: Any, letters: dict[str, str]) -> list[list[Sign | str]]:
         for k, effect in enumerate(effects):
             line += [", " if k else "", effect]
         variance: Sign | str = Sign("Ψ", group)
-        line = ["(", *line, ")", " ~ N(0, ", variance, ")"] if len(effects) > 1 else [*line, " ~ N(0, ", variance, ")"]
+        follows = _follows(fit.random)
+        line = ["(", *line, ")", follows, variance, ")"] if len(effects) > 1 else [*line, follows, variance, ")"]
         out.append(line)
     return out
+
+
+def _follows(random: str) -> str:
+    """Open the name of a distribution with mean 0 and a covariance: normal, t, or discrete with so many masses."""
+    name, _, number = random.rstrip(")").partition("(")
+    if name == "t":
+        return f" ~ t{number}(0, "
+    return f" ~ discrete{number}(0, " if name == "discrete" else " ~ N(0, "

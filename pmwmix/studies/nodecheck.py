@@ -11,6 +11,7 @@ import pandas as pd
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.prediction.rows import live_rows
 from pmwmix.results.build import refit
+from pmwmix.spec.random import is_discrete, refuse_random
 from pmwmix.studies.comparison import fixed_rows, random_rows
 
 NODES = (1, 3, 5, 7, 11, 15)
@@ -81,6 +82,8 @@ def _check_quadrature(fit: Any) -> None:
             "A linear model has a likelihood in closed form, without quadrature. This fit has family='gaussian' and "
             "link='identity'. There is nothing to check."
         )
+    if is_discrete(fit.random):
+        refuse_random(fit.random, "A check of the quadrature", "Mass points are summed over, without quadrature")
     if fit.quadrature is None:
         raise NotSupportedError(
             f"Without a random term nothing is integrated out, and there is no quadrature. The formula is "

@@ -185,6 +185,10 @@ def test_verbs_refuse_in_words(masses, heavy):
         pmwmix.lrt(masses, heavy)
     with pytest.raises(NotSupportedError, match="ranova"):
         pmwmix.ranova(masses)
+    with pytest.raises(NotSupportedError, match="Mass points are summed over"):
+        pmwmix.quadrature_check(masses)
+    assert r"\sim t5(0, " in str(heavy.report())
+    assert r"\sim discrete2(0, " in str(masses.report())
     two = binomial(outcomes(), "t(5)", "z ~ x + (1 | classroom) + (1 | school)", n_agq=3)
     with pytest.raises(PmwmixError, match="one grouping level"):
         two.predict(averaged=True)
