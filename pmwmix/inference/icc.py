@@ -66,7 +66,7 @@ def icc_se(fit: Any, ci_prob: float = 0.95, at: Mapping[str, Any] | None = None)
     values, covariances = icc_of_fits(fit, at)
     pooled = pool(values, covariances, complete_df(fit), fit.nests)
     levels = [level.name for level in rows_of(fit, "icc_se()")[0][1].frame.hierarchy.levels]
-    icc, se = pooled.estimate, np.sqrt(np.diag(pooled.vcov))
+    icc, se = pooled.estimate, np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0))
     se = np.where((icc > 1e-9) & (se > 0), se, np.nan)
     inside = np.clip(icc, 1e-300, 1 - 1e-16)
     half = stdtrit(np.minimum(pooled.df, 1e10), 0.5 + ci_prob / 2) * se / (inside * (1 - inside))
@@ -227,7 +227,7 @@ def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")
         else:
             V = np.array([covariance(rows, method, relative=True)[:p, :p] for _, rows in parts])
         pooled = pool(beta, V, nests=fit.nests)
-        out[f"se_{method}"] = np.sqrt(np.diag(pooled.vcov))
+        out[f"se_{method}"] = np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0))
         if method == "model":
             reference = np.diag(pooled.within)
         else:

@@ -118,7 +118,7 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
 
 
 def _columns(fit: Any, pooled: Pooled) -> dict[str, Array]:
-    columns = {"estimate": pooled.estimate, "std_error": np.sqrt(np.diag(pooled.vcov))}
+    columns = {"estimate": pooled.estimate, "std_error": np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0))}
     return columns if fit.n_pv == 1 else {**columns, "fmi": pooled.fmi}
 
 

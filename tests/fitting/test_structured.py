@@ -391,3 +391,13 @@ def test_layouts_without_structures_have_no_surface():
     surface = constraint_of(layout).surface(theta)
     close(surface.theta, theta)
     close(surface.first, np.eye(4))
+
+
+def test_shares_of_variance_that_are_zero_have_no_error():
+    """On the boundary the variance of a share of zero is zero but for rounding, which is no cause of a warning."""
+    rng = np.random.default_rng(5)
+    d = pd.DataFrame({"g": np.repeat(np.arange(10), 20), "occ": np.tile(np.arange(5), 40).astype(str)})
+    d["x"] = rng.normal(size=200)
+    d["y"] = 1.0 + 0.5 * d["x"] + 0.5 * rng.normal(size=10)[d["g"]] + rng.normal(size=200)
+    table = pmwmix.fit("y ~ x + ar1(0 + occ | g)", d).r2()
+    assert np.isfinite(table.to_numpy()).all() and (table["std_error"] >= 0.0).all()
