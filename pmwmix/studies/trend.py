@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning, near, some
+from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning, some
 from pmwmix.results.result import FitResult
 from pmwmix.spec.checks import check_prob
+from pmwmix.studies.changes import AGAINST, check_word, compared, pairs_of, trend_of_tables
 from pmwmix.studies.meanings import differing
 
-AGAINST = ("first", "previous")
 KINDS = ("coef", "varcorr")
 LEVEL = "Intercept"  # what moves when the whole scale does
 
 
 def trend(
-    fits: Mapping[Any, FitResult],
+    fits: Mapping[Any, FitResult | pd.DataFrame],
     *,
     linking: Any = None,
     against: str = "first",
@@ -35,11 +33,13 @@ def trend(
     Parameters
     ----------
     fits : dict of FitResult, or what `fit_groups` gives
-        Cycle to fit, in the order of time. Pooled fits carry their plausible values.
+        Cycle to fit, in the order of time. Pooled fits carry their plausible values. Tables of `describe`, one for each
+        cycle, are compared statistic by statistic and group by group.
     linking : float or dict, optional
         Standard error of the link between the scale of a cycle and that of the cycle it is compared with, in points of
         the scale: one number, or by cycle. It enters the change of the intercept alone (trends, eq. 2). None: the
-        cycles are on one scale.
+        cycles are on one scale. Of tables it enters the changes of means and percentiles; shares above a benchmark have
+        linking errors of their own, by cycle and statistic: ``{2018: {"mean": 3.2, "share >= 500": 0.012}}``.
     against : {"first", "previous"}
         The cycle that each is compared with.
     of : {"coef", "varcorr"}
@@ -50,7 +50,8 @@ def trend(
     -------
     DataFrame
         A row per cycle after the first and term: ``cycle, against, term, estimate`` (the change), ``std_error,
-        linking_error, statistic, df, p_value, ci_low, ci_high``.
+        linking_error, statistic, df, p_value, ci_low, ci_high``. Of tables the columns of group and statistic stand for
+        ``term``, and ``t`` for ``statistic``.
 
     Raises
     ------
@@ -63,9 +64,12 @@ def trend(
     slopes, differences between groups and variances as they are.
     """
     check_prob(ci_prob)
+    tables = {c: one for c, one in fits.items() if isinstance(one, pd.DataFrame)} if isinstance(fits, Mapping) else {}
+    if tables and len(tables) == len(fits):
+        return trend_of_tables(tables, linking, against, ci_prob)
     given = _checked(fits, against, of)
     cycles = list(given)
-    pairs = list(pairwise(cycles)) if against == "previous" else [(cycles[0], cycle) for cycle in cycles[1:]]
+    pairs = pairs_of(cycles, against)
     errors = _linking(linking, [later for _, later in pairs], given[cycles[0]], of)
     rows = [_changes(given[a], given[b], errors[b], of, ci_prob).assign(cycle=b, against=a) for a, b in pairs]
     table = pd.concat(rows, ignore_index=True)
@@ -74,12 +78,8 @@ def trend(
 
 def _checked(fits: Any, against: Any, of: Any) -> dict[Any, FitResult]:
     """Read the fits, and refuse those that cannot be compared."""
-    for name, value, known in (("against", against, AGAINST), ("of", of, KINDS)):
-        if value not in known:
-            raise OptionError(
-                f"Unknown {name}={value!r} of a trend.{near(str(value), known)} Asked for in trend(). Use "
-                f"{' or '.join(map(repr, known))}."
-            )
+    check_word("against", against, AGAINST)
+    check_word("of", of, KINDS)
     if not isinstance(fits, Mapping) or len(fits) < 2 or not all(isinstance(one, FitResult) for one in fits.values()):
         raise OptionError(
             f"A trend compares fits of two cycles or more, a dict from cycle to fit. Got {type(fits).__name__}. "
@@ -145,30 +145,11 @@ def _changes(before: FitResult, after: FitResult, linking: float, of: str, ci_pr
     first, second = (_numbers(fit, of) for fit in (before, after))
     second = second.loc[first.index]
     link = np.where(first.index == LEVEL, linking, 0.0) if of == "coef" else np.zeros(len(first))
-    squares = [table["std_error"].to_numpy() ** 2 for table in (first, second)]
-    total = squares[0] + squares[1] + link**2
+    total = link**2
     if of == "coef":
         total[_other_meaning(before, after, first.index)] = np.nan
-    error = np.sqrt(total)
-    estimate = np.where(np.isnan(total), np.nan, second["estimate"] - first["estimate"])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = total**2 / sum(s**2 / table["df"].to_numpy() for s, table in zip(squares, (first, second), strict=True))
-        statistic = estimate / error
-    df = np.minimum(np.where(np.isnan(df), np.inf, df), 1e10)
-    half: Array = stdtrit(df, 0.5 + ci_prob / 2) * error
-    return pd.DataFrame(
-        {
-            "term": first.index,
-            "estimate": estimate,
-            "std_error": error,
-            "linking_error": link,
-            "statistic": statistic,
-            "df": df,
-            "p_value": 2 * stdtr(df, -np.abs(statistic)),
-            "ci_low": estimate - half,
-            "ci_high": estimate + half,
-        }
-    )
+    numbers = compared(first, second, np.where(np.isnan(total), np.nan, link), ci_prob)
+    return pd.DataFrame({"term": first.index, **{**numbers, "linking_error": link}})
 
 
 def _numbers(fit: FitResult, of: str) -> pd.DataFrame:

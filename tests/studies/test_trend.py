@@ -7,7 +7,7 @@ from helpers import close, outcomes, survey
 from scipy import stats
 
 import pmwmix
-from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.errors import DataError, NotSupportedError, OptionError
 from pmwmix.studies.trend import trend
 
 FORMULA = "math ~ escs + (1 | SCHOOLID)"
@@ -94,3 +94,65 @@ def test_wrong_calls(cycles):
     ):
         with pytest.raises(error, match=words):
             trend(fits, **options)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Two cycles described alike, with gaps between groups."""
+    out = {}
+    for year, seed in ((2015, 1), (2018, 2)):
+        d = pmwmix.simulate_survey(20, 8, n_pv=2, random_seed=seed)
+        options = {"weights": "W_FSTUWT", "pv": d.pv, "design": {"psu": "SCHOOLID"}, "gaps": True}
+        out[year] = pmwmix.describe("math", d.data, by="female", percentiles=[0.1], benchmarks=[500], **options)
+    return out
+
+
+def test_described_means_are_compared_by_scipys_welch_test():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=12), rng.normal(0.8, 2.0, 20)
+    told = {k: pmwmix.describe("v", pd.DataFrame({"v": v}), statistics="mean") for k, v in ((1, x), (2, y))}
+    row, found = pmwmix.trend(told).iloc[0], stats.ttest_ind(y, x, equal_var=False)
+    close([row["t"], row["p_value"], row["df"]], [found.statistic, found.pvalue, found.df], rtol=1e-6)
+
+
+def test_linking_errors_of_described_statistics(tables):
+    errors = {"mean": 3.0, "p10": 4.0, "share >= 500": 0.02}
+    table = pmwmix.trend(tables, linking={2018: errors})
+    bare = pmwmix.trend(tables)
+    a, b = tables[2015], tables[2018]
+    close(table["estimate"], b["estimate"].to_numpy() - a["estimate"].to_numpy())
+    is_gap = a["p_value"].notna().to_numpy()
+    want = [0.0 if gap else errors.get(name, 0.0) for name, gap in zip(a["statistic"], is_gap, strict=True)]
+    assert sum(is_gap) == 4 and len(set(want)) == 4
+    close(table["linking_error"], want)
+    close(table["std_error"] ** 2, bare["std_error"] ** 2 + np.square(want))
+    assert list(table.columns[:4]) == ["cycle", "against", "female", "statistic"]
+
+
+def test_order_of_described_rows_and_equal_cycles_change_nothing(tables):
+    mixed = {2015: tables[2015].sample(frac=1.0, random_state=1), 2018: tables[2018]}
+    first, second = (pmwmix.trend(one).set_index(["female", "statistic"]).sort_index() for one in (tables, mixed))
+    close(first["p_value"], second["p_value"])
+    close(pmwmix.trend({1: tables[2015], 2: tables[2015]})["estimate"], np.zeros(len(tables[2015])), atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "error", "said"),
+    [
+        (lambda t: {1: t[2015]}, {}, OptionError, "two cycles or more"),
+        (lambda t: {1: t[2015], 2: t[2018].iloc[1:]}, {}, DataError, "the same statistics"),
+        (lambda t: {1: t[2015], 2: t[2018].rename(columns={"female": "sex"})}, {}, DataError, "the same groups"),
+        (lambda t: {1: t[2015], 2: t[2018][["estimate"]]}, {}, DataError, "has no column .*statistic"),
+        (lambda t: {1: t[2015], 2: 3.0}, {}, OptionError, "A trend compares fits"),
+        (lambda t: t, {"linking": 3.0}, OptionError, "That of 'share >= 500' is missing"),
+        (lambda t: t, {"linking": {2018: {"median": 3.0}}}, OptionError, "no statistic 'median'"),
+        (lambda t: t, {"linking": {2015: 3.0}}, OptionError, "That of 2018 is missing"),
+        (lambda t: t, {"linking": {2018: {"mean": -1.0, "share >= 500": 0.0}}}, OptionError, "That of 'mean' in 2018"),
+        (lambda t: t, {"against": "last"}, OptionError, "Unknown against='last'"),
+    ],
+    ids=range(10),
+)
+def test_messages_of_described_trends(tables, change, given, error, said):
+    with pytest.raises(error, match=said) as caught:
+        pmwmix.trend(change(tables), **given)
+    assert str(caught.value).count(". ") + str(caught.value).count("? ") >= 2
