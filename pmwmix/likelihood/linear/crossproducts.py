@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.errors import NotSupportedError
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.paths import ancestors, inner_weight
 from pmwmix.likelihood.standardise import Columns
+from pmwmix.memory import GIB, bytes_left
 
 ROWS_PER_CHUNK = 32_768
 CELLS_PER_CHUNK = 4_000_000  # of the cross-products held at once
@@ -123,10 +125,28 @@ def build(
     Returns
     -------
     Blocks
+
+    Raises
+    ------
+    NotSupportedError
+        If they would not fit into the memory that is left.
     """
+    _check_room(columns, len(w[0]), len(w[-1]))
     sums = Sums.empty(columns, parents, w)
     sums.add(columns, order, starts, None, w_obs)
     return sums.blocks(parents, w)
+
+
+def _check_room(columns: Columns, lowest: int, top: int) -> None:
+    """Refuse what would end in an error of numpy's, or of the system's."""
+    q, p, K = len(columns.z), len(columns.x), len(columns.y)
+    needed = 8.0 * (lowest * (q * (q + 1) / 2 + q * p + K * q) + top * (p * p + K * p + K + 1))
+    if needed > (left := bytes_left()):
+        raise NotSupportedError(
+            f"The cross-products of the fixed columns do not fit into memory. {p:,} fixed columns in each of {top:,} "
+            f"groups of the highest level take {needed / GIB:,.1f} GiB where {left / GIB:,.1f} are free. Make the "
+            f"factor with the most categories a random term, (1 | f), or merge its categories."
+        )
 
 
 @dataclass(frozen=True)
