@@ -72,8 +72,9 @@ def check_whole(fit: Any, what: str) -> None:
             f"{what} rests on the likelihood of the sample, or compares its weights. The fit has method="
             f"'pairwise', the likelihood of pairs of rows. Test terms with fit.wald(), or fit with method='ml'."
         )
-    refuse_measured(fit.has_measured, what, "Its likelihood is a corrected one: use fit.wald()")
-    refuse_latent(fit.latent_means is not None, what, "Its likelihood is that of the predictor too: use fit.wald()")
+    own = fit.ml if fit.method == "bayes" else fit
+    refuse_measured(own.has_measured, what, "Its likelihood is a corrected one: use fit.wald()")
+    refuse_latent(own.latent_means is not None, what, "Its likelihood is that of the predictor too: use fit.wald()")
 
 
 def aic(fit: Any) -> float:

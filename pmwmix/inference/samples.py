@@ -98,9 +98,10 @@ def samples_of(
     if newdata is not None:
         table = Table(newdata)
         return [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
-    refuse_measured(fit.has_measured, f"{verb} without newdata", "The effects are the coefficients")
+    own = fit.ml if fit.method == "bayes" else fit
+    refuse_measured(own.has_measured, f"{verb} without newdata", "The effects are the coefficients")
     refuse_latent(
-        fit.latent_means is not None,
+        own.latent_means is not None,
         f"{verb} without newdata",
         "The effects are the coefficients; or give newdata a column of that name with values of the latent mean",
     )
