@@ -1,6 +1,7 @@
-"""Survey files to one table: SPSS, SAS, Stata, CSV and parquet; folders of files per country; merges by ids.
+"""Survey files to one table: SPSS, SAS, Stata, R, CSV, parquet and fixed width; files per country; merges by ids.
 
-One file per format (`sav`, `sas`, `stata`, `text`, `columnar`); `survey` walks from paths to the table.
+One file per format (`sav`, `sas`, `stata`, `rdata`, `text`, `fixedwidth`, `columnar`); `survey` walks
+from paths to the table.
 """
 
 from pmwmix.readers.conversion import convert
