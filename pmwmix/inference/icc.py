@@ -20,6 +20,8 @@ from pmwmix.inference.delta import check_latent, complete_df, delta_of_fits, row
 from pmwmix.pooling import pool
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
 from pmwmix.prediction.rows import LiveRows
+from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 from pmwmix.weights.conditional import total_weights
 
 
@@ -204,6 +206,11 @@ def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")
         By term: ``estimate``, ``se_model``, then ``se_<method>`` and ``deff_<method>`` of each method; of a fit by
         replicates first those of its own, such as ``se_replicate`` and ``deff_replicate``.
 
+    Raises
+    ------
+    NotSupportedError
+        Of predictors with error, which have no model-based error; of latent group means for ``"robust-block"``.
+
     Notes
     -----
     ``deff`` (effects, eq. 12) is Skinner's misspecification effect with the weighted model as the reference: above 1
@@ -215,6 +222,9 @@ def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")
     ----------
     .. [1] Skinner (1989), in Skinner, Holt & Smith (Eds.), Analysis of Complex Surveys, ch. 3. Wiley.
     """
+    refuse_measured(fit.has_measured, "design_effects()", "Its errors are robust ones alone: see fit.se")
+    cut = fit.latent_means is not None and not {"model", "robust", "mplus"}.issuperset(methods)
+    refuse_latent(cut, "A variance that cuts the information into blocks", "Use methods=['robust']")
     parts = rows_of(fit, "design_effects()")
     p = len(fit.coef)
     beta = np.array([one.coef.to_numpy() for one, _ in parts])

@@ -43,11 +43,11 @@ def influence(fit: Any) -> pd.DataFrame:
     Notes
     -----
     Linear models: generalised least squares without the unit, exactly, with the variance components held at their
-    estimates [1]_. Generalised models, residual structures and pairwise likelihoods: one Newton step, the unit's
-    score times the inverse information (influence, eq. 5). Standard errors and covariance are those of the fit, by its
-    ``vcov``, without what plausible values add. Where the covariance has not full rank, as with fewer clusters than
-    coefficients, ``cooks_d`` is NaN; ``dfbetas`` too where a coefficient has no estimate without the unit. Usual marks
-    are 4 / J and 2 / sqrt(J) with J units [2]_.
+    estimates [1]_. Generalised models, residual structures, pairwise likelihoods, latent group means and predictors
+    with error: one Newton step, the unit's score times the inverse information (influence, eq. 5). Standard errors and
+    covariance are those of the fit, by its ``vcov``, without what plausible values add. Where the covariance has not
+    full rank, as with fewer clusters than coefficients, ``cooks_d`` is NaN; ``dfbetas`` too where a coefficient has no
+    estimate without the unit. Usual marks are 4 / J and 2 / sqrt(J) with J units [2]_.
 
     References
     ----------
@@ -94,7 +94,8 @@ def _check(fit: Any, frame: Any) -> None:
 def _measures(one: Any, rows: LiveRows) -> tuple[Array, Array, Array, Array]:
     """Rows, leverage and Cook's distance (J,), and DFBETAS (J, p) of one plausible value."""
     frame = rows.frame
-    if one.has_closed_form and frame.residual is None and not frame.pairwise and frame.stream is None:
+    of_rows = frame.residual is None and not frame.pairwise and frame.stream is None
+    if one.has_closed_form and of_rows and not frame.formula.latent and not frame.formula.measured:
         whole = replace(frame, clusters=None)  # PSUs may lie above the units
         change, leverage, n = left_out(rows.problem, whole, rows.design, rows.k, rows.fit)
     else:

@@ -58,6 +58,19 @@ def test_one_step_of_a_generalised_model_is_near_the_fit_without_the_school():
     assert found["leverage"].isna().all()
 
 
+@pytest.mark.parametrize("x", ["measured(escs, sd=0.4)", "escs + latent_mean(escs, SCHOOLID)"])
+def test_one_step_knows_errors_of_predictors_and_latent_means(x):
+    """Least squares without the school would take the column for the true predictor."""
+    d, formula = survey().data, f"PV1MATH ~ {x} + (1 | SCHOOLID)"
+    fit = pmwmix.fit(formula, d)
+    found = pmwmix.influence(fit)
+    school = found["cooks_d"].idxmax()
+    left = pmwmix.fit(formula, d[d["SCHOOLID"].astype(str) != str(school)])
+    change = (fit.coef - left.coef) / fit.se
+    close(found.loc[school].filter(like="dfbetas"), change, rtol=0.2, atol=0.02)
+    assert found["leverage"].isna().all()
+
+
 def test_plausible_values_are_averaged_and_alike_ones_change_nothing():
     s = survey()
     fit = pmwmix.fit("math ~ escs + (1 | SCHOOLID)", s.data, pv={"math": s.pv["math"]}, weights=s.weights)

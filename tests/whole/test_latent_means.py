@@ -153,6 +153,7 @@ VERBS = {
     "satterthwaite": lambda fit: fit.tidy(df="satterthwaite"),
     "profile": lambda fit: fit.confint(method="profile"),
     "sensitivity": pmwmix.sensitivity,
+    "design_effects": pmwmix.design_effects,
 }
 
 

@@ -118,7 +118,14 @@ def test_messages(rows, formula, given, error, said):
 
 def test_verbs_that_are_refused():
     fit = pmwmix.fit("mathach ~ measured(ses, 0.8) + (1 | school)", hsb())
-    for verb in (lambda: pmwmix.ranova(fit), fit.r2, fit.simulate, lambda: fit.bootstrap(3), fit.ame):
+    for verb in (
+        lambda: pmwmix.ranova(fit),
+        fit.r2,
+        fit.simulate,
+        lambda: fit.bootstrap(3),
+        fit.ame,
+        lambda: pmwmix.design_effects(fit),
+    ):
         with pytest.raises(NotSupportedError, match="not built for predictors with error"):
             verb()
 
