@@ -121,6 +121,8 @@ def test_results_by_further_verbs(table, tmp_path):
     close(pmwmix.lrt(*mine).dropna(axis=1), pmwmix.lrt(*theirs).dropna(axis=1), 1e-7)
     close(mine[1].ame(newdata=table).select_dtypes(float), theirs[1].ame().select_dtypes(float), 1e-7)
     close(mine[1].r2(), theirs[1].r2(), 1e-8)
+    for verb in (pmwmix.sensitivity, pmwmix.informativeness):
+        close(verb(mine[0]).select_dtypes(float), verb(theirs[0]).select_dtypes(float), 1e-6, 1e-9)
     mine[1].save(tmp_path / "fit.pmwmix")
     close(pmwmix.load(tmp_path / "fit.pmwmix").fitted().sort_index(), theirs[1].fitted().sort_index(), 1e-9)
 

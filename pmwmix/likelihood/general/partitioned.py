@@ -362,4 +362,4 @@ def _some(whole: Part, first: int, last: int, span: tuple[slice, ...]) -> Part:
 
 def _piece(column: Any, at: slice) -> Any:
     """Take some rows of a column: of one on disk the place in its file."""
-    return column.part(at.start, at.stop) if hasattr(column, "part") else column[at]
+    return column[at] if getattr(column, "place", None) is None else column.part(at.start, at.stop)
