@@ -77,11 +77,10 @@ def _without_level(frame: ModelFrame, gone: int) -> ModelFrame:
     """Take a level out; its conditional weights are handed down to its members."""
     if frame.hierarchy.crossed:
         return _without_factor(frame, gone)
-    h, w = frame.hierarchy, list(frame.w)
+    h = frame.hierarchy
     top_of_rows = h.levels[-1].index
     parents = [h.levels[0].index, *h.parents]
-    w[gone] = w[gone] * w[gone + 1][parents[gone]]
-    del w[gone + 1]
+    w, cond = (_handed_down(each, gone, parents[gone]) for each in (frame.w, frame.cond))
     levels = tuple(level for i, level in enumerate(h.levels) if i != gone)
     if gone < len(h.parents):
         parents[gone] = parents[gone + 1][parents[gone]] if gone else levels[0].index
@@ -103,13 +102,18 @@ def _without_level(frame: ModelFrame, gone: int) -> ModelFrame:
         frame,
         hierarchy=hierarchy,
         designs=designs,
-        w=tuple(w),
+        w=w,
         weighted=tuple(weighted),
         weight_columns=tuple(frame.weight_columns[i] for i in pick),
         weight_stats={},
-        cond=(),
+        cond=cond,
         clusters=clusters,
     )
+
+
+def _handed_down(w: tuple[Array, ...], gone: int, parents: Array) -> tuple[Array, ...]:
+    """Multiply weights of the members of a level by those of the level, which goes; none stay none."""
+    return (*w[:gone], w[gone] * w[gone + 1][parents], *w[gone + 2 :]) if w else ()
 
 
 def _without_factor(frame: ModelFrame, gone: int) -> ModelFrame:
@@ -133,7 +137,7 @@ def _without_factor(frame: ModelFrame, gone: int) -> ModelFrame:
         weighted=(frame.weighted[0], *(False for _ in hierarchy.levels)),
         weight_columns=(frame.weight_columns[0], *(None for _ in hierarchy.levels)),
         weight_stats={},
-        cond=(),
+        cond=(frame.cond[0], *(np.ones(level.n) for level in hierarchy.levels)) if frame.cond else (),
         clusters=clusters,
     )
 

@@ -35,6 +35,7 @@ from pmwmix.spec.random import refuse_random
 from pmwmix.studies.comparable import check_columns, check_fixed, check_residuals, checked, first_rows
 from pmwmix.studies.sharedlikelihood import check_likelihoods, highest_loglik, shared_loglik
 
+ROUNDING = 1e-8  # of the effective parameters of the larger model
 COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
 
 
@@ -289,8 +290,8 @@ def _scale(smaller: FitResult, larger: FitResult, df: int) -> float:
         return float(np.trace(robust @ np.linalg.inv(model)) / df)
     most = effective_parameters(first_rows(larger))
     scale = (most - _effective(first_rows(smaller), first_rows(larger))) / df
-    # the difference of traces can fail in small samples; the larger model's own scale cannot
-    return scale if scale > 0 else most / n_parameters(larger)
+    # the difference of traces can fail in small samples, and is rounding for a variance on the boundary
+    return scale if scale > ROUNDING * most else most / n_parameters(larger)
 
 
 def _added(smaller: FitResult, larger: FitResult) -> list[int]:

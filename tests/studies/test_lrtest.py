@@ -3,13 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import close, hsb, nested, survey
+from helpers import close, hsb, nested, outcomes, survey
 from scipy import stats
 
 import pmwmix
 from pmwmix.errors import OptionError, PmwmixWarning
+from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import effective_parameters
 from pmwmix.pooling.rubin import pooled_statistic
+from pmwmix.studies.comparable import first_rows
+from pmwmix.weights.conditional import total_weights
 
 SMALL, LARGE = "y ~ x + (1 | school)", "y ~ x + (1 + x | school)"
 
@@ -40,6 +43,29 @@ def test_ranova_of_three_levels_equals_fits_made_by_hand():
     flat = pmwmix.fit("y ~ x", d, method="reml")
     close(one.loc["(1 | school)", "loglik"], flat.loglik, rtol=1e-9)
     close(one.loc["(1 | school)", "p_boundary"], one.loc["(1 | school)", "p_value"] / 2, rtol=1e-9)
+
+
+def test_ranova_of_scaled_weights_keeps_the_total_ones():
+    """A slope needs the rows' total weights for its share of variance; a level that goes hands its own down."""
+    d, options = nested(), {"weights": ["w1", "w2", "w3"], "conditional": True, "scaling": "size"}
+    fit = pmwmix.fit("y ~ x + (1 + x | school) + (1 | school:classroom)", d, **options)
+    table = pmwmix.ranova(fit)
+    small = pmwmix.fit("y ~ x + (1 | school) + (1 | school:classroom)", d, **options)
+    close(table.loc["x in (1 + x | school)", "loglik"], small.loglik)
+    frame = first_rows(fit).frame
+    left = without(frame, deletions(frame)[0][1])
+    assert [level.name for level in left.hierarchy.levels] == ["school"]
+    totals = [total_weights(one.cond, one.hierarchy.row_parents)[0] for one in (frame, left)]
+    close(totals[0], totals[1], 1e-14)
+
+
+def test_bic_without_a_variance_that_is_zero_does_not_rest_on_rounding():
+    options = {"weights": ["w1", "w2", "w3"], "conditional": True, "scaling": "size"}
+    fit = pmwmix.fit("y ~ x + (1 | school/classroom)", outcomes(), **options)
+    assert fit.theta["classroom:school.Intercept"] == 0.0
+    whole, less = pmwmix.ranova(fit)["bic"].iloc[:2]
+    scale = effective_parameters(first_rows(fit)) / 5
+    close(less, whole - np.log(fit.nobs) + np.log(scale), 1e-8)
 
 
 def test_reml_fits_with_other_fixed_effects_are_refitted_and_it_is_said():
