@@ -129,6 +129,11 @@ def missing_columns(missing: Sequence[str], available: Sequence[str], role: str 
     """Build the error for columns that are not in the table, all of them at once."""
     hints = "".join(dict.fromkeys(near_column(name, available) for name in missing[:3]))
     where = f" ({role})" if role else ""
+    if role == "newdata" and (own := [name for name in missing if name.startswith(("latent_mean(", "measured("))]):
+        return MissingColumnsError(
+            f"Predictions need values of latent or true predictors, which the columns measured with error are not. "
+            f"Missing{where}: {some(missing, 12)}. Give newdata a column named {own[0]!r} with such values."
+        )
     return MissingColumnsError(
         f"The table lacks columns that the call uses. Missing{where}: {some(missing, 12)}.{hints} "
         f"Check the spelling and the case; the table has {len(available)} columns: {some(available, 12)}."

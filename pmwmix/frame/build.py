@@ -191,7 +191,7 @@ def _levels(
 ) -> Hierarchy:
     """Find the levels, and refuse latent means and errors in predictors that the model cannot have."""
     hierarchy = find_levels(formula.grouping, columns)
-    check_measured(formula, hierarchy, distribution)
+    check_measured(formula, hierarchy, distribution, centrings)
     return check_latent_means(formula, hierarchy, distribution, centrings)
 
 

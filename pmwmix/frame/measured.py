@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,14 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError, FormulaError, NotSupportedError
 from pmwmix.frame.hierarchy import Hierarchy
 from pmwmix.frame.matrices import Matrix
+from pmwmix.spec.centring import Centring
 from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Distribution
 
 
-def check_measured(formula: ModelFormula, hierarchy: Hierarchy, distribution: Distribution) -> None:
+def check_measured(
+    formula: ModelFormula, hierarchy: Hierarchy, distribution: Distribution, centrings: Sequence[Centring]
+) -> None:
     """Refuse predictors with error in models whose corrected likelihood is not built.
 
     Raises
@@ -37,6 +40,13 @@ def check_measured(formula: ModelFormula, hierarchy: Hierarchy, distribution: Di
         raise NotSupportedError(
             f"A predictor with error has no random slope. {both[0].column!r} stands in a random term and in "
             f"{both[0].name}. Leave the slope out."
+        )
+    own = {one.column for one in formula.measured}
+    if centred := [plan for plan in centrings if plan.column in own and plan.by != "grand"]:
+        raise NotSupportedError(
+            f"A predictor with error is not centred by groups: the mean takes part of the error along, and the "
+            f"reliability is that of the column as it is. {centred[0].column!r} is centred by {centred[0].by!r}. Leave "
+            f"it out of center=; latent_mean() separates within and between groups."
         )
 
 

@@ -55,7 +55,7 @@ def missing_table(fit: Any) -> pd.DataFrame | None:
     groups = [factor for level in frame.hierarchy.levels for factor in level.factors]
     weights = [column for column in frame.weight_columns if column in source.table.names]
     outcome = [name for name in re.findall(r"[\w.]+", formula.response) if name in (*frame.pv, *source.table.names)]
-    names = [*outcome, *sorted(formula.fixed_variables), *groups, *weights]
+    names = [*outcome, *sorted(formula.fixed_columns), *groups, *weights]
     names = [frame.pv[name][0] if name in frame.pv else name for name in dict.fromkeys(names)]
     try:
         columns = source.table.columns([name for name in names if name in source.table.names])

@@ -105,6 +105,7 @@ BAD = [
     ("y ~ measured(x, 0.8) + (1 | g)", {"vcov": "model"}, NotSupportedError, "The variance 'model' is not built"),
     ("y ~ measured(x, 0.8) + (1 | g)", {"vcov": "CR2"}, NotSupportedError, "The variance 'CR2' is not built"),
     ("y ~ measured(x, 0.8) + (1 | g)", {"fixed": {"Residual": 1.0}}, NotSupportedError, "Holding variances"),
+    ("y ~ measured(x, 0.8) + (1 | g)", {"center": {"x": "g"}}, NotSupportedError, "'x' is centred by 'g'"),
     (["y ~ x + (1 | g)", "sigma ~ measured(x, 0.8)"], {}, FormulaError, "Only the mean has measured predictors"),
 ]
 
@@ -128,6 +129,9 @@ def test_verbs_that_are_refused():
     ):
         with pytest.raises(NotSupportedError, match="not built for predictors with error"):
             verb()
+    with pytest.raises(DataError, match=r"Give newdata a column named 'measured\(ses, 0.8\)'"):
+        fit.predict(hsb().head(2))
+    assert "| ses | 0 | 0.0 |" in str(fit.report(figures=False))  # the column, which may have missing values
 
 
 @pytest.mark.slow
