@@ -362,6 +362,12 @@ BAD = [
         NotSupportedError,
         "Replicate weights are not built for models with a residual structure",
     ),
+    (
+        AR1,
+        {"design": pmwmix.Design(replicate_weights=["r1", "r2"], replicate_type="brr")},
+        NotSupportedError,
+        "The design has replicate weights, the default there, and the call residual=",
+    ),
     ({"variance": "power(fitted)"}, {"formula": "distance ~ 1"}, DataError, "fitted values that vary"),
     ({"variance": "ident(p)"}, {"pv": {"p": ["p1", "p2"]}}, NotSupportedError, "'p' stands for plausible values"),
 ]
