@@ -56,11 +56,9 @@ def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method:
     if how in KINDS or method == "bayes":
         check_fixed_part(frame, f"vcov={how!r}" if how in KINDS else "method='bayes'")
     if how in BY_REPLICATES and frame.residual is not None:
-        said = (
-            "The design has replicate weights, the default there, and the call" if vcov is None else f"Got {vcov=} and"
-        )
+        whose = "The design has them, the call has" if vcov is None else f"The call has {vcov=} and"
         raise NotSupportedError(
-            f"Replicate weights are not built for models with a residual structure. {said} residual=. Use "
+            f"Replicate weights are not built for models with a residual structure. {whose} residual=. Use "
             f"vcov='robust'."
         )
     if how in BY_REPLICATES:

@@ -366,7 +366,7 @@ BAD = [
         AR1,
         {"design": pmwmix.Design(replicate_weights=["r1", "r2"], replicate_type="brr")},
         NotSupportedError,
-        "The design has replicate weights, the default there, and the call residual=",
+        "The design has them, the call has residual=",
     ),
     ({"variance": "power(fitted)"}, {"formula": "distance ~ 1"}, DataError, "fitted values that vary"),
     ({"variance": "ident(p)"}, {"pv": {"p": ["p1", "p2"]}}, NotSupportedError, "'p' stands for plausible values"),
