@@ -128,7 +128,7 @@ def fit(
         out (None) has conditional weight 1.
     conditional : bool, optional
         Whether weights are conditional on the unit above; default: total weights.
-    scaling : {"none", "size", "effective", "gk", "gk-sum"}, "A", "B" or callable, optional
+    scaling : {"none", "size", "size-lowest", "effective", "gk", "gk-sum"}, "A", "B" or callable, optional
         How conditional weights below the top level are rescaled (theory, eqs. 2-4c).
     weights_top : {"mean1", "sum"}, optional
         Scale of the top level's weights: mean 1, or total weights of the rows that sum to their number (theory, eq.
@@ -145,9 +145,9 @@ def fit(
     design : Design or str, optional
         Strata, PSU and defaults for the arguments above, or a survey preset, ``"pisa-2018"`` (`pmwmix.surveys`).
     vcov : {"model", "robust", "robust-block", "CR0", "CR1", "CR2", "CR3", "replicate", "replicate-one-step"}, optional
-        Or the robust ones that a program prints: "stata", "hlm", "mplus", "wemix", "gllamm". Default: replicate when
-        the design has replicates (those of a survey preset only if asked for), robust when there are weights (model
-        if crossed groups leave no independent PSUs, with a note), else model.
+        Or "multiway" (crossed), or what a program prints: "stata", "hlm", "mplus", "wemix", "gllamm". Default:
+        replicate when the design has replicates (those of a survey preset only if asked for), robust with weights,
+        measured() or pairs (crossed groups without independent PSUs: model, pairs multiway), else model.
     n_agq : int or tuple of int, optional
         Quadrature nodes per random effect, for all levels or per level (lowest first); 1 is Laplace's approximation.
         None starts with few and raises their number until estimates move less than a tenth of a standard error. A

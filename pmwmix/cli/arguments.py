@@ -116,13 +116,15 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     )
     fit.add_argument("--weights", nargs="+", metavar="COLUMN", help="bottom-up; '-' leaves a level out")
     fit.add_argument("--conditional", action="store_true", help="weights are conditional on the unit above")
-    fit.add_argument("--scaling", help="none, size (A), effective (B), gk or gk-sum")
+    fit.add_argument("--scaling", help="none, size (A), size-lowest, effective (B), gk or gk-sum")
     fit.add_argument("--family", default="gaussian", help="gaussian (default), binomial, poisson, ...")
     fit.add_argument("--link", help="name of the link, if not the family's own")
     fit.add_argument("--method", default="ml", help="ml (default), reml, pairwise or bayes")
     fit.add_argument("--seed", type=int, help="of the random numbers of --method bayes")
     fit.add_argument(
-        "--vcov", help="model, robust, robust-block, CR0 to CR3, replicate, or stata, hlm, mplus, wemix, gllamm"
+        "--vcov",
+        help="model, robust, robust-block, multiway, CR0 to CR3, replicate, replicate-one-step, or stata, hlm, mplus, "
+        "wemix, gllamm",
     )
     _add_design(fit)
     fit.add_argument("--subset", metavar="COLUMN", help="rows to fit: a column of true and false; clusters stay")

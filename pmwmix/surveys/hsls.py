@@ -4,7 +4,7 @@ Names and variance method
     EdSurvey 4.1 (R): 200 BRR replicates without Fay's factor, named after their weight (W1STUDENT001, ...); PSU and
     STRAT_ID, suppressed in the public files.
 Weighting
-    Not in Table 1 of Nguyen & Kelley (2018); no suggestion for multilevel models was found. The user chooses.
+    Not in Table 1 of Nguyen & Kelley (2018); we know of no suggestion for multilevel models. The user chooses.
 Left out
     Plausible values: there are none.
 """
@@ -16,7 +16,7 @@ from pmwmix.surveys._base import NAMES, register
 register(
     name="hsls-2009",
     title="HSLS:09",
-    advice="No suggestion was found: choose the weights of the rounds in the model.",
+    advice="We know of no suggestion: choose the weights of the rounds in the model.",
     choices={"W1STUDENT": "student, base year", "W1SCHOOL": "school, base year"},
     strata="STRAT_ID",
     psu="STRAT_ID:PSU",
