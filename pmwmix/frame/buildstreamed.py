@@ -35,6 +35,7 @@ from pmwmix.spec.centring import Centring, find_groups
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Distribution, Response
+from pmwmix.spec.random import NORMAL
 from pmwmix.weights.conditional import (
     WeightStats,
     conditional_weights,
@@ -167,6 +168,7 @@ def _check_asked(formula: ModelFormula, design: Design, subset: Any, distributio
         ),
         (distribution.pairwise, "method='pairwise'"),
         (distribution.residual is not None, "residual="),
+        (distribution.random != NORMAL, f"random={distribution.random!r}"),
         (bool(formula.latent), "latent_mean()"),
         (bool(formula.measured), "measured()"),
         (distribution.several, "several outcomes"),

@@ -236,6 +236,7 @@ def test_results_of_a_streamed_fit(tmp_path):
         ("y ~ x + offset(center(w1)) + (1 | school)", {}, r"learns from the whole column.*center\(w1\)"),
         ("y ~ x + (0 + scale(x) | school)", {}, "learns from the whole column"),
         ("y ~ x + (1 | school)", {"method": "pairwise"}, "method='pairwise'"),
+        ("y ~ x + (1 | school)", {"random": "t(8)"}, "random='t"),
         ("y ~ x + (1 | school)", {"subset": "c"}, "subset="),
         ("y ~ x + (1 | school)", {"scaling": lambda w, parents: w}, "function as scaling="),
         ("y ~ x + (1 | school)", {"residual": {"variance": "ident(stratum)"}}, "residual="),
