@@ -33,8 +33,8 @@ def missing_information(fit: Any, cv: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By ``kind`` (``"coef"``, ``"varcorr"``: on the scale of variances, ``"icc"``) and ``term``: ``estimate,
-        std_error, df``; ``riv``, relative increase of the variance; ``lambda``, its share in the total; ``fmi``
+        By ``kind`` (``"coef"``, ``"varcorr"``: on the scale of variances, of one outcome ``"icc"``) and ``term``:
+        ``estimate, std_error, df``; ``riv``, relative increase of the variance; ``lambda``, its share; ``fmi``
         (theory, eq. 25); ``mc_error``, the standard deviation of the estimate over repeated imputation; ``enough``,
         the number of values for which standard errors vary by ``cv``. With several sources ``fmi_<source>``: the part
         of each, and no ``enough``, which is about one.
@@ -72,7 +72,7 @@ def missing_information(fit: Any, cv: float = 0.05) -> pd.DataFrame:
     names = [" ".join(filter(_is_text, row)) for row in fit.varcorr[["grp", "var1", "var2"]].to_numpy().tolist()]
     tables = np.array([one.varcorr[["vcov", "se"]].to_numpy(dtype=float) for one in fit.fits])
     parts.append(("varcorr", names, tables[:, :, 0], tables[:, :, 1] ** 2, complete_df(fit)))
-    if live_rows(fit) and np.isfinite(np.asarray(fit.icc, dtype=float)).all():
+    if not fit.outcomes and live_rows(fit) and np.isfinite(np.asarray(fit.icc, dtype=float)).all():
         values, covariances = icc_of_fits(fit)
         levels = list(fit.n_groups.index)[-values.shape[1] :]
         parts.append(("icc", levels, values, np.diagonal(covariances, axis1=1, axis2=2), complete_df(fit)))

@@ -31,6 +31,7 @@ from pmwmix.plots._base import (
     xy,
 )
 from pmwmix.plots.effects import FEW, grid_of
+from pmwmix.prediction.abilities import check_one_outcome
 
 
 def slopes(
@@ -105,7 +106,7 @@ def slopes(
     >>> fit = pmwmix.fit("math ~ escs * female + (1 | SCHOOLID)", survey.data, pv=survey.pv)
     >>> plot = pmwmix.plots.slopes(fit, "female", "escs", backend="none")
     """
-    check_fit(fit, "slopes")
+    check_one_outcome(check_fit(fit, "slopes"), "slopes()")
     prob = check_ci_prob(ci_prob)
     check_choice(type, "type", ("response", "link"))
     if variable in (moderator, by) or moderator == by:

@@ -27,10 +27,12 @@ def group_means(fit: Any) -> pd.DataFrame:
     """
     every = live_rows(fit)
     if fit.latent_means is None or not every:
-        why = "was read from a file" if fit.latent_means is not None else "has none in its formula"
+        why, cure = "was read from a file", "Fit it again"
+        if fit.latent_means is None:
+            why, cure = "has none", "Write for example latent_mean(escs, school) among its predictors"
         raise NotSupportedError(
-            f"Expected latent means come from a fit with its rows and with latent means. This one {why}. "
-            f"It is {fit.formula!r}."
+            f"Expected latent means come from a fit with its rows and with latent means. That of {fit.formula!r} "
+            f"{why}. {cure}."
         )
     level, design = every[0].frame.hierarchy.levels[0], every[0].design
     assert design.latent is not None

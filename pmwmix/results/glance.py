@@ -18,7 +18,8 @@ def glance(fit: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``nobs, n_<level>, icc`` (or ``icc_<level>``), ``sigma, npar, loglik, aic, bic, converged, singular, status``.
+        ``nobs, n_<level>, icc`` (or ``icc_<level>``), ``sigma`` (of several outcomes ``sigma_<outcome>``), ``npar,
+        loglik, aic, bic, converged, singular, status``.
         ``aic`` and ``bic`` are design-adjusted under sampling weights, and NaN where a loaded fit cannot give them.
     """
     return pd.DataFrame([glance_row(fit)])
@@ -29,10 +30,13 @@ def glance_row(fit: Any) -> dict[str, Any]:
     units = {f"n_{name}": int(n) for name, n in fit.n_groups.items()}
     icc = fit.icc
     shares = {f"icc_{k}": v for k, v in icc.items()} if isinstance(icc, pd.Series) else {"icc": icc}
-    sigma = fit.sigma if fit.has_residual_variance else np.nan
+    sigma: dict[str, Any] = {"sigma": fit.sigma if fit.has_residual_variance else np.nan}
+    if getattr(fit, "outcomes", ()):
+        own = fit.varcorr[(fit.varcorr["grp"] == "Residual") & fit.varcorr["var2"].isna()]
+        sigma = {f"sigma_{name}": sd for name, sd in zip(own["var1"], own["sdcor"], strict=True)}
     criteria = {} if fit.method == "bayes" else {name: _known(fit, name) for name in ("npar", "loglik", "aic", "bic")}
     state = {"converged": fit.converged, "singular": fit.singular, "status": fit.status}
-    return {"nobs": fit.nobs, **units, **shares, "sigma": sigma, "loglik": np.nan, **criteria, **state}
+    return {"nobs": fit.nobs, **units, **shares, **sigma, "loglik": np.nan, **criteria, **state}
 
 
 def _known(fit: Any, name: str) -> float:

@@ -257,6 +257,8 @@ def test_plausible_values_are_pooled_in_pairs(data):
     assert ((table["ci_low"] < table["correlation"]) & (table["correlation"] < table["ci_high"])).all()
     assert "Correlations of outcomes" in str(fit.summary())
     assert fit.tidy()["fmi"].between(0, 1).all()
+    missing = fit.missing_information()
+    assert list(missing["kind"].unique()) == ["coef", "varcorr"] and set(fit.coef.index) <= set(missing["term"])
 
 
 # -- rows, files, numbers ----------------------------------------------------------------------------------------------
@@ -276,6 +278,8 @@ def test_rows_and_files(data, weighted, tmp_path):
         known + np.array([b.loc[0, "read.Intercept"], b.loc[1, "read.Intercept"], 0, b.loc[0, "read.Intercept"]]),
     )
     close(weighted.residuals("pearson")["math"], weighted.residuals()["math"] / weighted.sigma)
+    row = weighted.glance().iloc[0]
+    close([row["sigma_math"] ** 2, row["sigma_read"] ** 2], np.diag(weighted.residual_covariance))
     again = pmwmix.load(weighted.save(tmp_path / "two.fit"))
     assert str(again.summary()) == str(weighted.summary())
     assert again.outcomes == ("math", "read")
@@ -355,6 +359,7 @@ VERBS = {
     "influence": pmwmix.influence,
     "report": lambda fit: fit.report(),
     "residuals": pmwmix.plots.residuals,
+    "slopes": lambda fit: pmwmix.plots.slopes(fit, "x", "z"),
 }
 
 
