@@ -14,6 +14,8 @@ from pmwmix.data.table import is_file
 from pmwmix.errors import DataError, NotSupportedError
 from pmwmix.prediction.rows import live_rows
 from pmwmix.results.summary import fixed, number
+from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 from pmwmix.studies.influence import influence
 from pmwmix.weights.conditional import total_weights
 
@@ -103,8 +105,12 @@ def standardised(fit: Any, ci_prob: float = 0.95) -> pd.DataFrame:
     Raises
     ------
     NotSupportedError
-        If the fit was read from a file, or the outcome is not on the scale of the linear predictor.
+        If the fit was read from a file, the outcome is not on the scale of the linear predictor, or a column is not the
+        predictor but a measure of it.
     """
+    own, cure = getattr(fit, "ml", fit), "Multiply by the standard deviation of the true values"
+    refuse_measured(own.has_measured, "Standardising by the columns", cure)
+    refuse_latent(own.latent_means is not None, "Standardising by the columns", cure)
     live = live_rows(fit)
     if not live or not fit.has_linear_mean or live[0].frame.stream is not None or fit.named_predictors:
         raise NotSupportedError(

@@ -110,6 +110,9 @@ def test_every_kind_of_model_has_a_report(tmp_path):
         "crossed": pmwmix.fit("y ~ x + (1 | school) + (1 | item)", d.assign(item=np.arange(len(d)) % 5)),
         "has none": pmwmix.fit("y ~ 0 + (1 | school)", d),
         "read from a file": loaded,
+        "Standardising by the columns is not built for predictors with error": pmwmix.fit(
+            "y ~ measured(x, 0.8) + (1 | school)", d
+        ),
     }
     for words, fit in said.items():
         assert words in str(fit.report(figures=False)), words
