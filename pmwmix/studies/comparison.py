@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from scipy.special import stdtrit
 from pmwmix.errors import OptionError, near, some
 from pmwmix.spec.checks import check_prob
 
+MASS_LOCATION, MASS_PROBABILITY = re.compile(r"\.location\d+$"), re.compile(r"\.probability\d+$")
 NUMBERS = ["estimate", "std_error", "ci_low", "ci_high"]
 
 
@@ -274,13 +276,23 @@ def random_rows(fit: Any, ci_prob: float) -> pd.DataFrame:
 
 
 def _ends(fit: Any, name: str, estimate: float, se: float, ci_prob: float) -> tuple[float, float]:
-    """Interval of a positive parameter: quantiles of its draws, or log-normal as those of variances."""
+    """Interval of a further parameter: quantiles of its draws, or log-normal as those of variances.
+
+    Places of mass points have either sign and a symmetric one, their probabilities one on the scale of logits.
+    """
     if getattr(fit, "idata", None) is not None:
         low, high = np.quantile(fit.pooled_draws(name), [0.5 - ci_prob / 2, 0.5 + ci_prob / 2])
         return float(low), float(high)
+    wide = float(stdtrit(1e10, 0.5 + ci_prob / 2)) * se
+    if MASS_LOCATION.search(name):
+        return estimate - wide, estimate + wide
+    if MASS_PROBABILITY.search(name) and 0 < estimate < 1:
+        ends = np.log(estimate / (1 - estimate)) + np.array([-1, 1]) * wide / (estimate * (1 - estimate))
+        low, high = 1 / (1 + np.exp(-ends))
+        return float(low), float(high)
     if not estimate > 0:
         return float("nan"), float("nan")
-    ratio = float(np.exp(stdtrit(1e10, 0.5 + ci_prob / 2) * se / estimate))
+    ratio = float(np.exp(wide / estimate))
     return estimate / ratio, estimate * ratio
 
 

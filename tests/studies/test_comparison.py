@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import close, nested, outcomes, survey
+from scipy import stats
 
 import pmwmix
 from pmwmix.studies.comparison import compared, default_names
@@ -52,6 +53,19 @@ def test_numbers_are_those_of_the_fits(weighted, unweighted):
         close(table[name][NUMBERS].iloc[3:], random[["estimate", "se", "ci_low", "ci_high"]])
     assert table.index.name == "term"
     assert table.attrs["notes"] == []
+
+
+def test_mass_points_have_intervals_of_either_sign_and_within_0_and_1():
+    fit = pmwmix.fit("y ~ x + (1 | school)", outcomes(), random="discrete(2)")
+    table = pmwmix.compare([fit, fit])["ml 1"]
+    for name, (estimate, se) in fit.family_parameters[["estimate", "se"]].iterrows():
+        low, high = table.loc[name, ["ci_low", "ci_high"]]
+        if "location" in name:
+            close([low, high], estimate + np.array([-1, 1]) * stats.norm.ppf(0.975) * se, 1e-8)
+        if "probability" in name:  # the other class has the mirrored interval
+            other = table.loc[f"school.probability{3 - int(name[-1])}"]
+            assert 0 < low < estimate < high < 1
+            close([low, high], [1 - other["ci_high"], 1 - other["ci_low"]], 1e-8)
 
 
 def test_terms_and_names(weighted, unweighted):
