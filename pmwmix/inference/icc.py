@@ -20,6 +20,7 @@ from pmwmix.inference.delta import check_latent, complete_df, delta_of_fits, row
 from pmwmix.pooling import pool
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
 from pmwmix.prediction.rows import LiveRows
+from pmwmix.spec.checks import check_fitted
 from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
 from pmwmix.weights.conditional import total_weights
@@ -56,6 +57,7 @@ def icc_se(fit: Any, ci_prob: float = 0.95, at: Mapping[str, Any] | None = None)
     .. [1] Johnson, P. C. D. (2014). Extension of Nakagawa & Schielzeth's R²GLMM to random slopes models. Methods in
        Ecology and Evolution, 5(9), 944-946. doi:10.1111/2041-210X.12225
     """
+    check_fitted(fit, "icc_se()")
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     if fit.method == "bayes":
@@ -222,6 +224,7 @@ def design_effects(fit: Any, methods: Sequence[str] = ("robust", "robust-block")
     ----------
     .. [1] Skinner (1989), in Skinner, Holt & Smith (Eds.), Analysis of Complex Surveys, ch. 3. Wiley.
     """
+    check_fitted(fit, "design_effects()")
     refuse_measured(fit.has_measured, "design_effects()", "Its errors are robust ones alone: see fit.se")
     cut = fit.latent_means is not None and not {"model", "robust", "mplus"}.issuperset(methods)
     refuse_latent(cut, "A variance that cuts the information into blocks", "Use methods=['robust']")

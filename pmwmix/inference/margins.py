@@ -22,6 +22,7 @@ from pmwmix.inference.samples import Sample, samples_of
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.responses import check_type
+from pmwmix.spec.checks import check_fitted
 
 STEP = 1e-4  # of a standard deviation, for derivatives by central differences
 
@@ -143,6 +144,7 @@ def predictions(
     Every row gets the values in turn and keeps its other predictors (effects, eqs. 15 and 23): no average row is made
     up.
     """
+    check_fitted(fit, "predictions()")
     check_type(type)
     samples = samples_of(fit, newdata, by, weighted, averaged, type, "predictions()")
     grid = _grid(samples[0], at)

@@ -24,3 +24,17 @@ def check_prob(ci_prob: Any) -> None:
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number, and no flag."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_fitted(fit: Any, verb: str) -> None:
+    """Refuse what is not a single result of `pmwmix.fit`.
+
+    Raises
+    ------
+    OptionError
+    """
+    if not (hasattr(fit, "tidy") and hasattr(fit, "fits") and hasattr(fit, "ranef")):
+        raise OptionError(
+            f"{verb} is about a fitted model. Got {type(fit).__name__}. Pass what pmwmix.fit(...) returned, one fit at "
+            f"a time."
+        )

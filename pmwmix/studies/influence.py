@@ -16,6 +16,7 @@ from pmwmix.inference.again import judged
 from pmwmix.inference.delta import rows_of
 from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows
+from pmwmix.spec.checks import check_fitted
 from pmwmix.variance import inverse_along
 
 
@@ -64,6 +65,7 @@ def influence(fit: Any) -> pd.DataFrame:
     >>> list(pmwmix.influence(fit).columns)
     ['n', 'leverage', 'cooks_d', 'dfbetas[Intercept]', 'dfbetas[escs]']
     """
+    check_fitted(fit, "influence()")
     fit = getattr(fit, "ml", fit)
     check_one_outcome(fit, "influence()")
     parts = rows_of(fit, "influence()")

@@ -11,6 +11,7 @@ import pandas as pd
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.prediction.rows import live_rows
 from pmwmix.results.build import refit
+from pmwmix.spec.checks import check_fitted
 from pmwmix.spec.random import is_discrete, refuse_random
 from pmwmix.studies.comparison import fixed_rows, random_rows
 
@@ -43,6 +44,7 @@ def quadrature_check(fit: Any, nodes: Sequence[int] = NODES) -> pd.DataFrame:
     -----
     Estimates have settled where ``shift`` stays below 0.1, the criterion of the automatic choice of ``n_agq``.
     """
+    check_fitted(fit, "quadrature_check()")
     many = _node_list(nodes)
     _check_quadrature(fit)
     tables = []

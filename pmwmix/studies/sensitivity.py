@@ -21,6 +21,7 @@ from pmwmix.inference.criteria import check_whole
 from pmwmix.inference.delta import rows_of, unscaled_weights
 from pmwmix.prediction.rows import live_rows, with_rows
 from pmwmix.results.build import refit
+from pmwmix.spec.checks import check_fitted
 from pmwmix.variance import VARIANCES
 from pmwmix.weights.conditional import WeightStats, total_weights
 from pmwmix.weights.scaling import SCALINGS
@@ -55,6 +56,7 @@ def weight_diagnostics(fit: Any, times: float = 4.0) -> pd.DataFrame:
     ----------
     .. [1] Kish (1992). Weighting for unequal Pi. J. Official Statistics, 8(2), 183-200.
     """
+    check_fitted(fit, "weight_diagnostics()")
     _check_times(times)
     frame = rows_of(fit, "weight_diagnostics()")[0][1].frame
     rows = {
@@ -81,6 +83,7 @@ def extreme_weights(fit: Any, times: float = 4.0, kind: str = "total") -> pd.Dat
         ``level, unit, weight, ratio`` (to the median), heaviest first inside a level. Rows are named by their label in
         the table of the fit, groups as in ``ranef()``.
     """
+    check_fitted(fit, "extreme_weights()")
     _check_times(times)
     if kind not in ("total", "conditional", "used"):
         raise OptionError(f"Unknown kind of weights. Got kind={kind!r}. Use one of 'total', 'conditional' and 'used'.")
@@ -160,6 +163,7 @@ def sensitivity(fit: Any, ci_prob: float = 0.95, wide: bool = False) -> pd.DataF
     ----------
     .. [1] Rabe-Hesketh & Skrondal (2006). J. R. Stat. Soc. A, 169(4), 805-827. doi:10.1111/j.1467-985X.2006.00426.x
     """
+    check_fitted(fit, "sensitivity()")
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
     check_weighted(fit, "sensitivity()")

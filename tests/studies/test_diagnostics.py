@@ -7,6 +7,7 @@ from helpers import close, nested, survey
 from scipy.special import fdtrc
 
 import pmwmix
+from pmwmix.errors import OptionError
 from pmwmix.pooling.rubin import pooled_f
 from pmwmix.studies.informative import dumouchel_duncan, hausman, informativeness, pfeffermann_sverchkov
 from pmwmix.studies.sensitivity import extreme_weights, sensitivity, weight_diagnostics
@@ -241,3 +242,15 @@ def test_dumouchel_duncan_is_the_wald_test_of_r():
     diagnosed = pmwmix.weight_diagnostics(fit)
     assert np.isclose(diagnosed["deff"], 1.2).all()  # 60 sum(w^2) / sum(w)^2 in R
     assert np.isclose(diagnosed["n_eff"], 50.0).all()
+
+
+FITTED = (
+    "influence icc_se design_effects informativeness dumouchel_duncan pfeffermann_sverchkov hausman weight_diagnostics "
+    "extreme_weights sensitivity quadrature_check"
+).split()
+
+
+@pytest.mark.parametrize("verb", FITTED)
+def test_what_is_no_fit_is_refused_by_name(verb):
+    with pytest.raises(OptionError, match=rf"^{verb}\(\) is about a fitted model\. Got list\. "):
+        getattr(pmwmix, verb)([])
