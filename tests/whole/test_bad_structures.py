@@ -141,7 +141,8 @@ def test_message(table, kind):
 
 
 def test_thresholds_of_every_class_are_told_as_separation(table):
-    fit = pmwmix.fit(["grade ~ x", "thresholds ~ C(classroom)"], table, **ORDINAL)
+    some = table[table["classroom"].isin(table["classroom"].value_counts().index[:10])]
+    fit = pmwmix.fit(["grade ~ x", "thresholds ~ C(classroom)"], some, **ORDINAL)
     assert not fit.converged and "No maximum exists" in fit.status
 
 

@@ -103,7 +103,9 @@ def _check_gradient(fit, wine):
     exact = sample.average(pieces)[1][0]
 
     def at(thresholds, beta, variance):
-        moved = SimpleNamespace(distribution=fit.distribution, links=fit.links, phi=thresholds)
+        moved = SimpleNamespace(
+            distribution=fit.distribution, links=fit.links, phi=thresholds, random_rule=fit.random_rule
+        )
         model = replace(sample.model, fit=moved, beta=beta, Psi=[np.array([[variance]])])
         return replace(sample, model=model).average(pieces)[0][0]
 
