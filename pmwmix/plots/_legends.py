@@ -67,7 +67,7 @@ def plotly_legend(figure: Any, entries: Entries) -> None:
 
 def bokeh_legend(first_row: Sequence[Any], entries: Entries) -> None:
     """Put a legend above the first panel of a bokeh figure, and make its row higher by as much."""
-    from bokeh.models import Legend, LegendItem
+    from bokeh.models import Legend, LegendItem  # type: ignore[attr-defined]
 
     target, items, nothing = first_row[0], [], [float("nan")]
     for text, style in entries:
