@@ -30,6 +30,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, BLACK = COLOURS
 GREY, PALE = "#767676", "#C8C8C8"
 BACKENDS = ("matplotlib", "bokeh", "plotly", "none")
+DRAWN_WITH = {"plotly": ("plotly", "webcolors")}  # what ArviZ imports beside the backend
 DOTS = 100  # per inch, where a backend counts in dots
 MOST_POINTS = 5_000  # more rows are drawn as a random part of this size
 
@@ -72,10 +73,12 @@ def check_fit(fit: Any, plot: str) -> Any:
 def check_backend(backend: str | None) -> str:
     """Name of the backend; None is the one of ArviZ's settings, matplotlib unless they were changed."""
     name = check_choice(rcParams["plot.backend"] if backend is None else backend, "backend", BACKENDS)
-    if name != "none" and find_spec(name) is None:
+    needed = () if name == "none" else DRAWN_WITH.get(name, (name,))
+    missing = [package for package in needed if find_spec(package) is None]
+    if missing:
         raise MissingPackageError(
-            f"The plot needs a package that is not installed. backend={name!r} draws with {name}. "
-            f"Install it: pip install {name}."
+            f"The plot needs a package that is not installed. backend={name!r} draws with {' and '.join(needed)}. "
+            f"Install it: pip install {' '.join(missing)}."
         )
     return name
 

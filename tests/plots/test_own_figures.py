@@ -155,7 +155,7 @@ def drawn(fit, logistic, **options):
 
 
 def test_plotly_draws_with_legends(school, logistic):
-    pytest.importorskip("plotly")
+    pytest.importorskip("plotly"), pytest.importorskip("webcolors")
     for plot, entries in drawn(school, logistic, backend="plotly"):
         shown = [trace.name for trace in plot.viz["figure"].item().data if trace.showlegend]
         assert len(shown) == entries
