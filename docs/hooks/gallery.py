@@ -69,7 +69,7 @@ def on_page_markdown(markdown, page, config, files):
         if not heading.search(markdown):
             raise PluginError(f"docs/gallery.md has no heading '## {section}', which {script.name} asks for.")
         markdown = heading.sub(lambda match, text=text: match[1].rstrip() + f"\n\n{text}\n\n", markdown)
-    return re.sub(r"^## [^\n]*\n(?![^#]*^### )[^#]*(?=^## |\Z)", "", markdown, flags=re.M)  # headings without plots
+    return re.sub(r"^## [^\n]*\n\s*(?=^## |\Z)", "", markdown, flags=re.M)  # headings with nothing below them
 
 
 def entry(script: Path) -> tuple[str, str]:
