@@ -11,7 +11,7 @@ from scipy.optimize import brentq, minimize
 from scipy.special import chdtri, stdtrit
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.errors import DataError, NotSupportedError, OptionError, near
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.inference.criteria import check_whole
@@ -139,9 +139,15 @@ def places_of(table: pd.DataFrame, theta: Sequence[str]) -> list[tuple[int, ...]
     def variance(group: Any, term: Any) -> int:
         return len(theta) if term is None else at[f"{group}.{term}"]  # the residual comes last
 
-    return [
-        (variance(g, a),) if b is None else (at[f"{g}.{b}.{a}"], variance(g, a), variance(g, b)) for g, a, b in rows
-    ]
+    try:
+        return [
+            (variance(g, a),) if b is None else (at[f"{g}.{b}.{a}"], variance(g, a), variance(g, b)) for g, a, b in rows
+        ]
+    except KeyError as error:  # only in a file that a stranger wrote
+        raise DataError(
+            f"The variance components are not those of the fit. No parameter has the name {error.args[0]!r}. If it was "
+            f"loaded, its file is damaged: save the fit again, or use a copy."
+        ) from None
 
 
 def _correlation(values: Array, place: tuple[int, ...]) -> tuple[float, Array]:

@@ -256,7 +256,7 @@ class FitRecord(Abilities):
         out = pd.DataFrame(np.nan, index=names, columns=names)
         for first, second, value in table[["var1", "var2", "vcov"]].itertuples(index=False):
             out.loc[first, second or first] = out.loc[second or first, first] = value
-        return out
+        return out.loc[names, names]
 
     def fixef(self) -> pd.Series:
         """Give the fixed effects, as ``coef``."""

@@ -307,6 +307,7 @@ def models():
         "residual": pmwmix.fit(
             "y ~ x", d, residual={"correlation": "car1", "time": "x", "group": "g", "variance": "ident(f)"}
         ),
+        "outcomes": pmwmix.fit(["y ~ x + f + (1 | p | g)", "pv2 ~ x + (1 | p | g)"], d),
         "linear": pmwmix.fit("y ~ poly(x, 2) + f + scale(z) + (x | g)", d),
         "pv": pmwmix.fit("m ~ x + f + (1 | g)", d, pv={"m": "pv{}"}, weights=["w"], center={"x": "g+mean"}),
         "zeros": pmwmix.fit(
