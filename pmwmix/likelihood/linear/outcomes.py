@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.likelihood.contract import Point
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
-from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.linear.onelevel import OneLevel
 from pmwmix.likelihood.linear.pairproducts import PairProducts
+from pmwmix.likelihood.linear.residualobjective import ResidualObjective
 from pmwmix.likelihood.linear.severalnested import ResidualCovariance, SeveralNested
 from pmwmix.likelihood.linear.start import starting_theta
 
 
-class SeveralObjective(Objective):
+class SeveralObjective(ResidualObjective):
     """Minus the profiled pseudo-log-likelihood of several outcomes with residual covariance σ²R (outcomes, eq. 5).
 
     Parameters
@@ -40,19 +39,6 @@ class SeveralObjective(Objective):
         """Number of outcomes of a row."""
         return self.products.m
 
-    def at(self, theta: Array, k: int = 0) -> Point:
-        """Evaluate plausible value ``k`` at (theta, ρ); where there is no covariance matrix, it is infinitely bad."""
-        try:
-            with np.errstate(all="ignore"):
-                point = super().at(theta, k)
-        except np.linalg.LinAlgError:
-            return self._nowhere(theta)
-        return point if np.isfinite(point.value) and np.isfinite(point.hessian).all() else self._nowhere(theta)
-
-    def _nowhere(self, theta: Array) -> Point:
-        n, p = len(theta), self.structure.p
-        return Point(np.array(theta), np.zeros(p), 1.0, np.inf, np.zeros(n), np.eye(n), np.eye(p + n + 1), {})
-
     def blocks_at(self, climbed: Array, k: int) -> tuple[Blocks, int]:
         """Give the cross-products at a point, of one plausible value."""
         return self.products.under(self.direct.residual(climbed).W.value, k), 0
@@ -67,12 +53,6 @@ class SeveralObjective(Objective):
             B[mine, a] = np.linalg.solve(xx[np.ix_(mine, mine)], xy[mine, a])
         R = yy - B.T @ xy - xy.T @ B + B.T @ xx @ B
         return np.append(theta, self.products.rho(R))
-
-    def boundary(self, free: Array) -> list[Array]:
-        """List points with one or all small variances at zero; ρ stays."""
-        t = self.structure.layout.n_theta
-        found = self.structure.layout.boundary_candidates(free[:t])
-        return [np.append(theta, free[t:]) for theta in found]
 
     def residual(self, climbed: Array) -> ResidualCovariance:
         """Give R at (theta, ρ)."""

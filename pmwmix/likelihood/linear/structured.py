@@ -18,7 +18,7 @@ from pmwmix.likelihood.jets import Jet
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.direct import DirectNested, Moments
-from pmwmix.likelihood.linear.objective import Objective
+from pmwmix.likelihood.linear.residualobjective import ResidualObjective
 from pmwmix.likelihood.linear.residuals import Places, Reported, Residual
 from pmwmix.likelihood.linear.stacks import Rows, Stack, cross_products, stack
 from pmwmix.likelihood.linear.start import starting_theta
@@ -148,7 +148,7 @@ def _total(values: Array, w: Array) -> Array:
     return np.einsum("g,...grs->...rs", w, values)
 
 
-class StructuredObjective(Objective):
+class StructuredObjective(ResidualObjective):
     """Minus the profiled pseudo-log-likelihood under a residual structure (residuals, eqs. 1-4).
 
     Parameters
@@ -169,20 +169,6 @@ class StructuredObjective(Objective):
             structure.layout if structure.layout.q else ThetaLayout(((),)),
         )
         self.direct: StructuredNested = StructuredNested(source, blocks, self.layout, structure.reml)
-
-    def at(self, theta: Array, k: int = 0) -> Point:
-        """Evaluate outcome ``k`` at (theta, ρ); where rounding leaves no covariance matrix, it is infinitely bad."""
-        try:
-            with np.errstate(all="ignore"):
-                point = super().at(theta, k)
-        except np.linalg.LinAlgError:
-            return self._nowhere(theta)
-        return point if np.isfinite(point.value) and np.isfinite(point.hessian).all() else self._nowhere(theta)
-
-    def _nowhere(self, theta: Array) -> Point:
-        n, p = len(theta), self.structure.p
-        flat = np.eye(p + n + 1)
-        return Point(np.array(theta), np.zeros(p), 1.0, np.inf, np.zeros(n), np.eye(n), flat, {})
 
     def blocks_at(self, climbed: Array, k: int) -> tuple[Blocks, int]:
         """Give the cross-products at a point, of one outcome."""
@@ -205,12 +191,6 @@ class StructuredObjective(Objective):
         theta = starting_theta(self.blocks, self.structure.layout, k)
         every = [np.append(theta, rho) for rho in self.source.residual.starts]
         return every[: len(every) if len(self.source.rows.order) <= LARGE else 1]
-
-    def boundary(self, free: Array) -> list[Array]:
-        """List points with one or all small variances at zero; ρ stays."""
-        t = self.structure.layout.n_theta
-        found = self.structure.layout.boundary_candidates(free[:t])
-        return [np.append(theta, free[t:]) for theta in found]
 
     def report(self, climbed: Array) -> Reported:
         """Give the structure's parameters as they are reported."""
