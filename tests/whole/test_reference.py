@@ -20,15 +20,20 @@ cases = json.loads(CASES.read_text())["cases"] if CASES.exists() else []
 chosen = [case for case in cases if case["tag"] in TAGS or "satterthwaite" in case["id"]]
 
 
-@pytest.mark.reference
-@pytest.mark.skipif(not chosen, reason="the shared folder is not beside the checkout")
-@pytest.mark.parametrize("case", chosen or [None], ids=[case["id"] for case in chosen] or ["absent"])
-def test_case(case, monkeypatch):
+def reported(case, monkeypatch):
+    """Run a case as the check does."""
     monkeypatch.syspath_prepend(str(SHARED / "check"))
     check = importlib.import_module("references")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        report = check.run_case(pmwmix, case, SHARED / "reference", SHARED / "data", cold=False)
+        return check.run_case(pmwmix, case, SHARED / "reference", SHARED / "data", cold=False)
+
+
+@pytest.mark.reference
+@pytest.mark.skipif(not chosen, reason="the shared folder is not beside the checkout")
+@pytest.mark.parametrize("case", chosen or [None], ids=[case["id"] for case in chosen] or ["absent"])
+def test_case(case, monkeypatch):
+    report = reported(case, monkeypatch)
     assert report.status == "PASS", report.message
 
 
@@ -40,12 +45,7 @@ FAR = 5e-4  # of a number: what belongs into the register of docs/programs.md
 @pytest.mark.skipif(not cases, reason="the shared folder is not beside the checkout")
 @pytest.mark.parametrize("name", REGISTER)
 def test_registered_disagreements_with_r_are_all_and_still_there(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(SHARED / "check"))
-    check = importlib.import_module("references")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        case = next(case for case in cases if case["id"] == name)
-        report = check.run_case(pmwmix, case, SHARED / "reference", SHARED / "data", cold=False)
+    report = reported(next(case for case in cases if case["id"] == name), monkeypatch)
     numbers = {q.name: (q.expected, q.got) for q in report.quantities if isinstance(q.expected, int | float)}
     far = {key for key, (theirs, mine) in numbers.items() if abs(mine - theirs) > max(1e-6, FAR * abs(theirs))}
     assert far == set(REGISTER[name]["apart"])
@@ -60,11 +60,7 @@ def test_registered_disagreements_with_r_are_all_and_still_there(name, monkeypat
 @pytest.mark.parametrize("case", [c for c in cases if c["id"] not in REGISTER], ids=lambda case: case["id"])
 def test_no_other_number_is_far_from_rs(case, monkeypatch):
     """The register is whole: what differs by more than it says stands in it."""
-    monkeypatch.syspath_prepend(str(SHARED / "check"))
-    check = importlib.import_module("references")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        report = check.run_case(pmwmix, case, SHARED / "reference", SHARED / "data", cold=False)
+    report = reported(case, monkeypatch)
     numbers = [q for q in report.quantities if isinstance(q.expected, int | float)]
     assert numbers or report.quantities
     assert not [q.name for q in numbers if abs(q.got - q.expected) > max(1e-6, FAR * abs(q.expected))]
