@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 
 from pmwmix.spec.whitelist import QUOTED, fail
@@ -53,3 +54,26 @@ def arguments(text: str) -> list[str] | None:
         if depth == 0 and character == ")":
             return [text[a + 1 : b].strip() for a, b in pairwise([*edges, i])] if i == len(text) - 1 else None
     return None
+
+
+def calls_replaced(text: str, call: re.Pattern[str], name_of: Callable[[str], str]) -> str:
+    """Put a column, in backticks, in the place of every call of a function.
+
+    Parameters
+    ----------
+    text : str
+        Formula, or a part of one.
+    call : pattern
+        Ends with the opening bracket of a call.
+    name_of : callable
+        Gives the column's name for the text of a call; one that is not closed goes to the end of ``text``.
+    """
+    blank, out, at = mask(text), "", 0
+    for match in call.finditer(blank):
+        depth, end = 0, match.end() - 1
+        for end in range(match.end() - 1, len(text)):
+            depth += (blank[end] == "(") - (blank[end] == ")")
+            if not depth:
+                break
+        out, at = f"{out}{text[at : match.start()]}`{name_of(text[match.start() : end + 1])}`", end + 1
+    return out + text[at:]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pmwmix.errors import NotSupportedError
-from pmwmix.spec.brackets import arguments, mask
+from pmwmix.spec.brackets import arguments, calls_replaced
 from pmwmix.spec.groupnames import NAME
 from pmwmix.spec.whitelist import fail
 
@@ -51,18 +51,15 @@ def split_latent(text: str) -> tuple[str, tuple[LatentMean, ...]]:
     >>> split_latent("escs + latent_mean(escs, school)")[0]
     'escs + `latent_mean(escs, school)`'
     """
-    blank, rest, at = mask(text), "", 0
     found: dict[str, LatentMean] = {}
-    for match in CALL.finditer(blank):
-        depth, end = 0, match.end() - 1
-        for end in range(match.end() - 1, len(text)):
-            depth += (blank[end] == "(") - (blank[end] == ")")
-            if not depth:
-                break
-        one = _read(text[match.start() : end + 1])
+
+    def name_of(call: str) -> str:
+        one = _read(call)
         found[one.name] = one
-        rest, at = f"{rest}{text[at : match.start()]}`{one.name}`", end + 1
-    return rest + text[at:], tuple(found.values())
+        return one.name
+
+    written = calls_replaced(text, CALL, name_of)
+    return written, tuple(found.values())
 
 
 def _read(call: str) -> LatentMean:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pmwmix.errors import NotSupportedError
-from pmwmix.spec.brackets import arguments, mask
+from pmwmix.spec.brackets import arguments, calls_replaced
 from pmwmix.spec.groupnames import NAME
 from pmwmix.spec.whitelist import fail
 
@@ -50,16 +50,17 @@ def split_measured(text: str) -> tuple[str, tuple[Measured, ...]]:
     >>> split_measured("female + measured(read, 0.9)")[0]
     'female + `measured(read, 0.9)`'
     """
-    blank, rest, at = mask(text), "", 0
     found: dict[str, Measured] = {}
-    for match in CALL.finditer(blank):
-        end = blank.index(")", match.end()) + 1 if ")" in blank[match.end() :] else len(blank)
-        one = _read(text[match.start() : end])
+
+    def name_of(call: str) -> str:
+        one = _read(call)
         if any(other.column == one.column and other != one for other in found.values()):
             fail("A column is measured in two ways", f"{one.column!r} in {text.strip()}", "Give it one reliability")
         found[one.name] = one
-        rest, at = f"{rest}{text[at : match.start()]}`{one.name}`", end
-    return rest + text[at:], tuple(found.values())
+        return one.name
+
+    written = calls_replaced(text, CALL, name_of)
+    return written, tuple(found.values())
 
 
 def _read(call: str) -> Measured:
