@@ -116,6 +116,11 @@ def table_of(fit: Any, verb: str) -> Table:
     OptionError
     """
     table = fit.rows.frame.source.table if fit.rows.is_live and fit.rows.frame.source is not None else None
+    if table is None and fit.rows.is_live and fit.rows.frame.stream is not None:
+        raise OptionError(
+            f"{verb} averages over the rows of a table in memory. This fit read its {fit.nobs} rows in pieces and "
+            f"keeps none. Pass newdata=: the rows to average over, such as a random part or one country of the data."
+        )
     if table is None:
         raise OptionError(
             f"{verb} needs the table. This fit has lost sight of it: it was read from a file, copied, or is that of a "

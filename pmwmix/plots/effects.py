@@ -34,6 +34,7 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
+from pmwmix.spec.settings import plain
 
 SINGLE = ""  # the series or panel where nothing splits
 FEW = 5  # a numeric `by` with up to so many values has a line for each
@@ -110,7 +111,7 @@ def effects(
     check_ci_prob(ci_prob)
     check_choice(type, "type", ("response", "link"))
     grid = grid_of(fit, variable, by, at or {}, newdata, check_count(n_points, "n_points", 2), "effects()")
-    grid = {name: (v, _levels(fit.settings.levels.get(name, {}), texts)) for name, (v, texts) in grid.items()}
+    grid = {name: (v, level_texts(fit, name, texts)) for name, (v, texts) in grid.items()}
     table = predictions(
         fit, {name: values for name, (values, _) in grid.items()}, newdata,
         weighted=weighted, averaged=averaged, type=type, ci_prob=ci_prob,
@@ -220,9 +221,10 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)
 
 
-def _levels(labels: Mapping[str, str], texts: list[str]) -> list[str]:
-    """Value labels in the place of codes, where every code has one of its own."""
-    said = [labels.get(text, "") for text in texts]
+def level_texts(fit: Any, name: str, texts: list[str]) -> list[str]:
+    """Value labels that the survey's files have for the codes of a predictor, where every code has one of its own."""
+    labels = fit.settings.levels.get(name, {})
+    said = [labels.get(plain(text), "") for text in texts]
     return said if all(said) and len(set(said)) == len(said) else texts
 
 

@@ -19,6 +19,7 @@ from pmwmix.plots._base import (
     draw,
     each_panel,
     fit_of,
+    labels_of,
     matplotlib_axes,
     panels,
     rows_of,
@@ -67,7 +68,7 @@ def posterior_predictive(
     ci_prob : float
         Probability of the intervals of bars.
     labels : dict, optional
-        What to write for the outcome.
+        What to write for the outcome; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -91,6 +92,7 @@ def posterior_predictive(
     >>> plot = pmwmix.plots.posterior_predictive(fit)  # doctest: +SKIP
     """
     check_posterior(fit, "posterior_predictive")
+    labels = labels_of(fit, labels)
     check_ci_prob(ci_prob)
     check_count(draws, "draws", 2)
     if kind is not None:

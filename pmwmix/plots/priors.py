@@ -14,6 +14,7 @@ from pmwmix.plots._base import (
     BLUE,
     ORANGE,
     draw,
+    labels_of,
     matplotlib_axes,
     panels,
     shortened,
@@ -52,7 +53,7 @@ def priors(
     pv : int, optional
         Plausible value whose posterior is shown. None: all of them mixed.
     labels : dict, optional
-        What to write for a parameter.
+        What to write for a parameter; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -76,6 +77,7 @@ def priors(
     >>> plot = pmwmix.plots.priors(fit)  # doctest: +SKIP
     """
     data = priors_data(check_posterior(fit, "priors"), terms, pv)
+    labels = labels_of(fit, labels)
     pc = panels(data, backend, figure_kwargs, size=(2.6, 1.9))
     for name, colour, width in (("prior", ORANGE, 1.4), ("posterior", BLUE, 1.8)):
         draw(pc, "line_xy", name, xy(data["x"], data[name]), color=colour, width=width)

@@ -9,7 +9,7 @@ import arviz_plots as azp
 from arviz_plots import PlotCollection
 
 from pmwmix.errors import NotSupportedError
-from pmwmix.plots._base import COLOURS
+from pmwmix.plots._base import COLOURS, labels_of
 from pmwmix.plots._draws import arviz_plot, check_posterior, labelled, parameter_draws
 
 
@@ -36,7 +36,7 @@ def rank(
     pv : int
         Plausible value, each of which has its own posterior.
     labels : dict, optional
-        What to write for a parameter.
+        What to write for a parameter; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -59,7 +59,7 @@ def rank(
     >>> fit = pmwmix.fit("math ~ escs + (1 | school)", data, method="bayes")  # doctest: +SKIP
     >>> plot = pmwmix.plots.rank(fit)  # doctest: +SKIP
     """
-    draws = labelled(parameter_draws(check_posterior(fit, "rank"), terms, pv), labels)
+    draws = labelled(parameter_draws(check_posterior(fit, "rank"), terms, pv), labels_of(fit, labels))
     if draws.sizes["chain"] < 2:
         raise NotSupportedError(
             f"rank() compares chains with each other. Plausible value {pv} has a single one. Fit with chains=4."

@@ -22,6 +22,7 @@ from pmwmix.plots._base import (
     check_fit,
     draw,
     each_panel,
+    labels_of,
     panels,
     shortened,
     text_of,
@@ -30,7 +31,7 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
-from pmwmix.plots.effects import FEW, grid_of
+from pmwmix.plots.effects import FEW, grid_of, level_texts
 from pmwmix.prediction.abilities import check_one_outcome
 
 
@@ -78,7 +79,7 @@ def slopes(
         As in `ame`.
     ci_prob : float
     labels : dict, optional
-        What to write for a predictor, or for the outcome.
+        What to write for a predictor, or for the outcome; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -107,6 +108,7 @@ def slopes(
     >>> plot = pmwmix.plots.slopes(fit, "female", "escs", backend="none")
     """
     check_one_outcome(check_fit(fit, "slopes"), "slopes()")
+    labels = labels_of(fit, labels)
     prob = check_ci_prob(ci_prob)
     check_choice(type, "type", ("response", "link"))
     if variable in (moderator, by) or moderator == by:
@@ -115,9 +117,11 @@ def slopes(
             f" Name different ones."
         )
     grid = grid_of(fit, moderator, by, at or {}, newdata, check_count(n_points, "n_points", 2), "slopes()")
+    grid = {name: (v, level_texts(fit, name, texts)) for name, (v, texts) in grid.items()}
     held = {name: values for name, (values, _) in grid.items()}
     options: dict[str, Any] = {"weighted": weighted, "averaged": averaged, "type": type, "ci_prob": prob}
     table = ame(fit, variable, newdata, at=held, **options)
+    table["contrast"] = table["contrast"].map(_contrast_texts(fit, variable, table["contrast"]))
     data = slopes_data(table, grid, moderator, by, labels)
     pc = panels(
         data,
@@ -199,6 +203,14 @@ def slopes_data(
     x = np.asarray(values, dtype=float) if numeric else np.arange(len(values), dtype=float)
     coords = {"panel": categories, "series": words, "x": ("point", x), "tick": ("point", list(ticks))}
     return xr.Dataset(arrays, coords=coords, attrs={"numeric": numeric and len(values) > FEW})
+
+
+def _contrast_texts(fit: Any, variable: str, contrasts: pd.Series) -> dict[str, str]:
+    """Contrasts of codes in the words of the survey's files."""
+    sides = {text: text.split(" - ") for text in contrasts.unique() if text.count(" - ") == 1}
+    codes = list(dict.fromkeys(code for pair in sides.values() for code in pair))
+    words = dict(zip(codes, level_texts(fit, variable, codes), strict=True))
+    return {text: " - ".join(words[code] for code in sides[text]) if text in sides else text for text in contrasts}
 
 
 def _draw(pc: PlotCollection, data: xr.Dataset) -> None:

@@ -11,7 +11,7 @@ import xarray as xr
 from arviz_base.labels import BaseLabeller
 from arviz_plots import PlotCollection, visuals
 
-from pmwmix.plots._base import COLOURS, write_legend
+from pmwmix.plots._base import COLOURS, labels_of, write_legend
 from pmwmix.plots._draws import arviz_plot, chains_of, check_posterior, labelled, parameter_draws
 
 
@@ -39,7 +39,7 @@ def trace(
         Plausible value, each of which has its own posterior. None: the chains of all of them, which differ by more than
         chance.
     labels : dict, optional
-        What to write for a parameter.
+        What to write for a parameter; default: the label in the survey's files, where there is one.
     backend : str, optional
         Of arviz_plots.
     figure_kwargs : dict, optional
@@ -62,7 +62,7 @@ def trace(
     >>> fit = pmwmix.fit("math ~ escs + (1 | school)", data, method="bayes")  # doctest: +SKIP
     >>> plot = pmwmix.plots.trace(fit)  # doctest: +SKIP
     """
-    draws = labelled(parameter_draws(check_posterior(fit, "trace"), terms, pv), labels)
+    draws = labelled(parameter_draws(check_posterior(fit, "trace"), terms, pv), labels_of(fit, labels))
     which = np.asarray(fit.idata["posterior"]["pv"]) - 1 if pv is None and fit.n_pv > 1 else None
     pc = arviz_plot(
         azp.plot_trace_dist,

@@ -25,6 +25,7 @@ from pmwmix.plots._base import (
     chosen_terms,
     draw,
     each_panel,
+    labels_of,
     panels,
     rows_of,
     shortened,
@@ -126,6 +127,7 @@ def within_groups(
     2
     """
     check_choice(smooth, "smooth", tuple(DEGREES))
+    labels = labels_of(data, labels)
     most = check_count(max_groups, "max_groups", 2)
     if split is not None and covariate is None:
         raise OptionError(

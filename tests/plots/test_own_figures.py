@@ -169,3 +169,28 @@ def test_bokeh_draws_with_legends(school, logistic):
         first = plot.viz["plot"].to_numpy().ravel()[0]
         legends = [item for item in first.above if isinstance(item, Legend)]
         assert sum(len(legend.items) for legend in legends) == entries
+
+
+def test_labels_of_the_survey_files_stand_in_plots(tmp_path):
+    pyreadstat = pytest.importorskip("pyreadstat")
+    rng, n = np.random.default_rng(5), 240
+    d = pd.DataFrame(
+        {"IMMIG": rng.integers(1, 4, n) * 1.0, "ESCS": rng.normal(size=n), "SCH": np.repeat(np.arange(24.0), 10)}
+    )
+    d["Y"] = d["ESCS"] * d["IMMIG"] + rng.normal(size=n) + np.repeat(rng.normal(size=24), 10)
+    native = {1.0: "Native", 2.0: "Second generation", 3.0: "First generation"}
+    texts = ["Immigration background", "Status of the family", "School", "Achievement"]
+    pyreadstat.write_sav(d, str(tmp_path / "d.sav"), column_labels=texts, variable_value_labels={"IMMIG": native})
+    fit = pmwmix.fit("Y ~ ESCS * C(IMMIG) + (1 | SCH)", pmwmix.read_survey(tmp_path / "d.sav"))
+
+    plot = plots.slopes(fit, "ESCS", "IMMIG")
+    figure = plot.get_viz("figure")
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == (
+        "Immigration background",
+        "Slope of Status of the family",
+    )
+    axes = figure.axes[0]
+    assert [tick.get_text().replace("\n", " ") for tick in axes.get_xticklabels()] == list(native.values())
+    lines = plots.slopes(fit, "IMMIG", "ESCS", labels={"ESCS": "SES"})
+    assert list(lines.data["series"].to_numpy()) == ["Second generation - Native", "First generation - Native"]
+    assert lines.get_viz("figure").get_supxlabel() == "SES"
