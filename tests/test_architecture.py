@@ -21,7 +21,7 @@ INNER = {  # files of the rooms that have a road of their own
         general.modefinder general.nodes latent._base latent.normal latent.t latent.discrete general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.unprofiled crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials
-        linear.start linear.direct linear.objective linear.residualobjective linear.pairs linear.pairwise
+        linear.start linear.direct linear.moments linear.objective linear.residualobjective linear.pairs linear.pairwise
         linear.correlations linear.dense linear.residuals linear.stacks linear.structured
         linear.latentmeans linear.latentobjective linear.corrected
         linear.pairproducts linear.severalnested linear.onelevel linear.outcomes

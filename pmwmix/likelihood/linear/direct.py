@@ -149,6 +149,10 @@ class DirectNested:
         half = np.linalg.cholesky(np.linalg.inv(S_xx))
         return -self.shares(climbed, given.zz, given.sides[:, : len(half)] @ half)[3]
 
+    def contrast_derivative(self, climbed: Array, U: Array) -> Array:
+        """Differentiate u'S_xx u with respect to theta for the columns u of ``U`` (p, m), (n_theta, m)."""
+        return np.einsum("am,kab,bm->km", U, self(climbed, 0)["S_xx_t"], U)
+
     def shares(self, climbed: Array, zz: Jet, rhs: Jet) -> tuple[Array, Array, Array, Array]:
         """Give what each top-level unit adds to log det M and to rhs'ΛM⁻¹Λ'rhs, and their gradients.
 

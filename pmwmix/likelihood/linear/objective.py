@@ -15,11 +15,12 @@ import numpy as np
 from pmwmix._types import Array
 from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
-from pmwmix.likelihood.engine import Compiled, bucket, bucket_columns, compiled, is_direct
+from pmwmix.likelihood.engine import AUTO, DIRECT, Compiled, bucket, bucket_columns, compiled, is_direct
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.direct import DirectNested, predicted_seconds
 from pmwmix.likelihood.linear.modes import conditional_modes, factor_blocks
+from pmwmix.likelihood.linear.moments import OneLevelMoments
 from pmwmix.likelihood.linear.start import starting_theta
 
 
@@ -45,12 +46,15 @@ class Objective(Likelihood):
     def __init__(self, blocks: Blocks, structure: Structure, engine: str = "auto") -> None:
         self.blocks, self.structure, self.engine = blocks, structure, engine
         self.n_calls = 0
-        self.direct = DirectNested(blocks, structure.layout, structure.reml) if self._is_direct() else None
+        kind = OneLevelMoments if len(structure.layout.q) == 1 else DirectNested
+        self.direct = kind(blocks, structure.layout, structure.reml) if self._is_direct() else None
         self._outcomes: dict[int, list[Any]] = {}
 
     def _is_direct(self) -> bool:
-        """Whether numpy will have fitted the outcomes before a compiler could."""
+        """Whether numpy will have fitted the outcomes before a compiler could; one level of groups needs none."""
         layout = self.structure.layout
+        if len(layout.q) == 1:
+            return self.engine in (AUTO, DIRECT)
         seconds = self.blocks.yy.shape[-2] * predicted_seconds(self.blocks, layout)
         compiling = 1.5 + 3.0 * (len(layout.q) - 1)
         return is_direct(self.engine, seconds, self.padded, compiling)
@@ -174,7 +178,7 @@ class Objective(Likelihood):
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
         if self.direct is not None:
-            return np.einsum("am,kab,bm->km", U, self.direct(np.asarray(theta, dtype=float), 0)["S_xx_t"], U)
+            return self.direct.contrast_derivative(np.asarray(theta, dtype=float), U)
         function = compiled(_graphs().contrast_graph, replace(self.padded, reml=False), self.engine)
         copies = np.repeat(np.asarray(theta, dtype=float)[:, None], U.shape[1], axis=1)
         padded = np.pad(U, [(0, self.padded.p - len(U)), (0, 0)])

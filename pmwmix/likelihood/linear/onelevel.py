@@ -17,17 +17,9 @@ from pmwmix._types import Array
 from pmwmix.likelihood.crossed.onethread import with_threads_for
 from pmwmix.likelihood.jets import symmetric
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.linear.moments import Chain, Inner, basis, gram, product, root_of_inverse
 from pmwmix.likelihood.linear.pairproducts import PairProducts
-from pmwmix.likelihood.linear.recursion import cholesky
 from pmwmix.likelihood.linear.severalnested import ResidualCovariance, SeveralNested
-
-
-def basis(n: int) -> Array:
-    """Symmetric matrices (n (n + 1) / 2, n, n) with ones at an entry and its mirror, in the order of `tril_indices`."""
-    rows, columns = np.tril_indices(n)
-    out = np.zeros((len(rows), n, n))
-    out[range(len(rows)), rows, columns] = out[range(len(rows)), columns, rows] = 1.0
-    return out
 
 
 @dataclass(frozen=True)
@@ -70,30 +62,6 @@ class Residuals:
     after: Array
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Entries of Ψ, then of W, L of them, as functions of the t parameters (theta, ρ).
-
-    Parameters
-    ----------
-    first : ndarray, shape (L, t)
-    second : ndarray, shape (L, t, t)
-    """
-
-    first: Array
-    second: Array
-
-    def gradient(self, by_entry: Array) -> Array:
-        """Turn derivatives (L, ...) in the entries into those in the parameters (t, ...)."""
-        out: Array = np.tensordot(self.first.T, by_entry, axes=1)
-        return out
-
-    def hessian(self, by_entry: Array, by_pair: Array) -> Array:
-        """Turn first (L,) and second derivatives (L, L) in the entries into second ones in the parameters (t, t)."""
-        out: Array = self.first.T @ by_pair @ self.first + np.tensordot(by_entry, self.second, axes=1)
-        return out
-
-
 class OneLevel(SeveralNested):
     """Evaluates what `SeveralNested` does, for one level of groups.
 
@@ -117,18 +85,14 @@ class OneLevel(SeveralNested):
 
     def units(self, Lambda: Array, W: Array, k: int) -> Units:
         """Evaluate the units."""
-        products, of, Q = self.products, self.products.of_z, len(Lambda)
+        products, of = self.products, self.products.of_z
         C = self.A * W[of[:, None], of][:, :, None]
         x = products.blocks.zx * W[of[:, None], products.of_x][:, :, None]
         y = (products.zy(k).transpose(1, 2, 0) * W[of][:, :, None]).sum(axis=1)
         sides = np.concatenate([x, y[:, None]], axis=1)
-        M = (np.kron(Lambda.T, Lambda.T) @ C.reshape(Q * Q, -1)).reshape(C.shape) + np.eye(Q)[:, :, None]
-        L = cholesky(M)
-        half = np.tensordot(_inverse_lower(L), Lambda, axes=(1, 1)).transpose(0, 2, 1)
-        P = np.einsum("mig,mjg->ijg", half, half)
-        H = np.eye(Q)[:, :, None] - _product(C, P)
-        log_det = 2.0 * np.log(L[range(Q), range(Q)]).sum(axis=0)
-        return Units(log_det, P, H, _product(H, C), sides, _product(P, sides), _product(H, sides))
+        inner = Inner.of(C, Lambda)
+        P, H = inner.P, inner.H
+        return Units(inner.log_det, P, H, inner.K, sides, product(P, sides), product(H, sides))
 
     def combined(self, units: Units, k: int, r: Array) -> Residuals:
         """Combine [X, y] by r (p + 1,)."""
@@ -143,16 +107,9 @@ class OneLevel(SeveralNested):
     def chain(self, climbed: Array, here: ResidualCovariance) -> Chain:
         """Differentiate Ψ = ΛΛ' and W, rows and columns in the order of `basis`."""
         t, n_theta = len(climbed), self.layout.n_theta
-        (Lambda,), (entries,) = self.layout.unpack(climbed[:n_theta]), self.layout.entries
-        rows, columns = np.tril_indices(len(Lambda))
-        D = np.zeros((n_theta, *Lambda.shape))
-        for i, j, place in entries:
-            D[place, i, j] = 1.0
-        along, crossed = D @ Lambda.T, np.einsum("aij,bkj->abik", D, D)
-        first, second = np.zeros((len(rows), t)), np.zeros((len(rows), t, t))
-        first[:, :n_theta] = (along + along.swapaxes(-1, -2))[:, rows, columns].T
-        both = crossed + crossed.swapaxes(-1, -2)
-        second[:, :n_theta, :n_theta] = np.moveaxis(both[:, :, rows, columns], -1, 0)
+        of_Psi = Chain.of_Psi(self.layout, climbed[:n_theta])
+        first, second = np.zeros((len(of_Psi.first), t)), np.zeros((len(of_Psi.first), t, t))
+        first[:, :n_theta], second[:, :n_theta, :n_theta] = of_Psi.first, of_Psi.second
         a, b = np.tril_indices(self.products.m)
         first_W, second_W = np.zeros((len(a), t)), np.zeros((len(a), t, t))
         first_W[:, n_theta:] = here.W.first[:, a, b].T
@@ -175,7 +132,7 @@ class OneLevel(SeveralNested):
         total = self.products.total(k)
         S0 = np.stack([_laid_out(total, self.products.of_x, one) for one in self.E_W])
         S = np.tensordot(here.W.value[np.tril_indices(self.products.m)], S0, axes=1)
-        S = S - np.einsum("icid->cd", _gram(self.w, units.sides, units.v))
+        S = S - np.einsum("icid->cd", gram(self.w, units.sides, units.v))
         beta = np.linalg.solve(S[:p, :p], S[:p, p])
         r = np.append(-beta, 1.0)
         D, D_e, D_ee = self._determinant(units, here)
@@ -202,10 +159,10 @@ class OneLevel(SeveralNested):
         by_W = np.einsum("bij,ij->b", E_zz, (units.P * self.A) @ w) - self.n * np.einsum("bij,ij->b", E_W, R)
         first = np.concatenate([np.einsum("aij,ij->a", self.E_Psi, units.K @ w), by_W])
         second = np.zeros((len(first), len(first)))
-        KK = _gram(w, units.K, units.K)
+        KK = gram(w, units.K, units.K)
         second[:a, :a] = -np.einsum("ijkl,ajk,bli->ab", KK, self.E_Psi, self.E_Psi, optimize=True)
         HA = units.H[:, :, None] * self.A[None]  # (i, j, l)
-        HAH = np.stack([_gram(w, HA[:, :, q], units.H[:, q]) for q in range(len(HA))])  # (l, i, j, k)
+        HAH = np.stack([gram(w, HA[:, :, q], units.H[:, q]) for q in range(len(HA))])  # (l, i, j, k)
         second[:a, a:] = np.einsum("aik,bjl,lijk->ab", self.E_Psi, E_zz, HAH, optimize=True)
         second[a:, :a] = second[:a, a:].T
         PA = (units.P[:, :, None] * self.A[None]).transpose(0, 2, 1, 3)  # (i, k, j)
@@ -218,7 +175,7 @@ class OneLevel(SeveralNested):
     def _slopes(self, units: Units, k: int, S0: Array) -> Array:
         """Differentiate [X, y]'V⁻¹[X, y] in the entries (L, p + 1, p + 1)."""
         products, p = self.products, len(self.products.of_x)
-        ss = _gram(self.w, units.s, units.s)
+        ss = gram(self.w, units.s, units.s)
         by_Psi = -np.einsum("aij,icjd->acd", self.E_Psi, ss)
         raw = np.concatenate([products.blocks.zx, products.zy(k).transpose(1, 2, 0)], axis=1)  # (Q, p + m, G)
         lost = np.zeros((len(self.E_W), p + 1, p + 1))
@@ -234,10 +191,10 @@ class OneLevel(SeveralNested):
         """Second derivatives in the entries (L, L) of r'[X, y]'V⁻¹[X, y]r."""
         a, w, E_z, s, after = len(self.E_Psi), self.w, self.E_z, one.s, one.after
         out = np.zeros((a + len(self.E_W),) * 2)
-        F = _gram(w, s[:, None] * s[None], units.K)
+        F = gram(w, s[:, None] * s[None], units.K)
         out[:a, :a] = 2.0 * np.einsum("ijkl,aik,blj->ab", F, self.E_Psi, self.E_Psi, optimize=True)
         sH = s[:, None, None] * units.H[None]  # (i, k, l)
-        J = np.stack([_gram(w, sH[:, :, q], after[q]) for q in range(len(s))])  # (l, i, k, o)
+        J = np.stack([gram(w, sH[:, :, q], after[q]) for q in range(len(s))])  # (l, i, k, o)
         out[:a, a:] = -2.0 * np.einsum("aik,blo,liko->ab", self.E_Psi, E_z, J, optimize=True)
         out[a:, :a] = out[:a, a:].T
         G = (after[:, None] * (units.P * w)[:, :, None]) @ after[None].swapaxes(-1, -2)  # (l, k, o, u)
@@ -246,7 +203,7 @@ class OneLevel(SeveralNested):
 
     def _restricted(self, chain: Chain, units: Units, k: int, S_xx: Array, S_e: Array) -> dict[str, Any]:
         """Give log det X'V⁻¹X and its derivatives."""
-        half = _root_of_inverse(S_xx)
+        half = root_of_inverse(S_xx)
         turned = half.T @ S_e @ half
         first = np.trace(turned, axis1=-2, axis2=-1)
         second = sum(self._curvature(units, self.combined(units, k, np.append(u, 0.0))) for u in half.T)
@@ -289,15 +246,9 @@ class OneLevel(SeveralNested):
     def reml_scores(self, climbed: Array) -> Array:
         """Share of every unit in the gradient of log det X'V⁻¹X, (n_theta + n_rho, G)."""
         _, chain, units = self.at(climbed, 0)
-        columns = [np.append(u, 0.0) for u in _root_of_inverse(self(climbed, 0)["S_xx"]).T]
+        columns = [np.append(u, 0.0) for u in root_of_inverse(self(climbed, 0)["S_xx"]).T]
         slopes = sum(self._of_units(self.combined(units, 0, u), 0, u) for u in columns)
         return self.w * chain.gradient(np.asarray(slopes))
-
-
-def _root_of_inverse(S: Array) -> Array:
-    """Columns u (p, p) with Σ uu' the inverse of S."""
-    root: Array = np.linalg.inv(np.linalg.cholesky(S)).T
-    return root
 
 
 def _laid_out(total: tuple[Array, Array, Array], of: Array, W: Array) -> Array:
@@ -307,25 +258,4 @@ def _laid_out(total: tuple[Array, Array, Array], of: Array, W: Array) -> Array:
     out[:p, :p] = xx * W[of[:, None], of]
     out[:p, p] = out[p, :p] = (xy * W[of]).sum(axis=1)
     out[p, p] = (yy * W).sum()
-    return out
-
-
-def _product(a: Array, b: Array) -> Array:
-    """Multiply small matrices of all units, (i, j, G) and (j, c, G)."""
-    return np.einsum("ijg,jcg->icg", a, b)
-
-
-def _gram(w: Array, a: Array, b: Array) -> Array:
-    """Weighted sum over the units of all products of an entry of a (..., G) and one of b (..., G)."""
-    found: Array = (a * w).reshape(-1, len(w)) @ b.reshape(-1, len(w)).T
-    return found.reshape(*a.shape[:-1], *b.shape[:-1])
-
-
-def _inverse_lower(L: Array) -> Array:
-    """Invert lower factors (Q, Q, G) of small matrices."""
-    out = np.zeros_like(L)
-    for j in range(len(L)):
-        out[j, j] = 1.0 / L[j, j]
-        for i in range(j + 1, len(L)):
-            out[i, j] = -(L[i, j:i] * out[j:i, j]).sum(axis=0) / L[i, i]
     return out

@@ -12,6 +12,8 @@ from pmwmix.fitting.climb import estimate
 from pmwmix.frame.build import build_frame
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Structure, build
+from pmwmix.likelihood.linear.direct import DirectNested
+from pmwmix.likelihood.linear.moments import OneLevelMoments
 from pmwmix.likelihood.linear.objective import Objective
 from pmwmix.likelihood.standardise import Columns, Scaler
 from pmwmix.spec.design import Design
@@ -198,3 +200,24 @@ def test_engines_agree(engine):
     close(other.value, reference.value, rtol=1e-12)
     close(other.gradient, reference.gradient, rtol=1e-9)
     close(other.hessian, reference.hessian, rtol=1e-9)
+
+
+@pytest.mark.parametrize("reml", [False, True])
+@pytest.mark.parametrize(("formula", "design"), [m[:2] for m in MODELS[:3]] + [("y ~ 0 + (1 + x | school)", None)])
+def test_moments_equal_derivatives_carried_along(formula, design, reml):
+    """Both differentiate the same function exactly: only rounding is between them."""
+    problem, _ = problem_of(formula, nested(), design, reml, "numpy")
+    moments, theta = problem.objective.direct, problem.layout.start(0.6) + 0.1
+    carried = DirectNested(problem.blocks, problem.layout, reml)
+    assert type(moments) is OneLevelMoments
+    expected, got = carried(theta, 0), moments(theta, 0)
+    p = len(expected["beta"])
+    for name, value in got.items():
+        close(value, expected[name], rtol=1e-10, atol=1e-10)
+    shares = carried.unit_shares(theta, expected["beta"], 0)
+    for name, value in moments.unit_shares(theta, expected["beta"], 0).items():
+        close(value, shares[name], rtol=1e-9, atol=1e-9)
+    U = np.random.default_rng(1).normal(size=(p, 3))
+    close(moments.contrast_derivative(theta, U), carried.contrast_derivative(theta, U), rtol=1e-9, atol=1e-9)
+    if reml and p:
+        close(moments.reml_scores(theta), carried.reml_scores(theta), rtol=1e-9, atol=1e-9)
