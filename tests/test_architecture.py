@@ -34,9 +34,9 @@ INNER = {  # files of the rooms that have a road of their own
         crossed.secondorder
     """.split(),
     "fitting": """
-        problem collinear carried optimise quasinewton rawscale estimate fixedvariances strata fewclusters leftout
-        severalfits ladder
-        effort streamed linear latent corrected outcomes general choose judge secondorder elsewhere climb
+        problem collinear carried optimise quasinewton rawscale estimate fixedvariances strata clusterrows
+        judge workingrows fewclusters leftout severalfits ladder
+        effort streamed linear latent corrected outcomes general choose secondorder elsewhere climb
         reweightedoutcomes reweighted refits
     """.split(),
     "pooling": "_base rubin nested ratios".split(),

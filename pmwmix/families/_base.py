@@ -82,6 +82,7 @@ class Family:
     has_scale: bool = False  # rows have a variance of their own, so that a group per row is not identified
     per_trial: bool = False  # y counts successes, of which `trials` were possible; means are shares of them
     has_expected_information: bool = False  # without random effects errors rest on it, as those of R's glm do
+    has_mean_score: bool = False  # the density's first derivative in eta is (y - E(y)) (dE(y) / d eta) / Var(y)
     is_categorical: bool = False  # the mean of a row is a vector, the probabilities of the categories (n, C)
     is_mixture: bool = False  # the mean is not that of the link: no deviance, no residuals on the link's scale
     mean_depends_on_parameters: bool = False  # the mean is another where phi is, as that of counts above 0

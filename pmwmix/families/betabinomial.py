@@ -38,6 +38,7 @@ class BetaBinomial(Binomial):
     name = "beta-binomial"
     links = ("logit", "probit", "cloglog")
     has_expected_information = False
+    has_mean_score = False
     formulas = MappingProxyType({"phi": (0, 1.0)})
 
     def cumulant(self, link: Link) -> Any:

@@ -33,6 +33,7 @@ class Binomial(Family):
     name = "binomial"
     links: tuple[str, ...] = ("logit", "probit", "cloglog", "loglog", "cauchit")
     has_expected_information = True
+    has_mean_score = True
     n_extra = 1
     per_trial = True
 

@@ -38,6 +38,7 @@ class Gamma(Family):
     links = ("log", "inverse")
     formulas = MappingProxyType({"phi": (0, -1.0)})  # the dispersion
     has_expected_information = True
+    has_mean_score = True
     n_extra = 1  # log y
 
     def read(self, outcome: Outcome) -> Response:

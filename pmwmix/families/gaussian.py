@@ -31,6 +31,7 @@ class Gaussian(Family):
     links = ("identity", "log", "inverse")
     formulas = MappingProxyType({"sigma": (0, 1.0)})
     has_expected_information = True
+    has_mean_score = True
     has_scale = True
 
     def has_closed_form(self, link: Link) -> bool:

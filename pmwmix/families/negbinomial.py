@@ -39,6 +39,7 @@ class NegativeBinomial(Family):
     name = "negbinomial"
     links = ("log", "sqrt")
     formulas = MappingProxyType({"theta": (0, 1.0)})
+    has_mean_score = True
 
     def read(self, outcome: Outcome) -> Response:
         """Give the counts and minus log y!."""

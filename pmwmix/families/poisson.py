@@ -33,6 +33,7 @@ class Poisson(Family):
     name = "poisson"
     links = ("log", "sqrt")
     has_expected_information = True
+    has_mean_score = True
 
     def read(self, outcome: Outcome) -> Response:
         """Give the counts and minus log y!."""

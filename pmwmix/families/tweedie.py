@@ -73,6 +73,7 @@ class Tweedie(Family):
     links = ("log",)
     formulas = MappingProxyType({"phi": (0, 1.0)})  # the dispersion
     n_extra = 1  # log y, 0 for zeros
+    has_mean_score = True
 
     def __init__(self, power: float | None = None) -> None:
         self.power = power

@@ -68,10 +68,9 @@ class Plan:
                 )
             return
         if vcov in KINDS:
-            raise NotSupportedError(
-                f"Small-sample variances are defined for linear models. Asked for vcov={vcov!r} with family="
-                f"{frame.family!r}. Use vcov='robust', which has the factor J / (J - 1) of CR1."
-            )
+            from pmwmix.fitting.workingrows import check_working  # families come with PyTensor
+
+            check_working(frame, f"vcov={vcov!r}")
 
 
 def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:

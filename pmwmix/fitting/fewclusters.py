@@ -12,12 +12,12 @@ import numpy as np
 import scipy.linalg
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.errors import OptionError, near
+from pmwmix.fitting.clusterrows import Rows, standardised_rows
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.strata import compared, strata_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.linear.recursion import UnitTree, factor, walk_down
 from pmwmix.variance.few_clusters import KINDS
 
 ZERO = 1e-12  # eigenvalues below this share of the largest possible one count as zero
@@ -60,7 +60,9 @@ def small_sample(
     The cluster's estimating function is X_j'Ω_j(y_j - X_jβ), Ω_j being V_j⁻¹σ² with the sampling weights in it (theory,
     eqs. 6-9). Working covariance: the fitted model's, σ²Φ_j, without weights. Bell and McCaffrey (2002) [1]_,
     Pustejovsky and Tipton (2018) [2]_; unweighted it is R's clubSandwich for lmer. With strata clusters are compared
-    with the others of their stratum (small-sample, eqs. 23-24).
+    with the others of their stratum (small-sample, eqs. 23-24). Of a generalised model they are those of its working
+    linear model, added to the exact influence of every cluster (small-sample, eqs. 26-28); without random effects R's
+    clubSandwich for glm.
 
     References
     ----------
@@ -75,7 +77,7 @@ def small_sample(
             f"Unknown small-sample variance {kind!r}.{near(str(kind), KINDS)} Use one of {', '.join(map(repr, KINDS))}."
         )
     stratum = strata_of(frame, kind)
-    rows = standardised_rows(problem, frame, design, k, fit)
+    rows = rows_of(problem, frame, design, k, fit)
     M, Gamma = sums_of(rows)
     parts = _ingredients(rows, M, Gamma, fit.transform.A_x, kind)
     J = len(parts.s)
@@ -83,6 +85,23 @@ def small_sample(
         return fit.transform.y_scale**2 * parts.s.T @ compared(parts.s, stratum), _degrees(parts, M, Gamma, stratum)
     factor = J / (J - 1.0) if kind == "CR1" else 1.0
     return fit.transform.y_scale**2 * factor * parts.s.T @ parts.s, _degrees(parts, M, Gamma)
+
+
+def degrees_of(problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate, kind: str) -> Array:
+    """Degrees of freedom alone of every coefficient (p,), as `small_sample` gives them."""
+    stratum = strata_of(frame, kind)
+    rows = rows_of(problem, frame, design, k, fit)
+    M, Gamma = sums_of(rows)
+    return _degrees(_ingredients(rows, M, Gamma, fit.transform.A_x, kind), M, Gamma, stratum)
+
+
+def rows_of(problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate) -> Rows:
+    """Give the rows by cluster, of a generalised model those of its working linear model."""
+    if problem.objective.closed_form:
+        return standardised_rows(problem, frame, design, k, fit)
+    from pmwmix.fitting.workingrows import working_rows  # families come with PyTensor
+
+    return working_rows(problem, frame, design, k, fit)
 
 
 def hotelling_df(
@@ -100,7 +119,7 @@ def hotelling_df(
     Returns
     -------
     float
-        Small-sample, eq. 22.
+        Small-sample, eq. 22, with strata eq. 25.
 
     Notes
     -----
@@ -113,130 +132,47 @@ def hotelling_df(
        doi:10.1080/07350015.2016.1247004
     """
     stratum = strata_of(frame, kind)
-    if stratum is not None and len(L) > 1:
-        raise NotSupportedError(
-            f"Tests of several coefficients under vcov={kind!r} are for designs without strata. This one tests "
-            f"{len(L)}. Use wald(..., df='design'), or test them one by one."
-        )
-    rows = standardised_rows(problem, frame, design, k, fit)
+    rows = rows_of(problem, frame, design, k, fit)
     M, Gamma = sums_of(rows)
     parts = _ingredients(rows, M, Gamma, L @ fit.transform.A_x, kind)
-    if stratum is not None:
-        return float(_degrees(parts, M, Gamma, stratum)[0])
     middle, U = _middle(parts, M, Gamma)
-    expected = parts.d.sum(axis=0) + np.einsum("sju,uv,tjv->st", U, middle, U, optimize=True)
+    CU = _by_stratum(U, stratum)
+    expected = parts.d.sum(axis=0) + np.einsum("sju,uv,tjv->st", CU, middle, U, optimize=True)
     values, vectors = np.linalg.eigh(expected)
     root = (vectors / np.sqrt(values)) @ vectors.T  # in these combinations the expected covariance is I
     d, U = root @ parts.d @ root, np.einsum("st,tju->sju", root, U)
-    q, variance = len(L), 0.0
-    own, across = np.einsum("jss->sj", d), np.einsum("sju,uv,tjv->stj", U, middle, U, optimize=True)
+    CU, q, variance = np.einsum("st,tju->sju", root, CU), len(L), 0.0
+    across = np.einsum("sju,uv,tjv->stj", CU, middle, CU, optimize=True)
+    inner = np.einsum("sju,tjv->stuv", CU, U, optimize=True)  # U_s'CU_t
     for s in range(q):
         for t in range(q):
-            first, second = middle @ (U[s].T @ U[t]), middle @ (U[t].T @ U[s])
-            variance += float(np.sum(own[s] * own[t] + own[s] * across[t, t] + own[t] * across[s, s]))
-            variance += float(np.sum(d[:, s, t] ** 2 + 2.0 * d[:, s, t] * across[s, t]))
+            first, second = middle @ inner[s, t], middle @ inner[t, s]
+            variance += float(np.sum(d[:, s, s] * across[t, t] + d[:, t, t] * across[s, s]))
+            variance += float(np.sum(2.0 * d[:, s, t] * across[s, t]))
+            variance += _of_own(d[:, s, s], d[:, t, t], stratum) + _of_own(d[:, s, t], d[:, s, t], stratum)
             variance += float(np.trace(first @ second) + np.trace(second @ second))
     return q * (q + 1.0) / variance
+
+
+def _by_stratum(U: Array, stratum: Array | None) -> Array:
+    """Compare the clusters of every contrast's U (q, J, m) inside their strata, if there are any."""
+    return U if stratum is None else np.array([compared(one, stratum) for one in U])
+
+
+def _of_own(one: Array, other: Array, stratum: Array | None) -> float:
+    """Give tr(C D C E) of two diagonal matrices (J,), C comparing clusters inside strata; tr(D E) without them."""
+    if stratum is None:
+        return float(one @ other)
+    n = np.bincount(stratum).astype(float)
+    weight = (n / (n - 1.0)) ** 2
+    sums = np.bincount(stratum, one) * np.bincount(stratum, other)
+    return float((weight * (1.0 - 2.0 / n))[stratum] @ (one * other) + weight / n**2 @ sums)
 
 
 def sums_of(rows: Rows) -> tuple[Array, Array]:
     """Inverse of X'ΩX and X'ΩΦΩX, both (p, p)."""
     M = np.linalg.inv(rows.X.T @ rows.OX)
     return 0.5 * (M + M.T), rows.OX.T @ rows.POX
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Standardised rows, sorted by cluster.
-
-    ``X`` (n, p); ``OX`` and ``POX`` ΩX and ΦΩX (n, p); ``e`` residuals (n,); ``ZL`` Z_lΛ_l of every level (n, q_l);
-    ``units`` the unit of every row (n,) per level; ``edges`` first row of every cluster, and n; ``whole`` whether every
-    cluster is one unit of the only level.
-    """
-
-    X: Array
-    OX: Array
-    POX: Array
-    e: Array
-    ZL: list[Array]
-    units: list[Array]
-    edges: Array
-    whole: bool
-
-
-def standardised_rows(problem: Problem, frame: ModelFrame, design: DesignColumns, k: int, fit: Estimate) -> Rows:
-    """Give the rows of an outcome by cluster, with the model's covariance in them."""
-    levels, transform = frame.hierarchy.levels, fit.transform
-    top = levels[-1].index if levels else np.arange(frame.n)
-    cluster = top if frame.clusters is None else frame.clusters.psu[top]
-    order = np.argsort(cluster, kind="stable")
-    raw = np.column_stack([design.x.columns[j] for j in problem.kept])[order]
-    X = raw @ transform.A_x
-    e = (design.y[k][order] - raw @ fit.beta) / transform.y_scale
-    ZL = []
-    for level, Lambda in enumerate(problem.layout.unpack(fit.point.theta)):
-        Z = np.column_stack([c for b in design.blocks if b.level == level for c in b.matrix.columns])[order]
-        ZL.append(Z @ transform.A_z[level] @ Lambda)
-    units = [level.index[order] for level in levels]
-    w = (frame.w[0][order], *frame.w[1:-1], frame.w[-1] / frame.w[-1].mean()) if levels else (frame.w[0][order],)
-    OX = weigh_by_model(X, ZL, units, w)
-    POX = OX + sum(_gather(z, _sum_by(z[:, :, None] * OX[:, None], u), u) for z, u in zip(ZL, units, strict=True))
-    edges = np.concatenate([[0], np.cumsum(np.bincount(cluster))])
-    whole = not levels or (len(levels) == 1 and len(edges) - 1 == levels[0].n)
-    return Rows(X, OX, POX, e, ZL, units, edges, whole)
-
-
-def weigh_by_model(X: Array, ZL: Sequence[Array], units: Sequence[Array], w: Sequence[Array]) -> Array:
-    """Compute ΩX: rows weighted by the inverse of V, with the sampling weights in it (small-sample, eqs. 11-12).
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-    ZL : sequence of ndarray, each (n, q_l)
-        Z_lΛ_l, bottom-up.
-    units : sequence of ndarray of int, each (n,)
-        Unit of every row, bottom-up; units are numbered so that those of one parent stand side by side.
-    w : sequence of ndarray
-        Conditional weights of the rows and of the units of every level.
-
-    Returns
-    -------
-    ndarray, shape (n, p)
-    """
-    if not units:
-        return X * w[0][:, None]
-    n_units = [len(weight) for weight in w[1:]]
-    parents = [_of_units(up, low, n) for low, up, n in zip(units, units[1:], n_units, strict=False)]
-    tree = UnitTree(tuple(parents), tuple(w[1:]))
-    Lambdas = [np.eye(Z.shape[1])[None] for Z in ZL]  # they stand in the columns already
-    Z_all = np.hstack(ZL)
-    WZ = Z_all * w[0][:, None]
-    C, rhs = (_sum_by(WZ[:, :, None] * V[:, None], units[0]).transpose(1, 2, 0) for V in (Z_all, X))
-    # ΩX is X less the modes that its columns have as outcomes, times all weights of the rows
-    left, total = X, w[0]
-    modes = walk_down(tree, factor(tree, Lambdas, C[:, :, None], rhs[:, :, None]), Lambdas)
-    for Z, (_, b), unit, weight in zip(ZL, modes, units, w[1:], strict=True):
-        left = left - _gather(Z, b[:, :, 0].transpose(2, 0, 1), unit)
-        total = total * weight[unit]
-    return left * total[:, None]
-
-
-def _of_units(values: Array, unit: Array, n: int) -> Array:
-    """Value of any row of each unit, for values that its rows share."""
-    out = np.zeros(n, dtype=np.int64)
-    out[unit] = values
-    return out
-
-
-def _sum_by(values: Array, unit: Array) -> Array:
-    """Sum (n, a, b) over the rows of every unit."""
-    flat = values.reshape(len(values), -1)
-    return np.array([np.bincount(unit, column) for column in flat.T]).T.reshape(-1, *values.shape[1:])
-
-
-def _gather(rows: Array, by_unit: Array, unit: Array) -> Array:
-    """Multiply every row (n, q) by its unit's matrix (q, m)."""
-    return np.einsum("nq,nqm->nm", rows, by_unit[unit])
 
 
 @dataclass(frozen=True)
@@ -268,6 +204,8 @@ def _ingredients(rows: Rows, M: Array, Gamma: Array, T: Array, kind: str) -> _Pa
         parts.d[clusters] = _t(g) @ Pg
         parts.a[clusters] = _t(X) @ g
         parts.b[clusters] = _t(POX) @ g
+    if rows.beyond is not None:
+        parts.s[:] += rows.beyond @ T.T
     return parts
 
 
@@ -293,12 +231,13 @@ def _compressed(
     ZL = [z[at] for z in rows.ZL]
     units = [unit[at] for unit in rows.units]
     span = np.concatenate([*ZL, X, POX], axis=2)
-    if rows.whole and span.shape[2] < at.shape[1]:
+    if rows.whole and rows.noise is None and span.shape[2] < at.shape[1]:
         Qt = _t(np.linalg.qr(span)[0])
         X, OX, POX, e = Qt @ X, Qt @ OX, Qt @ POX, (Qt @ e[:, :, None])[:, :, 0]
         ZL = [Qt @ z for z in ZL]
         units = [np.zeros(X.shape[:2]) for _ in units]
-    Phi = np.eye(X.shape[1]) + np.zeros((len(at), 1, 1))
+    own = np.ones((len(at), X.shape[1])) if rows.noise is None else rows.noise[at]
+    Phi = np.eye(X.shape[1]) * own[:, None, :]
     for z, unit in zip(ZL, units, strict=True):
         Phi += (z @ _t(z)) * (unit[:, :, None] == unit[:, None, :])
     return X, OX, POX, e, Phi
@@ -330,18 +269,10 @@ def _jackknife(S: Array, M: Array) -> Array:
 def _degrees(parts: _Parts, M: Array, Gamma: Array, stratum: Array | None = None) -> Array:
     """Compute 2 E(V)² / Var(V) of every coefficient's variance V, a sum of J squares (small-sample, eqs. 18-20, 24)."""
     middle, U = _middle(parts, M, Gamma)
-    own = np.einsum("jcc->jc", parts.d)
-    if stratum is None:
-        PU, squares = U, (own**2).sum(axis=0)
-    else:
-        n = np.bincount(stratum).astype(float)
-        PU = np.array([compared(one, stratum) for one in U])
-        sums = np.array([np.bincount(stratum, column) for column in own.T]).T
-        weight = (n / (n - 1.0)) ** 2
-        squares = ((weight * (1.0 - 2.0 / n))[stratum][:, None] * own**2).sum(axis=0)
-        squares = squares + ((weight / n**2)[:, None] * sums**2).sum(axis=0)
-    cross = np.einsum("cju,uv,cjv->jc", PU, middle, PU, optimize=True)
-    inner = _t(U) @ PU @ middle
+    own, CU = np.einsum("jcc->jc", parts.d), _by_stratum(U, stratum)
+    squares = np.array([_of_own(column, column, stratum) for column in own.T])
+    cross = np.einsum("cju,uv,cjv->jc", CU, middle, CU, optimize=True)
+    inner = _t(U) @ CU @ middle
     squares = squares + (2.0 * own * cross).sum(axis=0) + np.einsum("cuv,cvu->c", inner, inner)
     mean = own.sum(axis=0) + np.einsum("cuu->c", inner)
     with np.errstate(divide="ignore", invalid="ignore"):

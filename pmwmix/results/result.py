@@ -14,6 +14,7 @@ from scipy.special import stdtr, stdtrit
 
 from pmwmix.data.codes import printed
 from pmwmix.errors import NotSupportedError, OptionError, near
+from pmwmix.fitting.severalfits import degrees_under
 from pmwmix.inference.components import confint_varcorr
 from pmwmix.inference.correlations import correlations
 from pmwmix.inference.criteria import aic, bic, check_whole
@@ -60,10 +61,11 @@ class FitResult(FitRecord):
 
         Parameters
         ----------
-        rule : {"satterthwaite", "design", "inf"} or float, optional
+        rule : {"satterthwaite", "kenward-roger", "bell-mccaffrey", "design", "inf"} or float, optional
             None: Satterthwaite for unweighted model-based fits, clusters minus strata under a robust variance, without
-            a random term minus slopes too, normal otherwise. With plausible values Barnard-Rubin on top (theory, eq.
-            24).
+            a random term minus slopes too, normal otherwise. ``"bell-mccaffrey"``, the default under CR0 to CR3, is
+            Satterthwaite's rule for a sandwich (small-sample, eq. 20). With plausible values Barnard-Rubin on top
+            (theory, eq. 24).
 
         Returns
         -------
@@ -96,11 +98,10 @@ class FitResult(FitRecord):
             return np.mean([one.df for one in self._kenward], axis=0)
         if rule == "bell-mccaffrey" and all(fit.small_df is not None for fit in self.fits):
             return np.mean([fit.small_df for fit in self.fits], axis=0)
-        if rule == "bell-mccaffrey" and self.has_closed_form:
-            raise NotSupportedError(
-                f"Bell-McCaffrey degrees of freedom come with a small-sample variance. This fit has "
-                f"vcov={self.settings.vcov!r}. Fit with vcov='CR2'."
-            )
+        if rule == "bell-mccaffrey":
+            if rule not in self._memo:
+                self._memo[rule] = degrees_under(self.fits)
+            return self._memo[rule]
         if rule not in DF_RULES:
             raise OptionError(
                 f"Unknown rule for degrees of freedom {rule!r}.{near(str(rule), DF_RULES)} "

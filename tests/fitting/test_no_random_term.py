@@ -262,7 +262,7 @@ def test_posterior_without_random_term():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda d: pmwmix.fit("z ~ x", d, family="binomial", vcov="CR2"), NotSupportedError, "'CR2' with family"),
+        (lambda d: pmwmix.fit("y ~ x", d, family="student", vcov="CR2"), NotSupportedError, "'CR2' with family"),
         (lambda d: pmwmix.fit("z ~ x", d, family="binomial", n_agq=(3, 3)), OptionError, "no random term"),
         (lambda d: pmwmix.quadrature_check(pmwmix.fit("z ~ x", d, family="binomial")), NotSupportedError, "'z ~ x'"),
         (

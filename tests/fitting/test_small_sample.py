@@ -13,7 +13,8 @@ from helpers import SHARED, close, nested
 import pmwmix
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.fitting import fewclusters as module
-from pmwmix.fitting.fewclusters import KINDS, small_sample, weigh_by_model
+from pmwmix.fitting.clusterrows import weigh_by_model
+from pmwmix.fitting.fewclusters import KINDS, hotelling_df, small_sample
 from pmwmix.inference.kenward import kenward_roger
 
 R_RTOL = 1e-5  # both optimisers stop with about six digits of theta; degrees of freedom lose the last one
@@ -356,8 +357,34 @@ def test_strata_in_a_fit(stratified):
     close(fit.vcov, V, rtol=1e-6)
     close(fit.df(), df, rtol=1e-6)
     close(fit.wald(["x"]).df2, df[1], rtol=1e-6)
-    with pytest.raises(NotSupportedError, match="tests 2"):
-        fit.wald(["Intercept", "x"])
+
+
+def test_joint_tests_with_strata_by_full_matrices(stratified):
+    """Var(V_st) = tr(C P^tt C P^ss) + tr(C P^ts C P^ts), C comparing schools of a stratum, by matrices of all rows."""
+    X, Omega, Phi, _, cluster = full(stratified)
+    M = np.linalg.inv(X.T @ Omega @ X)
+    rest = np.eye(len(X)) - X @ M @ X.T @ Omega
+    noise, J = rest @ Phi @ rest.T, cluster.max() + 1
+    G = np.zeros((J, *X.shape))
+    for j in range(J):
+        at = np.flatnonzero(cluster == j)
+        square = np.ix_(at, at)
+        D = np.linalg.cholesky(Phi[square]).T
+        A = D.T @ np.linalg.inv(scipy.linalg.sqrtm(D @ noise[square] @ D.T).real) @ D
+        G[j, at] = A.T @ Omega[square] @ X[at] @ M
+    same = (np.arange(J) % 3)[:, None] == np.arange(J) % 3
+    n = same.sum(axis=1)
+    compare = np.diag(n / (n - 1.0)) @ (np.eye(J) - same / n)
+    P = np.einsum("jas,ab,kbt->stjk", G, noise, G)
+    expected = np.einsum("jk,stjk->st", compare, P)
+    root = scipy.linalg.inv(scipy.linalg.sqrtm(expected).real)
+    P = np.einsum("su,tv,uvjk->stjk", root, root, P)
+    total = 0.0
+    for s in range(2):
+        for t in range(2):
+            total += np.trace(compare @ P[t, t] @ compare @ P[s, s]) + np.trace(compare @ P[t, s] @ compare @ P[t, s])
+    r = stratified.rows
+    close(hotelling_df(r.problem, r.frame, r.design, r.k, r.fit, "CR2", np.eye(2)), 6.0 / total, rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "rows"])

@@ -374,8 +374,6 @@ def test_a_fit_from_a_file_has_marginal_effects(tmp_path):
         lambda fit: fit.confint(method="profile"),
         lambda fit: fit.confint_varcorr(method="profile"),
         lambda fit: fit.r2(snijders_bosker=True),
-        lambda fit: contra(LINEAR, vcov="CR2"),
-        lambda fit: contra(LINEAR, vcov="CR0"),
         lambda fit: contra(LINEAR, method="reml"),
         lambda fit: pfeffermann_sverchkov(counts()),
     ],

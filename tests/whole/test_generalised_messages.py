@@ -97,7 +97,11 @@ NOT_SUPPORTED = {
     "REML": (given(method="reml"), "method='reml' with family='binomial'"),
     "REML with a log link": (given("minutes ~ x + (1 | school)", family="gaussian", link="log", method="reml"), "REML"),
     "nodes for four effects": (given("z ~ x + (1 + v + x + n | school)"), r"'school' has 4.*3\^4 nodes.*n_agq=1"),
-    "small-sample variance": (given(vcov="CR2"), "'CR2' with family='binomial'"),
+    "small-sample variance": (
+        given("minutes ~ x + (1 | school)", family="student", vcov="CR2"),
+        "'CR2' with family='student'; families of a working linear model are binomial",
+    ),
+    "small-sample variance of a t distribution": (given(vcov="CR2", random="t"), "'CR2' with random='t'"),
 }
 
 COLUMNS = {

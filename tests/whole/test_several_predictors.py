@@ -437,7 +437,12 @@ BAD = {
     "explains itself": (["y ~ x + (1 | g)", "sigma ~ y"], {}, DataError, r"'y' stands on both sides"),
     "reml": (["y ~ x + (1 | g)", "sigma ~ x"], {"method": "reml"}, NotSupportedError, r"REML.*'gaussian\(sigma\)'"),
     "bayes": (["y ~ x + (1 | g)", "sigma ~ x"], {"method": "bayes"}, NotSupportedError, r"not sampled yet.*sigma"),
-    "CR2": (["y ~ x + (1 | g)", "sigma ~ x"], {"vcov": "CR2"}, NotSupportedError, r"linear models.*'CR2'"),
+    "CR2": (
+        ["y ~ x + (1 | g)", "sigma ~ x"],
+        {"vcov": "CR2"},
+        NotSupportedError,
+        r"'CR2' with family='gaussian\(sigma\)'",
+    ),
     "lonely label": (["y ~ x + (1 | p | g)", "sigma ~ x"], {}, FormulaError, r"no other of 'g' has its label 'p'"),
     "three bars": (["y ~ x + (1 | p | q | g)", "sigma ~ x"], {}, FormulaError, r"more than one bar"),
     "same effect": (["y ~ x + (1 | g)", "sigma ~ (1 | g) + (1 | g)"], {}, FormulaError, r"same effect '1' of group"),
