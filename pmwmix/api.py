@@ -88,6 +88,7 @@ def fit(
     subset: Any = None,
     progress: bool | None = None,
     engine: str | None = None,
+    device: str | None = None,
     executor: Any = None,
     chunk_size: int | None = None,
     draws: int | None = None,
@@ -174,12 +175,12 @@ def fit(
     engine : {"auto", "jax", "numpy", "numba", "c", "python"}, optional
         What evaluates the likelihood; default the environment's PMWMIX_ENGINE, else ``"auto"``: numpy, which needs no
         compiler, where data are small, JAX where compiling pays.
+    device : {"cpu", "gpu"}, optional
+        Where JAX evaluates; None: numpy, or where JAX does by itself (scale).
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Runs replicates side by side, and the parts of a generalised model whose rows are on disk (scale). Processes
-        must be spawned, not forked.
+        Runs replicates, and passes and parts of streamed fits (scale). Processes must be spawned, not forked.
     chunk_size : int, optional
-        Rows times nodes times parameters that a generalised model evaluates at once, by default 400,000: fewer take
-        less memory. Whole top-level units stay together.
+        Rows times nodes times parameters of a generalised model that are held at once, by default 400,000.
     draws, tune, chains : int, optional
         Of ``method="bayes"``, for each plausible value: 1000 draws after 1000 of tuning in 4 chains.
     random_seed : int, optional
@@ -191,8 +192,7 @@ def fit(
         ``"fixed"``, ``"sd"``, ``"cor"`` and ``"phi"`` stand for all of their kind. Default: weakly informative, scaled
         to the data, listed in the summary and in ``fit.priors``.
     memory : str, optional
-        What a streamed fit may hold, ``"2GiB"``, the default of data that can only be streamed. With it a parquet file
-        and a polars LazyFrame are streamed too.
+        Budget of a streamed fit, by default ``"2GiB"``; with it a parquet file and a polars LazyFrame are streamed.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def fit(
     request = _request(method, sampling, priors, progress, vcov)
     nodes, cells, drawn = read_nodes(n_agq), read_chunk(chunk_size), read_random(random)
     distribution = read_distribution(family, link, trials, method, parameters_of(formula), residual, drawn)
-    held, chosen = read_fixed(fixed, method, residual), choose_engine(engine)
+    held, chosen = read_fixed(fixed, method, residual), choose_engine(engine, device, method)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
     said = resolve_design(design).override(**given, scaling=scaling_of(method, scaling))

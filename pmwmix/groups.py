@@ -292,7 +292,7 @@ def fit_groups(
     0  AUT  Intercept       4.0
     1  NZL  Intercept       4.0
     """
-    check_executor(executor, choose_engine(options.get("engine")))
+    check_executor(executor, choose_engine(options.get("engine"), options.get("device")))
     _check_options(options)
     column, labels, parts, lost = _parts(data, by, options)
     n_rows = lost + sum(len(part) for part in parts)

@@ -107,7 +107,7 @@ def check_executor(executor: Any, engine: str) -> None:
             f"An executor runs tasks. Got {type(executor).__name__}. Pass one of concurrent.futures, a Dask client or "
             f"None."
         )
-    if will_fork(executor) and engine in ("jax", "auto"):
+    if will_fork(executor) and engine.startswith(("jax", "auto")):
         raise OptionError(
             f"Forked processes would wait forever, because JAX runs threads. The {type(executor).__name__} forks. Make "
             f"it with mp_context=multiprocessing.get_context('spawn'), and call it under if __name__ == '__main__'."

@@ -15,7 +15,7 @@ INNER = {  # files of the rooms that have a road of their own
     "likelihood": """
         paths layout rows smooth covariances constraint contract jets elimination graph standardise
         ops.registry ops.fills ops.cells ops.smallmat ops.segment ops.special
-        engine
+        device engine
         crossed.onethread
         linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
         general.modefinder general.nodes latent._base latent.normal latent.t latent.discrete general.tree general.model
@@ -68,7 +68,8 @@ FENCES = {  # rooms, and single files of rooms that mix
         *("sample.nuts.othersamplers", "sample.draws.conditional_rows", "sample.draws.datatree"),
     },
     "jax": {
-        *("likelihood.engine", "likelihood.ops", "likelihood.general.bynode", "likelihood.general.inside"),
+        *("likelihood.engine", "likelihood.device", "likelihood.ops"),
+        *("likelihood.general.bynode", "likelihood.general.inside"),
         *("sample.model.density", "sample.nuts"),
     },
     "pymc": {"sample.model", "sample.nuts.othersamplers", "sample.draws.datatree", "sample.draws.pointwise"},

@@ -132,6 +132,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     _add_ci_prob(fit)
     fit.add_argument("--show", nargs="+", metavar="PART", default=(), help=f"add to the summary: {SHOWN} or all")
     fit.add_argument("--engine", help="auto (default), numpy, jax, numba, c or python")
+    fit.add_argument("--device", help="cpu or gpu, where JAX evaluates (default: where it does by itself)")
     fit.add_argument("--output", type=Path, metavar="FILE.json", help="write all numbers as JSON")
     fit.add_argument("--html", type=Path, metavar="FILE.html", help="write the summary as an HTML page")
     _add_table_file(fit)

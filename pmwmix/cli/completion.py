@@ -67,6 +67,7 @@ def words_of(verb: str) -> dict[str, Sequence[str]]:
         "--vcov": ["replicate", "robust"] if verb == "describe" else literals(Vcov),
         "--replicate-type": list(REPLICATES),
         "--engine": ["auto", "numpy", "jax", "numba", "c", "python"],
+        "--device": ["cpu", "gpu"],
         "--show": ["correlation", "intervals", "residuals", "lrt", "all"],
         "--statistics": ["mean", "sd"],
         "--below": ["std_error", "ci", "statistic", "p_value", "none"],

@@ -142,6 +142,7 @@ def _options(chosen: argparse.Namespace) -> dict[str, Any]:
         "center": pairs(chosen.center, "center"),
         "progress": False if chosen.no_progress else None,
         "engine": chosen.engine,
+        "device": chosen.device,
     }
 
 

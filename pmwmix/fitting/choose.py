@@ -15,6 +15,7 @@ from pmwmix.fitting.effort import say_effort
 from pmwmix.fitting.ladder import beyond, rungs
 from pmwmix.fitting.problem import Problem, fixed_of, layout_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.likelihood.device import check_placed
 from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
@@ -77,7 +78,9 @@ def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Proble
     """Set up the likelihood of a frame, one of nine."""
     if frame.residual is None and not frame.pairwise and not frame.hierarchy.crossed:
         say_effort(layout_of(frame), [level.n for level in frame.hierarchy.levels], plan.engine)
-    return replace(_made(frame, design, plan), fixed=fixed_of(frame))
+    made = _made(frame, design, plan)
+    check_placed(made.objective.is_compiled, plan.engine)
+    return replace(made, fixed=fixed_of(frame))
 
 
 def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:

@@ -53,6 +53,11 @@ class Likelihood:
     of_block: bool = True
     many_maxima: bool = False
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code evaluates it, whose data JAX can put on a device."""
+        return False
+
     def at(self, free: Array, k: int = 0) -> Any:
         """Evaluate outcome ``k``: a `Point` or `IntegratedPoint`.
 

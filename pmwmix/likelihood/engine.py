@@ -14,6 +14,7 @@ import numpy as np
 from pmwmix._registry import Registry
 from pmwmix.errors import NotSupportedError
 from pmwmix.interrupt import OwnFrames, interruptible, whole_import
+from pmwmix.likelihood.device import first_device, placed, split, too_large
 
 if TYPE_CHECKING:
     from pytensor.compile.mode import Mode
@@ -76,11 +77,11 @@ QUICK = 0.05  # seconds that numpy may take though compiled code is at hand
 _spent: dict[Any, float] = {}
 
 
-def choose_engine(name: str | None) -> str:
-    """Give the engine's name: the argument, else the environment's PMWMIX_ENGINE, else ``"auto"``."""
+def choose_engine(name: str | None, device: str | None = None, method: str = "ml") -> str:
+    """Give the engine's name: the argument, else the environment's PMWMIX_ENGINE, else ``"auto"``; and the device."""
     chosen = name or os.environ.get("PMWMIX_ENGINE") or AUTO
     ENGINES[chosen]  # an unknown name fails here, before any work
-    return chosen
+    return placed(chosen, device, method)
 
 
 def is_direct(engine: str, seconds: float, structure: Any, compiling: float) -> bool:
@@ -136,7 +137,7 @@ class Compiled:
         import pytensor
 
         self.names = list(graph.outputs)
-        self.engine = engine
+        self.engine, self.device = split(engine)
         self._met: set[Any] = set()
         self._many: dict[tuple[bool, ...], Callable[..., Any]] = {}
         self._timed: dict[Any, float] = {}  # seconds of the quickest call so far, by shapes
@@ -146,17 +147,17 @@ class Compiled:
             self.function = pytensor.function(
                 graph.inputs,
                 list(graph.outputs.values()),
-                mode=ENGINES[engine](),
+                mode=ENGINES[self.engine](),
                 trust_input=True,
                 on_unused_input="ignore",
             )
-        self._direct = jitted(self.function) if engine == "jax" else None
+        self._direct = jitted(self.function) if self.engine == "jax" else None
 
     def put(self, arrays: list[np.ndarray]) -> list[Any]:
         """Move data to where the engine reads them without copying at each call."""
         if self.engine != "jax":
             return [np.ascontiguousarray(array) for array in arrays]
-        return interruptible(_put, arrays)  # type: ignore[no-any-return]
+        return interruptible(_put, arrays, self.device)  # type: ignore[no-any-return]
 
     def __call__(self, theta: np.ndarray, data: list[Any]) -> dict[str, Any]:
         """Evaluate at theta."""
@@ -187,7 +188,10 @@ class Compiled:
     def _finished(self, theta: np.ndarray, data: list[Any]) -> Any:
         import jax
 
-        return jax.block_until_ready(self._direct(theta, *data))  # type: ignore[misc]
+        try:
+            return jax.block_until_ready(self._direct(theta, *data))  # type: ignore[misc]
+        except jax.errors.JaxRuntimeError as error:
+            raise too_large(error, self.device) or error from error
 
     def along_first(self, many: tuple[bool, ...]) -> Callable[..., Any]:
         """Vectorise JAX's function over the first axis of those inputs that have one more; compiled once."""
@@ -217,11 +221,17 @@ class Compiled:
             interruptible(lambda direct: direct.lower(*shapes).compile(), self._direct)
 
 
-def _put(arrays: list[np.ndarray]) -> list[Any]:
-    """Give them to JAX, which compiles a copy for every new shape."""
+def _put(arrays: list[np.ndarray], device: str | None) -> list[Any]:
+    """Give them to JAX, which compiles a copy for every new shape; what is evaluated with them is evaluated there."""
+    import jax
     import jax.numpy as jnp
 
-    return [jnp.asarray(array) for array in arrays]
+    if device is None:
+        return [jnp.asarray(array) for array in arrays]
+    try:
+        return jax.device_put([np.asarray(array) for array in arrays], first_device(device))  # type: ignore[no-any-return]
+    except jax.errors.JaxRuntimeError as error:
+        raise too_large(error, device) or error from error
 
 
 _cache: dict[tuple[Any, ...], Compiled] = {}

@@ -52,6 +52,7 @@ class FitOptions(TypedDict, total=False):
     subset: Any
     progress: bool | None
     engine: Literal["auto", "jax", "numpy", "numba", "c", "python"] | None
+    device: Literal["cpu", "gpu"] | None
     executor: Any
     chunk_size: int | None
     draws: int | None

@@ -61,6 +61,11 @@ class CrossedObjective(Likelihood):
         self._joint: tuple[int, Any] = (-1, None)
         self._modes: dict[int, list[Array]] = {}
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code evaluates it."""
+        return not self.direct
+
     def _direct_model(self) -> type[LaplaceIntercepts] | type[DirectJoint] | None:
         """Give what evaluates the model in numpy; nothing where that is left to compiled code."""
         structure, crossing, n = self.structure, self.crossing, len(self.rows.w)

@@ -69,6 +69,11 @@ class CrossedLinearObjective(Likelihood):
         self._outcomes: dict[int, list[Any]] = {}
         self.direct = DirectCrossed(self.products, crossing) if in_numpy(structure.layout, engine) else None
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code evaluates it."""
+        return self.direct is None
+
     @cached_property
     def padded(self) -> Any:
         """What the graphs are written for."""

@@ -55,6 +55,11 @@ class FlatIntegratedObjective(Likelihood):
         direct = is_direct(engine, seconds, self._parts, compiling=2.0)
         self._engine = "python" if direct else graph_engine(engine)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code evaluates it."""
+        return self._engine != "python"
+
     def with_weights(self, w_rows: Array, w: Sequence[Array]) -> FlatIntegratedObjective:
         """Give the same objective under other weights of rows (n,); there are no units."""
         return FlatIntegratedObjective(self.structure, replace(self.rows, w=w_rows), self.engine)

@@ -108,6 +108,11 @@ class IntegratedObjective(Likelihood):
         """Whether it is evaluated in numpy."""
         return isinstance(self.parts, DirectChunks | SingleChunks)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code evaluates it."""
+        return not (self.direct or self.many_maxima)
+
     def with_nodes(self, n_agq: tuple[int, ...]) -> IntegratedObjective:
         """Give the same objective with other numbers of nodes; data are shared."""
         structure = replace(self.structure, adaptive=tuple(n > 1 for n in n_agq))

@@ -258,6 +258,11 @@ class PartitionedObjective(Likelihood):
         self.spans, self.paths = self._write(Part(structure, found, starts, parents, w, rows, cells))
         self.w: tuple[Array, ...] | None = None
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code evaluates the parts."""
+        return not self.direct
+
     def _write(self, whole: Part) -> tuple[list[tuple[slice, ...]], list[str]]:
         """Write what every part is made of beside the columns."""
         n_chunks = len(whole.cut.spans)

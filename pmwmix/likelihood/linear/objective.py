@@ -59,6 +59,11 @@ class Objective(Likelihood):
         compiling = 1.5 + 3.0 * (len(layout.q) - 1)
         return is_direct(self.engine, seconds, self.padded, compiling)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code evaluates it."""
+        return self.direct is None
+
     @cached_property
     def padded(self) -> Structure:
         """What the graphs are written for."""
