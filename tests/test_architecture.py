@@ -102,6 +102,7 @@ FENCES = {  # rooms, and single files of rooms that mix
         ),
         "frame.ondisk",
         *("frame.hierarchy", "frame.levelweights", "frame.matrices", "frame.residual"),
+        "frame.partweights",
         *(
             "inference.components",
             "inference.correlations",

@@ -87,7 +87,7 @@ def test_readme_code_prints_what_stands_below_it(
 
 
 PRINTING = """
-    bootstrap contrasts describe errors families imputations influence latent-means mixing other-programs
+    bootstrap contrasts crossed describe errors families imputations influence latent-means mixing other-programs
     outcomes pairwise predictors quadrature replicates report residuals scale small-sample tables trends
 """.split()
 

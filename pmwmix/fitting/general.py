@@ -14,6 +14,7 @@ from pmwmix.families import FAMILIES
 from pmwmix.fitting.collinear import cross_products, independent, subset_transform
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame, correlated
+from pmwmix.frame.partweights import part_weights, weighted_factor
 from pmwmix.likelihood.contract import Likelihood, RowArrays
 from pmwmix.likelihood.crossed.general import CrossedObjective, numbers_held
 from pmwmix.likelihood.engine import padded_columns
@@ -101,7 +102,7 @@ def make_general(
     names = _names(frame, raw, of)
     columns, transforms = standardise(values, raw, random_columns(design), [np.zeros(frame.n)], of.tolist())
     transform = replace(transforms[0], cuts=_thresholds(frame, raw, of))
-    top_scale = float(frame.w[-1].mean())
+    top_scale = float(frame.w[_top(frame)].mean())
     w = _relative_weights(frame)
     total = total_weights(w, frame.hierarchy.row_parents)[0]
     unit = _unit(frame, design)
@@ -283,6 +284,8 @@ def crossed(
     """Lay the crossed factors out."""
     _check_one_predictor(frame)
     crossing = crossing_of(frame, structure.layout, lambda found: numbers_held(found, structure, engine))
+    if weighted_factor(frame) is not None:
+        crossing = replace(crossing, part_w=part_weights(frame, _relative_weights(frame)[_top(frame)]))
     return CrossedObjective(structure, crossing, rows, engine)
 
 
@@ -314,7 +317,14 @@ def flat(
 
 def _relative_weights(frame: ModelFrame) -> tuple[Array, ...]:
     """Weights of rows and units, bottom-up; those of the top level, or of rows without one, relative to their mean."""
-    return (*frame.w[:-1], frame.w[-1] / float(frame.w[-1].mean()))
+    top = _top(frame)
+    return (*frame.w[:top], frame.w[top] / float(frame.w[top].mean()), *frame.w[top + 1 :])
+
+
+def _top(frame: ModelFrame) -> int:
+    """Give the position of the top level's weights; of crossed factors those of the one that has weights."""
+    at = weighted_factor(frame)
+    return len(frame.w) - 1 if at is None else 1 + at
 
 
 def _mean(frame: ModelFrame, response: Response) -> float:

@@ -36,6 +36,7 @@ from pmwmix.frame.levelweights import crossed_weights, scale_of, weigh, weight_n
 from pmwmix.frame.matrices import outcome
 from pmwmix.frame.measured import check_measured, error_variances, measured_values
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.frame.partweights import notes_on_parts, weigh_parts, weighted_factor
 from pmwmix.frame.residual import residual_columns
 from pmwmix.spec.centring import Centring, find_groups
 from pmwmix.spec.design import Design
@@ -151,6 +152,9 @@ def _weights(
     if distribution.pairwise:
         _check_plain(design)
         check_pairwise(hierarchy)
+    elif hierarchy.crossed and any(by_level[1:]) and not distribution.has_closed_form:
+        cond, w, trimmed = weigh_parts(by_level, columns, hierarchy, design, scale)
+        return cond, w, total_weights(cond, hierarchy.row_parents), (), trimmed
     elif hierarchy.crossed:
         check_weights_of_crossed(by_level, hierarchy, resolve_scaling(design.scaling)[0])
     conditional = bool(design.conditional)
@@ -217,7 +221,10 @@ def _notes_on_weights(frame: ModelFrame, design: Design) -> tuple[str, ...]:
     if frame.pairwise:
         return pairwise_notes(by_level, hierarchy)
     if hierarchy.crossed:
-        return crossing_notes(by_level, hierarchy, frame.w[0], frame.has_closed_form)
+        at = weighted_factor(frame)
+        alone = (by_level[0] if at is None else None,)
+        said = crossing_notes(alone, hierarchy, frame.w[0], frame.has_closed_form)
+        return said if at is None else (*said, *notes_on_parts(frame, at, bool(design.conditional)))
     return weight_notes(by_level, hierarchy, frame.cond, frame.w, frame.scaling, bool(design.conditional))
 
 

@@ -49,7 +49,7 @@ def parts_of(hierarchy: Hierarchy) -> Array:
 
 
 def check_weights_of_crossed(by_level: Sequence[str | None], hierarchy: Hierarchy, scaling: str) -> None:
-    """Refuse weights of crossed groups, and scaling inside them; only rows can be weighted.
+    """Refuse weights of crossed groups of a linear model, and scaling inside them; only rows can be weighted.
 
     Raises
     ------
@@ -59,9 +59,10 @@ def check_weights_of_crossed(by_level: Sequence[str | None], hierarchy: Hierarch
     for level, column in zip(hierarchy.levels, by_level[1:], strict=True):
         if column is not None:
             raise NotSupportedError(
-                f"Crossed groups cannot have sampling weights of their own: the likelihood is no product over them. "
-                f"Column {column!r} weights {level.name!r}, and {names} are crossed. Weight the rows alone, "
-                f'weights={{"obs": ...}}, with the product of the weights; {_if_nested(hierarchy)}.'
+                f"Crossed groups of a linear model have sampling weights in a pairwise likelihood alone: that of the "
+                f"sample is no product over them. Column {column!r} weights {level.name!r}, and {names} are crossed. "
+                f"Use method='pairwise', or weight the rows alone, weights={{\"obs\": ...}}, with the product of the "
+                f"weights; {if_nested(hierarchy)}."
             )
     if by_level[0] is not None and scaling != "none":
         raise NotSupportedError(
@@ -108,7 +109,7 @@ def pairwise_notes(by_level: Sequence[str | None], hierarchy: Hierarchy) -> tupl
         low, up = hierarchy.crossed
         notes.append(
             f"Grouping factors {low!r} and {up!r} are crossed: a unit of one stands in several of the other. "
-            f"{_if_nested(hierarchy).capitalize()}."
+            f"{if_nested(hierarchy).capitalize()}."
         )
     sizes = [np.bincount(level.index)[level.index] for level in hierarchy.levels]
     alone = int((np.max(sizes, axis=0) == 1).sum())
@@ -129,7 +130,7 @@ def crossing_notes(by_level: Sequence[str | None], hierarchy: Hierarchy, w: Arra
     low, up = hierarchy.crossed
     notes = [
         f"Grouping factors {low!r} and {up!r} are crossed: a unit of one stands in several of the other. "
-        f"{_if_nested(hierarchy).capitalize()}."
+        f"{if_nested(hierarchy).capitalize()}."
     ]
     if not linear:
         notes.append(
@@ -147,7 +148,8 @@ def crossing_notes(by_level: Sequence[str | None], hierarchy: Hierarchy, w: Arra
     return tuple(notes)
 
 
-def _if_nested(hierarchy: Hierarchy) -> str:
+def if_nested(hierarchy: Hierarchy) -> str:
+    """Say how to write factors whose ids start again in every unit of another."""
     low, up = hierarchy.crossed
     inside = [_slashed(low, up), _slashed(up, low)]
     return (
@@ -194,10 +196,12 @@ def vcov_of_crossed(
     weighted: bool,
     method: str,
     linear: bool = True,
+    of_groups: bool = False,
 ) -> tuple[str, tuple[str, ...]]:
     """Choose or check the variance, and say what a reader should know of it.
 
-    By default it is model-based, and robust in a weighted sample whose PSUs contain whole independent parts.
+    By default it is model-based, and robust in a weighted sample whose PSUs contain whole independent parts, or whose
+    parts have weights themselves (``of_groups``).
 
     Raises
     ------
@@ -206,7 +210,7 @@ def vcov_of_crossed(
     names = some([level.name for level in hierarchy.levels])
     if method == "pairwise" and vcov is None:
         return ("robust", ()) if clusters is not None else ("multiway", (OF_COEFFICIENTS,))
-    if vcov is None and weighted and clusters is not None and psu is not None and method == "ml":
+    if vcov is None and weighted and clusters is not None and (psu is not None or of_groups) and method == "ml":
         return "robust", ()
     if vcov is None and weighted:
         return "model", (

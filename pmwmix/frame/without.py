@@ -12,6 +12,7 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.hierarchy import Hierarchy, arrange
 from pmwmix.frame.modelframe import ModelFrame, RandomBlock
+from pmwmix.frame.partweights import weighted_factor
 from pmwmix.spec.randomterms import RandomTerm
 
 
@@ -117,9 +118,14 @@ def _handed_down(w: tuple[Array, ...], gone: int, parents: Array) -> tuple[Array
 
 
 def _without_factor(frame: ModelFrame, gone: int) -> ModelFrame:
-    """Take a crossed factor out; what is left may be nested. Only rows have weights."""
+    """Take a crossed factor out; what is left may be nested. Rows keep their weights, and so do independent parts."""
     h, old = frame.hierarchy, frame.clusters
     hierarchy = arrange([level for i, level in enumerate(h.levels) if i != gone])
+    weighted = [frame.weighted[0], *(False for _ in hierarchy.levels)]
+    columns = [frame.weight_columns[0], *(None for _ in hierarchy.levels)]
+    if (at := weighted_factor(frame)) is not None:
+        to = _keeper(hierarchy, h.levels[at].name)
+        weighted[1 + to], columns[1 + to] = True, frame.weight_columns[1 + at]
     top = parts_of(hierarchy) if hierarchy.crossed else hierarchy.levels[-1].index
     clusters = old
     if old is not None:
@@ -133,13 +139,32 @@ def _without_factor(frame: ModelFrame, gone: int) -> ModelFrame:
         frame,
         hierarchy=hierarchy,
         designs=designs,
-        w=(frame.w[0], *(np.ones(level.n) for level in hierarchy.levels)),
-        weighted=(frame.weighted[0], *(False for _ in hierarchy.levels)),
-        weight_columns=(frame.weight_columns[0], *(None for _ in hierarchy.levels)),
+        w=_moved(frame.w, h, hierarchy, at),
+        weighted=tuple(weighted),
+        weight_columns=tuple(columns),
         weight_stats={},
-        cond=(frame.cond[0], *(np.ones(level.n) for level in hierarchy.levels)) if frame.cond else (),
+        cond=_moved(frame.cond, h, hierarchy, at) if frame.cond else (),
         clusters=clusters,
     )
+
+
+def _keeper(hierarchy: Hierarchy, name: str) -> int:
+    """Choose the level that keeps the weights of independent parts: the top one, or the factor; else any factor does.
+
+    Units of every crossed factor lie in one part, whose weight they all say (`partweights.part_weights`).
+    """
+    if not hierarchy.crossed:
+        return len(hierarchy.levels) - 1
+    return next((i for i, level in enumerate(hierarchy.levels) if level.name == name), 0)
+
+
+def _moved(w: tuple[Array, ...], old: Hierarchy, new: Hierarchy, at: int | None) -> tuple[Array, ...]:
+    """Lay weights of rows, and of the units of factor ``at`` if it has some, out by the levels that are left."""
+    units = [np.ones(level.n) for level in new.levels]
+    if at is not None:
+        to = _keeper(new, old.levels[at].name)
+        units[to][new.levels[to].index] = w[1 + at][old.levels[at].index]
+    return (w[0], *units)
 
 
 def _same_clusters(frame: ModelFrame, parent: Array) -> Clusters:

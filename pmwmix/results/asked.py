@@ -34,10 +34,10 @@ def check_design(design: Design, vcov: str | None) -> None:
 def choose_variance(frame: ModelFrame, filled: Filled, vcov: str | None, method: str) -> tuple[ModelFrame, str]:
     """Choose the variance method, and read the replicates if it needs them."""
     design, weighted, linear = filled.design, any(frame.weighted), frame.has_closed_form
-    if frame.pairwise:
-        _variance_of_pairs(vcov)
+    _variance_of_pairs(vcov if frame.pairwise else None)
     if frame.hierarchy.crossed:
-        vcov, said = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, design.psu, weighted, method, linear)
+        of = (design.psu, weighted, method, linear, any(frame.weighted[1:]))
+        vcov, said = vcov_of_crossed(vcov, frame.clusters, frame.hierarchy, *of)
         frame = replace(frame, notes=(*frame.notes, *said))
         if vcov == "multiway":
             frame = replace(frame, clusters=ways_of(frame.hierarchy))

@@ -48,7 +48,8 @@ class CrossedObjective(Likelihood):
         self.structure, self.crossing, self.rows, self.engine = structure, crossing, rows, engine
         self.n_agq = (1,) * structure.n_levels
         plan = {field.name: getattr(structure, field.name) for field in fields(MarginalStructure)}
-        self.padded = CrossedStructure(**{**plan, "p": padded_columns(structure.p)}, sparse=crossing.sparse)
+        plan |= {"p": padded_columns(structure.p), "sparse": crossing.sparse, "counted": crossing.part_w is not None}
+        self.padded = CrossedStructure(**plan)
         self.n_calls = 0
         self.make = self._direct_model()
         self.direct = self.make is not None
@@ -134,6 +135,16 @@ class CrossedObjective(Likelihood):
         Z = np.array([pad(column) for column in rows.Z])
         return self.first.put([X, pad(rows.offset), Z]), self.first.put([w, *index])
 
+    @cached_property
+    def _counts(self) -> list[Any]:
+        """Weights of parts, units and effects, where parts have weights; those of padding have no meaning."""
+        counts = self.crossing.counts
+        if counts is None:
+            return []
+        effects = zip((counts.units, counts.dense), self._lengths, strict=True)
+        found: list[Any] = self.first.put([counts.parts, *(np.pad(one, (0, n - len(one))) for one, n in effects)])
+        return found
+
     def _data(self, k: int) -> list[Any]:
         """All inputs after the modes for outcome ``k``."""
         if self._outcome[0] != k:
@@ -176,7 +187,7 @@ class CrossedObjective(Likelihood):
 
     def _first(self, psi: Array, k: int, modes: list[Array]) -> dict[str, Any]:
         beta, theta, phi = self._split(psi)
-        return self.first(beta, [theta, phi, *modes, *self._data(k)])
+        return self.first(beta, [theta, phi, *modes, *self._data(k), *self._counts])
 
     def at(self, psi: Array, k: int = 0) -> IntegratedPoint:
         """Evaluate outcome ``k`` at parameters (P,)."""

@@ -17,6 +17,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
 from pmwmix.likelihood.crossed.generalmodel import CrossedModel, CrossedRows, CrossedStructure
+from pmwmix.likelihood.crossed.jointblock import JointCurvature
 from pmwmix.likelihood.graph import Graph, curvatures_in, slopes_in, with_hessian
 from pmwmix.likelihood.ops.registry import register
 from pmwmix.likelihood.ops.segment import spread
@@ -167,8 +168,9 @@ def joint_graph(structure: CrossedStructure) -> tuple[Graph, Graph]:
     Returns
     -------
     Graph
-        Inputs: `CrossedSymbols.flat`. Outputs: ``value``, a scalar; ``score_beta``, ``score_theta``, ``score_phi``
-        (·, C) per independent part of the sample; then whatever the second graph reads.
+        Inputs: `CrossedSymbols.flat`, with ``structure.counted`` then the weights of independent parts (C,), eliminated
+        units (G,) and effects of the dense block (D,). Outputs: ``value``, a scalar; ``score_beta``, ``score_theta``,
+        ``score_phi`` (·, C) per independent part of the sample; then whatever the second graph reads.
     Graph
         As in `graph.with_hessian`.
     """
@@ -181,13 +183,32 @@ def joint_graph(structure: CrossedStructure) -> tuple[Graph, Graph]:
     etas = model.etas(columns, u, u_B)
     density = model.density(etas)
     curvature = model.curvature(columns, weighted_curvatures(model, slopes_in(density, etas), etas))
-    value = pt.sum(model.rows.w * density) - 0.5 * _squares(u, u_B) - 0.5 * curvature.logdet
+    whole = pt.sum(model.rows.w * density) - 0.5 * _squares(u, u_B) - 0.5 * curvature.logdet
     sizes = (structure.p, structure.layout.n_theta, structure.n_phi)
     used = [k for k, size in enumerate(sizes) if size]
     names = [("beta", "theta", "phi")[k] for k in used]
     parameters = [(s.beta, s.theta, s.phi)[k] for k in used]
-    scores: Any = pytensor.grad(value, [own[k] for k in used])
-    return with_hessian(s.flat(), ("value", value), names, parameters, scores)
+    scores: Any = pytensor.grad(whole, [own[k] for k in used])
+    if not structure.counted:
+        return with_hessian(s.flat(), ("value", whole), names, parameters, scores)
+    counts = [pt.tensor(name, shape=(None,)) for name in ("part_w", "unit_w", "place_w")]
+    scores = [score * counts[0] for score in scores]
+    value = _counted(model.rows, density, (u, u_B), curvature, counts)
+    return with_hessian([*s.flat(), *counts], ("value", value), names, parameters, scores)
+
+
+def _counted(
+    rows: CrossedRows, density: Any, effects: tuple[Column, Any], curvature: JointCurvature, counts: list[Any]
+) -> Any:
+    """Add the log-likelihoods of the parts up, each as often as it counts (crossed, eq. 19).
+
+    The pivots of a part in the factor of the whole matrix are its own, since parts have nothing in common.
+    """
+    (u, u_B), (part_w, unit_w, place_w) = effects, counts
+    factor: Any = pt.linalg.cholesky(curvature.schur, on_error="nan")
+    low = total([x * x for x in u]) + curvature.factor.logdet
+    high = u_B * u_B + 2.0 * pt.log(pt.diag(factor))
+    return pt.sum(spread(part_w, rows.part) * rows.w * density) - 0.5 * (pt.sum(unit_w * low) + pt.sum(place_w * high))
 
 
 def _jax_at_mode(op: Any, node: Apply) -> Any:

@@ -26,9 +26,12 @@ class CrossedStructure(MarginalStructure):
     ----------
     sparse : bool
         Whether the block between the eliminated effects and the others is kept cell by cell.
+    counted : bool
+        Whether independent parts of the sample have weights.
     """
 
     sparse: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,11 @@ class Curvature:
         self.factor, failed = lapack.dpotrf(S.T, lower=0, clean=1, overwrite_a=1)
         if failed:
             raise np.linalg.LinAlgError("The joint curvature of the random effects is not positive definite.")
-        self.logdet = 2.0 * float(np.log(np.diag(self.factor)).sum()) + float(np.log(self.grown).sum())
+
+    @property
+    def pivots(self) -> Effects:
+        """Logarithms of squared pivots of M, (G,) and (D,): they add up to log det M, those of a part to its own."""
+        return np.log(self.grown), 2.0 * np.log(np.diag(self.factor))
 
     def at_cells(self, low: Array) -> Array:
         """Repeat numbers of the eliminated factor's units (G,) in their cells (N,)."""

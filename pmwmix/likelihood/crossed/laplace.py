@@ -38,7 +38,7 @@ class LaplaceIntercepts:
         self.structure, self.data, self.k, self.part = structure, rows, k, crossing.part
         self.rows = EffectRows(crossing, rows.Z, structure.ones)
         self.X = np.array(rows.X).reshape(structure.p, len(rows.w))
-        self.n_parts = int(crossing.part.max()) + 1
+        self.n_parts, self.counts = int(crossing.part.max()) + 1, crossing.counts
 
     def split(self, psi: Array) -> tuple[Array, Array, Array]:
         """Part psi into beta, theta, phi."""
@@ -78,6 +78,17 @@ class LaplaceIntercepts:
         rise = gradient[0] @ step[0] + gradient[1] @ step[1]
         return {"J": np.array([J]), "rise": np.array([rise]), "step0": step[0][None], "step1": step[1]}
 
+    def total(self, values: Array) -> float:
+        """Add rows (n,) up, each as often as its part counts."""
+        return float(values.sum() if self.counts is None else values @ self.counts.rows)
+
+    def _of_effects(self, u: Effects, curvature: Curvature) -> float:
+        """Give what effects add to the log-likelihood, -(u'u + log det M) / 2, in the same way."""
+        low, high = (square**2 + pivot for square, pivot in zip(u, curvature.pivots, strict=True))
+        if self.counts is not None:
+            low, high = low * self.counts.units, high * self.counts.dense
+        return -0.5 * float(low.sum() + high.sum())
+
     def evaluate(self, psi: Array, modes: list[Array]) -> tuple[float, Array]:
         """Give Laplace's approximation at the modes (1, G) and (D,), and its scores by independent part (C, P)."""
         beta, theta, phi = self.split(psi)
@@ -87,10 +98,10 @@ class LaplaceIntercepts:
             curvature = Curvature(self.rows, theta, -found["l2"])
         except np.linalg.LinAlgError:
             return -np.inf, np.zeros((self.n_parts, len(psi)))
-        J = found["l0"].sum() - 0.5 * (u[0] @ u[0] + u[1] @ u[1])
         by_row = AtModes(self, psi, u, curvature, found).gradient_rows()
         scores = np.array([np.bincount(self.part, row, minlength=self.n_parts) for row in by_row]).T
-        return float(J - 0.5 * curvature.logdet), scores
+        scores = scores if self.counts is None else scores * self.counts.parts[:, None]
+        return self.total(found["l0"]) + self._of_effects(u, curvature), scores
 
     def _derivable(self, psi: Array, modes: list[Array]) -> AtModes:
         """Give a point with all derivatives of rows, a theta of zero moved a little."""
@@ -210,7 +221,7 @@ class AtModes:
 
     def gradient_along(self, direction: Array) -> Array:
         """Differentiate the gradient (P,) along a change of psi (crossed, eq. 16)."""
-        rows, found, inverse = self.model.rows, self.found, self.inverse_theta
+        rows, found, inverse, total = self.model.rows, self.found, self.inverse_theta, self.model.total
         beta, theta, phi = self.model.split(direction)
         fixed = beta @ self.model.X + sum(d * part for d, part in zip(theta, self.spread, strict=True) if d)
         pull = found["l2"] * fixed + sum(d * found[f"p{a}.1"] for a, d in enumerate(phi) if d)
@@ -229,15 +240,15 @@ class AtModes:
         adjoint = rows.terms(self.curvature.times((low, high)))
         za_along = np.sum(adjoint, axis=0)
         v = rate["l1"] + r + rate["l2"] * za + found["l2"] * za_along
-        out = [*(self.model.X @ v)]
+        out = [total(v * column) for column in self.model.X]
         for f, share in enumerate(self.curvature.shares):
             rest = self.adjoint_rows[f] * found["l1"] + found["l2"] * share
             along = adjoint[f] * found["l1"] + self.adjoint_rows[f] * rate["l1"]
             along = along + rate["l2"] * share + found["l2"] * shares[f]
-            last = inverse[f] * along.sum() - theta[f] * inverse[f] ** 2 * rest.sum()
-            out.append(v @ self.spread[f] + self.v @ spread[f] + last)
+            last = inverse[f] * along - theta[f] * inverse[f] ** 2 * rest
+            out.append(total(v * self.spread[f] + self.v * spread[f] + last))
         for a in range(len(phi)):
             second = h * found[f"p{a}.2"] + self.h * rate[f"p{a}.2"]
             last = rate[f"p{a}.1"] * za + found[f"p{a}.1"] * za_along
-            out.append((rate[f"p{a}.0"] + 0.5 * second + last).sum())
+            out.append(total(rate[f"p{a}.0"] + 0.5 * second + last))
         return np.array(out)

@@ -42,14 +42,15 @@ def second_order(objective: Any, point: Any, cells: float = CELLS) -> float:
     found = partials(s.family, s.link, s.n_phi, 4, in_phi=False)(eta, rows.y[k], rows.extra[k], phi)
     l2, l3, l4 = (rows.w * found[f"l{order}"] for order in (2, 3, 4))
     inverse = _inverse(A.T @ (A * -l2[:, None]), crossing.n_units[0] if crossing.q[0] == 1 else 0)
-    h = _diagonal(A, inverse)
-    slopes = A.T @ (l3 * h)
+    h, counts = _diagonal(A, inverse), 1.0 if crossing.counts is None else crossing.counts.rows
+    slopes, weighted = A.T @ (l3 * h), A.T @ (counts * l3 * h)
     cubes, n = 0.0, len(eta)
     chosen = np.arange(0, n, max(int(np.ceil(n * n / cells)), 1))
     for some in np.array_split(chosen, max(int(len(chosen) * n / CHUNK), 1)):
         across = A @ (A[some] @ inverse).T
-        cubes += float(l3 @ (across * across * across @ l3[some]))
-    return float(l4 @ h**2 / 8.0 + slopes @ inverse @ slopes / 8.0 + cubes * (n / len(chosen)) / 12.0)
+        cubes += float((counts * l3) @ (across * across * across @ l3[some]))
+    squares = float((counts * l4) @ h**2 + weighted @ inverse @ slopes)
+    return squares / 8.0 + cubes * (n / len(chosen)) / 12.0
 
 
 def _inverse(C: Any, first: int) -> Array:

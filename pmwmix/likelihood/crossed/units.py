@@ -83,6 +83,26 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How often the log-likelihoods of independent parts of the sample count.
+
+    Parameters
+    ----------
+    parts : ndarray, shape (C,)
+    rows : ndarray, shape (n,)
+    units : ndarray, shape (G,)
+        Of the eliminated factor.
+    dense : ndarray, shape (D,)
+        Effects of the dense block.
+    """
+
+    parts: Array
+    rows: Array
+    units: Array
+    dense: Array
+
+
+@dataclass(frozen=True)
 class Crossing:
     """Which unit of every factor a row belongs to.
 
@@ -95,12 +115,26 @@ class Crossing:
         Random columns per factor.
     part : ndarray of int, shape (n,)
         Independent part of the sample of every row (`crossing.independent_parts`).
+    part_w : ndarray, shape (C,), optional
+        How often the log-likelihood of every part counts (crossed, eq. 19); nothing means once.
     """
 
     index: tuple[Array, ...]
     n_units: tuple[int, ...]
     q: tuple[int, ...]
     part: Array
+    part_w: Array | None = None
+
+    @cached_property
+    def counts(self) -> Counts | None:
+        """Weights of the parts, in the rows and effects that belong to them."""
+        if self.part_w is None:
+            return None
+        rows, dense = self.part_w[self.part], np.ones(self.n_dense)
+        dense[self.place] = rows
+        units = np.ones(self.n_units[0])
+        units[self.index[0]] = rows
+        return Counts(self.part_w, rows, units, dense)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
