@@ -32,6 +32,7 @@ GREY, PALE = "#767676", "#C8C8C8"
 BACKENDS = ("matplotlib", "bokeh", "plotly", "none")
 DRAWN_WITH = {"plotly": ("plotly", "webcolors")}  # what ArviZ imports beside the backend
 DOTS = 100  # per inch, where a backend counts in dots
+MARGINS = {"plotly": 120, "bokeh": 0}  # dots above and below the panels that the backend takes from them
 MOST_POINTS = 5_000  # more rows are drawn as a random part of this size
 
 
@@ -288,7 +289,7 @@ def _new_collection(
     width, height = size[0] * n_cols + 0.5, size[1] * n_rows + 0.6
     kwargs: dict[str, Any] = {"figsize": (width, height), "figsize_units": "inches"}
     if name in ("plotly", "bokeh") and "figsize" not in (given or {}):
-        kwargs = {"figsize": (DOTS * width, DOTS * height), "figsize_units": "dots"}
+        kwargs = {"figsize": (DOTS * width, DOTS * height + MARGINS[name]), "figsize_units": "dots"}
     if name == "matplotlib":
         kwargs["layout"] = "constrained"
     try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import arviz_plots as azp
 import numpy as np
 import xarray as xr
 
 from pmwmix._types import Array
 from pmwmix.plots._base import BLUE, GREY, backend_of, draw, each_panel, xy
+from pmwmix.plots._legends import plotly_room
 
 MOST_NAMES = 60  # groups that are still named on the axis
 
@@ -26,6 +30,8 @@ def limits_of(low: Array, b: Array, high: Array, room: float = 3.0) -> list[tupl
     room : float
         Times the median half length that an interval may reach beyond the outermost estimates.
     """
+    bare = np.isnan(high - b).all(axis=1, keepdims=True)  # panels without any interval
+    low, high = (np.where(bare, b, end) for end in (low, high))
     half = room * np.nanmedian(high - b, axis=1) + 0.02 * (np.nanmax(b, axis=1) - np.nanmin(b, axis=1))
     left = np.maximum(np.nanmin(low, axis=1), np.nanmin(b, axis=1) - half)
     right = np.minimum(np.nanmax(high, axis=1), np.nanmax(b, axis=1) + half)
@@ -100,8 +106,19 @@ def draw_intervals(
         if limits is not None:
             ends_of = tuple(np.where(part, data[key], np.nan) for key in ("ci_low", "ci_high"))
             draw_arrows(pc, (ends_of[0], ends_of[1]), place, limits, color=color, name=kind)
+    ticks = [list(data["label"].to_numpy()[i, :n]) if named[i] else [] for i, n in enumerate(shown)]
+    name_rows(pc, [range(len(names)) for names in ticks], ticks, size=7)
     for i, target in enumerate(each_panel(pc)):
         n = int(shown[i])
-        ticks = list(data["label"].to_numpy()[i, :n]) if named[i] else []
-        backend_of(pc).yticks(np.arange(len(ticks)), ticks, target, size=7)
         backend_of(pc).ylim((-0.02 * n - 0.7, 1.02 * n - 0.3), target)
+
+
+def name_rows(
+    pc: azp.PlotCollection, places: Sequence[Sequence[float]], texts: Sequence[Sequence[str]], **style: Any
+) -> None:
+    """Write the names of the rows of every panel at its left axis."""
+    for target, at, names in zip(each_panel(pc), places, texts, strict=True):
+        backend_of(pc).yticks(list(at), list(names), target, **style)
+    if pc.backend == "plotly":
+        n_cols = int(pc.viz["col_index"].max()) + 1
+        plotly_room(pc.viz["figure"].item(), n_cols, max((len(name) for names in texts for name in names), default=0))

@@ -21,6 +21,7 @@ ARROWS: dict[str, dict[str, Any]] = {
     },
 }
 LETTER, LINE = 6.5, 30  # pixels of a letter and a line in a legend of bokeh
+SMALL = 4.6  # pixels of a letter beside a row
 
 Entries = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -63,6 +64,19 @@ def plotly_legend(figure: Any, entries: Entries) -> None:
         figure.add_scatter(x=[None], y=[None], name=text, showlegend=True, hoverinfo="skip", **kinds)
     place = {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.5, "xanchor": "center"}
     figure.update_layout(showlegend=True, legend=place, margin={"b": 90})
+
+
+def plotly_room(figure: Any, n_cols: int, letters: int) -> None:
+    """Move the columns of a plotly figure apart, and widen it, so that names of rows have room beside every panel."""
+    gap = SMALL * letters + 40.0
+    if n_cols > 1 and figure.layout.width:
+        figure.layout.width += int(gap * (n_cols - 1))
+    inner = float(figure.layout.width or 700) - gap - 20.0
+    panel = (inner - gap * (n_cols - 1)) / n_cols
+    for k, axis in enumerate(figure.select_xaxes()):
+        first = (k % n_cols) * (panel + gap)
+        axis.domain = (first / inner, min((first + panel) / inner, 1.0))
+    figure.update_layout(margin={"l": gap, "r": 20})
 
 
 def bokeh_legend(first_row: Sequence[Any], entries: Entries) -> None:

@@ -29,7 +29,7 @@ from pmwmix.plots._base import (
     write_titles,
     xy,
 )
-from pmwmix.plots._intervals import draw_arrows, limits_of
+from pmwmix.plots._intervals import draw_arrows, limits_of, name_rows
 from pmwmix.spec.checks import check_prob
 from pmwmix.studies.comparison import NUMBERS, chosen, compared, named_fits
 
@@ -155,7 +155,8 @@ def forest_table(
         shown = chosen(long, terms)
     else:
         kept = long[~long["term"].isin(constants) & (varcorr | (long["part"] == FIXED))]
-        shown = (kept if len(kept) else long).reset_index(drop=True)
+        known = kept.groupby(["part", "term"])["estimate"].transform("count") > 0  # no correlation with a variance of 0
+        shown = (kept[known] if known.any() else long).reset_index(drop=True)
     return _ratios(shown) if exponentiate else shown
 
 
@@ -319,10 +320,11 @@ def _limits(data: xr.Dataset, ratios: bool) -> list[tuple[float, float]]:
 def write_rows(pc: PlotCollection, data: xr.Dataset, labels: Mapping[str, str] | None) -> None:
     """Name the rows at the left axis, inside the grid only where they differ from those of the panel to the left."""
     module, n_cols = backend_of(pc), int(pc.viz["col_index"].max()) + 1
+    places, shown = [], []
     for p, target in enumerate(each_panel(pc)):
         rows = [str(name) for name in data["row"].values[p] if name != ""]
         same = p % n_cols > 0 and bool((data["row"].values[p] == data["row"].values[p - 1]).all())
-        places = -np.arange(len(rows))
-        texts = [shortened(text_of(name, labels), 40) for name in rows]
-        module.yticks(places.tolist(), [""] * len(rows) if same else texts, target, size=8, color=BLACK)
+        places.append([float(-k) for k in range(len(rows))])
+        shown.append([""] * len(rows) if same else [shortened(text_of(name, labels), 40) for name in rows])
         module.ylim((-len(rows) + 0.4, 0.6), target)
+    name_rows(pc, places, shown, size=8, color=BLACK)

@@ -11,9 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from pmwmix._types import Array
-from pmwmix.data.codes import code, label_text, printed
-from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.inference.samples import table_of
+from pmwmix.data.codes import label_text, printed
+from pmwmix.errors import NotSupportedError
 from pmwmix.plots._base import (
     backend_of,
     check_choice,
@@ -22,7 +21,6 @@ from pmwmix.plots._base import (
     draw,
     each_panel,
     fit_of,
-    group_name,
     panels,
     rows_of,
     shortened,
@@ -34,6 +32,7 @@ from pmwmix.plots._base import (
 )
 from pmwmix.plots._boxes import BOX_ENTRIES, draw_boxes, five_numbers
 from pmwmix.plots._intervals import MOST_NAMES
+from pmwmix.plots._units import units_of
 from pmwmix.prediction.responses import RESIDUALS
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.studies.withingroups import least_squares
@@ -114,7 +113,8 @@ def residuals_by_group(
     check_choice(type, "type", RESIDUALS)
     most = check_count(max_groups, "max_groups", 2)
     rows = rows_of(fit, pv, "residuals_by_group")
-    name, index, unit_labels = _units(rows, one, group)
+    unit = units_of(rows, one, group, "residuals_by_group")
+    name, index, unit_labels = unit.name, unit.index, unit.labels
     if pooled:
         values = _least_squares(one, rows, type)
     else:
@@ -130,31 +130,6 @@ def residuals_by_group(
     letters = LETTERS.get(type, f"{type} residual")
     write_axes(pc, place, f"least-squares {letters}" if pooled else letters)
     return pc
-
-
-def _units(rows: LiveRows, one: Any, group: str | None) -> tuple[str, Array, list[Any]]:
-    """Name, unit of every row (-1 where it is missing) and labels of a factor of the model or a column of its table."""
-    levels = rows.frame.hierarchy.levels
-    names = [level.name for level in levels]
-    source = rows.frame.source
-    columns = [] if source is None or source.table is None else source.table.names
-    asked = str(group)
-    if group is None or asked not in columns or asked in names:
-        if not names and columns:
-            raise OptionError(
-                f"residuals_by_group() shows groups. The model has no random term, and group={group!r}."
-                f"{near(asked, columns)} Pass group=, a column of its table."
-            )
-        name = group_name(names, group, "residuals_by_group")
-        unit = next(level for level in levels if level.name == name)
-        return name, unit.index, unit.labels
-    column = table_of(one, "residuals_by_group()").columns([asked])[asked]
-    kept = column if rows.frame.kept is None else column.take(rows.frame.kept)
-    there = kept.notna().to_numpy()
-    codes, labels = code([kept[there].reset_index(drop=True)])
-    index = np.full(len(kept), -1)
-    index[there] = codes
-    return asked, index, labels
 
 
 def _least_squares(one: Any, rows: LiveRows, type: str) -> Array:

@@ -26,7 +26,6 @@ from pmwmix.plots._base import (
     chosen_groups,
     draw,
     fit_of,
-    group_name,
     labels_of,
     matplotlib_axes,
     padded,
@@ -43,6 +42,7 @@ from pmwmix.plots._base import (
 )
 from pmwmix.plots._lines import make_grid, missing_parts, model_lines
 from pmwmix.plots._smooth import curve
+from pmwmix.plots._units import Units, units_of
 from pmwmix.prediction.responses import mean_of
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.studies.withingroups import design_columns, least_squares
@@ -92,7 +92,8 @@ def trellis(
     x : str
         Numeric predictor of the horizontal axis, as the model has it (centred if it was centred).
     group : str, optional
-        Grouping factor; None is the lowest.
+        Grouping factor of the model, or a column of its table; None is the lowest factor. A model without random terms
+        needs it.
     groups : int or list of labels
         The groups to show, or how many: evenly spread in their order by the mean of the outcome, from groups with at
         least three rows if there are enough.
@@ -121,16 +122,17 @@ def trellis(
     OptionError, DataError
         If an argument is not among the legal ones, or a column cannot be used.
     NotSupportedError
-        For ordinal outcomes, models without random terms, and fits read from a file.
+        For ordinal outcomes, and fits read from a file.
 
     Notes
     -----
-    Other predictors are held at their means over the group's rows, a factor at its shares; columns with ``x`` in them
-    (interactions, powers, splines) move along. Effects of groups above the one shown are part of the solid line, those
-    of units inside it are taken as zero. The dashed line regresses the outcome on ``x`` alone, with the level-1
-    weights of the fit. Lines end where the group's rows end. With other links than the identity the lines are curves
-    of the mean outcome, and the dashed line joins the mean outcomes of up to five parts of the group's rows, of five
-    rows or more each, instead. Of more than 300 rows in a group a random part is drawn.
+    Other predictors are held at their means over the group's rows, a factor at its shares; columns with ``x`` in
+    them (interactions, powers, splines) move along. Effects of groups above the one shown are part of the solid
+    line, those of units inside it are taken as zero; where the model has none, dotted and solid line are one. The
+    dashed line regresses the outcome on ``x`` alone, with the level-1 weights of the fit. Lines end where the
+    group's rows end. With other links than the identity the lines are curves of the mean outcome, and the dashed
+    line joins the mean outcomes of up to five parts of the group's rows, of five rows or more each, instead. Of
+    more than 300 rows in a group a random part is drawn.
 
     Examples
     --------
@@ -155,13 +157,11 @@ def trellis(
             f"{', '.join(part.name for part in family.further)}. Use plots.effects()."
         )
     rows = rows_of(fit, pv, "trellis")
-    names = [level.name for level in rows.frame.hierarchy.levels]
-    level = names.index(group_name(names, group, "trellis"))
+    unit = units_of(rows, one, group, "trellis")
     values = _predictor(rows, x, data)
-    blocks = None if split is None else _split(rows, split, data, level)
-    shown = _shown(rows, level, groups, blocks, check_choice(order_by, "order_by", ("mean", "label")))
-    found = _compute(one, rows, level, shown, x, values, check_choice(smooth, "smooth", ("line", "local", "none")))
-    unit = rows.frame.hierarchy.levels[level]
+    blocks = None if split is None else _split(rows, split, data, unit)
+    shown = _shown(rows, unit, groups, blocks, check_choice(order_by, "order_by", ("mean", "label")))
+    found = _compute(one, rows, unit, shown, x, values, check_choice(smooth, "smooth", ("line", "local", "none")))
     names = printed(unit.labels)
     titles = [_title(names[g], None if blocks is None else blocks[g]) for g in shown]
     outcome = rows.frame.formula.response
@@ -205,7 +205,7 @@ def _column(rows: LiveRows, name: str, data: Any) -> pd.Series:
     return column if rows.frame.kept is None else column.take(rows.frame.kept).reset_index(drop=True)
 
 
-def _split(rows: LiveRows, split: str, data: Any, level: int) -> list[str]:
+def _split(rows: LiveRows, split: str, data: Any, unit: Units) -> list[str]:
     """Value of the splitting column in every group."""
     if data is None:
         raise OptionError(
@@ -213,9 +213,8 @@ def _split(rows: LiveRows, split: str, data: Any, level: int) -> list[str]:
             f"Pass data=, the table of the fit."
         )
     column = _column(rows, split, data)
-    unit = rows.frame.hierarchy.levels[level]
     codes, values = pd.factorize(column, sort=True)
-    table = pd.Series(codes).groupby(unit.index).agg(["min", "max"])
+    table = pd.Series(codes).groupby(unit.index).agg(["min", "max"]).drop(index=-1, errors="ignore")
     mixed = table.index[table["min"] != table["max"]]
     if len(mixed):
         raise DataError(
@@ -226,12 +225,10 @@ def _split(rows: LiveRows, split: str, data: Any, level: int) -> list[str]:
     return [words[code] for code in table["min"].reindex(range(unit.n), fill_value=-1)]
 
 
-def _shown(rows: LiveRows, level: int, groups: Any, blocks: list[str] | None, order_by: str) -> list[int]:
+def _shown(rows: LiveRows, unit: Units, groups: Any, blocks: list[str] | None, order_by: str) -> list[int]:
     """Places of the groups to show, in the order of the panels."""
-    unit = rows.frame.hierarchy.levels[level]
-    n = np.bincount(unit.index, minlength=unit.n)
-    outcome = _outcome(rows)
-    mean = np.bincount(unit.index, outcome, minlength=unit.n) / np.maximum(n, 1)
+    n = unit.count()
+    mean = unit.count(_outcome(rows)) / np.maximum(n, 1)
     order = np.arange(unit.n) if order_by == "label" else np.argsort(mean, kind="stable")
     asked = isinstance(groups, Sequence | np.ndarray | pd.Index | pd.Series)
     if asked:
@@ -264,9 +261,9 @@ def _title(label: Any, kind: str | None) -> str:
     return shortened(label) if kind is None else f"{shortened(label, 16)} · {shortened(kind, 14)}"
 
 
-def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, values: Array, smooth: str) -> xr.Dataset:
+def _compute(one: Any, rows: LiveRows, unit: Units, shown: list[int], x: str, values: Array, smooth: str) -> xr.Dataset:
     """Points and lines of every panel."""
-    unit, y = rows.frame.hierarchy.levels[level], _outcome(rows)
+    y = _outcome(rows)
     members = [np.flatnonzero(unit.index == g) for g in shown]
     grid = make_grid(rows, x, values, members)
     if lost := missing_parts(rows, grid):
@@ -274,7 +271,7 @@ def _compute(one: Any, rows: LiveRows, level: int, shown: list[int], x: str, val
             f"The line cannot follow {x!r} through every column. {some(lost)} mixes it with other variables in a way "
             f"that has no column of its own. Add the function of {x!r} alone to the formula."
         )
-    fixed, conditional = model_lines(one, rows, grid, level)
+    fixed, conditional = model_lines(one, rows, grid, unit.level or 0)
     linear = one.has_closed_form
     w = total_weights(rows.frame.w, rows.frame.hierarchy.row_parents)[0] if any(rows.frame.weighted) else None
     own = [_own(smooth, linear, values[g], y[g], None if w is None else w[g]) for g in members]
@@ -327,7 +324,9 @@ def _draw(
     _, n_cols, size, dot = next(layout for layout in LAYOUTS if n <= layout[0])
     pc = panels(data, backend, figure_kwargs, n_cols=n_cols, size=size, sharex=True, sharey=True)
     draw(pc, "scatter_xy", "rows", data["observed"], color=GREY, alpha=0.45, size=dot)
-    draw(pc, "line_xy", "fixed line", data["fixed"], color=BLACK, linestyle=":", width=1.4)
+    apart = not np.array_equal(data["fixed"], data["conditional"], equal_nan=True)
+    if apart:
+        draw(pc, "line_xy", "fixed line", data["fixed"], color=BLACK, linestyle=":", width=1.4)
     draw(pc, "line_xy", "own line", data["own"], color=ORANGE, linestyle="--", width=1.6)
     draw(pc, "line_xy", "model line", data["conditional"], color=BLUE, linestyle="-", width=1.8)
     write_axes(pc, *axes, outer=True)
@@ -337,7 +336,7 @@ def _draw(
         ax.locator_params(nbins=4)
     entries = [("rows", {"color": GREY, "marker": "o", "linestyle": "none", "markersize": 4})]
     entries += [(own, {"color": ORANGE, "linestyle": "--"})] if own else []
-    entries += [("model, average group", {"color": BLACK, "linestyle": ":"})]
+    entries += [("model, average group", {"color": BLACK, "linestyle": ":"})] if apart else []
     write_legend(pc, [*entries, ("model, this group", {"color": BLUE})])
     return pc
 

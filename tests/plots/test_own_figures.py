@@ -194,3 +194,47 @@ def test_labels_of_the_survey_files_stand_in_plots(tmp_path):
     lines = plots.slopes(fit, "IMMIG", "ESCS", labels={"ESCS": "SES"})
     assert list(lines.data["series"].to_numpy()) == ["Second generation - Native", "First generation - Native"]
     assert lines.get_viz("figure").get_supxlabel() == "SES"
+
+
+def test_trellis_of_a_model_without_random_terms_shows_the_groups_of_a_column():
+    d = hsb()
+    plain = pmwmix.fit("mathach ~ ses * sector", d)
+    with pytest.raises(OptionError, match=r"trellis\(\) shows groups. The model has no random term.*Pass group="):
+        plots.trellis(plain, "ses")
+    plot = plots.trellis(plain, "ses", group="school", groups=["1224", "8367"])
+    for school, panel in zip(plot.data["panel"].to_numpy(), plot.data["conditional"].to_numpy(), strict=True):
+        rows = d[d["school"].astype(str) == school]
+        at = pd.DataFrame({"ses": panel[:, 0], "sector": rows["sector"].iloc[0]})
+        close(panel[:, 1], plain.predict(at), 1e-10)
+    close(plot.data["fixed"], plot.data["conditional"], 1e-12)
+    words = [text.get_text() for text in plot.get_viz("figure").legends[0].get_texts()]
+    assert words[-1] == "model, this group" and "model, average group" not in words
+    some = pmwmix.fit("mathach ~ ses", d.assign(school=d["school"].where(d["school"].astype(str) != "8367")))
+    assert "8367" not in plots.trellis(some, "ses", group="school", groups=100, **PLAIN).data["panel"]
+
+
+def test_forest_leaves_out_correlations_that_a_singular_fit_does_not_have():
+    rng = np.random.default_rng(3)
+    d = pd.DataFrame({"x": rng.normal(size=320), "g": np.repeat(np.arange(40), 8)})
+    fit = pmwmix.fit("y ~ x + (1 + x | g)", d.assign(y=d["x"] + rng.normal(size=320) + np.tile([1.0, -1.0], 160)))
+    assert np.isnan(fit.varcorr.set_index("var2")["sdcor"]["x"])
+    shown = plots.forest(fit, varcorr=True, **PLAIN).data["panel"]
+    assert list(shown.to_numpy()) == [
+        "Fixed effects",
+        "Standard deviations",
+    ]
+
+
+def test_columns_of_plotly_stand_apart_by_the_names_of_rows(school):
+    pytest.importorskip("plotly")
+    names = {"ses": "s" * 38, "sd(school.ses)": "t" * 38}
+    short, long = (
+        plots.forest(school, varcorr=True, labels=labels, backend="plotly").get_viz("figure")
+        for labels in (dict.fromkeys(names, "s"), names)
+    )
+    gaps = []
+    for figure in (short, long):
+        first, second = list(figure.select_xaxes())[:2]
+        inner = figure.layout.width - figure.layout.margin.l - figure.layout.margin.r
+        gaps.append((second.domain[0] - first.domain[1]) * inner)
+    assert gaps[1] > 38 * 4.5 and gaps[1] > gaps[0] and long.layout.margin.l > 38 * 4.5
