@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pmwmix.studies.nodecheck import quadrature_check
     from pmwmix.studies.sensitivity import extreme_weights, sensitivity, weight_diagnostics
     from pmwmix.studies.trend import trend
+    from pmwmix.studies.trenddifferences import trend_differences
     from pmwmix.studies.withingroups import group_regressions
     from pmwmix.tables.modeltable import ModelTable, table
     from pmwmix.weights.scaling import SCALINGS
@@ -69,6 +70,7 @@ _HOME = {
     "quadrature_check": "studies.nodecheck",
     "describe": "descriptives.describe",
     "trend": "studies.trend",
+    "trend_differences": "studies.trenddifferences",
     "power": "planning.power",
     "replicate_weights": "resampling.generated",
     "table": "tables.modeltable",
@@ -113,6 +115,7 @@ __all__ = [
     "surveys",
     "table",
     "trend",
+    "trend_differences",
     "weight_diagnostics",
 ]
 

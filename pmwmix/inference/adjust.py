@@ -22,7 +22,8 @@ def check_adjustment(adjust: str) -> None:
     """
     if adjust not in ADJUSTMENTS:
         raise OptionError(
-            f"Unknown adjustment {adjust!r}.{near(str(adjust), ADJUSTMENTS)} Use one of "
+            f"Unknown adjustment {adjust!r}.{near(str(adjust), ADJUSTMENTS)} It is the rule for p-values of several "
+            f"tests. Use one of "
             f"{', '.join(map(repr, ADJUSTMENTS))}."
         )
 

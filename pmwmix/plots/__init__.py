@@ -17,6 +17,7 @@ from pmwmix.plots.residuals_by_group import residuals_by_group
 from pmwmix.plots.slopes import slopes
 from pmwmix.plots.trace import trace
 from pmwmix.plots.trellis import trellis
+from pmwmix.plots.trend import trend
 from pmwmix.plots.weights import weights
 from pmwmix.plots.within_groups import within_groups
 
@@ -35,6 +36,7 @@ __all__ = [
     "slopes",
     "trace",
     "trellis",
+    "trend",
     "weights",
     "within_groups",
 ]

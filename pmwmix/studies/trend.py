@@ -14,6 +14,7 @@ from pmwmix.errors import NotSupportedError, OptionError, PmwmixWarning, some
 from pmwmix.results.result import FitResult
 from pmwmix.spec.checks import check_prob
 from pmwmix.studies.changes import AGAINST, check_word, compared, pairs_of, trend_of_tables
+from pmwmix.studies.factortrend import trend_of_factor
 from pmwmix.studies.meanings import differing
 
 KINDS = ("coef", "varcorr")
@@ -21,8 +22,9 @@ LEVEL = "Intercept"  # what moves when the whole scale does
 
 
 def trend(
-    fits: Mapping[Any, FitResult | pd.DataFrame],
+    fits: Any,
     *,
+    by: str | None = None,
     linking: Any = None,
     against: str = "first",
     of: str = "coef",
@@ -33,8 +35,11 @@ def trend(
     Parameters
     ----------
     fits : dict of FitResult, or what `fit_groups` gives
-        Cycle to fit, in the order of time. Pooled fits carry their plausible values. Tables of `describe`, one for each
-        cycle, are compared statistic by statistic and group by group.
+        Cycle to fit, in the order of time. Pooled fits carry their plausible values. Fits by group in each cycle,
+        ``{2015: fit_groups(..., by="CNT"), 2018: ...}``, are compared group by group. Tables of `describe`, one for
+        each cycle, are compared statistic by statistic and group by group. Or one fit of all cycles, with ``by=``.
+    by : str, optional
+        Column of the cycles in the formula of one fit of all cycles, a factor.
     linking : float or dict, optional
         Standard error of the link between the scale of a cycle and that of the cycle it is compared with, in points of
         the scale: one number, or by cycle. It enters the change of the intercept alone (trends, eq. 2). None: the
@@ -64,16 +69,45 @@ def trend(
     slopes, differences between groups and variances as they are.
     """
     check_prob(ci_prob)
+    if by is not None or isinstance(fits, FitResult):
+        return trend_of_factor(fits, by, lambda cycles: linking_of(linking, cycles, fits, of), against, ci_prob)
+    if isinstance(fits, Mapping) and fits and all(isinstance(one, Mapping) for one in fits.values()):
+        return _by_group(fits, {"linking": linking, "against": against, "of": of, "ci_prob": ci_prob})
     tables = {c: one for c, one in fits.items() if isinstance(one, pd.DataFrame)} if isinstance(fits, Mapping) else {}
     if tables and len(tables) == len(fits):
         return trend_of_tables(tables, linking, against, ci_prob)
     given = _checked(fits, against, of)
     cycles = list(given)
     pairs = pairs_of(cycles, against)
-    errors = _linking(linking, [later for _, later in pairs], given[cycles[0]], of)
+    errors = linking_of(linking, [later for _, later in pairs], given[cycles[0]], of)
     rows = [_changes(given[a], given[b], errors[b], of, ci_prob).assign(cycle=b, against=a) for a, b in pairs]
     table = pd.concat(rows, ignore_index=True)
     return table[["cycle", "against", *(name for name in table if name not in ("cycle", "against"))]]
+
+
+def _by_group(fits: Mapping[Any, Mapping[Any, FitResult]], options: dict[str, Any]) -> pd.DataFrame:
+    """Compare the fits of every group; those that some cycle lacks have no trend."""
+    cycles = list(fits)
+    shared = [group for group in fits[cycles[0]] if all(group in fits[cycle] for cycle in cycles)]
+    lost = list(dict.fromkeys(str(g) for cycle in cycles for g in fits[cycle] if g not in shared))
+    if not shared:
+        raise OptionError(
+            f"A trend by group needs groups that were fitted in all cycles. Those of {cycles[0]!r} are "
+            f"{some(list(map(str, fits[cycles[0]])), 6)}, and none is in all others. Use the same names in all cycles."
+        )
+    if lost:
+        warnings.warn(
+            f"Groups without a fit in some cycle have no trend. Left out: {some(lost, 12)}. Fit them in all cycles.",
+            PmwmixWarning,
+            stacklevel=3,
+        )
+    name = str(getattr(fits[cycles[0]], "by", "group"))
+    tables = []
+    for group in shared:
+        table = trend({cycle: fits[cycle][group] for cycle in cycles}, **options)
+        table.insert(2, name, [group] * len(table))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _checked(fits: Any, against: Any, of: Any) -> dict[Any, FitResult]:
@@ -99,8 +133,13 @@ def _checked(fits: Any, against: Any, of: Any) -> dict[Any, FitResult]:
     return given
 
 
-def _linking(linking: Any, cycles: list[Any], fit: FitResult, of: str) -> dict[Any, float]:
-    """Give the linking error of every comparison."""
+def linking_of(linking: Any, cycles: list[Any], fit: Any, of: str = "coef") -> dict[Any, float]:
+    """Give the linking error of every comparison, by its later cycle.
+
+    Raises
+    ------
+    OptionError, NotSupportedError
+    """
     if linking is None:
         return dict.fromkeys(cycles, 0.0)
     if of != "coef" or not fit.has_linear_mean:

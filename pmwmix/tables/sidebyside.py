@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 
-from pmwmix._types import Array
-from pmwmix.errors import DataError, MissingColumnsError, NotSupportedError, OptionError, PmwmixWarning, near, some
-from pmwmix.inference.adjust import adjusted, check_adjustment
+from pmwmix.errors import DataError, MissingColumnsError, NotSupportedError, PmwmixWarning, near, some
 from pmwmix.inference.icc import icc_se
+from pmwmix.studies.independent import contrasts_of, tested
 from pmwmix.studies.meanings import OUTCOME, comparable, meanings
 from pmwmix.tables.modeltable import ModelTable, table
 
 INDEX = "inclusion index"
-AVERAGE = "average"
 
 
 class SideBySide(Mapping[Any, Any]):
@@ -113,8 +109,8 @@ class SideBySide(Mapping[Any, Any]):
         Standard errors and degrees of freedom: groups, eqs. 3-4.
         """
         one = self._compared(of, ci_prob)
-        pairs, C = _contrasts(list(one.index), against)
-        return _tested(one, pairs, C, adjust, ci_prob)
+        pairs, C = contrasts_of(list(one.index), against)
+        return tested(one, pairs, C, adjust, ci_prob)
 
     def ranking(self, of: str, *, adjust: str = "holm", ci_prob: float = 0.95) -> pd.DataFrame:
         """Rank groups by one coefficient, or by the index of inclusion, with intervals of the ranks.
@@ -152,8 +148,8 @@ class SideBySide(Mapping[Any, Any]):
            Mobility across Neighbourhoods and Academic Achievement across Countries. Review of Economic Studies, 91(1).
         """
         one = self._compared(of, ci_prob)
-        pairs, C = _contrasts(list(one.index), None)
-        tests = _tested(one, pairs, C, adjust, ci_prob)
+        pairs, C = contrasts_of(list(one.index), None)
+        tests = tested(one, pairs, C, adjust, ci_prob)
         clear = tests[tests["p_adjusted"] <= 1 - ci_prob]
         up = clear["estimate"] > 0
         above, below = clear["group"].where(up, clear["other"]), clear["other"].where(up, clear["group"])
@@ -219,43 +215,3 @@ def _within(group: Any, fit: Any, ci_prob: float) -> dict[str, float]:
         "ci_low": 100 * (1 - low["ci_high"]),
         "ci_high": 100 * (1 - low["ci_low"]),
     }
-
-
-def _contrasts(groups: list[Any], against: Any) -> tuple[list[tuple[Any, Any]], Array]:
-    """Give who is compared with whom, and the contrasts (m, n)."""
-    n, eye = len(groups), np.eye(len(groups))
-    if against is None:
-        places = list(combinations(range(n), 2))
-        return [(groups[i], groups[j]) for i, j in places], np.array([eye[i] - eye[j] for i, j in places])
-    if against in groups:
-        k = groups.index(against)
-        return [(g, against) for g in groups if g != against], np.delete(eye - eye[k], k, axis=0)
-    if isinstance(against, str) and against == AVERAGE:
-        return [(g, AVERAGE) for g in groups], eye - 1 / n
-    raise OptionError(
-        f"There is no group {against!r} to compare with.{near(str(against), [str(g) for g in groups])} Use one of "
-        f"{some(groups, 12)}, 'average', or None for all pairs."
-    )
-
-
-def _tested(one: pd.DataFrame, pairs: list[tuple[Any, Any]], C: Array, adjust: str, ci_prob: float) -> pd.DataFrame:
-    """Test contrasts of independent estimates (groups, eqs. 3-4)."""
-    check_adjustment(adjust)
-    if adjust == "single-step":
-        raise NotSupportedError(
-            "Differences between groups have no adjustment 'single-step'. It is for contrasts of one model. Use "
-            "adjust='holm'."
-        )
-    estimate, squares = C @ one["estimate"].to_numpy(float), (C * one["std_error"].to_numpy(float)) ** 2
-    variance = squares.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = variance**2 / (squares**2 / one["df"].to_numpy(float)).sum(axis=1)
-        statistic = estimate / np.sqrt(variance)
-    capped = np.minimum(df, 1e10)
-    half = stdtrit(capped, 0.5 + ci_prob / 2) * np.sqrt(variance)
-    out = pd.DataFrame(pairs, columns=["group", "other"])
-    out["estimate"], out["std_error"], out["statistic"], out["df"] = estimate, np.sqrt(variance), statistic, df
-    out["p_value"] = 2 * stdtr(capped, -np.abs(statistic))
-    out["p_adjusted"] = adjusted(statistic, df, np.eye(len(C)), adjust)
-    out["ci_low"], out["ci_high"] = estimate - half, estimate + half
-    return out
