@@ -47,7 +47,7 @@ INNER = {  # files of the rooms that have a road of their own
     "cli": "arguments output reading fitting describing files demo completion command __main__".split(),
     "sample": """
         request refusal account guard keep
-        model.target model.priors model.coordinates model.model model.density model.start
+        model.explicit model.target model.priors model.coordinates model.model model.density model.start
         nuts.convergence nuts.meeting nuts.nuts nuts.othersamplers
         draws.conditional_rows draws.conditional_linear draws.conditional_general draws.quantities draws.correction
         draws.randomeffects draws.rowdraws draws.datatree

@@ -20,6 +20,14 @@ MODEL_BASED = (
     "Standard errors of the coefficients are clustered by every crossed factor; those of the variance components are "
     "model-based."
 )
+LAPLACE = (
+    "Crossed random effects are integrated out by the joint Laplace approximation (n_agq=1), as in lme4 and glmmTMB; "
+    "with few rows per group and binary outcomes it makes variances too small."
+)
+SAMPLED = (
+    "All random effects of the crossed factors were sampled with the parameters: the posterior does not rest on "
+    "Laplace's approximation, which is that of the fit by maximum likelihood alone."
+)
 OF_COEFFICIENTS = (
     "Standard errors of the coefficients are clustered by every crossed factor. Variance components have none there: "
     "take those of fit.bootstrap()."
@@ -133,10 +141,7 @@ def crossing_notes(by_level: Sequence[str | None], hierarchy: Hierarchy, w: Arra
         f"{if_nested(hierarchy).capitalize()}."
     ]
     if not linear:
-        notes.append(
-            "Crossed random effects are integrated out by the joint Laplace approximation (n_agq=1), as in lme4 and "
-            "glmmTMB; with few rows per group and binary outcomes it makes variances too small."
-        )
+        notes.append(LAPLACE)
     if by_level[0] is not None:
         mean = float(w.mean())
         if not 2 / 3 < mean < 1.5:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmwmix.frame.crossing import SAMPLED
 from pmwmix.results.summary import Section, Summary, columns_of, ends, number
 from pmwmix.results.words import (
     asked_facts,
@@ -36,6 +37,8 @@ def account_of(fit: Any, ci_prob: float) -> Summary:
 def _facts(fit: Any) -> list[tuple[str, str]]:
     s, how = fit.settings, fit.how
     facts = asked_facts(fit)
+    if SAMPLED in fit.own_notes:
+        facts = [(name, "none: all random effects were sampled" if name == "Integration" else x) for name, x in facts]
     per = " per plausible value" if fit.n_pv > 1 else ""
     sampler = f"{how['sampler']}, {how['chains']} chains of {how['draws']} draws after {how['tune']}{per}"
     facts.append(("Sampler", f"{sampler}, seed {how['random_seed']}"))

@@ -14,6 +14,7 @@ from pmwmix.errors import DataError, OptionError
 from pmwmix.fitting.optimise import Status
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.components import component_names
+from pmwmix.frame.crossing import SAMPLED
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
 from pmwmix.sample.draws.correction import corrected, correction_of
@@ -45,7 +46,7 @@ class Live:
     target : Target
     rows : LiveRows
     psi : ndarray, shape (chain, draw, P)
-        Corrected draws on the standardised scale.
+        Corrected draws on the standardised scale; after (beta, theta, phi) effects that were sampled themselves.
     sampled : Sampled
     seed : int
     raw : ndarray, shape (chain, draw, P)
@@ -129,6 +130,8 @@ def sample(ml: FitResult, request: Request, priors: Any) -> Posterior:
             "A variance is near zero, or a correlation near one, at the maximum of the likelihood: the correction to "
             "the sandwich covariance leaves the draws of that variance or correlation as they are."
         )
+    if sampled.effects:
+        notes.append(SAMPLED)
     prior_psi = draw_prior(sampled, PRIOR_DRAWS, request.seed)
     for rows, target, drawn, correction in zip(live_rows(ml), targets, draws, corrections, strict=True):
         raw = drawn.values["psi"]

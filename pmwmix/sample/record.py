@@ -11,6 +11,7 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError, near
+from pmwmix.frame.crossing import LAPLACE
 from pmwmix.likelihood.layout import semidefinite_cholesky
 from pmwmix.pooling import Pooled, pool
 from pmwmix.pooling.nested import mix_draws
@@ -96,7 +97,8 @@ class BayesRecord(Abilities):
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What should be known when reading the result, diagnostics of the sampler first."""
-        return tuple(dict.fromkeys((*self.diagnostics, *self.own_notes, *self.ml.notes)))
+        of_ml = [note for note in self.ml.notes if note != LAPLACE]  # of crossed effects, which were sampled
+        return tuple(dict.fromkeys((*self.diagnostics, *self.own_notes, *of_ml)))
 
     @cached_property
     def diagnostics(self) -> tuple[str, ...]:

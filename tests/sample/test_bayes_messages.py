@@ -110,8 +110,8 @@ BAD = {
     "sampler with reml": (asking(method="reml", sampler="nutpie"), OptionError, "sampler"),
     "small-sample vcov": (asking(vcov="CR2"), NotSupportedError, "'CR2'"),
     "replicate vcov": (asking(vcov="replicate"), NotSupportedError, "'replicate'"),
-    "crossed effects": (
-        asking("(y > 10) ~ x + (1 | school) + (1 | cross)", family="binomial"),
+    "nodes of crossed effects": (
+        asking("(y > 10) ~ x + (1 | school) + (1 | cross)", family="binomial", n_agq=7),
         NotSupportedError,
         "'cross'",
     ),

@@ -12,7 +12,7 @@ from scipy import special, stats
 
 from pmwmix.api import read_distribution
 from pmwmix.data.table import Table
-from pmwmix.errors import NotSupportedError, PmwmixWarning
+from pmwmix.errors import PmwmixWarning
 from pmwmix.fitting.choose import Plan, make_problem
 from pmwmix.fitting.rawscale import raw_map
 from pmwmix.frame.build import build_frame
@@ -387,15 +387,6 @@ def test_units_that_stay_at_their_first_proposals_are_noticed():
     rare[:, 1] = 0.001
     with pytest.warns(PmwmixWarning, match=r"of 1 units may not follow.*worst unit.*0.001.*caution"):
         conditional_general.warn_of_stuck([rare, np.ones((50, 1))], 15)
-
-
-def test_general_models_with_crossed_factors_are_refused():
-    data = outcomes()
-    data["room"] = np.arange(len(data)) % 5
-    frame = frame_of("z ~ v + (1 | school) + (1 | room)", data, NONE, "binomial")
-    problem = make_problem(frame, frame.designs[0], Plan("python", n_agq=(1, 1)))
-    with pytest.raises(NotSupportedError, match=r"crossed.*not nested.*ranef"):
-        draw_general(problem, 0, np.ones((2, 4)), np.random.default_rng(1))
 
 
 def test_draws_depend_on_the_seed_alone():

@@ -35,7 +35,7 @@ def second_order(objective: Any, point: Any, cells: float = CELLS) -> float:
     s, rows, crossing, k = objective.structure, objective.rows, objective.crossing, point.outcome
     p, t = s.p, s.layout.n_theta
     beta, theta, phi = point.theta[:p], point.theta[p : p + t], point.theta[p + t :]
-    A = _columns(objective, theta)
+    A = effect_columns(objective, theta)
     low, high = point.modes[0]
     u = np.concatenate([low[:, : crossing.n_units[0]].ravel(), high[: crossing.n_dense]])
     eta = rows.offset + beta @ np.array(rows.X).reshape(p, len(rows.w)) + A @ u
@@ -79,7 +79,7 @@ def _diagonal(A: Any, inverse: Array) -> Array:
     return out
 
 
-def _columns(objective: Any, theta: Array) -> Any:
+def effect_columns(objective: Any, theta: Array) -> Any:
     """Random columns times Λ as a sparse matrix, (n, all effects), in the order of the modes."""
     crossing, rows = objective.crossing, objective.rows
     n, first, start = len(rows.w), 0, 0

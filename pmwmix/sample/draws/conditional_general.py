@@ -20,7 +20,6 @@ from pmwmix.errors import PmwmixWarning
 from pmwmix.fitting.problem import Problem
 from pmwmix.interrupt import side_by_side
 from pmwmix.likelihood.linear.recursion import Factored, UnitTree, factor, solve_upper, stack_Lambdas, walk_down
-from pmwmix.sample.draws.conditional_linear import refuse_crossed
 from pmwmix.sample.draws.conditional_rows import RowsOfUnits
 
 SWEEPS = 15  # proposals per unit after the first
@@ -74,19 +73,13 @@ def draw_general(problem: Problem, k: int, psi: Array, rng: np.random.Generator,
     list of ndarray, each (S, G_l, q_l)
         Bottom-up like the levels, on the raw scale, units in the order of the level's labels; independent over draws.
 
-    Raises
-    ------
-    NotSupportedError
-        If factors are crossed.
-
     Warns
     -----
     PmwmixWarning
         If the proposals of a unit are so rarely accepted that its draws cannot be relied on, four times as many sweeps
         included, which are tried first.
     """
-    if problem.objective.crossed:
-        raise refuse_crossed()
+    assert not problem.objective.crossed  # theirs are sampled with the parameters
     if not problem.layout.q:
         return []
     psi = np.asarray(psi, dtype=float)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError
 from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.linear.recursion import UnitTree, factor, stack_Lambdas, unpack_symmetric, walk_down
 
@@ -26,15 +25,6 @@ class Parameters(NamedTuple):
     theta: Array
     beta: Array
     sigma: float
-
-
-def refuse_crossed() -> NotSupportedError:
-    """Say why effects of crossed factors are not drawn."""
-    return NotSupportedError(
-        "Random effects of crossed factors cannot be drawn yet: their conditional distribution does not fall apart "
-        "into units. The grouping factors of this model are not nested in each other. Use the conditional modes and "
-        "standard errors of ranef() of the fit with method='ml', or a model with nested factors."
-    )
 
 
 def draw_linear(

@@ -105,13 +105,13 @@ def corrected(target: Target, correction: Correction, psi: Array) -> Array:
     -------
     ndarray, shape (chain, draw, P)
     """
-    part = slice(target.p, target.p + target.n_theta)
-    c = np.array(psi)
+    part, n = slice(target.p, target.p + target.n_theta), len(target.ml)
+    c = np.array(psi[..., :n])
     c[..., part] = to_free(target.layout, psi[..., part])
     centre = c.mean(axis=(0, 1))
     c = centre + (c - centre) @ correction.matrix
     c[..., part] = from_free(target.layout, c[..., part])
-    return c
+    return np.concatenate([c, psi[..., n:]], axis=-1)  # effects that were sampled are whitened: they stay
 
 
 __all__ = ["Correction", "corrected", "correction_of"]

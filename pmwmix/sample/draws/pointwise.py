@@ -208,7 +208,12 @@ def log_prior(fit: Any) -> Any:
         tree = xr.DataTree.from_dict({"posterior": xr.Dataset(data, coords=coords)})
         plain = {"mode": ENGINES["python"]()}
         found = compute_log_prior(
-            tree, model=model, extend_inferencedata=False, progressbar=False, compile_kwargs=plain
+            tree,
+            var_names=[name for name in live.variables if name not in live.sampled.effects],  # theirs is no prior
+            model=model,
+            extend_inferencedata=False,
+            progressbar=False,
+            compile_kwargs=plain,
         )
         one.idata["log_prior"] = xr.DataTree(found)
         parts.append(found)

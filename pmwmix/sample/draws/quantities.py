@@ -36,7 +36,7 @@ def raw_draws(target: Target, general: Any, psi: Array) -> dict[str, Array]:
         ``sigma`` of a linear model; ``family`` a dict of reported parameters.
     """
     p, t, layout = target.p, target.n_theta, target.layout
-    beta, theta, phi = psi[..., :p], psi[..., p : p + t], psi[..., p + t :]
+    beta, theta, phi = psi[..., :p], psi[..., p : p + t], psi[..., p + t : p + t + target.n_phi]
     raw = target.y_scale * beta @ target.A_x.T
     if target.intercept is not None:
         raw[..., target.intercept] += target.y_shift

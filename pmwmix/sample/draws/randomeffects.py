@@ -31,9 +31,12 @@ def effects_of(live: Any, psi: Array, seed: int) -> list[Array]:
     target, rows = live.target, live.rows
     if not target.layout.q:
         return []
+    p, t = target.p, target.n_theta
+    if target.effects is not None:  # they are draws already
+        u = psi[:, p + t + target.n_phi :]
+        return target.effects.of(target.layout, psi[:, p : p + t], u, target.transform.A_z)  # type: ignore[no-any-return]
     if live.general is not None:
         return draw_general(rows.problem, rows.k, psi, rng)
-    p, t = target.p, target.n_theta
     return draw_linear(rows.problem, rows.k, psi[:, :p], psi[:, p : p + t], np.exp(psi[:, p + t]), rng)
 
 
@@ -79,8 +82,9 @@ def random_effects(fit: Any, draws: int = DRAWS, random_seed: int | None = None)
     -------
     xarray.Dataset
         ``b_<group>`` (chain = 1, draw, <group>, <group>_term), with plausible values their draws one after the other
-        (coordinate ``pv``). It also becomes the group ``random_effects`` of ``idata``. Exact for linear models; by
-        Metropolis-Hastings about the conditional modes otherwise.
+        (coordinate ``pv``). It also becomes the group ``random_effects`` of ``idata``. Exact for linear models; those
+        of crossed generalised models were sampled with the parameters; by Metropolis-Hastings about the conditional
+        modes otherwise.
 
     Raises
     ------

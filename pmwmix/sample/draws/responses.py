@@ -108,7 +108,8 @@ class _Around(Abilities):
     @classmethod
     def of(cls, fit: Any, live: Any, mean: Array) -> _Around:
         eta = fit.distribution[1].eta(mean)
-        phi = live.psi[..., live.target.p + live.target.n_theta :].mean(axis=(0, 1))
+        first = live.target.p + live.target.n_theta
+        phi = live.psi[..., first : first + live.target.n_phi].mean(axis=(0, 1))
         rows = _Rows(live.rows.y, live.rows.response, eta)
         return cls(fit.family, fit.link, fit.categories, fit.sigma, phi, rows)
 

@@ -93,7 +93,8 @@ def _graphs(target: Target, sampled: Sampled, sizes: Sequence[tuple[int, ...]]) 
     values = Graph([q, *data], {"psi": psi} | {f"variable{i}": found for i, found in enumerate(rvs)})
 
     symbols = {name: stand_in[shared] for name, shared in sampled.data.items()}
-    ends = np.cumsum([target.p, target.n_theta, target.n_phi])
+    n_effects = 0 if target.effects is None else target.effects.n
+    ends = np.cumsum([target.p, target.n_theta, target.n_phi + n_effects])
     loglik = target.loglik(symbols, psi[: ends[0]], psi[ends[0] : ends[1]], psi[ends[1] : ends[2]])
     whitened: Any = {q: mean + pt.dot(scale, z)}
     logp: Any = graph_replace([prior + loglik], whitened, strict=False)[0]

@@ -71,6 +71,8 @@ class Sampled:
     terms : tuple of Term
     names : tuple of str
         Random variables, in the order of the unconstrained vector.
+    effects : tuple of str
+        Those of them that are random effects.
     """
 
     model: Any
@@ -79,6 +81,7 @@ class Sampled:
     priors: tuple[Prior, ...]
     terms: tuple[Term, ...]
     names: tuple[str, ...]
+    effects: tuple[str, ...] = ()
 
     def arrays(self, target: Target) -> dict[str, Array]:
         """Give the values of all data for a plausible value."""
@@ -169,12 +172,30 @@ def build_model(target: Target, priors: Sequence[Prior]) -> Sampled:
         theta = _theta(target, terms, known, sds, data, relative)
         if components:
             pm.Deterministic("sd", pt.stack([sds[name] for name in components]), dims="component")
-        pm.Potential("loglik", target.loglik(data, beta, theta, phi))
+        effects = _explicit(target)
+        further = pt.concatenate([phi, *effects]) if effects else phi
+        pm.Potential("loglik", target.loglik(data, beta, theta, further))
         pm.Deterministic(
             "beta", data["y_scale"] * pt.dot(data["A_x"], beta) + data["y_shift"] * _unit(target), dims="term"
         )
-    psi = pt.concatenate([beta, theta, phi] if target.n_phi else [beta, theta])
-    return Sampled(model, psi, data, tuple(priors), terms, tuple(rv.name for rv in model.free_RVs))
+    psi = pt.concatenate([beta, theta, further] if target.n_phi or effects else [beta, theta])
+    names, own = tuple(rv.name for rv in model.free_RVs), tuple(str(one.name) for one in effects)
+    return Sampled(model, psi, data, tuple(priors), terms, names, own)
+
+
+def _explicit(target: Target) -> list[Any]:
+    """Whitened random effects of every factor (q G,), where they are sampled themselves."""
+    if target.effects is None:
+        return []
+    return [
+        pm.Normal(effect_name(name), 0.0, 1.0, shape=q * G)
+        for name, (q, G) in zip(target.effects.names, target.effects.sizes, strict=True)
+    ]
+
+
+def effect_name(group: str) -> str:
+    """Name the random variable of the whitened effects of a group."""
+    return f"u[{group}]"
 
 
 def arrays_of(target: Target) -> dict[str, Array]:
@@ -281,4 +302,4 @@ def _cholesky(term: Term, known: Mapping[str, tuple[Prior, Any]]) -> list[list[A
     return L
 
 
-__all__ = ["Sampled", "Term", "arrays_of", "build_model", "keys_of", "priors_of", "put_data", "terms_of"]
+__all__ = ["Sampled", "Term", "arrays_of", "build_model", "effect_name", "keys_of", "priors_of", "put_data", "terms_of"]

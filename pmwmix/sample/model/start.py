@@ -8,7 +8,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.likelihood.engine import ENGINES
-from pmwmix.sample.model.model import Sampled
+from pmwmix.sample.model.model import Sampled, effect_name
 from pmwmix.sample.model.target import Target
 
 PLAIN = ENGINES["python"]()  # evaluated once: compiling would take longer
@@ -48,6 +48,9 @@ def values_at(target: Target, sampled: Sampled, theta: Array) -> dict[str, Any]:
         out |= {f"sd[{name}]": value for name, value in zip(term.components, raw, strict=True)}
         if term.q > 1:
             out[f"partial[{term.group}]"] = 0.5 + 0.5 * _partial(L / size[:, None])
+    if target.effects is not None:
+        parts = zip(target.effects.names, target.effects.split(target.effects.modes), strict=True)
+        out |= {effect_name(name): modes.ravel() for name, modes in parts}
     return out
 
 
@@ -84,12 +87,14 @@ def whitening(target: Target, sampled: Sampled, jacobian: Array) -> Array:
     target : Target
     sampled : Sampled
     jacobian : ndarray, shape (P, d)
-        Of (beta, theta, phi) in the unconstrained parameters.
+        Of (beta, theta, phi), and effects that are sampled, in the unconstrained parameters.
     """
     H = np.array(target.information)
     moved = np.zeros(len(H), dtype=bool)
     moved[target.p : target.p + target.n_theta] = _moved(target)
     H[moved, :] = H[:, moved] = 0.0
+    if target.effects is not None:
+        H = target.effects.joint(H, moved)
     model = sampled.model
     bounded = [
         np.full(int(np.prod(rv.type.shape, dtype=int)), model.rvs_to_transforms[rv] is not None)

@@ -26,6 +26,7 @@ from pmwmix.likelihood.linear.crossproducts import Structure
 from pmwmix.likelihood.linear.nested import Inputs
 from pmwmix.likelihood.linear.unprofiled import joint_arrays, joint_loglik
 from pmwmix.likelihood.standardise import Transform
+from pmwmix.sample.model.explicit import Effects, check_sampled_crossed, explicit_density
 from pmwmix.variance import VARIANCES
 
 
@@ -72,6 +73,8 @@ class Target:
         Mean of z z' over the rows per level, for intraclass correlations.
     crossed : bool
         Whether the levels are crossed factors.
+    effects : Effects or None
+        Random effects that are sampled themselves; they follow phi in ``loglik`` and in draws of the parameters.
     """
 
     linear: bool
@@ -94,6 +97,7 @@ class Target:
     centre: Array
     squares: tuple[Array, ...]
     crossed: bool = False
+    effects: Effects | None = None
 
     @property
     def p(self) -> int:
@@ -134,7 +138,7 @@ def target_of(fit: Any, corrected: bool) -> Target:
     Raises
     ------
     NotSupportedError
-        For crossed random effects of generalised models, and for structured covariances.
+        For structured covariances, weights of crossed groups, and too many crossed effects of a generalised model.
     """
     rows = fit.rows
     _check(fit)
@@ -150,8 +154,11 @@ def target_of(fit: Any, corrected: bool) -> Target:
     if not problem.has_intercept and intercept is not None:
         keep = np.arange(len(A_x)) != intercept
         A_x, intercept = A_x[np.ix_(keep, keep)], None
-    write = _closed_density if problem.objective.closed_form else _integrated_density
-    density = (_crossed_density if problem.objective.crossed else write)(problem, k, point)
+    if problem.objective.crossed and not problem.objective.closed_form:
+        density = explicit_density(problem, k, point, rows.frame.level_names[1:])
+    else:
+        write = _closed_density if problem.objective.closed_form else _integrated_density
+        density = (_crossed_density if problem.objective.crossed else write)(problem, k, point)
     return Target(
         linear=problem.objective.closed_form,
         terms=problem.names,
@@ -176,11 +183,7 @@ def _check(fit: Any) -> None:
     """Refuse what is not sampled."""
     rows = fit.rows
     if rows.frame.hierarchy.crossed and not rows.problem.objective.closed_form:
-        factors = ", ".join(repr(level.name) for level in rows.frame.hierarchy.levels)
-        raise NotSupportedError(
-            f"Generalised models with crossed random effects are not sampled yet. The factors {factors} are crossed. "
-            f"Use method='ml' or 'reml'."
-        )
+        check_sampled_crossed(rows.frame)
     if rows.problem.layout.structures:
         raise NotSupportedError(
             f"Models with structured covariances of random effects are not sampled yet. The formula {fit.formula!r} "
