@@ -109,6 +109,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "inference.icc",
             "inference.margins",
             "inference.missing",
+            "inference.piecewise",
             "inference.r2",
             "inference.residualtable",
             "inference.samples",

@@ -209,8 +209,8 @@ class Streamed:
         whole = self.rows.times(self.above)
         return np.array([self.n, whole.total.sum(), whole.squares.sum()])
 
-    def columns_of(self, more: Sequence[str] = ()) -> Iterator[Placed]:
-        """Read all rows of the fit, with ``more`` columns than it has.
+    def columns_of(self, more: Sequence[str] = (), role: str = "replicate weights") -> Iterator[Placed]:
+        """Read all rows of the fit, with ``more`` columns than it has, for which they are wanted.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class Streamed:
             If the source gives other rows than before.
         """
         n = 0
-        for columns, positions in prepared(self.source, self.wanted, self.kinds, self.dtypes, more):
+        for columns, positions in prepared(self.source, self.wanted, self.kinds, self.dtypes, more, role):
             starts, units = self.places.runs(columns)
             name = self.wanted.of_rows
             n += int(starts[-1])

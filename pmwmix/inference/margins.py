@@ -18,7 +18,8 @@ from pmwmix._types import Array
 from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.inference.averages import parameter_draws
 from pmwmix.inference.delta import complete_df, spread
-from pmwmix.inference.samples import Sample, samples_of
+from pmwmix.inference.piecewise import Averages, Found, averages_of
+from pmwmix.inference.samples import Sample
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.responses import check_type
@@ -89,9 +90,9 @@ def ame(
     .. [1] Arel-Bundock, Greifer & Heiss (2024). J. Stat. Software, 111(9), 1-32. doi:10.18637/jss.v111.i09
     """
     check_type(type)
-    samples = samples_of(fit, newdata, by, weighted, averaged, type, "ame()")
-    grid = _grid(samples[0], at)
-    wanted = [name for name in _variables(samples[0], variables) if variables is not None or name not in grid]
+    averages = averages_of(fit, newdata, by, weighted, averaged, type, "ame()")
+    grid = _grid(averages, at)
+    wanted = [name for name in _variables(averages.first[0], variables) if variables is not None or name not in grid]
     if not wanted:
         raise OptionError(
             f"Marginal effects are those of predictors. The fixed part of {fit.formula!r} has none. "
@@ -105,12 +106,12 @@ def ame(
             f"A predictor is held or varied. {both[0]!r} stands in at={at!r} and among variables. Leave one out."
         )
     held = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    parts = [
-        [(*e, one) for name in wanted for one in held for e in _effects(sample, name, rules.get(name), one)]
-        for sample in samples
-    ]
-    heads = [{"term": name, "contrast": label, **one} for name, label, _, one in parts[0]]
-    return _pooled(fit, heads, [[found for _, _, found, _ in part] for part in parts], samples[0].labels, by, ci_prob)
+
+    def effects(sample: Sample) -> Found:
+        every = [(e, one) for name in wanted for one in held for e in _effects(sample, name, rules.get(name), one)]
+        return [({"term": name, "contrast": label, **one}, found) for (name, label, found), one in every]
+
+    return _pooled(fit, *averages.of(effects), averages.labels, by, ci_prob)
 
 
 def predictions(
@@ -146,21 +147,21 @@ def predictions(
     """
     check_fitted(fit, "predictions()")
     check_type(type)
-    samples = samples_of(fit, newdata, by, weighted, averaged, type, "predictions()")
-    grid = _grid(samples[0], at)
+    averages = averages_of(fit, newdata, by, weighted, averaged, type, "predictions()")
+    grid = _grid(averages, at)
     heads = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    parts = [[sample.average([(head, 1.0)], total=1.0) for head in heads] for sample in samples]
-    return _pooled(fit, heads, parts, samples[0].labels, by, ci_prob)
+    found = averages.of(lambda sample: [(head, sample.average([(head, 1.0)], total=1.0)) for head in heads])
+    return _pooled(fit, *found, averages.labels, by, ci_prob)
 
 
-def _grid(sample: Sample, at: Mapping[str, Any] | None) -> dict[str, list[Any]]:
+def _grid(averages: Averages, at: Mapping[str, Any] | None) -> dict[str, list[Any]]:
     """List the values of the predictors that are held."""
     if not isinstance(at or {}, Mapping):
         raise OptionError(
             f"at is a dict from predictors to values. Got {at!r}. Write for example at={{'escs': [-1, 1]}}."
         )
     for name in at or {}:
-        _known(name, _variables(sample, None))
+        _known(name, _variables(averages.first[0], None))
     return {name: [v] if np.ndim(v) == 0 else list(v) for name, v in (at or {}).items()}
 
 
@@ -196,7 +197,7 @@ def _effects(
     if categories is not None:
         return [(name, f"{b} - {a}", step(b, a)) for a, b in _pairs(categories, name, rule)]
     x = sample.columns[name].to_numpy(dtype=float)
-    if rule is None and set(np.unique(x)) <= {0.0, 1.0}:
+    if rule is None and (sample.spread(name).values or {2.0}) <= {0.0, 1.0}:
         rule = (0.0, 1.0)
     if rule is None or rule == "slope":
         return [(name, "slope", _slope(sample, name, x, held))]
@@ -215,13 +216,14 @@ def _slope(sample: Sample, name: str, x: Array, held: Mapping[str, Any]) -> tupl
 
     Splines end at the range of the data, logarithms often do.
     """
-    h = STEP * float(x.std())
+    every = sample.spread(name)
+    h = STEP * every.sd
     if h == 0.0:
         raise DataError(
-            f"A slope needs a column that varies. {name!r} is {x[0]:g} in all {len(x)} rows of newdata. "
+            f"A slope needs a column that varies. {name!r} is {x[0]:g} in all {every.n} rows of newdata. "
             f"Leave it out of variables=, or give contrasts={{{name!r}: 1.0}}."
         )
-    middle = np.clip(x, x.min() + h, x.max() - h)
+    middle = np.clip(x, every.low + h, every.high - h)
     low, high = middle - h, middle + h
     at = 2.0 * (x - middle) / (high - low)  # -1, 0 or 1 and between
     pieces = [({name: high}, (1.0 + 2.0 * at) / (high - low)), ({name: low}, (2.0 * at - 1.0) / (high - low))]
@@ -236,7 +238,7 @@ def _categories(sample: Sample, name: str) -> list[Any] | None:
     formula = sample.blueprint.formula
     text = " + ".join([formula.fixed, *(part.fixed for part in formula.further)])
     if re.search(rf"\b(?:C|factor|as_factor)\(\s*`?{re.escape(name)}`?\s*[,)]", text):
-        return [float(v) for v in np.unique(sample.columns[name])]
+        return sorted(sample.spread(name).values or ())
     return None
 
 

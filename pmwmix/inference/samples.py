@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
-from pmwmix.frame.matrices import offset_of
+from pmwmix.frame.matrices import MAX_CATEGORIES, offset_of
 from pmwmix.inference.averages import MeanModel, PosteriorMeans, RowColumns, combined
 from pmwmix.inference.severalmeans import SeveralMeans
 from pmwmix.prediction.abilities import check_one_outcome
@@ -27,11 +27,49 @@ SAME = 1e-9  # of a column's size: what rebuilt columns may be off by
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Number, mean, sum of squares about it, smallest and largest of some numbers, and which they are, if few."""
+
+    n: int
+    mean: float
+    squares: float
+    low: float
+    high: float
+    values: frozenset[float] | None
+
+    @classmethod
+    def of(cls, x: Array) -> Spread:
+        """Look at numbers (n,), of which there is one or more."""
+        mean = float(x.mean())
+        seen = np.unique(x)
+        values = frozenset(seen.tolist()) if len(seen) <= MAX_CATEGORIES else None
+        return cls(len(x), mean, float(((x - mean) ** 2).sum()), float(x.min()), float(x.max()), values)
+
+    def joined(self, other: Spread) -> Spread:
+        """Put two together."""
+        n, gap = self.n + other.n, other.mean - self.mean
+        values = None if self.values is None or other.values is None else self.values | other.values
+        return Spread(
+            n,
+            self.mean + gap * other.n / n,
+            self.squares + other.squares + gap**2 * self.n * other.n / n,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            values if values is not None and len(values) <= MAX_CATEGORIES else None,
+        )
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation, with n below."""
+        return float(np.sqrt(self.squares / self.n))
+
+
+@dataclass(frozen=True)
 class Sample:
     """Rows over which effects are averaged, as one plausible value sees them.
 
     Predictors before centring, total weights ``w``, ``group``, the place of the ``by`` value among ``labels``, and
-    ``rows``, positions in the table.
+    ``rows``, positions in the table; ``spreads`` of predictors over more rows than these, of a piece.
     """
 
     model: MeanModel
@@ -41,6 +79,15 @@ class Sample:
     group: Array
     labels: list[Any]
     rows: Array
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+
+    def spread(self, name: str) -> Spread:
+        """Give the range of a numeric predictor over all rows."""
+        return self.spreads[name] if name in self.spreads else Spread.of(self.columns[name].to_numpy(dtype=float))
+
+    def seen_by(self, fit: Any, averaged: bool, type: str) -> Sample:
+        """Give the same rows with the mean of another plausible value."""
+        return replace(self, model=_model(fit, averaged, type))
 
     def design(self, **changed: Any) -> tuple[RowColumns, Array | None]:
         """Rebuild the columns of the model, with some predictors at other values, and `Aliases.gaps` of the rows."""
@@ -115,11 +162,12 @@ def table_of(fit: Any, verb: str) -> Table:
     ------
     OptionError
     """
-    table = fit.rows.frame.source.table if fit.rows.is_live and fit.rows.frame.source is not None else None
-    if table is None and fit.rows.is_live and fit.rows.frame.stream is not None:
+    frame = fit.rows.frame if fit.rows.is_live else None
+    table = None if frame is None or frame.source is None else frame.source.table
+    if frame is not None and (frame.stream is not None or frame.stored is not None):
         raise OptionError(
-            f"{verb} averages over the rows of a table in memory. This fit read its {fit.nobs} rows in pieces and "
-            f"keeps none. Pass newdata=: the rows to average over, such as a random part or one country of the data."
+            f"{verb} looks at the rows of a table in memory. This fit read its {fit.nobs} rows in pieces and keeps "
+            f"none. Pass newdata=: the rows to look at, such as a random part or one country of the data."
         )
     if table is None:
         raise OptionError(
@@ -154,6 +202,21 @@ def _changed(verb: str, what: str) -> DataError:
 def _sample(
     fit: Any, table: Table, by: str | None, weighted: bool, averaged: bool, type: str, kept: Array | None = None
 ) -> Sample:
+    found = sample_of(fit, table, by, weighted, averaged, type, kept)
+    if found is None:
+        needed = [fit.rows.blueprint.pv.get(name, name) for name in fit.rows.blueprint.predictors]
+        wanted = [*needed, *(_weight_columns(fit) if weighted else [])]
+        raise DataError(
+            f"No row is left to average over. All {table.n_rows} rows of newdata have a missing predictor or no "
+            f"positive weight. Check the columns {some(wanted, 12)}."
+        )
+    return found
+
+
+def sample_of(
+    fit: Any, table: Table, by: str | None, weighted: bool, averaged: bool, type: str, kept: Array | None = None
+) -> Sample | None:
+    """Give the rows of a table that count, as a single fit sees them; None if there are none."""
     blueprint = fit.rows.blueprint
     pv = {name: column for name, column in blueprint.pv.items() if name in blueprint.predictors}
     factors = [name for plan in blueprint.centrings for name in plan.columns]
@@ -171,16 +234,17 @@ def _sample(
         keep &= ~local[name].isna().to_numpy()
     rows = np.flatnonzero(keep)
     if not len(rows):
-        raise DataError(
-            f"No row is left to average over. All {n} rows of newdata have a missing predictor or no positive weight. "
-            f"Check the columns {some([*needed, *weights], 12)}."
-        )
+        return None
     local = {name: column.take(rows).reset_index(drop=True) for name, column in local.items()}
     codes, labels = pd.factorize(local[by], sort=True) if by else (np.zeros(len(rows), dtype=np.int64), [None])
-    of_its_own = fit.distribution[0].is_mixture  # the mean is not that of the link
+    return Sample(_model(fit, averaged, type), blueprint, local, w[rows], codes, list(labels), rows)
+
+
+def _model(fit: Any, averaged: bool, type: str) -> Any:
+    """Give the mean of a single fit as a function of its parameters."""
+    blueprint, of_its_own = fit.rows.blueprint, fit.distribution[0].is_mixture  # the mean is not that of the link
     kind = SeveralMeans if blueprint.further or of_its_own else MeanModel
-    model = kind.of(fit if fit.method != "bayes" else PosteriorMeans.of(fit), blueprint, averaged, type)
-    return Sample(model, blueprint, local, w[rows], codes, list(labels), rows)
+    return kind.of(fit if fit.method != "bayes" else PosteriorMeans.of(fit), blueprint, averaged, type)
 
 
 def _weight_columns(fit: Any) -> list[str]:

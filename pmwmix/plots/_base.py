@@ -95,7 +95,7 @@ def fit_of(fit: Any, pv: Any) -> Any:
 
 
 def rows_of(fit: Any, pv: Any, plot: str) -> LiveRows:
-    """Give the rows and columns behind plausible value ``pv`` of a fit by any method.
+    """Give the rows and columns behind plausible value ``pv`` of a fit by any method; of a streamed one from disk.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def rows_of(fit: Any, pv: Any, plot: str) -> LiveRows:
             f"{plot}() needs the columns of the fit. This one was read from a file, which does not keep them. "
             f"Fit again with {fit.settings.call}."
         )
-    return rows
+    return rows.whole
 
 
 def group_name(names: Sequence[str], group: str | None, plot: str) -> str:

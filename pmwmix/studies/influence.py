@@ -15,7 +15,7 @@ from pmwmix.fitting.leftout import left_out
 from pmwmix.inference.again import judged
 from pmwmix.inference.delta import rows_of
 from pmwmix.prediction.abilities import check_one_outcome
-from pmwmix.prediction.rows import LiveRows
+from pmwmix.prediction.rows import LiveRows, with_rows
 from pmwmix.spec.checks import check_fitted
 from pmwmix.variance import inverse_along
 
@@ -66,7 +66,7 @@ def influence(fit: Any) -> pd.DataFrame:
     ['n', 'leverage', 'cooks_d', 'dfbetas[Intercept]', 'dfbetas[escs]']
     """
     check_fitted(fit, "influence()")
-    fit = getattr(fit, "ml", fit)
+    fit = with_rows(getattr(fit, "ml", fit))
     check_one_outcome(fit, "influence()")
     parts = rows_of(fit, "influence()")
     first = parts[0][1].frame
@@ -96,7 +96,7 @@ def _check(fit: Any, frame: Any) -> None:
 def _measures(one: Any, rows: LiveRows) -> tuple[Array, Array, Array, Array]:
     """Rows, leverage and Cook's distance (J,), and DFBETAS (J, p) of one plausible value."""
     frame = rows.frame
-    of_rows = frame.residual is None and not frame.pairwise and frame.stream is None
+    of_rows = frame.residual is None and not frame.pairwise
     if one.has_closed_form and of_rows and not frame.formula.latent and not frame.formula.measured:
         whole = replace(frame, clusters=None)  # PSUs may lie above the units
         change, leverage, n = left_out(rows.problem, whole, rows.design, rows.k, rows.fit)

@@ -24,6 +24,7 @@ from pmwmix.inference.delta import rows_of, unscaled_weights
 from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.rubin import RANK_TOL, pooled_f
 from pmwmix.prediction.abilities import check_one_outcome
+from pmwmix.prediction.rows import with_rows
 from pmwmix.spec.checks import check_fitted
 from pmwmix.studies.sensitivity import check_weighted, reweighted
 from pmwmix.variance import between_psu
@@ -57,6 +58,7 @@ def informativeness(fit: Any, level: str | None = None) -> pd.DataFrame:
     the weighted and unweighted coefficients directly. Not being rejected is no proof that weights can be left out.
     """
     check_fitted(fit, "informativeness()")
+    fit = with_rows(fit)
     check_weighted(fit, "informativeness()")
     check_one_outcome(fit, "informativeness()")
     check_fixed_part(rows_of(fit, "")[0][1].frame, "informativeness()")
@@ -88,6 +90,7 @@ def dumouchel_duncan(fit: Any, level: str | None = None) -> pd.Series:
        doi:10.1080/01621459.1983.10478006
     """
     check_fitted(fit, "dumouchel_duncan()")
+    fit = with_rows(fit)
     check_one_outcome(fit, "dumouchel_duncan()")
     check_weighted(fit, "dumouchel_duncan()")
 
@@ -137,6 +140,7 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
        survey data. Sankhya B, 61(1), 166-186.
     """
     check_fitted(fit, "pfeffermann_sverchkov()")
+    fit = with_rows(fit)
     check_weighted(fit, "pfeffermann_sverchkov()")
     if not fit.has_residual_variance:
         raise NotSupportedError(
@@ -186,6 +190,7 @@ def hausman(fit: Any) -> pd.Series:
     .. [2] Pfeffermann (1993). Int. Statistical Review, 61(2), 317-337. doi:10.2307/1403631
     """
     check_fitted(fit, "hausman()")
+    fit = with_rows(fit)
     check_weighted(fit, "hausman()")
     check_fixed_part(rows_of(fit, "")[0][1].frame, "hausman()")
     differences, covariances = [], []

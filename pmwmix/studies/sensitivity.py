@@ -58,7 +58,7 @@ def weight_diagnostics(fit: Any, times: float = 4.0) -> pd.DataFrame:
     """
     check_fitted(fit, "weight_diagnostics()")
     _check_times(times)
-    frame = rows_of(fit, "weight_diagnostics()")[0][1].frame
+    frame = rows_of(fit, "weight_diagnostics()")[0][1].whole.frame
     rows = {
         (level, kind): _spread(w, times) for level, kinds in _every_weight(frame).items() for kind, w in kinds.items()
     }
@@ -87,7 +87,7 @@ def extreme_weights(fit: Any, times: float = 4.0, kind: str = "total") -> pd.Dat
     _check_times(times)
     if kind not in ("total", "conditional", "used"):
         raise OptionError(f"Unknown kind of weights. Got kind={kind!r}. Use one of 'total', 'conditional' and 'used'.")
-    frame = rows_of(fit, "extreme_weights()")[0][1].frame
+    frame = rows_of(fit, "extreme_weights()")[0][1].whole.frame
     labels = [list(frame.index), *(printed(level.labels) for level in frame.hierarchy.levels)]
     out: list[dict[str, Any]] = []
     for units, (level, kinds) in zip(labels, _every_weight(frame).items(), strict=True):

@@ -193,7 +193,7 @@ def _of_fit(fit: Any, formula: str | None, by: str | None, weights: str | None, 
             f"group_regressions() needs the columns of the fit. This one was read from a file, which does not keep "
             f"them. Pass the table: group_regressions(data, {formula or 'y ~ x'!r}, by='group')."
         )
-    return [_of_rows(rows, formula, by) for rows in (every if pv is None else every[pv - 1 : pv])]
+    return [_of_rows(rows.whole, formula, by) for rows in (every if pv is None else every[pv - 1 : pv])]
 
 
 def _of_rows(rows: LiveRows, formula: str | None, by: str | None) -> GroupData:

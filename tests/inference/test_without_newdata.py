@@ -88,10 +88,11 @@ def test_fits_without_their_table_say_so(tmp_path):
     assert len(pickle.dumps(pmwmix.fit("y ~ x + (1 | school)", d.assign(big="x" * 1000)))) < size + 1000
 
 
-def test_fits_read_in_pieces_say_what_to_pass(tmp_path):
+def test_fits_read_in_pieces_read_them_again(tmp_path):
     d = nested()
     d.to_parquet(tmp_path / "d.parquet")
     fit = pmwmix.fit("y ~ x + (1 | school)", tmp_path / "d.parquet", memory="2 MiB")
-    with pytest.raises(OptionError, match=rf"read its {len(d)} rows in pieces and keeps none. Pass newdata="):
-        fit.ame()
     same(fit.ame(newdata=d), pmwmix.fit("y ~ x + (1 | school)", d).ame())
+    same(fit.ame(), fit.ame(newdata=d))
+    with pytest.raises(OptionError, match=rf"read its {len(d)} rows in pieces and keeps none. Pass newdata="):
+        pmwmix.plots.effects(fit, "x", backend="none")

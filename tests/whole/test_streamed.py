@@ -225,6 +225,51 @@ def test_results_of_a_streamed_fit(tmp_path):
         pmwmix.lrt(other, mine[1])
 
 
+def test_verbs_that_look_at_rows_sort_them_on_disk(tmp_path):
+    table = levels().dropna().sort_values("x", ignore_index=True)
+    options = {"weights": ["t1", "t2", "w3"], "scaling": "size"}
+    mine, theirs = (pmwmix.fit(THREE, data, **options) for data in (in_pieces(table, tmp_path), table))
+    for verb in (pmwmix.influence, pmwmix.informativeness, pmwmix.weight_diagnostics, pmwmix.extreme_weights):
+        close(*(verb(one).select_dtypes(float) for one in (mine, theirs)), 1e-7, 1e-9)
+    lines = [pmwmix.group_regressions(one, "y ~ x", by="school").select_dtypes(float) for one in (mine, theirs)]
+    close(*lines, 1e-8, 1e-9)
+    one, other = (pmwmix.plots.check(fit, backend="none").data for fit in (mine, theirs))
+    assert list(one["panel"].to_numpy()) == list(other["panel"].to_numpy())
+    assert one.attrs["left_out"] == other.attrs["left_out"]
+
+
+@pytest.mark.parametrize("formula", ["y ~ x * c + C(k) + I(x ** 2) + (1 | school)", "ordinal"])
+def test_averages_over_rows_by_further_passes(formula, tmp_path):
+    table = levels().assign(k=lambda d: d["classroom"] % 3).sort_values("k", ignore_index=True)
+    grades = pd.CategoricalDtype(["low", "mid", "top"], ordered=True)
+    table["grade"] = pd.cut(table["y"], [-np.inf, 10.0, 12.5, np.inf], labels=grades.categories)
+    options: dict[str, Any] = {"weights": {"obs": "t1", "school": "w3"}}
+    if formula == "ordinal":
+        formula, options = "grade ~ x + c + (1 | school)", {**options, "family": "cumulative", "n_agq": 1}
+    mine, theirs = (pmwmix.fit(formula, data, **options) for data in (in_pieces(table, tmp_path), table))
+    cases = [{}, {"by": "stratum"}, {"by": "k", "variables": "x"}, {"at": {"c": ["p", "q"]}, "variables": "x"}]
+    for how in [*cases, {"weighted": False, "contrasts": {"x": 1.0, "c": "pairwise"}}]:
+        alike(mine.ame(**how), theirs.ame(**how))
+    for how in ({}, {"at": {"x": [-1, 0]}}, {"by": "c"}, {"by": "k", "type": "link"}):
+        alike(pmwmix.predictions(mine, **how), pmwmix.predictions(theirs, **how))
+    with pytest.raises(DataError, match=r"Missing \(by=\): 'nowhere'"):
+        mine.ame(by="nowhere")
+    with pytest.raises(OptionError, match=r"rows to look at, such as a random part"):
+        pmwmix.plots.effects(mine, "x", backend="none")
+
+
+def test_averages_with_plausible_values_of_a_centred_predictor(tmp_path):
+    options = {"pv": {"math": "PV{}MATH", "read": "PV{}READ"}, "center": {"read": "SCHOOLID"}, "weights": ["W_FSTUWT"]}
+    formula = "math ~ read * escs + (1 | SCHOOLID)"
+    alike(*(pmwmix.fit(formula, data, **options).ame(by="female") for data in (in_pieces(pisa(), tmp_path), pisa())))
+
+
+def alike(mine: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    names = list(theirs.select_dtypes(float))
+    close(mine[names], theirs[names], 1e-8, 1e-10)
+    pd.testing.assert_frame_equal(mine.drop(columns=names), theirs.drop(columns=names))
+
+
 @pytest.mark.parametrize(
     ("formula", "options", "said"),
     [
