@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pmwmix.interrupt import whole_import
 
 if TYPE_CHECKING:
-    from pmwmix import plots, surveys
+    from pmwmix import datasets, plots, surveys
     from pmwmix.api import fit, pool
     from pmwmix.data.codebook import codebook
     from pmwmix.descriptives.describe import describe
@@ -88,6 +88,7 @@ __all__ = [
     "codebook",
     "compare",
     "convert",
+    "datasets",
     "describe",
     "design_effects",
     "dumouchel_duncan",
@@ -125,7 +126,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(whole_import(f"pmwmix.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name in ("plots", "simulate", "surveys"):
+    if name in ("datasets", "plots", "simulate", "surveys"):
         return whole_import(f"pmwmix.{name}")
     if name == "__version__":
         from importlib.metadata import version

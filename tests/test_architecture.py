@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 ORDER = """
-    errors _registry _types interrupt running writing memory spec weights surveys readers data resolve frame links
-    families simulate likelihood variance pooling fitting prediction inference resampling results sample studies
+    errors _registry _types interrupt running writing memory spec weights surveys datasets readers data resolve frame
+    links families simulate likelihood variance pooling fitting prediction inference resampling results sample studies
     descriptives tables plots reports api groups planning cli
 """.split()
 INNER = {  # files of the rooms that have a road of their own
@@ -82,7 +82,16 @@ FENCES = {  # rooms, and single files of rooms that mix
     "matplotlib": {"plots"},
     "formulaic": {"spec.terms", "spec.whitelist", "frame.matrices", "prediction.newdata", "results.specs"},
     "pandas": {
-        *("surveys._table", "readers", "data", "resolve", "simulate", "prediction.newdata", "prediction.responses"),
+        *(
+            "surveys._table",
+            "datasets",
+            "readers",
+            "data",
+            "resolve",
+            "simulate",
+            "prediction.newdata",
+            "prediction.responses",
+        ),
         "prediction.groupmeans",
         *(
             "frame.build",
