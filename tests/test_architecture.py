@@ -17,7 +17,8 @@ INNER = {  # files of the rooms that have a road of their own
         ops.registry ops.fills ops.cells ops.smallmat ops.segment ops.special
         device engine
         crossed.onethread
-        linear.recursion linear.crossproducts linear.values linear.nested linear.flat linear.modes linear.unprofiled
+        linear.recursion linear.rowproducts linear.crossproducts linear.values linear.nested linear.flat linear.modes
+        linear.unprofiled
         general.modefinder general.nodes latent._base latent.normal latent.t latent.discrete general.tree general.model
         crossed.jointblock crossed.lineargraph crossed.unprofiled crossed.generalmodel crossed.generalgraph
         general.bynode general.marginal general.inside general.partials

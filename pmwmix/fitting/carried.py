@@ -10,6 +10,8 @@ from pmwmix._types import Array
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
+from pmwmix.likelihood.linear.crossproducts import Blocks
+from pmwmix.likelihood.linear.rowproducts import RowProducts
 from pmwmix.likelihood.rows import in_blocks
 from pmwmix.weights.conditional import total_weights
 
@@ -48,17 +50,26 @@ def carrying(problem: Problem, frame: ModelFrame, design: DesignColumns) -> tupl
     blocks = problem.blocks
     if not p:
         return np.zeros(0), np.zeros(0, dtype=bool)
-    if blocks is not None and blocks.xx.ndim == 3 and blocks.xx.shape[-1] == len(psu):
-        xx, w_top, raw = blocks.xx, blocks.w[-1], problem.transform.A_x  # of the raw coefficients
-        whole = xx @ w_top
+    if blocks is not None and len(blocks.w[-1]) == len(psu):
+        raw, w_top, whole = problem.transform.A_x, blocks.w[-1], blocks.total_xx  # of the raw coefficients
         M = np.linalg.inv(whole) @ raw.T
-        each = np.empty((p, len(psu)))
-        for first in range(0, len(psu), UNITS):  # copies of all cross-products would be large
-            part = slice(first, first + UNITS)
-            each[:, part] = np.einsum("aj,abg,bj->jg", M, xx[..., part], M, optimize=True) * w_top[part]
-        shares = np.array([np.bincount(psu, row) for row in each])
-        return _effective(shares), _alone(shares, whole, raw, lambda c: xx[..., psu == c] @ w_top[psu == c])
+        shares = _shares(blocks, M, psu)
+        return _effective(shares), _alone(
+            shares, whole, raw, lambda c: blocks.total_under(np.where(psu == c, w_top, 0.0))
+        )
     return _by_rows(problem, frame, design, psu[top])
+
+
+def _shares(blocks: Blocks, M: Array, psu: Array) -> Array:
+    """M_j'X'WXM_j by clusters for the columns of M (p, p), (p, C)."""
+    if isinstance(blocks.xx, RowProducts):
+        return blocks.xx.squares(M.T, psu, int(psu.max()) + 1)
+    each = np.empty((len(M), len(psu)))
+    for first in range(0, len(psu), UNITS):  # copies of all cross-products would be large
+        part = slice(first, first + UNITS)
+        found = np.einsum("aj,abg,bj->jg", M, blocks.xx[..., part], M, optimize=True)
+        each[:, part] = found * blocks.w[-1][part]
+    return np.array([np.bincount(psu, row) for row in each])
 
 
 def _by_rows(problem: Problem, frame: ModelFrame, design: DesignColumns, cluster: Array) -> tuple[Array, Array]:

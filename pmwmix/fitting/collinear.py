@@ -17,7 +17,7 @@ COLLINEAR_TOL = 1e-11  # of a standardised column's squared length that the colu
 
 def independent_columns(blocks: Blocks) -> Array:
     """Positions of the fixed columns that are not linear combinations of the ones before them."""
-    return independent(blocks.xx @ blocks.w[-1])
+    return independent(blocks.total_xx)
 
 
 def independent(S: Array) -> Array:
@@ -40,9 +40,7 @@ def independent(S: Array) -> Array:
 
 def subset_columns(blocks: Blocks, kept: Array) -> Blocks:
     """Keep some fixed columns of cross-products."""
-    return replace(
-        blocks, zx=blocks.zx[:, kept], xx=np.ascontiguousarray(blocks.xx[np.ix_(kept, kept)]), xy=blocks.xy[:, kept]
-    )
+    return blocks.subset(kept)
 
 
 def subset_transform(transform: Transform, kept: Array) -> Transform:

@@ -106,7 +106,7 @@ def structured(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> 
     if not hierarchy.levels:
         starts, parents = np.unique(np.append(np.arange(0, frame.n, 512), frame.n)), ()
         w, w_obs = (np.ones(len(starts) - 1),), frame.w[0] / scale
-    blocks = build(columns, order, starts, w_obs, parents, w)
+    blocks = build(columns, order, starts, w_obs, parents, w, each=True)
     rows, correlation = sorted_rows(columns, starts, order, asked.where, w_obs), None
     if asked.spec.correlation is not None:
         correlation = CORRELATIONS[asked.spec.correlation](rows.where, starts, asked.spec.nugget)

@@ -186,26 +186,28 @@ class ClosedSource:
     def lowest(self) -> Blocks:
         """Cross-products of every lowest unit by itself: what only weights above the rows cannot change."""
         ones = np.ones(self.blocks.n_units[0])
-        return self._subset(build(self._columns, self.order, self.starts, self.w[0], (), (ones,)))
+        return build(self._columns, self.order, self.starts, self.w[0], (), (ones,)).subset(self.kept)
 
     def reweighted(self, w: tuple[Array, ...]) -> Blocks:
         """Cross-products under other weights; the rows are read again only if their own weights changed."""
         if not self.structure.layout.q:
             rows = w[0] / self.top_scale
-            return self._subset(build(self._columns, None, self.starts, rows, (), self.blocks.w))
+            return build(self._columns, None, self.starts, rows, (), self.blocks.w).subset(self.kept)
         units, parents = (*w[1:-1], w[-1] / self.top_scale), self.blocks.parents
         if not _equal(w[0], self.w[0]):
-            return self._subset(build(self._columns, self.order, self.starts, w[0], parents, units))
+            return build(self._columns, self.order, self.starts, w[0], parents, units).subset(self.kept)
         if all(_equal(new, old) for new, old in zip(w[1:-1], self.w[1:-1], strict=True)):
-            return replace(self.blocks, w=units)
-        low, inner, top = self.lowest, inner_weight(parents, units), self.blocks.paths()[0][0]
+            return self.blocks.reweighted(units)
+        if (low := self.lowest).wide:
+            return build(self._columns, self.order, self.starts, w[0], parents, units).subset(self.kept)
+        inner, top = inner_weight(parents, units), self.blocks.paths()[0][0]
 
         def fold(values: Array) -> Array:
             flat = (values * inner).reshape(-1, len(inner))
             added = np.array([np.bincount(top, row, minlength=len(units[-1])) for row in flat])
             return added.reshape(*values.shape[:-1], len(units[-1]))
 
-        return replace(self.blocks, xx=fold(low.xx), xy=fold(low.xy), yy=fold(low.yy), n_w=fold(low.n_w), w=units)
+        return replace(self.blocks, xx=fold(low.each_xx), xy=fold(low.xy), yy=fold(low.yy), n_w=fold(low.n_w), w=units)
 
     def top_ratio(self, w: tuple[Array, ...]) -> Array | None:
         """Factor (G_L,) of the top-level units if nothing below them changed, else None."""
@@ -216,11 +218,6 @@ class ClosedSource:
     def _columns(self) -> Columns:
         assert self.columns is not None
         return self.columns
-
-    def _subset(self, blocks: Blocks) -> Blocks:
-        kept = self.kept
-        xx = np.ascontiguousarray(blocks.xx[np.ix_(kept, kept)])
-        return replace(blocks, zx=blocks.zx[:, kept], xx=xx, xy=blocks.xy[:, kept])
 
     def parameters(self, k: int, beta: Array, theta: Array, sigma: float) -> Array:
         """Raw coefficients, variance components in the order of theta, and sigma²; shape (P,)."""

@@ -30,7 +30,8 @@ def evaluate_columns(
 ) -> DesignColumns:
     """Evaluate both sides and the random terms for one set of plausible values."""
     n = len(next(iter(local.values())))
-    x = evaluate(formula.fixed, formula.fixed_variables, local, n)
+    coded = distribution.read is None and not formula.outcomes
+    x = evaluate(formula.fixed, formula.fixed_variables, local, n, coded)
     further = tuple(evaluate(part.fixed, part.variables, local, n) for part in formula.further)
     place = formula.places
     blocks = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,6 +15,7 @@ from formulaic import Formula, ModelSpec
 from formulaic.errors import DataMismatchWarning, FormulaicError
 
 from pmwmix._types import Array
+from pmwmix.data.indicator import columns_of
 from pmwmix.errors import DataError, FormulaError, some
 from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Outcome
@@ -24,6 +26,7 @@ LEARNING = re.compile(r"\b(?:scale|standardize|center|poly|bs|cr|cc|cs)\(")  # f
 DIGITS = ".9g"  # of a basis, means and norms
 HUGE = 1e70  # fourth powers of larger values, which variances of variances are, are no numbers
 MAX_CATEGORIES = 2_000
+WIDE = 20_000_000  # cells of the columns of a factor, above which they are held as codes
 FAILURES = (
     *(FormulaicError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NotImplementedError),
     *(MemoryError, RecursionError),
@@ -48,8 +51,12 @@ class Matrix:
     spec: Any
 
 
-def evaluate(text: str, variables: Sequence[str], columns: Mapping[str, pd.Series], n: int) -> Matrix:
+def evaluate(
+    text: str, variables: Sequence[str], columns: Mapping[str, pd.Series], n: int, coded: bool = False
+) -> Matrix:
     """Build the columns of a right-hand side such as ``"1 + escs + sex"``.
+
+    With ``coded`` the columns of large factors are held as codes, `Indicator`.
 
     Raises
     ------
@@ -66,7 +73,8 @@ def evaluate(text: str, variables: Sequence[str], columns: Mapping[str, pd.Serie
     frame = _frame(variables, columns, n, text)
     try:
         with np.errstate(all="ignore"):
-            matrix = Formula(text).get_model_matrix(frame, context=context(), na_action="ignore", output="numpy")
+            how = "sparse" if coded and _is_wide(text, variables, columns, n) else "numpy"
+            matrix = Formula(text).get_model_matrix(frame, context=context(), na_action="ignore", output=how)
     except FAILURES as error:
         cause = error.__cause__ or error
         raise FormulaError(
@@ -189,6 +197,18 @@ def offset_of(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -
     return _one(formula.offset, formula.offset_variables, columns, n)
 
 
+def _is_wide(text: str, variables: Sequence[str], columns: Mapping[str, pd.Series], n: int) -> bool:
+    """Whether factors would fill much memory with zeros."""
+    called = {name.strip("`") for name in FACTOR_CALL.findall(text)}
+    sizes = [
+        column.nunique() if name in called else len(column.cat.categories)
+        for name, column in ((name, columns[name]) for name in variables)
+        if name in called or isinstance(column.dtype, pd.CategoricalDtype)
+    ]
+    crossed = any(sign in text for sign in ":*^/%")
+    return n * (math.prod(sizes) if crossed else max(sizes, default=0)) > WIDE
+
+
 def _frame(variables: Sequence[str], columns: Mapping[str, pd.Series], n: int, text: str) -> pd.DataFrame:
     """Collect columns for formulaic; whole numbers inside ``C()`` or ``factor()`` become integers: ``C(x)[T.1]``."""
     factors = {name.strip("`") for name in FACTOR_CALL.findall(text)}
@@ -281,10 +301,13 @@ def check_finite(names: Sequence[str], columns: Sequence[Array], text: str) -> N
 
 def _checked(matrix: Any, text: str, given: Mapping[str, pd.Series]) -> Matrix:
     """Check for missing and infinite values; columns that are in the table as they are stand for their copies."""
-    spec = matrix.model_spec
+    spec = matrix.model_spec.update(output="numpy")  # new data are few rows
     names = tuple(str(name) for name in spec.column_names)
-    values = np.asarray(matrix, dtype=float)
-    columns = [values[:, j] for j in range(values.shape[1])]
+    if hasattr(matrix, "indptr"):
+        columns = columns_of(matrix)
+    else:
+        values = np.asarray(matrix, dtype=float)
+        columns = [values[:, j] for j in range(values.shape[1])]
     check_finite(names, columns, text)
     plain = {name for name in names if name in given and given[name].dtype.kind == "f"}
     out: list[Array] = []

@@ -248,7 +248,7 @@ def _alike(blocks: Blocks, layout: ThetaLayout) -> Iterator[_Alike]:
             C[:, at[rows], at[cols]] += blocks.zz[:, lowest].T
             D[:, at] += blocks.zx[:, :, lowest].transpose(2, 0, 1)
         C = np.tril(C) + np.tril(C, -1).transpose(0, 2, 1)
-        yield _Alike(C, D, blocks.xx[:, :, units].sum(axis=2), float(blocks.n_w[units].sum()), place)
+        yield _Alike(C, D, blocks.part_xx(units), float(blocks.n_w[units].sum()), place)
 
 
 def _add(total: _Sums, part: _Alike, layout: ThetaLayout, theta: Array, sigma2: float) -> None:

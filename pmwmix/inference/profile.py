@@ -85,7 +85,7 @@ def _in_raw_columns(blocks: Blocks, back: Array) -> Blocks:
     return replace(
         blocks,
         zx=np.einsum("apg,pb->abg", blocks.zx, back),
-        xx=np.einsum("pa,pqg,qb->abg", back, blocks.xx, back),
+        xx=np.einsum("pa,pqg,qb->abg", back, blocks.each_xx, back),
         xy=np.einsum("pa,kpg->kag", back, blocks.xy),
     )
 
@@ -106,9 +106,9 @@ class _Profile:
             b,
             zx=np.ascontiguousarray(b.zx[:, rest]),
             zy=(b.zy[k] - value * b.zx[:, j])[None],
-            xx=np.ascontiguousarray(b.xx[np.ix_(rest, rest)]),
-            xy=(b.xy[k] - value * b.xx[:, j])[rest][None],
-            yy=(b.yy[k] - 2 * value * b.xy[k, j] + value**2 * b.xx[j, j])[None],
+            xx=np.ascontiguousarray(b.each_xx[np.ix_(rest, rest)]),
+            xy=(b.xy[k] - value * b.each_xx[:, j])[rest][None],
+            yy=(b.yy[k] - 2 * value * b.xy[k, j] + value**2 * b.each_xx[j, j])[None],
         )
         objective = Objective(held, self.structure, self.objective.engine)
         found = climbed(objective, max(objective.n_free, 1.0), 0, self.start)

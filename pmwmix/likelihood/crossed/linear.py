@@ -207,7 +207,7 @@ class CrossedLinearObjective(Likelihood):
         blocks, beta, sigma2 = self.blocks, point.beta, point.sigma**2
         raw = point.raw if "F_score" in point.raw else self._graph_at(point.theta, k)
         by_theta = np.asarray(raw["F_score"])
-        xr = blocks.xy[k] - np.einsum("abg,b->ag", blocks.xx, beta)
+        xr = blocks.xy[k] - blocks.xx_times(beta)
         rr = blocks.yy[k] - beta @ (blocks.xy[k] + xr)
         by_beta = (xr - 0.5 * np.asarray(raw["b_score"])[: self.structure.p]) / sigma2
         by_sigma = (rr - np.asarray(raw["lost"])) / sigma2 - blocks.n_w

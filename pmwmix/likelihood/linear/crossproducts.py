@@ -5,21 +5,22 @@ After this nothing depends on the number of rows (theory, eq. 5), unless residua
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.errors import NotSupportedError
 from pmwmix.likelihood.layout import ThetaLayout
+from pmwmix.likelihood.linear.rowproducts import RowProducts, Split, check_room
 from pmwmix.likelihood.paths import ancestors, inner_weight
-from pmwmix.likelihood.standardise import Columns
-from pmwmix.memory import GIB, bytes_left
+from pmwmix.likelihood.standardise import Columns, Scaler
 
 ROWS_PER_CHUNK = 32_768
 CELLS_PER_CHUNK = 4_000_000  # of the cross-products held at once
+WIDE = 64_000_000  # cells of X'WX of all top-level units, above which they are not held
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Blocks:
         Lower triangle, row by row, of Z'WZ per lowest unit; Z holds the random columns of all levels, bottom-up.
     zx : ndarray, shape (Q, p, G_1)
     zy : ndarray, shape (K, Q, G_1)
-    xx : ndarray, shape (p, p, G_L)
+    xx : ndarray, shape (p, p, G_L), or RowProducts
         X'WX per top-level unit; W includes the conditional weights of all levels below the top.
     xy : ndarray, shape (K, p, G_L)
     yy : ndarray, shape (K, G_L)
@@ -47,12 +48,66 @@ class Blocks:
     zz: Array
     zx: Array
     zy: Array
-    xx: Array
+    xx: Array | RowProducts
     xy: Array
     yy: Array
     n_w: Array
     parents: tuple[Array, ...]
     w: tuple[Array, ...]
+
+    @cached_property
+    def total_xx(self) -> Array:
+        """X'WX over the whole sample (p, p)."""
+        return self.total_under(self.w[-1])
+
+    def total_under(self, w: Array) -> Array:
+        """X'WX over the whole sample (p, p) under weights of the top-level units (G_L,)."""
+        found: Array = self.xx.total(w) if isinstance(self.xx, RowProducts) else self.xx @ w
+        return found
+
+    @property
+    def each_xx(self) -> Array:
+        """X'WX of every top-level unit (p, p, G_L), refused where there is no room for it."""
+        return self.xx.each() if isinstance(self.xx, RowProducts) else self.xx
+
+    @property
+    def wide(self) -> bool:
+        """Whether X'WX of single units is not held."""
+        return isinstance(self.xx, RowProducts)
+
+    def part_xx(self, units: Any) -> Array:
+        """X'WX of some top-level units together (p, p), without their own weights."""
+        if not isinstance(self.xx, RowProducts):
+            return np.asarray(self.xx[..., units].sum(axis=-1))
+        chosen = np.zeros(len(self.w[-1]))
+        chosen[units] = 1.0
+        return self.xx.total(chosen)
+
+    def xx_squares(self, b: Array) -> Array:
+        """Give b'X'WXb of every top-level unit (D, G_L), for b (D, p)."""
+        if isinstance(self.xx, RowProducts):
+            return np.array([one @ self.xx.times(one) for one in b]).reshape(len(b), -1)
+        return np.asarray(np.einsum("dp,pqg,dq->dg", b, self.xx, b, optimize=True))
+
+    def xx_times(self, b: Array) -> Array:
+        """X'WX b of every top-level unit (p, G_L)."""
+        return self.xx.times(b) if isinstance(self.xx, RowProducts) else np.einsum("abg,b->ag", self.xx, b)
+
+    def xx_traces(self, A: Array) -> Array:
+        """tr(A X'WX) of every top-level unit (G_L,), for a symmetric A (p, p)."""
+        return self.xx.traces(A) if isinstance(self.xx, RowProducts) else np.einsum("ab,abg->g", A, self.xx)
+
+    def subset(self, kept: Array) -> Blocks:
+        """Keep some fixed columns."""
+        held, xx = self.xx, np.ix_(kept, kept)
+        some = held.subset(kept) if isinstance(held, RowProducts) else np.ascontiguousarray(held[xx])
+        return replace(self, zx=self.zx[:, kept], xx=some, xy=self.xy[:, kept])
+
+    def reweighted(self, w: tuple[Array, ...]) -> Blocks:
+        """Give the same under other weights of the top-level units."""
+        if not isinstance(self.xx, RowProducts):
+            return replace(self, w=w)
+        return replace(self, w=w, xx=replace(self.xx, w_top=w[-1], whole=self.xx.total(w[-1])))
 
     @property
     def n_units(self) -> tuple[int, ...]:
@@ -70,9 +125,9 @@ class Blocks:
     def S0(self, k: int) -> Array:
         """[X, y_k]'W[X, y_k] over the whole sample, shape (p + 1, p + 1)."""
         w = self.w[-1]
-        p = self.xx.shape[-2]
+        p = self.xy.shape[1]
         S0 = np.empty((p + 1, p + 1))
-        S0[:p, :p] = self.xx @ w
+        S0[:p, :p] = self.total_xx
         S0[:p, p] = S0[p, :p] = self.xy[k] @ w
         S0[p, p] = self.yy[k] @ w
         return S0
@@ -107,6 +162,7 @@ def build(
     w_obs: Array | None,
     parents: tuple[Array, ...],
     w: tuple[Array, ...],
+    each: bool = False,
 ) -> Blocks:
     """Form the cross-products of all lowest units.
 
@@ -121,6 +177,8 @@ def build(
         Conditional level-1 weights in the original row order.
     parents, w
         As in `Blocks`.
+    each : bool
+        Whether products of fixed columns must be held for every top-level unit, however many there are.
 
     Returns
     -------
@@ -131,22 +189,54 @@ def build(
     NotSupportedError
         If they would not fit into the memory that is left.
     """
-    _check_room(columns, len(w[0]), len(w[-1]))
+    wide = not each and len(columns.x) ** 2 * len(w[-1]) > WIDE
+    _check_room(columns, len(w[0]), 0 if wide else len(w[-1]))
+    if wide:
+        return _wide(columns, order, starts, w_obs, parents, w)
     sums = Sums.empty(columns, parents, w)
     sums.add(columns, order, starts, None, w_obs)
     return sums.blocks(parents, w)
 
 
 def _check_room(columns: Columns, lowest: int, top: int) -> None:
-    """Refuse what would end in an error of numpy's, or of the system's."""
     q, p, K = len(columns.z), len(columns.x), len(columns.y)
-    needed = 8.0 * (lowest * (q * (q + 1) / 2 + q * p + K * q) + top * (p * p + K * p + K + 1))
-    if needed > (left := bytes_left()):
-        raise NotSupportedError(
-            f"The cross-products of the fixed columns do not fit into memory. {p:,} fixed columns in each of {top:,} "
-            f"groups of the highest level take {needed / GIB:,.1f} GiB where {left / GIB:,.1f} are free. Make the "
-            f"factor with the most categories a random term, (1 | f), or merge its categories."
-        )
+    cells = lowest * (q * (q + 1) / 2 + q * p + K * q) + top * (p * p + K * p + K + 1)
+    check_room(8.0 * cells, p, top or lowest)
+
+
+def _wide(
+    columns: Columns,
+    order: Array | None,
+    starts: Array,
+    w_obs: Array | None,
+    parents: tuple[Array, ...],
+    w: tuple[Array, ...],
+) -> Blocks:
+    """Form the cross-products of many fixed columns, which are not held per unit."""
+    split, (n, lowest, G) = Split.of(columns, columns.x), (int(starts[-1]), len(w[0]), len(w[-1]))
+    found = Sums.empty(bare := _without_x(columns), parents, w)
+    found.add(bare, order, starts, None, w_obs)
+    unit = np.empty(n, dtype=np.int64)
+    unit[slice(None) if order is None else order] = np.repeat(np.arange(lowest), np.diff(starts))
+    rows = np.ones(n) if w_obs is None else w_obs
+    inner, top = rows * found.inner[unit], found.top[unit]
+    zx = [split.summed(rows * columns.standard(int(j)), unit, lowest) for j in columns.z]
+    xy = [split.summed(inner * columns.standard(int(j)), top, G) for j in columns.y]
+    xx, p = RowProducts.of(split, inner, top, w[-1]), len(columns.x)
+    return replace(
+        found.blocks(parents, w),
+        zx=np.array(zx).reshape(len(zx), p, lowest),
+        xx=xx,
+        xy=np.array(xy).reshape(len(xy), p, G),
+    )
+
+
+def _without_x(columns: Columns) -> Columns:
+    """Leave the fixed columns out."""
+    used, place = np.unique(np.concatenate([columns.z, columns.y]), return_inverse=True)
+    scaler = Scaler(columns.scaler.shift[used], columns.scaler.scale[used])
+    z, y = place[: len(columns.z)], place[len(columns.z) :]
+    return Columns([columns.values[j] for j in used], z, np.zeros(0, dtype=int), y, scaler)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from pmwmix._types import Array
 from pmwmix.interrupt import whole_import
 from pmwmix.likelihood.contract import LOG_2PI, Likelihood, Point, joint_information, schur_onto
 from pmwmix.likelihood.engine import AUTO, DIRECT, Compiled, bucket, bucket_columns, compiled, is_direct
-from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.direct import DirectNested, predicted_seconds
 from pmwmix.likelihood.linear.modes import conditional_modes, factor_blocks
@@ -140,7 +139,7 @@ class Objective(Likelihood):
         by_theta = np.asarray(raw["D_score"])[:, :G] + np.asarray(raw["Q_score"])[:, :G] / sigma2
         if self.structure.reml:
             by_theta = by_theta + self._reml_scores(point.theta)[:, :G]
-        xr = blocks.xy[at_k] - np.einsum("abg,b->ag", blocks.xx, beta)
+        xr = blocks.xy[at_k] - blocks.xx_times(beta)
         rr = blocks.yy[at_k] - beta @ (blocks.xy[at_k] + xr)
         zr_grad = np.asarray(raw["zr_grad"])[:, : blocks.n_units[0]]
         lowest = np.einsum("apg,ag->pg", blocks.zx, zr_grad)
@@ -177,8 +176,13 @@ class Objective(Likelihood):
         """Share of each top-level unit in p = tr(X'V⁻¹X)⁻¹(X'V⁻¹X), shape (G_L,)."""
         inverse = np.linalg.inv(np.asarray(point.raw["S_xx"]))
         blocks, theta = self.blocks_at(point.theta, 0)[0], point.theta[: self.structure.layout.n_theta]
-        unit = unit_schur(blocks, self.structure.layout, theta)
-        return np.einsum("ab,bag->g", inverse, unit)
+        out, G = blocks.w[-1] * blocks.xx_traces(inverse), blocks.n_units[-1]
+        factored = factor_blocks(blocks, self.structure.layout, theta, blocks.zx)
+        for level, (to_top, w_total) in zip(factored, blocks.paths(), strict=True):
+            turned = np.tensordot(level.B[:, :, 0], inverse, axes=(1, 0))  # (q, G, p)
+            lost = np.einsum("qgp,qpg->g", turned, level.B[:, :, 0])
+            out -= np.bincount(to_top, w_total * lost, G)
+        return out
 
     def contrast_derivative(self, theta: Array, U: Array) -> Array:
         """Differentiate, (n_theta, m), u'S_xx u with respect to theta for the columns u of ``U`` (p, m)."""
@@ -226,17 +230,6 @@ def _graphs() -> Any:
     from pmwmix.likelihood.linear import nested  # PyTensor is imported where a graph is compiled
 
     return nested
-
-
-def unit_schur(blocks: Blocks, layout: ThetaLayout, theta: Array) -> Array:
-    """X_j'V_j⁻¹X_j of every top-level unit, weights included, shape (p, p, G_L); numpy, for one point only."""
-    G = blocks.n_units[-1]
-    out = blocks.xx * blocks.w[-1]
-    factored = factor_blocks(blocks, layout, theta, blocks.zx)
-    for level, (to_top, w_total) in zip(factored, blocks.paths(), strict=True):
-        B = level.B[:, :, 0]
-        out = out - _sum_by(np.einsum("qpg,qrg,g->prg", B, B, w_total), to_top, G)
-    return out
 
 
 def _sum_by(values: Array, index: Array, n: int) -> Array:

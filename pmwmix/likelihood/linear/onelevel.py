@@ -235,7 +235,7 @@ class OneLevel(SeveralNested):
         """Differentiate r'[X, y]'V⁻¹[X, y]r of every unit in the entries (L, G)."""
         products, p = self.products, len(r) - 1
         B = r[:p, None] * (products.of_x[:, None] == np.arange(products.m))
-        xx, xy = products.blocks.xx, r[p] * products.xy(k)
+        xx, xy = products.blocks.each_xx, r[p] * products.xy(k)
         both = np.einsum("pa,pbg->abg", B, xy)
         own = np.einsum("pa,pqg,qb->abg", B, xx, B, optimize=True) + both + both.swapaxes(0, 1)
         own = own + r[p] ** 2 * products.yy[k]

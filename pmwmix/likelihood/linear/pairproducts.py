@@ -81,7 +81,7 @@ class PairProducts:
         """Products of [X, y] per top-level unit under W (..., m, m): (..., G_L, p + 1, p + 1)."""
         p = len(self.of_x)
         out = np.empty((*W.shape[:-2], self.yy.shape[-1], p + 1, p + 1))
-        out[..., :p, :p] = self.blocks.xx.transpose(2, 0, 1) * W[..., None, self.of_x[:, None], self.of_x]
+        out[..., :p, :p] = self.blocks.each_xx.transpose(2, 0, 1) * W[..., None, self.of_x[:, None], self.of_x]
         out[..., :p, p] = np.einsum("pbg,...pb->...gp", self.xy(k), W[..., self.of_x, :], optimize=True)
         out[..., p, :p] = out[..., :p, p]
         out[..., p, p] = np.einsum("abg,...ab->...g", self.yy[k], W, optimize=True)
@@ -90,7 +90,7 @@ class PairProducts:
     def total(self, k: int) -> tuple[Array, Array, Array]:
         """Sum X'X (p, p), X'y (p, m) and y'y (m, m) over the sample."""
         w = self.blocks.w[-1]
-        return self.blocks.xx @ w, self.xy(k) @ w, self.yy[k] @ w
+        return self.blocks.total_xx, self.xy(k) @ w, self.yy[k] @ w
 
     def under(self, W: Array, k: int) -> Blocks:
         """Give the cross-products of one plausible value of stacked outcomes under W (m, m)."""
@@ -117,8 +117,7 @@ class PairProducts:
     def subset(self, kept: Array) -> PairProducts:
         """Keep some fixed columns."""
         blocks = self.blocks
-        xx = np.ascontiguousarray(blocks.xx[np.ix_(kept, kept)])
-        blocks = replace(blocks, zx=blocks.zx[:, kept], xx=xx, xy=blocks.xy[:, kept])
+        blocks = blocks.subset(kept)
         return replace(self, blocks=blocks, of_x=self.of_x[kept])
 
     def factor(self, rho: Array) -> Jet:
@@ -165,7 +164,7 @@ def pair_products(
     order, starts, w_obs, parents, w
         As in `crossproducts.build`.
     """
-    blocks = build(columns, order, starts, w_obs, parents, w)
+    blocks = build(columns, order, starts, w_obs, parents, w, each=True)
     K, inner, top = len(columns.y) // m, inner_weight(parents, w), blocks.paths()[0][0]
     at: Any = slice(None) if order is None else order
     weights = 1.0 if w_obs is None else w_obs[at]

@@ -112,7 +112,7 @@ def _linear_units(live: Any, psi: Array) -> Array:
     for first in range(0, len(psi), step):
         part = psi[first : first + step]
         beta, log_sigma = part[:, :p], part[:, p + t]
-        square = data.yy[k] - 2.0 * beta @ data.xy[k] + np.einsum("dp,pqg,dq->dg", beta, data.xx, beta, optimize=True)
+        square = data.yy[k] - 2.0 * beta @ data.xy[k] + data.xx_squares(beta)
         rhs = data.zy[k][:, None] - np.matmul(beta, data.zx)
         logdet = np.zeros((len(part), lowest))
         taken = np.zeros((len(part), lowest))
