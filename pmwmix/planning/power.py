@@ -253,10 +253,13 @@ class _Truth:
         """Draw the plausible values of one outcome, each (n,) (bootstrap, eq. 9)."""
         if self.n_pv == 1 and self.rho == 1.0:
             return [draw_outcome(self.one, self.rows, rng)]
-        sd, rho = self.rows.residual_sd(), self.rho
-        mean, n = drawn_etas(self.rows, rng)[0], self.rows.frame.n
-        seen = mean + np.sqrt(rho) * sd * rng.standard_normal(n)
-        return [seen + np.sqrt(1.0 - rho) * sd * rng.standard_normal(n) for _ in range(self.n_pv)]
+        rho, mean, n = self.rho, drawn_etas(self.rows, rng)[0], self.rows.frame.n
+
+        def residuals(share: float) -> Array:
+            return np.sqrt(share) * self.rows.residuals_of(rng.standard_normal(n))
+
+        seen = mean + residuals(rho)
+        return [seen + residuals(1.0 - rho) for _ in range(self.n_pv)]
 
     def fits(self, n: int, seed: Sequence[int]) -> Iterator[FitResult]:
         """Fit the model to ``n`` drawn samples."""

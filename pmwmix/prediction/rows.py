@@ -136,6 +136,13 @@ class LiveRows:
             return np.full(self.frame.n, self.fit.sigma)
         return point.sigma * self.problem.transforms[self.k].y_scale * objective.relative_sd(point)
 
+    def residuals_of(self, normalized: Array) -> Array:
+        """Give residuals (n,) whose normalised ones are these: of independent numbers draws from their distribution."""
+        if self.frame.residual is None:
+            return self.fit.sigma * normalized
+        point, scale = self.fit.point, self.problem.transforms[self.k].y_scale
+        return np.asarray(point.sigma * scale * self.problem.objective.coloured(point, normalized))
+
     def normalized(self) -> Array:
         """Residuals about the conditional mean made uncorrelated, with variance 1 (n,) (residuals, eq. 10)."""
         if self.frame.stream is not None:

@@ -30,6 +30,7 @@ from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
 
 KINDS = ("parametric", "residual", "cases", "rao-wu")
+ENDS = {"correlation": (-1.0, 1.0), "share": (0.0, 1.0), "positive": (0.0, np.inf), "number": (-np.inf, np.inf)}
 STEP = 1e-4  # of a standard error: for derivatives of the caller's function
 
 Statistic = Callable[[Any], Any]
@@ -63,7 +64,7 @@ class Bootstrap:
 
     @cached_property
     def estimates(self) -> pd.DataFrame:
-        """Coefficients, standard deviations and correlations of every refit; plausible values one after the other."""
+        """Coefficients, deviations, correlations, residual structure of every refit; plausible values in turn."""
         return self.values(_numbers)
 
     def values(self, of: Statistic) -> pd.DataFrame:
@@ -255,18 +256,30 @@ class _Refitted:
         """Name coefficients, standard deviations and correlations."""
         rows = self.one.varcorr[["grp", "var1", "var2"]].to_numpy().tolist()
         names = [" ".join(part for part in row if isinstance(part, str)) for row in rows]
-        return [*self.one.coef.index, *names]
+        return [*self.one.coef.index, *names, *self.one.residual_structure.index]
 
     def numbers(self, values: Array) -> Array:
         """Give them (R, m), of parameters (R, P)."""
         components = values[:, self.p :]
         shown = [[_shown(row, place) for place in self.places] for row in components]
-        return np.hstack([values[:, : self.p], np.array(shown).reshape(len(values), -1)])
+        of_residuals = values[:, self.n_first :] if self.one.residual_parameters is not None else values[:, :0]
+        return np.hstack([values[:, : self.p], np.array(shown).reshape(len(values), -1), of_residuals])
+
+    @property
+    def n_first(self) -> int:
+        """Number of parameters before those of the family, or of the residual structure."""
+        return self.p + len(self.one.theta) + 1
+
+    def _reported(self, table: Any, values: Array) -> Any:
+        return None if table is None else table.assign(estimate=values[self.n_first :], se=np.nan)
 
     def legal(self, values: Array) -> Array:
-        """Move standard deviations below 0 and correlations beyond 1, which shifts may make, to the boundary."""
+        """Move standard deviations below 0, correlations beyond 1, which shifts may make, and their like inside."""
         lowest = [-np.inf] * self.p + [0.0 if len(place) == 1 else -1.0 for place in self.places]
         highest = [np.inf] * self.p + [np.inf if len(place) == 1 else 1.0 for place in self.places]
+        if self.one.residual_parameters is not None:
+            ends = [ENDS[scale] for scale in self.one.residual_parameters["scale"]]
+            lowest, highest = [*lowest, *(low for low, _ in ends)], [*highest, *(high for _, high in ends)]
         return np.clip(values, lowest, highest)
 
     def at(self, values: Array) -> Any:
@@ -275,11 +288,12 @@ class _Refitted:
         shown = [_shown(components, place) for place in self.places]
         table = one.varcorr.assign(vcov=[components[place[0]] for place in self.places], sdcor=shown, se=np.nan)
         sigma = float(np.sqrt(components[len(one.theta)])) if one.has_residual_variance else one.sigma
-        m = self.p + len(one.theta) + 1
+        m = self.n_first
         return replace(
             one, coef=pd.Series(coef, index=one.coef.index, name="coef"), vcov=self.missing, varcorr=table, sigma=sigma,
             icc=self._icc(values), parameters=(values[:m], np.full((m, m), np.nan)), rows=None,
             satterthwaite=None, small_df=None, _memo={},
+            residual_parameters=self._reported(one.residual_parameters, values),
         )  # fmt: skip
 
     @cached_property
@@ -307,7 +321,8 @@ def _parameters(one: Any) -> Array:
 def _numbers(fit: Any) -> pd.Series:
     """Coefficients, standard deviations and correlations, by name."""
     names = _Refitted(fit).names
-    return pd.Series([*fit.coef, *fit.varcorr["sdcor"].astype(float)], index=names, dtype=float)
+    values = [*fit.coef, *fit.varcorr["sdcor"].astype(float), *fit.residual_structure]
+    return pd.Series(values, index=names, dtype=float)
 
 
 def as_series(value: Any) -> pd.Series:

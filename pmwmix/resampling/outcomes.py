@@ -20,7 +20,7 @@ from pmwmix.spec.measured import refuse_measured
 
 
 def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFrame:
-    """Draw outcomes from the fitted model: random effects anew, then the rows (bootstrap, eq. 1).
+    """Draw outcomes from the fitted model: random effects anew, then the rows (bootstrap, eqs. 1-1b).
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFra
     Raises
     ------
     OptionError, NotSupportedError
-        Without the data of the fit, or with a residual correlation.
+        Without the data of the fit.
 
     Notes
     -----
@@ -97,12 +97,6 @@ def simulated_rows(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
             f"Fit again with {fit.settings.call}."
         )
     check_one_outcome(fit, verb)
-    residual = every[0].frame.residual
-    if residual is not None and residual.spec.correlation is not None:
-        raise NotSupportedError(
-            f"{verb} draws independent residuals. This model has correlation={residual.spec.correlation!r}. "
-            f"Fit without it, or with a variance function alone."
-        )
     return list(zip(fit.fits, every, strict=True))
 
 
@@ -121,7 +115,7 @@ def draw_outcome(one: Any, rows: LiveRows, rng: np.random.Generator) -> Array:
     """Draw one outcome (n,) from a single fit."""
     etas = drawn_etas(rows, rng)
     if one.has_closed_form:
-        return etas[0] + rows.residual_sd() * rng.standard_normal(rows.frame.n)
+        return etas[0] + rows.residuals_of(rng.standard_normal(rows.frame.n))
     family, response = one.distribution[0], rows.response
     assert response is not None
     drawable, phi = family.drawable_of(one.links, list(etas), one.phi)

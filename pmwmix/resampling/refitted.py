@@ -10,7 +10,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.fitting.choose import Plan, make_problem
-from pmwmix.fitting.climb import climbed
+from pmwmix.fitting.climb import MOST_ROUNDS, climbed
 from pmwmix.fitting.fixedvariances import climbed_beside_fixed
 from pmwmix.fitting.judge import is_sound
 from pmwmix.fitting.rawscale import all_parameters, raw_map
@@ -87,11 +87,24 @@ def _redrawn(one: Any, rows: LiveRows, y: Array) -> Response:
 def _climb_each(problem: Any, start: Array, n: int) -> Refits:
     values, converged = [], []
     for k in range(n):
-        found, reached = _climb(problem, start, k)
-        map_ = raw_map(problem, k, found.psi)
-        values.append(all_parameters(problem, k, found.psi, map_)[0])
-        converged.append(reached and is_sound(problem, map_.shape))
+        used, found, reached = _settled(problem, start, k)
+        map_ = raw_map(used, k, found.psi)
+        values.append(all_parameters(used, k, found.psi, map_)[0])
+        converged.append(reached and is_sound(used, map_.shape))
     return Refits(np.array(values), np.array(converged))
+
+
+def _settled(problem: Any, start: Array, k: int) -> tuple[Any, Any, bool]:
+    """Climb, and again while what the likelihood is made from (fitted values) moves with the estimates."""
+    newer = problem.objective.renewed(None, k)
+    for _ in range(MOST_ROUNDS):
+        problem = problem if newer is None else replace(problem, objective=newer)
+        found, reached = _climb(problem, start, k)
+        newer = problem.objective.renewed(found, k)
+        if newer is None or not reached:
+            return problem, found, reached
+        start = found.theta
+    return problem, found, False
 
 
 def _climb(problem: Any, start: Array, k: int) -> tuple[Any, bool]:

@@ -35,7 +35,7 @@ def check_units(frame: ModelFrame, kind: str) -> None:
         )
     if frame.residual is not None:
         raise NotSupportedError(
-            f"Clusters are not drawn under a residual structure. Asked for kind={kind!r}. Use kind='parametric'."
+            f"Clusters are not drawn under a residual structure. Got kind={kind!r}. Use kind='parametric'."
         )
     _, stratum = units_of(frame)
     counts = np.bincount(stratum)

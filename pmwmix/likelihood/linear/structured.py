@@ -251,6 +251,20 @@ class StructuredObjective(ResidualObjective):
             out[rows.order[index]] = white.value[:, :, 0]
         return out
 
+    def coloured(self, point: Point, values: Array) -> Array:
+        """Undo `whitened`: independent numbers of variance 1 get the covariance R (bootstrap, eq. 1b)."""
+        rows, residual = self.source.rows, self.source.residual
+        if residual.correlation is None:
+            return values * self.relative_sd(point)
+        rho = point.theta[len(point.theta) - residual.n_rho :][: residual.n_correlation]
+        ordered, out, alone = values[rows.order], np.empty(len(values)), replace(residual, spread=None)
+        for _, index, where in rows.alike(1):
+            one = np.eye(index.shape[1])
+            at = Places(where, np.zeros((0, *index.shape)), None)
+            white, _ = alone.whiten(rho, np.broadcast_to(one, (len(where), *one.shape)), at)
+            out[rows.order[index]] = np.linalg.solve(white.value, ordered[index][:, :, None])[:, :, 0]
+        return out * self.relative_sd(point)
+
     def scores(self, point: Point, k: int = 0) -> Array:
         """Gradient of the share of each independent unit, (G, P): of rows where there is nothing else."""
         if self.structure.layout.q or self.source.residual.correlation is not None:
