@@ -106,7 +106,7 @@ def _check_profile(fit: Any) -> None:
     check_one_outcome(fit, "A profile interval")
     if not fit.has_closed_form:
         raise NotSupportedError(
-            f"Profile intervals are made for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
+            f"Profile intervals are made for linear models. This one has {fit.kind}. "
             f"Use confint_varcorr(method='wald')."
         )
     refuse_fixed(fit.settings.fixed, "A profile interval", "Use confint_varcorr(method='wald')")

@@ -119,8 +119,8 @@ def _check(fit: Any, interval: str, conditional: bool) -> None:
         )
     if interval == "prediction" and not (fit.has_residual_variance and fit.residual_parameters is None):
         raise NotSupportedError(
-            f"Prediction intervals are made for linear models with residuals of one variance. This fit has family="
-            f"{fit.family!r}{'' if fit.residual_parameters is None else ' and a residual structure'}. Use "
+            f"Prediction intervals are made for linear models with residuals of one variance. This fit has "
+            f"{fit.kind}{'' if fit.residual_parameters is None else ' and a residual structure'}. Use "
             f"interval='confidence'."
         )
 

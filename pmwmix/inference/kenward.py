@@ -151,7 +151,7 @@ def kenward_of(fits: Sequence[Any]) -> list[KenwardRoger]:
         check_one_outcome(fit, "Kenward-Roger")
         if not fit.has_closed_form:
             raise NotSupportedError(
-                f"Kenward-Roger is derived for linear models. This one has family={fit.family!r}, link={fit.link!r}. "
+                f"Kenward-Roger is derived for linear models. This one has {fit.kind}. "
                 f"Use df='inf' (normal) or df='design'."
             )
         refuse_fixed(fit.settings.fixed, "Kenward-Roger", "Use df='satterthwaite'")

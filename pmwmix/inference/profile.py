@@ -16,6 +16,7 @@ from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure
 from pmwmix.likelihood.linear.objective import Objective
+from pmwmix.spec.random import NORMAL
 
 
 def profile_interval(problem: Any, k: int, fit: Estimate, ci_prob: float) -> Array:
@@ -41,9 +42,10 @@ def profile_interval(problem: Any, k: int, fit: Estimate, ci_prob: float) -> Arr
         column alone.
     """
     if not problem.objective.closed_form:
+        latent = problem.structure.latent
+        what = f"the {problem.family.name} family" if latent == NORMAL else f"random={latent!r}"
         raise NotSupportedError(
-            f"Profile intervals are made for linear models. This one has the {problem.family.name} family. "
-            f"Use confint(method='wald')."
+            f"Profile intervals are made for linear models. This one has {what}. Use confint(method='wald')."
         )
     if problem.reml:
         raise NotSupportedError(

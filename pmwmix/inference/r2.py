@@ -97,8 +97,8 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     defined = fit.has_residual_variance and len(parts[0][1].frame.hierarchy.levels) == 1
     if snijders_bosker and not defined:
         raise NotSupportedError(
-            f"Snijders and Bosker's R² are defined for linear models with two levels. This one has family="
-            f"{fit.family!r} and {len(fit.n_groups) + 1} levels. Leave snijders_bosker out; the other measures hold."
+            f"Snijders and Bosker's R² are defined for linear models with two levels. This one has "
+            f"{fit.kind} and {len(fit.n_groups) + 1} levels. Leave snijders_bosker out; the other measures hold."
         )
     found: dict[int, Moments] = {}
     functions = []

@@ -327,9 +327,7 @@ def _check_covariances(rows: LiveRows, Psi: Sequence[Array], residual: float) ->
 def _reliability(fit: FitResult, reliability: Any) -> float:
     """Check the stated reliability, or read it off the plausible values of the fit (bootstrap, eq. 10)."""
     if not fit.has_closed_form:
-        raise NotSupportedError(
-            f"Plausible values are drawn in linear models. This one has family={fit.family!r}. Use n_pv=1."
-        )
+        raise NotSupportedError(f"Plausible values are drawn in linear models. This one has {fit.kind}. Use n_pv=1.")
     if reliability is None:
         if len(fit.fits) < 2:
             raise OptionError(

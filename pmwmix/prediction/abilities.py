@@ -88,6 +88,13 @@ class Abilities:
         return family.has_closed_form(link)
 
     @property
+    def kind(self) -> str:
+        """What a message calls the model: what was asked for that makes it what it is."""
+        if self.random != NORMAL and self._is_default:
+            return f"random={self.random!r}"
+        return f"family={self.family!r}, link={self.link!r}"
+
+    @property
     def has_residual_variance(self) -> bool:
         """Whether the last variance component is that of residuals, ``sigma`` its root; else it is a latent one."""
         return self.has_closed_form

@@ -181,7 +181,7 @@ def _normalized(fit: Any, conditional: bool) -> Array:
     if not fit.has_residual_variance or not conditional:
         what = "are those of a linear model" if not fit.has_residual_variance else "are about the conditional mean"
         raise NotSupportedError(
-            f"Normalised residuals {what}. This fit has family={fit.family!r}, and they were asked for with "
+            f"Normalised residuals {what}. This fit has {fit.kind}, and they were asked for with "
             f"conditional={conditional!r}. Use type='pearson'."
         )
     if fit.outcomes:

@@ -23,7 +23,7 @@ def check_residuals(one: Any, rows: LiveRows) -> None:
     """
     if not one.has_closed_form:
         raise NotSupportedError(
-            f"Residuals are drawn in linear models. This one has family={one.family!r}. Use kind='parametric'."
+            f"Residuals are drawn in linear models. This one has {one.kind}. Use kind='parametric'."
         )
     if rows.frame.residual is not None:
         raise NotSupportedError(

@@ -30,7 +30,8 @@ def glance_row(fit: Any) -> dict[str, Any]:
     units = {f"n_{name}": int(n) for name, n in fit.n_groups.items()}
     icc = fit.icc
     shares = {f"icc_{k}": v for k, v in icc.items()} if isinstance(icc, pd.Series) else {"icc": icc}
-    sigma: dict[str, Any] = {"sigma": fit.sigma if fit.has_residual_variance else np.nan}
+    own_sigma = fit.has_residual_variance or "sigma" in getattr(fit.family_parameters, "index", ())
+    sigma: dict[str, Any] = {"sigma": fit.sigma if own_sigma else np.nan}
     if getattr(fit, "outcomes", ()):
         own = fit.varcorr[(fit.varcorr["grp"] == "Residual") & fit.varcorr["var2"].isna()]
         sigma = {f"sigma_{name}": sd for name, sd in zip(own["var1"], own["sdcor"], strict=True)}

@@ -111,7 +111,7 @@ class FitResult(FitRecord):
             return self.design_df if rule == "design" else np.inf
         if not self.has_closed_form:
             raise NotSupportedError(
-                f"Degrees of freedom by {rule!r} are defined for linear models. This one has family={self.family!r}. "
+                f"Degrees of freedom by {rule!r} are defined for linear models. This one has {self.kind}. "
                 f"Use df='inf' (normal) or df='design'."
             )
         if self.settings.weighted or self.settings.vcov != "model":

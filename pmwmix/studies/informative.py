@@ -144,7 +144,7 @@ def pfeffermann_sverchkov(fit: Any, level: str | None = None, powers: int = 3) -
     check_weighted(fit, "pfeffermann_sverchkov()")
     if not fit.has_residual_variance:
         raise NotSupportedError(
-            f"Powers of residuals are tested in linear models. This one has family={fit.family!r}, link={fit.link!r}. "
+            f"Powers of residuals are tested in linear models. This one has {fit.kind}. "
             f"Use dumouchel_duncan() or hausman()."
         )
     check_one_outcome(fit, "pfeffermann_sverchkov()")

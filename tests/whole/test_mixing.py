@@ -193,3 +193,22 @@ def test_verbs_refuse_in_words(masses, heavy):
     with pytest.raises(PmwmixError, match="one grouping level"):
         two.predict(averaged=True)
     assert two.simulate(1, random_seed=1).shape == (161, 1)
+
+
+@pytest.mark.parametrize("random", ["t(5)", "discrete(2)"])
+def test_a_gaussian_outcome_is_called_by_what_makes_it_no_linear_model(random):
+    """Messages name ``random=``, which was asked for, and not the family; glance has its residual deviation."""
+    fit = pmwmix.fit("y ~ x + (1 | school)", outcomes(), random=random)
+    close(fit.glance()["sigma"][0], fit.family_parameters["estimate"]["sigma"])
+    for call in (
+        lambda: fit.confint(method="profile"),
+        lambda: fit.confint_varcorr(method="profile"),
+        lambda: fit.tidy(df="kenward-roger"),
+        lambda: fit.tidy(df="satterthwaite"),
+        lambda: fit.residuals("normalized"),
+        lambda: fit.bootstrap(4, kind="residual"),
+        lambda: fit.r2(snijders_bosker=True),
+        lambda: fit.predict(outcomes().head(2), conditional=False, interval="prediction"),
+    ):
+        with pytest.raises(NotSupportedError, match=rf"random='{random}'".replace("(", r"\(").replace(")", r"\)")):
+            call()
