@@ -226,7 +226,7 @@ def fit(
     said = resolve_design(design).override(**given, scaling=scaling_of(method, scaling))
     # parse and resolve, frame and weigh, choose how errors are judged: for every imputed table
     own = [name for name, value in {**given, "scaling": scaling}.items() if value is not None]
-    tables, told = tables_of(data, imputation, said, memory, method)
+    tables, told = tables_of(data, imputation, said, memory, method, executor)
     check_imputations(tables, pv_pairing, method)
     asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method, held)
     walked = [_framed(table, *asked) for table in tables]

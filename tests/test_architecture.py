@@ -97,6 +97,7 @@ FENCES = {  # rooms, and single files of rooms that mix
         *(
             "frame.build",
             "frame.buildstreamed",
+            "frame.kinds",
             "frame.census",
             "frame.streamed",
             "frame.streamedreplicates",

@@ -34,7 +34,7 @@ class ImputedPart(TablePart):
 
 
 def tables_of(
-    data: Any, imputation: str | None, said: Any, memory: Any, method: str
+    data: Any, imputation: str | None, said: Any, memory: Any, method: str, executor: Any = None
 ) -> tuple[list[Any], tuple[str, ...]]:
     """Read the tables that a call means, or open the source that is read piece by piece.
 
@@ -46,6 +46,8 @@ def tables_of(
     memory : str, float or None
         Budget of what is streamed.
     method : str
+    executor : object, optional
+        Reads the files of what is streamed side by side.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def tables_of(
     ------
     OptionError, DataError, NotSupportedError
     """
-    stream = stream_of(data, memory)
+    stream = stream_of(data, memory, executor)
     if stream is None:
         return imputed_tables(data, imputation, said)
     if isinstance(said, Preset):

@@ -74,6 +74,8 @@ class Stream:
     def __init__(self, names: Sequence[str], read: Read, budget: float, what: str) -> None:
         self.names = [str(name) for name in names]
         self.budget, self.what, self._read = budget, what, read
+        self.dataset: Any = None  # of files, which can be cut into shares
+        self.executor: Any = None  # what reads them side by side
         self.labels: dict[str, str] = {}
         self.values: dict[str, dict[Any, str]] = {}
 
@@ -164,7 +166,7 @@ def read_memory(memory: Any) -> float | None:
     return float(match[1]) * unit
 
 
-def stream_of(data: Any, memory: Any = None) -> Stream | None:
+def stream_of(data: Any, memory: Any = None, executor: Any = None) -> Stream | None:
     """Give the stream that data are to be read as; None for a table, or a file that is read whole.
 
     Parameters
@@ -173,6 +175,8 @@ def stream_of(data: Any, memory: Any = None) -> Stream | None:
         What was given to `pmwmix.fit`.
     memory : str or float, optional
         A budget, with which a single parquet file and a polars LazyFrame are streamed too.
+    executor : object, optional
+        Reads the files of a data set side by side.
 
     Raises
     ------
@@ -191,7 +195,8 @@ def stream_of(data: Any, memory: Any = None) -> Stream | None:
     names, pieces, what = read
     out = Stream(names, pieces, BUDGET if budget is None else budget, what)
     if what == "pyarrow":
-        out.labels, out.values = _labels(opened(Path(data)) if isinstance(data, str | Path) else data)
+        out.dataset, out.executor = opened(Path(data)) if isinstance(data, str | Path) else data, executor
+        out.labels, out.values = _labels(out.dataset)
     return out
 
 
@@ -202,9 +207,9 @@ def _reader(data: Any, asked: bool) -> tuple[Sequence[str], Read, str] | None:
         return _duckdb(installed("duckdb", "SQL").sql(data))
     if isinstance(data, str | Path):
         path = Path(data)
-        return _arrow(opened(path)) if _is_folder(path) or (asked and path.suffix == ".parquet") else None
+        return arrow_reader(opened(path)) if _is_folder(path) or (asked and path.suffix == ".parquet") else None
     if module == "pyarrow" and hasattr(data, "scanner"):
-        return _arrow(data)
+        return arrow_reader(data)
     if module == "polars" and type(data).__name__ == "LazyFrame":
         return _polars(data) if asked else None
     if module in ("duckdb", "_duckdb"):
@@ -293,7 +298,7 @@ def _undictionaried(type_: Any) -> Any:
     return type_.value_type if kinds.is_dictionary(type_) else type_
 
 
-def _arrow(data: Any) -> tuple[Sequence[str], Read, str]:
+def arrow_reader(data: Any) -> tuple[Sequence[str], Read, str]:
     """Read a pyarrow data set; only the wanted columns, and rows that its filter lets through, leave the files."""
     import pyarrow as pa
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from pmwmix.errors import MemoryBudgetError, NotSupportedError
 from pmwmix.fitting.problem import random_columns
 from pmwmix.frame.checks import check_range
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.frame.streamed import Placed, Streamed
+from pmwmix.frame.streamed import PartOfRows, Placed, Streamed
 from pmwmix.likelihood.linear.crossproducts import Blocks, Sums
 from pmwmix.likelihood.standardise import Columns, Scaler, standardise
+from pmwmix.running import run_on
 from pmwmix.weights.sums import RowSums
 
 GIB = 2**30
@@ -60,22 +62,89 @@ def _passed(frame: ModelFrame, w: tuple[Array, ...]) -> tuple[list[Sums], list[l
     laid = [_laid(one, n_levels) for one in stream.sample]
     _check_budget(laid, [len(one) for one in w], stream.source.budget)
     sums = [Sums.empty(one, frame.hierarchy.parents, w) for one in laid]
-    squares: list[list[Array]] = [[np.zeros(())] * n_levels for _ in laid]
-    outcomes = [np.zeros((len(one.y), 3)) for one in laid]
-    low, high = np.inf, -np.inf
+    if stream.parts:
+        found = _by_parts(stream, sums, laid, n_levels)
+    else:
+        found = _Added.nothing(sums, n_levels)
+        _add(found, stream, [one.scaler for one in laid])
+    check_range(frame, found.low, found.high)
+    stream.memo["outcomes"] = found.outcomes
+    weight = float(stream.totals[0].total.sum())
+    return sums, [[one / weight for one in own] for own in found.squares]
+
+
+@dataclass
+class _Added:
+    """What a pass over some rows, or all, has added up.
+
+    Parameters
+    ----------
+    sums : list of Sums
+        By design.
+    squares : list of list of ndarray
+        Sums of w z z' by design and level (q, q).
+    outcomes : list of ndarray, each (K, 3)
+        Number, sum and sum of squares.
+    low, high : float
+        Range of the outcomes.
+    """
+
+    sums: list[Sums]
+    squares: list[list[Array]]
+    outcomes: list[Array]
+    low: float = np.inf
+    high: float = -np.inf
+
+    @classmethod
+    def nothing(cls, sums: list[Sums], n_levels: int) -> _Added:
+        """Start with these sums."""
+        return cls(sums, [[np.zeros(())] * n_levels for _ in sums], [np.zeros((len(one.yy), 3)) for one in sums])
+
+    def put(self, units: Array, other: _Added) -> None:
+        """Add what was added up for some units elsewhere."""
+        for own, new in zip(self.sums, other.sums, strict=True):
+            own.put(units, new)
+        self.squares = [
+            [a + b for a, b in zip(own, new, strict=True)] for own, new in zip(self.squares, other.squares, strict=True)
+        ]
+        self.outcomes = [own + new for own, new in zip(self.outcomes, other.outcomes, strict=True)]
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+
+def _add(found: _Added, stream: Streamed, scalers: Sequence[Scaler], known: Array | None = None) -> None:
+    """Read the rows and add them up; ``known`` are the units of the sums if they are not all."""
+    n_levels = len(found.squares[0])
     for piece in stream.columns_of():
         w_obs, total = _weights(piece, stream.rows), _weights(piece, stream.totals[0])
         order, starts, units = _grouped(piece)
+        at = units if known is None else np.searchsorted(known, units)
         for d, design in enumerate(stream.designs_of(piece)):
-            sums[d].add(_laid(design, n_levels, laid[d].scaler), order, starts, units, w_obs)
-            squares[d] = [one + _squares(design, level, total) for level, one in enumerate(squares[d])]
-            outcomes[d] += [[len(y), y.sum(), y @ y] for y in design.y]
-            low = min(low, *(float(y.min()) for y in design.y))
-            high = max(high, *(float(y.max()) for y in design.y))
-    check_range(frame, low, high)
-    stream.memo["outcomes"] = outcomes
-    weight = float(stream.totals[0].total.sum())
-    return sums, [[one / weight for one in own] for own in squares]
+            found.sums[d].add(_laid(design, n_levels, scalers[d]), order, starts, at, w_obs)
+            found.squares[d] = [one + _squares(design, level, total) for level, one in enumerate(found.squares[d])]
+            found.outcomes[d] += [[len(y), y.sum(), y @ y] for y in design.y]
+            found.low = min(found.low, *(float(y.min()) for y in design.y))
+            found.high = max(found.high, *(float(y.max()) for y in design.y))
+
+
+def _by_parts(stream: Streamed, sums: list[Sums], laid: Sequence[Columns], n_levels: int) -> _Added:
+    """Let processes add up parts of the rows, each for the units that it meets."""
+    common, scalers = replace(stream, memo={}, parts=[]), [one.scaler for one in laid]
+    tasks = [(common, scalers, n_levels, part, sums[0].some(part.units)) for part in stream.parts]
+    found = _Added.nothing(sums, n_levels)
+    done = run_on(stream.source.executor, added_up, tasks, "parts of the source")
+    for part, one in zip(stream.parts, done, strict=True):
+        found.put(part.units, one)
+    return found
+
+
+def added_up(
+    stream: Streamed, scalers: Sequence[Scaler], n_levels: int, part: PartOfRows, some: tuple[Array, Array, int]
+) -> _Added:
+    """Add up the rows of a part, in another process."""
+    laid = [_laid(one, n_levels, scaler) for one, scaler in zip(stream.sample, scalers, strict=True)]
+    found = _Added.nothing([Sums.zeros(one, *some) for one in laid], n_levels)
+    _add(found, stream.part(part), scalers, part.units)
+    return found
 
 
 def _laid(design: DesignColumns, n_levels: int, scaler: Scaler | None = None) -> Columns:

@@ -16,7 +16,7 @@ from pmwmix.data.pieces import Stream
 from pmwmix.data.pvsets import number_of_pv, pv_notes
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, numbered_sets, some
-from pmwmix.frame.census import Census, Kinds, Wanted, take_census
+from pmwmix.frame.census import Census, Wanted, take_census
 from pmwmix.frame.centring import Means, apply_center, words_on_means
 from pmwmix.frame.checks import check_frame_size, check_same_categories
 from pmwmix.frame.clusters import find_clusters
@@ -25,12 +25,13 @@ from pmwmix.frame.columns import categories_of, model_columns, pv_columns, varie
 from pmwmix.frame.complete import lost_groups, take_rows
 from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
+from pmwmix.frame.kinds import Kinds
 from pmwmix.frame.levelweights import weight_notes
 from pmwmix.frame.matrices import FACTOR_CALL, LEARNING
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.norows import NoRows
 from pmwmix.frame.ondisk import on_disk
-from pmwmix.frame.streamed import Places, Streamed, localised, means_of, without_rows
+from pmwmix.frame.streamed import PartOfRows, Places, Streamed, localised, means_of, without_rows
 from pmwmix.spec.centring import Centring, find_groups
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import ModelFormula
@@ -88,11 +89,12 @@ def build_streamed(
     means = _means(centrings, census, weights, pv, formula)
     sample = _sample_designs(formula, hierarchy, census.sample, centrings, pv, means, distribution)
     dtypes = _with_declared(census, kinds, wanted)
+    places = Places.of(hierarchy, census.units)
     rows = Streamed(
         stream, wanted, kinds, dtypes, census.n, formula, list(centrings), means, pv, sample,
-        list(map(without_rows, sample)), Places.of(hierarchy, census.units), weights.w[0], weights.totals,
+        list(map(without_rows, sample)), places, weights.w[0], weights.totals,
         weights.below, total_weights(weights.w[1:], hierarchy.parents)[0], distribution.has_closed_form,
-        weights.cond[0],
+        weights.cond[0], [PartOfRows(share, places.met(keys), n) for share, keys, n in census.shares],
     )  # fmt: skip
     notes = _notes(formula, stream, design, centrings, census, hierarchy, by_level, weights, told, pv)
     frame = _frame(rows, census, design, hierarchy, by_level, weights, notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ import pandas as pd
 
 from pmwmix._types import Array
 from pmwmix.data.pieces import GIB, Piece, Stream
+from pmwmix.data.shares import shares_of
 from pmwmix.data.table import plain
 from pmwmix.errors import DataError, MemoryBudgetError
 from pmwmix.frame.centring import unused_values
 from pmwmix.frame.complete import complete_rows, without_weightless
+from pmwmix.frame.kinds import Kinds
 from pmwmix.frame.matrices import MAX_CATEGORIES
+from pmwmix.running import run_on
 from pmwmix.spec.centring import Centring
 from pmwmix.spec.formula import ModelFormula
 
@@ -90,68 +93,6 @@ class Wanted:
 
 
 @dataclass
-class Kinds:
-    """What columns hold: numbers, or which categories in which order."""
-
-    categories: dict[str, list[Any]] = field(default_factory=dict)
-    declared: dict[str, list[Any]] = field(default_factory=dict)
-    ordered: dict[str, bool] = field(default_factory=dict)
-    numbers: set[str] = field(default_factory=set)
-    values: dict[str, set[float]] = field(default_factory=dict)
-    sorted_only: set[str] = field(default_factory=set)
-    keys: frozenset[str] = frozenset()
-
-    def meet(self, piece: Piece, names: Sequence[str]) -> None:
-        """Note the kinds of the columns of a piece, and refuse those that are of another kind than before."""
-        for name in names:
-            column = piece.columns[name]
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                if column.notna().any():
-                    self.categories.setdefault(name, [])
-            elif not np.isnan(column.to_numpy()).all():
-                self.numbers.add(name)
-            if name in self.numbers and name in self.categories:
-                raise DataError(
-                    f"A column is of one kind in all pieces. {name!r} holds numbers in some and text, or ids too long "
-                    f"for numbers, in others. Write it as one kind."
-                )
-            if name in piece.declared:
-                self._declare(name, piece.declared[name])
-
-    def _declare(self, name: str, dtype: pd.CategoricalDtype) -> None:
-        new, old = list(dtype.categories), self.declared.get(name)
-        if old is None or (len(new) > len(old) and new[: len(old)] == old):
-            self.declared[name], self.ordered[name] = new, bool(dtype.ordered)
-        elif old[: len(new)] != new:
-            self.sorted_only.add(name)
-
-    def uniform(self, column: pd.Series, name: str) -> pd.Series:
-        """Give a column of a piece the kind that it has in all: missing values alone have none."""
-        if name in self.categories:
-            if not isinstance(column.dtype, pd.CategoricalDtype):
-                return pd.Series(pd.Categorical([None] * len(column)), name=name)
-        elif isinstance(column.dtype, pd.CategoricalDtype):
-            return pd.Series(np.full(len(column), np.nan), name=name)
-        return column
-
-    def settle(self) -> dict[str, pd.CategoricalDtype]:
-        """Order the categories that occurred: as declared, or sorted."""
-        out = {}
-        for name, found in self.categories.items():
-            if name in self.keys:
-                continue
-            order = self.declared.get(name) if name not in self.sorted_only else None
-            known = set(found)
-            kept = [one for one in order if one in known] if order is not None else sorted(found, key=_sortable)
-            out[name] = pd.CategoricalDtype(kept, ordered=self.ordered.get(name, False) and order is not None)
-        return out
-
-
-def _sortable(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, str), value
-
-
-@dataclass
 class Census:
     """What one pass over the rows found.
 
@@ -170,6 +111,8 @@ class Census:
         Categories of the columns that have them.
     sample : dict of str to Series
         Some rows, among them one of every category.
+    shares : list of (Stream, dict of str to Series, int)
+        Parts of the source that other processes read: keys of the units that have rows in the fit there, and how many.
     """
 
     units: dict[str, pd.Series]
@@ -180,6 +123,7 @@ class Census:
     unused: dict[str, int]
     dtypes: dict[str, pd.CategoricalDtype]
     sample: dict[str, pd.Series]
+    shares: list[tuple[Stream, dict[str, pd.Series], int]] = field(default_factory=list)
 
     @property
     def n(self) -> int:
@@ -204,26 +148,68 @@ def take_census(stream: Stream, wanted: Wanted, role: str = "") -> tuple[Census,
     PmwmixError
         Every problem with columns, weights or memory, in words.
     """
+    shares = shares_of(stream)
+    if not shares:
+        return count(stream, wanted, role).finish()
+    tasks = [(share, wanted, role) for share in shares]
+    parts = list(run_on(stream.executor, count, tasks, "parts of the source"))
+    each = [(share, *part.units.used()) for share, part in zip(shares, parts, strict=True)]
+    whole = parts[0]
+    whole.units.budget = stream.budget
+    for part in parts[1:]:
+        whole.join(part)
+    found, kinds = whole.finish()
+    return replace(found, shares=[one for one in each if one[2]]), kinds
+
+
+@dataclass
+class Counted:
+    """What a pass over some rows, or all, has found so far; fields as in `Census`."""
+
+    wanted: Wanted
+    kinds: Kinds
+    units: _Units
+    sample: _Sample
+    n_read: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    zero: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+
+    def join(self, other: Counted) -> None:
+        """Put the rows of another pass behind these."""
+        self.kinds.join(other.kinds)
+        self.units.join(other.units)
+        self.sample.parts += other.sample.parts
+        self.n_read += other.n_read
+        for mine, theirs in ((self.dropped, other.dropped), (self.zero, other.zero), (self.unused, other.unused)):
+            mine.update(theirs)
+
+    def finish(self) -> tuple[Census, Kinds]:
+        """Give what was found in all rows."""
+        if self.n_read == 0:
+            raise DataError("The source has no rows. Every piece is empty. Check the files or the filter.")
+        wanted, table = self.wanted, self.units.finish()
+        keys = {name: plain(table[name], name) for name in wanted.keys}
+        dtypes = self.kinds.settle()
+        lost = {name: self.dropped[name] for name in wanted.model if name in self.dropped}
+        counts = (self.n_read, lost, dict(self.zero), dict(self.unused))
+        return Census(keys, table, *counts, dtypes, self.sample.finish(dtypes)), self.kinds
+
+
+def count(stream: Stream, wanted: Wanted, role: str) -> Counted:
+    """Read the rows of a source, or of a share of one, once."""
     kinds = Kinds(keys=frozenset(wanted.keys) - set(wanted.model_factors()))
-    units, sample = _Units(wanted, stream.budget), _Sample(kinds, wanted)
-    n_read, dropped, zero, unused = 0, Counter[str](), Counter[str](), Counter[str]()
+    out = Counted(wanted, kinds, _Units(wanted, stream.budget), _Sample(kinds, wanted))
     for number, piece in enumerate(stream.pieces(wanted.every, role)):
         kinds.meet(piece, wanted.every)
         columns, complete, used, lost, weightless = usable(piece, wanted, kinds)
-        n_read += len(piece)
-        dropped.update(lost)
-        zero.update(weightless)
-        unused.update(unused_values(wanted.plans, columns, wanted.pv, complete))
-        units.add(columns, complete, used)
-        sample.add(columns, used, number)
-    if n_read == 0:
-        raise DataError("The source has no rows. Every piece is empty. Check the files or the filter.")
-    table = units.finish()
-    keys = {name: plain(table[name], name) for name in wanted.keys}
-    dtypes = kinds.settle()
-    lost = {name: dropped[name] for name in wanted.model if name in dropped}
-    found = Census(keys, table, n_read, lost, dict(zero), dict(unused), dtypes, sample.finish(dtypes))
-    return found, kinds
+        out.n_read += len(piece)
+        out.dropped.update(lost)
+        out.zero.update(weightless)
+        out.unused.update(unused_values(wanted.plans, columns, wanted.pv, complete))
+        out.units.add(columns, complete, used)
+        out.sample.add(columns, used, number)
+    return out
 
 
 class _Units:
@@ -288,6 +274,19 @@ class _Units:
                 f"{self.n_loose} combinations so far, which take {held / GIB:.2g} GiB of {self.budget / GIB:.2g}. "
                 f"Raise memory=, or check that these columns are constant inside units."
             )
+
+    def join(self, other: _Units) -> None:
+        """Put another table below this one."""
+        self.loose += other.loose
+        self.n_loose += other.n_loose
+        if self.n_loose > self.limit:
+            self._together()
+
+    def used(self) -> tuple[dict[str, pd.Series], int]:
+        """Give the keys of the units that have rows in the fit, and the number of these rows."""
+        table = self.finish()
+        rows = table[table["used"] > 0].reset_index(drop=True)
+        return {name: plain(rows[name], name) for name in self.wanted.keys}, int(rows["used"].sum())
 
     def finish(self) -> pd.DataFrame:
         """Give the table, a row per unit."""

@@ -13,9 +13,10 @@ from pmwmix._types import Array
 from pmwmix.data.codes import code, key
 from pmwmix.data.pieces import Stream
 from pmwmix.errors import DataError, NotSupportedError
-from pmwmix.frame.census import Kinds, Wanted, prepared
+from pmwmix.frame.census import Wanted, prepared
 from pmwmix.frame.centring import Means, apply_center
 from pmwmix.frame.hierarchy import Hierarchy
+from pmwmix.frame.kinds import Kinds
 from pmwmix.frame.matrices import Matrix, again, check_finite, offset_of, response
 from pmwmix.frame.modelframe import DesignColumns, RandomBlock
 from pmwmix.frame.norows import NoRows
@@ -81,6 +82,11 @@ class Places:
             raise _changed("units that it did not have before")
         return np.append(starts, len(change)), self.unit[found]
 
+    def met(self, columns: Mapping[str, pd.Series]) -> Array:
+        """Give the units of some rows, sorted, each once."""
+        found: Array = np.unique(self.runs(columns)[1])
+        return found
+
 
 def _is_text(column: pd.Series) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype)
@@ -126,6 +132,25 @@ class Placed:
     positions: Array
 
 
+@dataclass(frozen=True)
+class PartOfRows:
+    """Rows that another process reads.
+
+    Parameters
+    ----------
+    source : Stream
+        What reads them.
+    units : ndarray of int
+        Lowest units, sorted, that have rows among them.
+    n : int
+        Number of rows.
+    """
+
+    source: Stream
+    units: Array
+    n: int
+
+
 @dataclass
 class Streamed:
     """What stands for the rows of a frame.
@@ -156,6 +181,8 @@ class Streamed:
         Whether outcomes are the numbers of a linear model; those of other families are read by them.
     cond : RowSums
         Conditional weights of the rows before scaling.
+    parts : list of PartOfRows
+        What processes read side by side; nothing where one reads all.
     """
 
     source: Stream
@@ -176,6 +203,7 @@ class Streamed:
     above: Array
     has_closed_form: bool
     cond: RowSums
+    parts: list[PartOfRows] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
 
     def number_of(self, design: DesignColumns) -> int:
@@ -208,6 +236,10 @@ class Streamed:
         """Number of rows, and sums of the scaled weights, multiplied over the levels, and of their squares (3,)."""
         whole = self.rows.times(self.above)
         return np.array([self.n, whole.total.sum(), whole.squares.sum()])
+
+    def part(self, one: PartOfRows) -> Streamed:
+        """Give the same for the rows of a part."""
+        return replace(self, source=one.source, n=one.n, parts=[], memo={})
 
     def columns_of(self, more: Sequence[str] = (), role: str = "replicate weights") -> Iterator[Placed]:
         """Read all rows of the fit, with ``more`` columns than it has, for which they are wanted.

@@ -203,6 +203,11 @@ def test_a_cluster_does_the_work(cluster, table, tmp_path, small_chunks, monkeyp
     same(mine, pmwmix.fit(FORMULA, table, **ONE, **small_chunks))
     assert max(sent) < 4_000  # parameters, and the names of files
     sent.clear()
+    options = {"weights": {"obs": "t1", "school": "w3"}, "scaling": "size"}
+    formula, source = "y ~ x + kind + (1 | school)", in_pieces(table, tmp_path)
+    same(*(pmwmix.fit(formula, data, executor=client, **options) for data in (source, table)))
+    assert len(sent) > 4 and max(sent) < 4_000  # names of files, and units: no rows
+    sent.clear()
     linear = pmwmix.fit("y ~ x + (1 | school)", table)
     close(
         *(linear.bootstrap(60, random_seed=1, executor=one).tidy().select_dtypes(float) for one in (client, None)),

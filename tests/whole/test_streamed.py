@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from pmwmix.errors import (
     OptionError,
     PmwmixWarning,
 )
+from pmwmix.fitting import streamed
 from pmwmix.frame.buildstreamed import build_streamed
+from pmwmix.frame.kinds import Kinds
 from pmwmix.spec.design import Design
 from pmwmix.spec.formula import parse
 
@@ -101,6 +104,41 @@ VARIANTS = {
 def test_it_is_the_fit_in_memory(options, tmp_path):
     table = levels()
     same(pmwmix.fit(THREE, in_pieces(table, tmp_path), **options), pmwmix.fit(THREE, table, **options))
+
+
+@pytest.mark.parametrize("variant", ["size", "strata", "means", "rows without weight"])
+def test_files_are_read_side_by_side(variant, tmp_path, monkeypatch):
+    """Parts of the files are counted and added up by an executor; a unit stands in several of them."""
+    parts, own = [], streamed.added_up
+    monkeypatch.setattr(streamed, "added_up", lambda *of: parts.append(of[3]) or own(*of))
+    table, options = levels(), VARIANTS[variant]
+    source = in_pieces(table, tmp_path, 5)
+    with ThreadPoolExecutor(2) as executor:
+        mine = pmwmix.fit(THREE, source, executor=executor, **options)
+        close(mine.coef, pmwmix.fit(THREE, source, **options).coef, 1e-11)
+        same(mine, pmwmix.fit(THREE, table, **options))
+        assert len(parts) == 4 and sum(one.n for one in parts) == mine.nobs
+        assert len(np.unique(np.concatenate([one.units for one in parts]))) < sum(len(one.units) for one in parts)
+        alone = ds.dataset(source).filter(ds.field("school") < 9)  # gives its files to nobody: read by this process
+        same(pmwmix.fit(THREE, alone, executor=executor), pmwmix.fit(THREE, table[table["school"] < 9]))
+        assert len(parts) == 4
+        table.assign(x="one").iloc[:40].to_parquet(source / "1.parquet")
+        with pytest.raises(DataError, match=r"one kind.*'x' is text in .*1\.parquet"):
+            pmwmix.fit(THREE, source, executor=executor, **options)
+
+
+def test_kinds_of_columns_in_parts_of_the_rows():
+    one, other = Kinds(), Kinds()
+    for kinds, values, number in ((one, ["q", "p"], 1.0), (other, ["r", "p"], 2.0)):
+        kinds.categories["c"], kinds.declared["c"], kinds.ordered["c"] = list(values), sorted(values), False
+        kinds.values["k"] = {number}
+    one.join(other)
+    assert one.categories["c"] == ["q", "p", "r"] and one.values["k"] == {1.0, 2.0}
+    assert list(one.settle()["c"].categories) == ["p", "q", "r"]  # declared in two ways: sorted
+    wrong = Kinds()
+    wrong.numbers.add("c")
+    with pytest.raises(DataError, match="'c' holds numbers in some and text"):
+        one.join(wrong)
 
 
 def tables(found: Any) -> list[pd.DataFrame]:

@@ -266,10 +266,28 @@ class Sums:
     @classmethod
     def empty(cls, columns: Columns, parents: tuple[Array, ...], w: tuple[Array, ...]) -> Sums:
         """Start with zeros; ``w`` are weights of units, as in `Blocks`."""
-        q, p, K, G1, GL = len(columns.z), len(columns.x), len(columns.y), len(w[0]), len(w[-1])
+        return cls.zeros(columns, ancestors(parents, len(w[0])), inner_weight(parents, w), len(w[-1]))
+
+    @classmethod
+    def zeros(cls, columns: Columns, top: Array, inner: Array, n_top: int) -> Sums:
+        """Start with zeros of lowest units with these `top` and `inner`, of ``n_top`` at the top level."""
+        q, p, K, G1, GL = len(columns.z), len(columns.x), len(columns.y), len(top), n_top
         shapes = ((q * (q + 1) // 2, G1), (q, p, G1), (K, q, G1), (p, p, GL), (K, p, GL), (K, GL), (GL,))
         zz, zx, zy, xx, xy, yy, n_w = map(np.zeros, shapes)
-        return cls(zz, zx, zy, xx, xy, yy, n_w, ancestors(parents, G1), inner_weight(parents, w))
+        return cls(zz, zx, zy, xx, xy, yy, n_w, top, inner)
+
+    def some(self, units: Array) -> tuple[Array, Array, int]:
+        """Say what `zeros` needs of some lowest units, sorted: their top-level units are numbered anew."""
+        tops, top = np.unique(self.top[units], return_inverse=True)
+        return top, self.inner[units], len(tops)
+
+    def put(self, units: Array, found: Sums) -> None:
+        """Add what was added up elsewhere for some lowest units, in `some` of this."""
+        tops = np.unique(self.top[units])
+        for name in ("zz", "zx", "zy"):
+            getattr(self, name)[..., units] += getattr(found, name)
+        for name in ("xx", "xy", "yy", "n_w"):
+            getattr(self, name)[..., tops] += getattr(found, name)
 
     def add(
         self, columns: Columns, order: Array | None, starts: Array, units: Array | None, w_obs: Array | None
