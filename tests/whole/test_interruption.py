@@ -14,6 +14,7 @@ import pytest
 
 from pmwmix.interrupt import Lent, OwnFrames, interruptible, lend, side_by_side, was_left
 
+pytestmark = pytest.mark.optimised  # compilers are interrupted
 PATIENCE = 2.0
 BEGIN = """
 import sys, time, warnings
@@ -157,6 +158,7 @@ def test_an_interruption_that_the_garbage_collector_swallowed_is_sent_again():
             raise KeyboardInterrupt
 
     swallowed: list[str] = []
+    gc.freeze()  # all other tests' objects
     gc.callbacks.append(swallow)
     try:
         with pytest.raises(KeyboardInterrupt), OwnFrames():
