@@ -19,7 +19,7 @@ from pmwmix.inference.icc import icc_of, mean_squares
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.rows import LiveRows
-from pmwmix.resampling.intervals import METHODS, acceleration_of, basic, bca, percentile
+from pmwmix.resampling.intervals import LINEAR, METHODS, acceleration_of, basic, bca, percentile, scale_of, t_ends
 from pmwmix.resampling.outcomes import check_count, draw_outcome, generator, simulated_rows
 from pmwmix.resampling.refitted import AT_ONCE, Refits, joined, refit_outcomes
 from pmwmix.resampling.residuals import ResidualDraws, check_residuals
@@ -90,8 +90,10 @@ class Bootstrap:
         Parameters
         ----------
         ci_prob : float
-        method : {"percentile", "basic", "bca"}
-            Quantiles of the refits; these mirrored at the estimate; or corrected for bias and skewness.
+        method : {"percentile", "basic", "bca", "t"}
+            Quantiles of the refits; these mirrored at the estimate; corrected for bias and skewness; or estimate plus
+            and minus bootstrap errors times quantiles of t, standard deviations on the logarithm and correlations on
+            Fisher's z: for few clusters, of which quantiles of refits know nothing.
         of : callable, optional
             As in `values`; default: coefficients, standard deviations and correlations.
 
@@ -106,9 +108,9 @@ class Bootstrap:
 
         Notes
         -----
-        Bootstrap, eqs. 5-8. Over plausible values variances within them are the refits', and the refits are shifted so
-        that they spread by the rules of pooling (imputations, eq. 7), standard deviations and correlations no further
-        than to 0 and 1.
+        Bootstrap, eqs. 5-8 and 11-12. Over plausible values variances within them are the refits', and the refits are
+        shifted so that they spread by the rules of pooling (imputations, eq. 7), standard deviations and correlations
+        no further than to 0 and 1.
         """
         check_prob(ci_prob)
         if method not in METHODS:
@@ -130,7 +132,10 @@ class Bootstrap:
         mixed = _mixed(draws, self.fit.nests)
         if of is None:
             mixed = _Refitted(self.fit.fits[0]).legal(mixed)
-        low, high = self._ends(mixed, pooled.estimate, ci_prob, method, asked)
+        if method == "t":
+            low, high = self._t_ends(draws, centres, ci_prob, of is None)
+        else:
+            low, high = self._ends(mixed, pooled.estimate, ci_prob, method, asked)
         bias = np.mean([np.nanmean(one, axis=0) for one in draws], axis=0) - pooled.estimate
         numbers = {"estimate": pooled.estimate, "bias": bias, "std_error": np.sqrt(pooled.vcov)}
         return pd.DataFrame({"term": list(parts[0][0].index), **numbers, "ci_low": low, "ci_high": high})
@@ -155,6 +160,26 @@ class Bootstrap:
         centre = as_series(of(base.at(_parameters(one))))
         rows = [as_series(of(base.at(values))).to_numpy() for values in part.values[part.converged]]
         return centre, pd.DataFrame(np.array(rows).reshape(-1, len(centre)), columns=centre.index)
+
+    def _t_ends(self, draws: list[Array], centres: Array, ci_prob: float, own: bool) -> Array:
+        """Give ends by the t distribution, of ``own`` numbers on the scales of deviations and correlations."""
+        one, clusters = self.fit.fits[0], float(self.fit.design_df)
+        if not clusters >= 1:
+            raise NotSupportedError(
+                f"Intervals by the t distribution need independent clusters, two or more. This fit leaves "
+                f"{clusters:.0f} degrees of freedom. Use method='percentile'."
+            )
+        m = centres.shape[1]
+        scales, df = np.full(m, LINEAR), np.full(m, clusters)
+        if own:
+            base = _Refitted(one)
+            scales = np.array([scale_of(low, high) for low, high in base.ends])
+            if self.kind in ("parametric", "residual") and one.has_residual_variance:
+                effects = sum(level.b.size for level in one.rows.modes())
+                df[base.names.index("Residual")] = max(one.nobs - effects - base.p, clusters)
+        levels = clusters + float(self.fit.settings.clusters[3])
+        widen = np.sqrt(levels / clusters) if self.kind == "cases" else 1.0
+        return t_ends(draws, centres, scales, df, self.fit.nests, widen, ci_prob)
 
     def _ends(self, draws: Array, centre: Array, ci_prob: float, method: str, of: Statistic) -> Array:
         if method == "percentile":
@@ -273,14 +298,17 @@ class _Refitted:
     def _reported(self, table: Any, values: Array) -> Any:
         return None if table is None else table.assign(estimate=values[self.n_first :], se=np.nan)
 
+    @property
+    def ends(self) -> list[tuple[float, float]]:
+        """Give the range of every number, in the order of `names`."""
+        own = [(0.0, np.inf) if len(place) == 1 else (-1.0, 1.0) for place in self.places]
+        told = self.one.residual_parameters
+        return [(-np.inf, np.inf)] * self.p + own + ([] if told is None else [ENDS[scale] for scale in told["scale"]])
+
     def legal(self, values: Array) -> Array:
         """Move standard deviations below 0, correlations beyond 1, which shifts may make, and their like inside."""
-        lowest = [-np.inf] * self.p + [0.0 if len(place) == 1 else -1.0 for place in self.places]
-        highest = [np.inf] * self.p + [np.inf if len(place) == 1 else 1.0 for place in self.places]
-        if self.one.residual_parameters is not None:
-            ends = [ENDS[scale] for scale in self.one.residual_parameters["scale"]]
-            lowest, highest = [*lowest, *(low for low, _ in ends)], [*highest, *(high for _, high in ends)]
-        return np.clip(values, lowest, highest)
+        low, high = np.array(self.ends).T
+        return np.clip(values, low, high)
 
     def at(self, values: Array) -> Any:
         """Give the fit with these parameters (P,), without rows and errors."""

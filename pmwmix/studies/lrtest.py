@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,7 @@ from pmwmix.frame.clusters import Clusters
 from pmwmix.frame.modelframe import ModelFrame
 from pmwmix.frame.without import deletions, without
 from pmwmix.inference.again import covariance, effective_parameters
-from pmwmix.inference.criteria import n_parameters, size_without_components, terms_of
-from pmwmix.likelihood.covariances import COVARIANCES, free_parameters
+from pmwmix.inference.criteria import n_parameters
 from pmwmix.pooling.nested import check_exchangeable
 from pmwmix.pooling.ratios import RATIOS, pooled_ratio
 from pmwmix.pooling.rubin import pooled_statistic
@@ -32,11 +31,13 @@ from pmwmix.results.pooled import pool_results
 from pmwmix.results.result import FitResult
 from pmwmix.spec.fixed import refuse_fixed
 from pmwmix.spec.random import refuse_random
+from pmwmix.studies.boundary import boundary_mixture
 from pmwmix.studies.comparable import check_columns, check_fixed, check_residuals, checked, first_rows
 from pmwmix.studies.sharedlikelihood import check_likelihoods, highest_loglik, shared_loglik
 
 ROUNDING = 1e-8  # of the effective parameters of the larger model
-COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
+SMALL, LEVEL = 0.5, 0.05  # scale of a weighted statistic below which it is said that the scale makes it significant
+COLUMNS = ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary", "scale"]
 
 
 def lrt(*fits: FitResult, refit: bool | None = None, pooling: str = "D2") -> pd.DataFrame:
@@ -55,16 +56,21 @@ def lrt(*fits: FitResult, refit: bool | None = None, pooling: str = "D2") -> pd.
     Returns
     -------
     DataFrame
-        A row per model, named by its formula: ``npar, loglik, aic, bic, chisq, df, p_value, p_boundary``.
+        A row per model, named by its formula: ``npar, loglik, aic, bic, chisq, df, p_value, p_boundary, scale``.
         ``p_boundary`` is the mixture of chi-squares for variances that are zero under the smaller model (theory,
         eq. 30); it is NaN where none is. Under sampling weights ``chisq`` is the scaled statistic (theory, eqs. 29
-        and 35) and ``aic, bic`` are design-adjusted (theory, eqs. 31 and 54); with plausible values ``chisq`` and the
-        p-values are pooled (theory, eq. 32).
+        and 35), divided by ``scale``, and ``aic, bic`` are design-adjusted (theory, eqs. 31 and 54); with plausible
+        values ``chisq`` and the p-values are pooled (theory, eq. 32), and ``scale`` is a mean.
 
     Raises
     ------
     OptionError
         If the fits are fewer than two, of different rows, outcomes, families or links, or not nested.
+
+    Warns
+    -----
+    PmwmixWarning
+        If a scale below one half makes a statistic significant.
 
     Notes
     -----
@@ -202,22 +208,8 @@ def _describe(fit: FitResult, largest: FitResult) -> dict[str, Any]:
         "df": np.nan,
         "p_value": np.nan,
         "p_boundary": np.nan,
+        "scale": np.nan,
     }
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Weights of chi-squares by their degrees of freedom."""
-
-    weights: dict[int, float]
-
-    def tail(self, statistic: float, df2: float = np.inf) -> float:
-        """Probability of a larger value; with ``df2`` of df times F variables, as for pooled statistics."""
-
-        def one(df: int) -> float:
-            return float(fdtrc(df, df2, statistic / df) if np.isfinite(df2) else chdtrc(df, statistic))
-
-        return sum(w * (one(df) if df else float(statistic <= 0)) for df, w in self.weights.items())
 
 
 def compare_pair(smaller: FitResult, larger: FitResult, pooling: str = "D2") -> dict[str, float]:
@@ -226,16 +218,16 @@ def compare_pair(smaller: FitResult, larger: FitResult, pooling: str = "D2") -> 
     Returns
     -------
     dict
-        ``chisq, df, p_value, p_boundary``.
+        ``chisq, df, p_value, p_boundary, scale``.
     """
     df = n_parameters(larger) - n_parameters(smaller)
     if df <= 0:
-        return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan}
+        return {"chisq": np.nan, "df": float(df), "p_value": np.nan, "p_boundary": np.nan, "scale": np.nan}
     check_columns(smaller, larger)
     check_residuals(smaller, larger)
     check_fixed(smaller, larger)
     mixture = boundary_mixture(smaller, larger)
-    each = np.array([_statistic(a, b, df) for a, b in zip(smaller.fits, larger.fits, strict=True)])
+    each, scale = _statistics(smaller, larger, df)
     df2 = np.inf
     scaled = larger.settings.weighted and mixture is None  # the scale was estimated from that many clusters
     if len(each) == 1:
@@ -247,7 +239,26 @@ def compare_pair(smaller: FitResult, larger: FitResult, pooling: str = "D2") -> 
         chisq, df2, p = pooled_statistic(each, df) if by_ratios else _by_likelihood(smaller, larger, each, pooling)
         p = _scaled_tail(chisq, df, larger) if scaled and df > larger.design_df else p
     p_boundary = np.nan if mixture is None else mixture.tail(chisq, df2)
-    return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary}
+    return {"chisq": chisq, "df": float(df), "p_value": p, "p_boundary": p_boundary, "scale": scale}
+
+
+def _statistics(smaller: FitResult, larger: FitResult, df: int) -> tuple[Array, float]:
+    """Give the statistic of every plausible value, and their mean scale; NaN without weights. Say if that is small."""
+    pairs = list(zip(smaller.fits, larger.fits, strict=True))
+    each = np.array([_statistic(a, b, df) for a, b in pairs])
+    if not larger.settings.weighted:
+        return each, np.nan
+    scale = float(np.mean([_scale(a, b, df) for a, b in pairs]))
+    if scale < SMALL and chdtrc(df, max(each.mean(), 0.0)) < LEVEL:
+        warnings.warn(
+            f"The likelihood ratio was divided by {scale:.2g}, the robust variance of what is tested in units of the "
+            f"model-based one, estimated from {larger.design_df:.0f} degrees of freedom: without it the statistic is "
+            f"{scale * each.mean():.3g}, with it {each.mean():.3g}. Few clusters and uneven weights make such a scale "
+            f"by chance. Test coefficients with vcov='CR2' and fit.wald().",
+            PmwmixWarning,
+            stacklevel=5,
+        )
+    return each, scale
 
 
 def _by_likelihood(smaller: FitResult, larger: FitResult, each: Array, rule: str) -> tuple[float, float, float]:
@@ -346,50 +357,3 @@ def _same_tops(frame: ModelFrame, whole: ModelFrame) -> ModelFrame:
             f"differ. Use fit.wald(), or fit a table in memory."
         )
     return whole
-
-
-def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
-    """Null distribution when variances are zero under the smaller model (Self & Liang 1987; Stram & Lee 1994).
-
-    Returns
-    -------
-    Mixture or None
-        None if no random effect is dropped. A term of q correlated effects that loses one has equal parts of
-        chi-squares with d - 1 and d degrees of freedom, d the parameters it loses; terms combine by convolution. Terms
-        that lose several effects at once get the same two parts, which is conservative.
-    """
-    kept = terms_of(smaller)
-    weights = {size_without_components(larger) - size_without_components(smaller): 1.0}
-    lost_any = False
-    for group, names, structure in terms_of(larger):
-        matches = [one for one in kept if one[0] == group and _contains(names, structure, one)]
-        for match in matches:
-            kept.remove(match)
-        d = free_parameters(structure, len(names))
-        d -= sum(free_parameters(match[2], len(match[1])) for match in matches)
-        if sum(len(match[1]) for match in matches) == len(
-            names
-        ):  # correlations, ratios of variances: inside their range
-            weights = {df + d: w for df, w in weights.items()}
-        elif d:
-            lost_any = True
-            mixed: dict[int, float] = {}
-            for df, w in weights.items():
-                for more in (d - 1, d):
-                    mixed[df + more] = mixed.get(df + more, 0.0) + 0.5 * w
-            weights = mixed
-    if kept:
-        raise OptionError(
-            f"The models are not nested. {smaller.formula!r} has a random term on {kept[0][0]!r} that "
-            f"{larger.formula!r} lacks. Compare models of which one contains the other."
-        )
-    return Mixture(weights) if lost_any else None
-
-
-def _contains(names: frozenset[str], structure: str, smaller: tuple[str, frozenset[str], str]) -> bool:
-    """Whether a term contains a smaller one: the same effects with less structure, or more effects."""
-    _, fewer, other = smaller
-    if names == fewer:
-        return structure in (other, "us") or (other != "us" and structure in COVARIANCES[other].inside)
-    own = structure == "us" or not COVARIANCES[structure].common  # a variance of each effect, which may be zero
-    return fewer < names and own and (structure == "us" or len(fewer) == 1)

@@ -21,6 +21,8 @@ from pmwmix.pooling import pool
 from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.spec.formula import ModelFormula, parse
+from pmwmix.spec.latentmean import refuse_latent
+from pmwmix.spec.measured import refuse_measured
 from pmwmix.weights.conditional import total_weights
 
 
@@ -170,6 +172,8 @@ def _parsed(formula: str) -> ModelFormula:
             f"Regressions inside groups have an outcome and predictors, nothing else. Got {formula!r}. "
             f"Write for example 'math ~ escs' and name the group in by=."
         )
+    refuse_measured(bool(parsed.measured), "A regression inside groups", "Write the column itself, as it was measured")
+    refuse_latent(bool(parsed.latent), "A regression inside groups", "Leave it out: it is the same for all of a group")
     return parsed
 
 

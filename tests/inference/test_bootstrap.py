@@ -152,6 +152,37 @@ def test_intervals_agree_with_scipy():
     assert np.isnan(bca(np.ones((5, 1)), np.zeros(1), np.zeros(1), 0.9)).all()
 
 
+def test_intervals_by_the_t_distribution(sleep, boot, weighted):
+    """Estimate and multiples of t of the refits' spread, by hand; coverage: tests/whole/test_coverage.py."""
+    ends, draws = boot.confint(method="t"), boot.estimates
+    half = stats.t.ppf(0.975, 17) * draws["Days"].std(ddof=1)
+    close(ends.loc["Days"], [sleep.coef["Days"] - half, sleep.coef["Days"] + half])
+    log = np.log(draws["Subject Intercept"])
+    half = np.exp(stats.t.ppf(0.975, 17) * log.std(ddof=1))
+    sd = sleep.varcorr["sdcor"].iloc[0]
+    close(ends.loc["Subject Intercept"], [sd / half, sd * half], rtol=1e-6)
+    half = stats.t.ppf(0.975, 180 - 36 - 2) * np.log(draws["Residual"]).std(ddof=1)  # rows less effects and slopes
+    close(ends.loc["Residual"], sleep.sigma * np.exp([-half, half]), rtol=1e-6)
+    own = boot.confint(method="t", of=lambda fit: fit.coef["Days"]).iloc[0]
+    close(own, ends.loc["Days"])
+    cases = sleep.bootstrap(60, kind="cases", random_seed=1)
+    half = stats.t.ppf(0.95, 17) * np.sqrt(18 / 17) * cases.estimates["Days"].std(ddof=1)
+    close(cases.confint(0.9, "t").loc["Days"], [sleep.coef["Days"] - half, sleep.coef["Days"] + half])
+    pooled = weighted.bootstrap(40, kind="rao-wu", random_seed=1)
+    mean = pooled.confint(method="t").mean(axis=1)["escs"]
+    close(mean, weighted.coef["escs"])
+    crossed = pmwmix.fit("y ~ x + (1 | g) + (1 | h)", crossed_rows(), method="reml").bootstrap(3, random_seed=1)
+    with pytest.raises(NotSupportedError, match="independent clusters"):
+        crossed.confint(method="t")
+
+
+def crossed_rows():
+    rng = np.random.default_rng(1)
+    g, h = np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6)
+    y = rng.normal(size=6)[g] + rng.normal(size=6)[h] + rng.normal(size=36)
+    return pd.DataFrame({"g": g, "h": h, "x": rng.normal(size=36), "y": y})
+
+
 def test_any_function_of_the_fit(boot, sleep):
     standardised = boot.tidy(of=lambda fit: fit.coef["Days"] / fit.sigma, method="bca")
     close(standardised["estimate"], sleep.coef["Days"] / sleep.sigma)

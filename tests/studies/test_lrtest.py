@@ -22,7 +22,7 @@ def test_random_slope_of_the_lecture():
     small = pmwmix.fit("mathach ~ cses + (1 | school)", hsb(), method="reml")
     large = pmwmix.fit("mathach ~ cses + (cses | school)", hsb(), method="reml")
     table = pmwmix.lrt(large, small)
-    assert list(table.columns) == ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary"]
+    assert list(table.columns) == ["npar", "loglik", "aic", "bic", "chisq", "df", "p_value", "p_boundary", "scale"]
     row = table.iloc[1]
     close(row["chisq"], 9.7617, atol=1e-3)
     close(row["p_value"], stats.chi2.sf(row["chisq"], 2), rtol=1e-10)
@@ -248,3 +248,55 @@ def test_dbic_is_relative_to_the_largest_model_of_a_table(family):
     close(two.bic, table["bic"].iloc[1], rtol=1e-9)
     close(three.bic, whole["bic"].iloc[2], rtol=1e-9)
     assert abs(whole["bic"].iloc[1] - two.bic) > 1e-3
+
+
+def clustered():
+    """300 rows in 25 clusters with weights, without random numbers so that R has the same."""
+    i = np.arange(300)
+    g, x = i // 12, np.sin(1.7 * i) + 0.3 * np.cos(i // 12)
+    shift = 0.8 * np.sin(2.3 * g)
+    return pd.DataFrame(
+        {
+            "g": g, "x": x, "v": np.cos(2.9 * g), "w": 1 + i % 5 + 2 * (g % 3),
+            "y": (np.cos(5.3 * i) < -0.2 + 0.4 * x + shift).astype(float),
+            "c": np.floor(np.exp(0.3 * x + 0.5 * np.sin(2.3 * g)) * (1.2 + np.sin(3.1 * i))),
+        }
+    )  # fmt: skip
+
+
+# R survey 4.1: regTermTest(svyglm(f, svydesign(~g, weights = ~w, data = d), family), ~v or ~x + v, method = "LRT"):
+# chisq, lambda
+SURVEY = {
+    ("y", "binomial", "x"): (0.0305770537179, [3.61631543388]),
+    ("c", "poisson", "x"): (3.67728229327, [2.38278024043]),
+    ("y", "binomial", "1"): (12.6880275679, [3.62960121146, 0.416012508937]),
+    ("c", "poisson", "1"): (27.695501286, [2.38782170696, 0.795591146964]),
+}
+
+
+@pytest.mark.parametrize(("y", "family", "small"), SURVEY)
+def test_scale_and_statistic_are_those_of_rs_survey(y, family, small):
+    """Rao and Scott's first-order correction: the mean of survey's eigenvalues is the scale."""
+    chisq, eigenvalues = SURVEY[y, family, small]
+    options = {"family": family, "weights": "w", "design": {"psu": "g"}}
+    fits = [pmwmix.fit(f"{y} ~ {right}", clustered(), **options) for right in (small, "x + v")]
+    row = pmwmix.lrt(*fits).iloc[1]
+    close(row["scale"], np.mean(eigenvalues), rtol=1e-7)
+    close(row["scale"] * row["chisq"], chisq, rtol=1e-7)
+    close(row["p_value"], stats.f.sf(row["chisq"] / row["df"], row["df"], 22), rtol=1e-9)
+
+
+def test_a_scale_that_makes_a_test_significant_is_said():
+    """A predictor of clusters whose means hardly differ: clusters say it is known better than rows would have it."""
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"g": np.repeat(np.arange(8), 20), "w": np.tile([1.0, 2.0], 80)})
+    noise = rng.normal(size=160)
+    noise -= pd.Series(noise * d["w"]).groupby(d["g"]).transform("sum") / d.groupby("g")["w"].transform("sum")
+    d["v"] = np.where(d["g"] < 4, -1.0, 1.0)
+    d["y"] = noise + 0.1 * d["v"] + 0.01 * np.sin(d["g"])
+    fits = [pmwmix.fit(f"y ~ {right}", d, weights="w", design={"psu": "g"}) for right in ("1", "v")]
+    with pytest.warns(pmwmix.PmwmixWarning, match=r"was divided by 0\.00.*6 degrees of freedom.*vcov='CR2'"):
+        row = pmwmix.lrt(*fits).iloc[1]
+    assert row["scale"] < 0.01
+    unweighted = pmwmix.lrt(*(pmwmix.fit(f"y ~ {right}", d) for right in ("1", "v")))
+    assert np.isnan(unweighted["scale"]).all()

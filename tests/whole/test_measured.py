@@ -151,3 +151,10 @@ def test_intervals_cover():
     means = np.array(found, dtype=float).mean(axis=0)
     assert means[:4] == pytest.approx([0.6, 0.3, 0.25, 0.64], abs=0.015)
     assert means[4:] == pytest.approx([0.95, 0.95], abs=3 * np.sqrt(0.95 * 0.05 / 400))
+
+
+@pytest.mark.parametrize("term", ["measured(x, 0.8)", "latent_mean(x, g)"])
+def test_regressions_inside_groups_refuse_what_they_would_drop(term):
+    d = pd.DataFrame({"y": np.arange(8.0) ** 1.5, "x": np.tile([0.0, 1.0, 3.0, 4.0], 2), "g": np.repeat([1, 2], 4)})
+    with pytest.raises(NotSupportedError, match="A regression inside groups is not built"):
+        pmwmix.group_regressions(d, f"y ~ {term}", by="g")
