@@ -83,11 +83,29 @@ def _excel(table: Any, path: Path) -> None:
     numbers.append([*table.data.index.names, *table.data.columns])
     for key, row in table.data.iterrows():
         numbers.append([*key, *(None if pd.isna(value) else float(value) for value in row)])
-    for one in (sheet, numbers):
-        one.column_dimensions["A"].width = 32
-        for cell in one[1]:
-            cell.font = openpyxl.styles.Font(bold=True)
+    n_rows = 1 + len(flat)
+    _lay_out(sheet, n_rows, 1)
+    _lay_out(numbers, numbers.max_row, len(table.data.index.names))
+    for row in sheet.iter_rows(max_row=n_rows):
+        if row[0].value and not any(cell.value for cell in row[1:]):
+            row[0].font = openpyxl.styles.Font(bold=True)  # the name of a part
     book.save(path)
+
+
+def _lay_out(sheet: Any, n_rows: int, n_names: int) -> None:
+    """Make columns as wide as their texts, in rows that are no notes, heads bold and numbers flush right."""
+    from openpyxl.styles import Alignment, Font
+    from openpyxl.worksheet.properties import PageSetupProperties
+
+    for column in sheet.iter_cols(max_row=n_rows):
+        texts = [f"{cell.value:.6g}" if isinstance(cell.value, float) else str(cell.value or "") for cell in column]
+        sheet.column_dimensions[column[0].column_letter].width = min(max(map(len, texts)), 60) + 3
+        column[0].font = Font(bold=True)
+        for cell in column if column[0].column > n_names else ():
+            cell.alignment = Alignment(horizontal="right")
+    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    sheet.page_setup.fitToHeight = 0  # as wide as a page, as long as it is
+    sheet.freeze_panes = sheet.cell(row=2, column=n_names + 1)
 
 
 def _text(content: Callable[[Any], str]) -> Callable[[Any, Path], None]:

@@ -130,6 +130,14 @@ def test_files_open_and_hold_the_same(weighted, tmp_path):
         0
     ].to_numpy().tolist()
     assert len(document.tables) == len(tables) and len(document.inline_shapes) == 1
+    for table in document.tables:  # every column has room for its longest word, and all for the page
+        letter = 60_000  # of 8 points, in Word's units
+        for column in table.columns:
+            word = max(len(word) for cell in column.cells for word in [*cell.text.split(), ""])
+            assert column.width > letter * word
+        section = document.sections[0]
+        page = section.page_width - section.left_margin - section.right_margin
+        assert sum(column.width for column in table.columns) <= page
     assert any(run.font.subscript for p in document.paragraphs for run in p.runs)
     report.save(tmp_path / "r.md")
     text = (tmp_path / "r.md").read_text(encoding="utf-8")

@@ -149,6 +149,10 @@ def test_word_and_excel_hold_the_table(made, tmp_path):
     assert numbers[0] == ("part", "row", "statistic", "Null", "Slopes", "Weighted")
     close(numbers[1][3], made.data.iloc[0, 0])
     assert ("Rows", "7185", "7185", "480") in list(book["Table"].values)
+    sheet = book["Table"]
+    assert sheet.column_dimensions["A"].width > max(len(label) for _, label in made.cells.index)
+    assert sheet["A2"].font.bold and not sheet["A3"].font.bold and sheet["B3"].alignment.horizontal == "right"
+    assert sheet.freeze_panes == "B2" and book["Numbers"].freeze_panes == "D2"
 
 
 def test_pages_and_plain_files(made, tmp_path):
