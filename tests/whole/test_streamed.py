@@ -106,6 +106,18 @@ def test_it_is_the_fit_in_memory(options, tmp_path):
     same(pmwmix.fit(THREE, in_pieces(table, tmp_path), **options), pmwmix.fit(THREE, table, **options))
 
 
+@pytest.mark.parametrize("by", ["school", "-school"])
+def test_units_stand_in_files_in_another_order_than_their_ids(by, tmp_path):
+    """Each school in one run of rows, 12 before 2: cross-products belong to their own top-level unit."""
+    table = levels().dropna().sort_values("school", ascending=by == "school", ignore_index=True)
+    table["school"] = "s" + table["school"].astype(str)
+    for formula, options in [
+        ("y ~ x + (1 | school)", {"weights": {"obs": "t1", "school": "w3"}}),
+        (THREE, {"weights": ["t1", "t2", "w3"], "scaling": "size"}),
+    ]:
+        same(*(pmwmix.fit(formula, data, **options) for data in (in_pieces(table, tmp_path), table)))
+
+
 @pytest.mark.parametrize("variant", ["size", "strata", "means", "rows without weight"])
 def test_files_are_read_side_by_side(variant, tmp_path, monkeypatch):
     """Parts of the files are counted and added up by an executor; a unit stands in several of them."""

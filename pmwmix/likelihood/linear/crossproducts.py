@@ -301,25 +301,29 @@ class Sums:
         units : ndarray of int, or None
             Lowest unit, no two the same, of the rows between two starts; None if they are all there are.
         """
-        z, x, y = columns.z, columns.x, columns.y
+        z, x, y, m = columns.z, columns.x, columns.y, len(columns.values)
         rows, cols = np.tril_indices(len(z))
-        most = max(CELLS_PER_CHUNK // len(columns.values) ** 2, 1)
-        for first, last in _chunks(starts, most):
-            at: Any = slice(first, last) if units is None else units[first:last]
+        for first, last in _chunks(starts, max(CELLS_PER_CHUNK // m**2, 1)):
+            at: Any = slice(first, last) if units is None else _dense(units[first:last])
             A, sizes, weights = _rows(columns, order, starts[first : last + 1], w_obs)
-            C = _products(A, sizes, weights)
-            self.zz[:, at] += C[:, z[rows], z[cols]].T
-            self.zx[..., at] += np.moveaxis(C[:, z[:, None], x], 0, -1)
-            self.zy[..., at] += np.moveaxis(C[:, y[:, None], z], 0, -1)
-            C *= self.inner[at, None, None]
-            t, place = np.unique(self.top[at], return_inverse=True)
-            if len(t) < last - first:
-                C = _folded(C, place, len(t))
-            self.xx[..., t] += np.moveaxis(C[:, x[:, None], x], 0, -1)
-            self.xy[..., t] += np.moveaxis(C[:, y[:, None], x], 0, -1)
-            self.yy[:, t] += C[:, y, y].T
-            counted = _sizes(sizes, weights) * self.inner[at]
-            self.n_w[t] += np.bincount(place, counted, minlength=len(t))
+            C = _products(A, sizes, weights).reshape(last - first, m * m)
+            cells = np.ascontiguousarray(C.T)  # (m m, g), whose rows are quickly taken
+            self.zz[:, at] += cells[z[rows] * m + z[cols]]
+            self.zx[..., at] += cells[z[:, None] * m + x]
+            self.zy[..., at] += cells[y[:, None] * m + z]
+            inner = self.inner[at]
+            if not np.all(inner == 1.0):
+                cells *= inner
+            tops, counted = self.top[at], _sizes(sizes, weights) * inner
+            unique, place = np.unique(tops, return_inverse=True)
+            if len(unique) < last - first:
+                cells = np.ascontiguousarray(_folded(cells.T, place, len(unique)).T)
+                tops, counted = unique, np.bincount(place, counted)
+            t = _dense(tops)  # in the order of the units, which need not be theirs
+            self.xx[..., t] += cells[x[:, None] * m + x]
+            self.xy[..., t] += cells[y[:, None] * m + x]
+            self.yy[:, t] += cells[y * m + y]
+            self.n_w[t] += counted
 
     def blocks(self, parents: tuple[Array, ...], w: tuple[Array, ...]) -> Blocks:
         """Give what was added, with the weights of the units."""
@@ -339,8 +343,14 @@ def _products(A: Array, sizes: Array, w: Array | None) -> Array:
     return C
 
 
+def _dense(places: Array) -> Any:
+    """Give places that follow upon each other as a slice, which numpy reads and writes without a copy."""
+    last = int(places[0]) + len(places) if len(places) else 0
+    return slice(int(places[0]), last) if len(places) and np.all(np.diff(places) == 1) else places
+
+
 def _folded(C: Array, at: Array, n: int) -> Array:
-    """Sum units (g, m, m) into the ``n`` places ``at``."""
+    """Sum units (g, ...) into the ``n`` places ``at``."""
     out = np.zeros((n, *C.shape[1:]))
     np.add.at(out, at, C)
     return out
