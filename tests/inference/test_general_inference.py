@@ -21,7 +21,7 @@ from pmwmix.inference.margins import ame, predictions
 from pmwmix.studies.informative import pfeffermann_sverchkov
 
 THREE_SENTENCES = r"\w[.?] .+\. .+\.$"
-WEIGHTED = {"weights": ["w1", "w3"], "conditional": True, "scaling": "size", "n_agq": 3, "engine": "python"}
+WEIGHTED = {"weights": ["w1", "w3"], "conditional": True, "scaling": "size", "n_agq": 3}
 
 
 @cache
@@ -34,7 +34,7 @@ def contraception() -> pd.DataFrame:
 
 @cache
 def contra(formula: str, **options) -> pmwmix.FitResult:
-    return pmwmix.fit(formula, contraception(), family="binomial", **{"n_agq": 7, "engine": "python"} | options)
+    return pmwmix.fit(formula, contraception(), family="binomial", **{"n_agq": 7} | options)
 
 
 LINEAR = "y ~ age10 + urban + (1 | district)"
@@ -151,7 +151,7 @@ def test_replicates_are_fits_with_other_weights(of):
     """Brute force: pmwmix.fit on the rows that are left, with the weights of every level spelled out."""
     d, factors = jackknife(of)
     formula, names = "count ~ x + (1 | classroom) + (1 | school)", ["total", "middle", "w3"]
-    options = {"family": "poisson", "weights": names, "n_agq": 2, "engine": "python", "scaling": "none"}
+    options = {"family": "poisson", "weights": names, "n_agq": 2, "scaling": "none"}
     design = pmwmix.Design(replicate_weights="r{}", replicate_type="jk1")
     fit = pmwmix.fit(formula, d, design=design, **options)
     short = pmwmix.fit(formula, d, design=design, vcov="replicate-one-step", **options)
@@ -174,7 +174,7 @@ def test_replicate_factors_of_all_levels():
     """Brute force as above, with the factor of a unit the weighted mean of its rows' (replicates, eq. 14)."""
     d, _ = jackknife("classroom")
     formula, names = "count ~ x + (1 | classroom) + (1 | school)", ["total", "middle", "w3"]
-    options = {"family": "poisson", "weights": names, "n_agq": 2, "engine": "python", "scaling": "none"}
+    options = {"family": "poisson", "weights": names, "n_agq": 2, "scaling": "none"}
     columns = [f"r{r}" for r in range(1, 5)]
     design = pmwmix.Design(replicate_weights=columns, replicate_type="bootstrap", replicate_levels="mean")
     fit = pmwmix.fit(formula, d, design=design, **options)
@@ -283,9 +283,7 @@ def test_dumouchel_duncan_is_a_wald_test_of_added_columns():
     d = outcomes()
     w = d["w1"] * d["w3"]
     d = d.assign(w=w / w.mean(), wx=lambda t: t["w"] * t["x"], wv=lambda t: t["w"] * t["v"])
-    by_hand = pmwmix.fit(
-        "visits ~ x + v + w + wx + wv + (1 | school)", d, family="negbinomial", vcov="robust", n_agq=3, engine="python"
-    )
+    by_hand = pmwmix.fit("visits ~ x + v + w + wx + wv + (1 | school)", d, family="negbinomial", vcov="robust", n_agq=3)
     close(pmwmix.dumouchel_duncan(counts()), by_hand.wald(["w", "wx", "wv"]), rtol=1e-5)
 
 
@@ -402,17 +400,17 @@ def test_without_a_level_one_variance_there_is_no_share():
 def test_crossed_effects_have_no_robust_variance():
     d = outcomes()
     d["item"] = np.arange(len(d)) % 7
-    fit = pmwmix.fit("z ~ x + (1 | school) + (1 | item)", d, family="binomial", engine="python")
+    fit = pmwmix.fit("z ~ x + (1 | school) + (1 | item)", d, family="binomial")
     with pytest.raises(NotSupportedError, match=THREE_SENTENCES):
         pmwmix.design_effects(fit)
     table = pmwmix.ranova(fit)
     assert table["npar"].tolist() == [4, 3, 3]
-    alone = pmwmix.fit("z ~ x + (1 | school)", d, family="binomial", engine="python", n_agq=1)
+    alone = pmwmix.fit("z ~ x + (1 | school)", d, family="binomial", n_agq=1)
     close(table.loc["(1 | item)", "loglik"], alone.loglik, rtol=1e-9)
 
 
 def test_a_model_without_predictors():
-    fit = pmwmix.fit("mark ~ 1 + (1 | school)", outcomes(), family="cumulative", engine="python", n_agq=1)
+    fit = pmwmix.fit("mark ~ 1 + (1 | school)", outcomes(), family="cumulative", n_agq=1)
     close(fit.r2().loc[["marginal", "conditional"], "estimate"], [0.0, fit.icc], atol=1e-12)
     with pytest.raises(OptionError, match=THREE_SENTENCES):
         fit.ame(newdata=outcomes())

@@ -26,7 +26,7 @@ EXACT = 1e-9  # the same sums in another order
 
 
 def fit(formula, data, **kwargs):
-    return pmwmix.fit(formula, data, engine="python", **kwargs)
+    return pmwmix.fit(formula, data, **kwargs)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ NUMBERS = ["estimate", "std_error", "ci_low", "ci_high"]
 def fit_survey(**options):
     s = survey()
     return pmwmix.fit(
-        "math ~ escs + female + (1 + escs | SCHOOLID)", s.data, pv=s.pv, engine="python", **options
+        "math ~ escs + female + (1 + escs | SCHOOLID)", s.data, pv=s.pv, **options
     )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def unweighted():
 
 @pytest.fixture(scope="module")
 def logistic():
-    return pmwmix.fit("z ~ x + (1 | school)", outcomes(), family="binomial", n_agq=3, engine="python")
+    return pmwmix.fit("z ~ x + (1 | school)", outcomes(), family="binomial", n_agq=3)
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_terms_and_names(weighted, unweighted):
 
 def test_what_a_fit_lacks_is_missing_and_said(unweighted):
     s = survey()
-    small = pmwmix.fit("math ~ female + (1 | SCHOOLID)", s.data.iloc[:-20], pv=s.pv, engine="python")
+    small = pmwmix.fit("math ~ female + (1 | SCHOOLID)", s.data.iloc[:-20], pv=s.pv)
     table = pmwmix.compare([small, unweighted])
     assert list(table.index[:3]) == ["Intercept", "escs", "female"]  # where the second fit has it
     assert table["ml 1"].loc[["escs", "sd(SCHOOLID.escs)"]].isna().all(axis=None)
@@ -90,7 +90,7 @@ def test_what_a_fit_lacks_is_missing_and_said(unweighted):
 
 def test_other_outcomes_are_said():
     d = nested().assign(z=lambda t: t["y"] ** 2)
-    fits = [pmwmix.fit(f"{y} ~ x + (1 | school)", d, engine="python") for y in ("y", "z")]
+    fits = [pmwmix.fit(f"{y} ~ x + (1 | school)", d) for y in ("y", "z")]
     assert "different outcomes (ml 1: y; ml 2: z)" in " ".join(pmwmix.compare(fits).attrs["notes"])
 
 
@@ -122,7 +122,7 @@ def test_names_say_what_differs(fits, names):
 
 def test_family_parameters_follow():
     d = outcomes()
-    fit = pmwmix.fit("visits ~ x + (1 | school)", d, family="negbinomial", n_agq=3, engine="python")
+    fit = pmwmix.fit("visits ~ x + (1 | school)", d, family="negbinomial", n_agq=3)
     row = pmwmix.compare([fit])["ml"].iloc[-1]
     estimate, se = fit.family_parameters.iloc[0]
     ends = np.exp(np.log(estimate) + np.array([-1, 1]) * 1.959963985 * se / estimate)  # delta method on the log
@@ -163,8 +163,8 @@ def test_other_families_are_refused(unweighted, logistic):
 def test_quadrature_check_fits_again(logistic):
     table = pmwmix.quadrature_check(logistic, nodes=(7, 1))
     assert list(table["n_agq"].unique()) == [1, 7]
-    fine = pmwmix.fit("z ~ x + (1 | school)", outcomes(), family="binomial", n_agq=7, engine="python")
-    coarse = pmwmix.fit("z ~ x + (1 | school)", outcomes(), family="binomial", n_agq=1, engine="python")
+    fine = pmwmix.fit("z ~ x + (1 | school)", outcomes(), family="binomial", n_agq=7)
+    coarse = pmwmix.fit("z ~ x + (1 | school)", outcomes(), family="binomial", n_agq=1)
     one, seven = (table[table["n_agq"] == n] for n in (1, 7))
     close(seven["estimate"].iloc[:2], fine.coef, rtol=1e-5)  # optimisers stop at 1e-6 of a standard error
     close(one["loglik"].iloc[0], coarse.loglik)

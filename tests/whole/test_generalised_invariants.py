@@ -17,7 +17,7 @@ RTOL = 1e-6
 
 def fit(formula, data, **options):
     """In PyTensor's interpreter, which needs no compilation for a new shape."""
-    defaults = {"family": "binomial", "n_agq": 5, "engine": "python"}
+    defaults = {"family": "binomial", "n_agq": 5}
     if "weights" in options:
         defaults["conditional"] = True
     return pmwmix.fit(formula, data, **{**defaults, **options})

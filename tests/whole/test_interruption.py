@@ -29,6 +29,7 @@ print("ready", flush=True)
 """
 SESSION = """
 try:
+    print("ready", flush=True)
     while True:
         {call}
 except KeyboardInterrupt:
@@ -45,7 +46,10 @@ CALLS = {
     "sample": "pmwmix.fit('y ~ x + (1 | g)', d, method='bayes', draws=50_000, chains=2, progress=False)",
     "read": "pmwmix.read_survey(sys.argv[1])",
 }
-AFTER = {"import": 0.4, "compile": 4.0, "groups": 5.0, "sample": 7.0, "read": 1.5}
+SESSIONS = {  # what one session is stopped in, and seconds after which; a compiler that was left works on until the end
+    "import": {"import": 0.4},
+    "others": {"read": 1.5, "groups": 3.0, "sample": 7.0, "compile": 3.0},
+}
 
 
 def started(code, *given):
@@ -66,22 +70,26 @@ def survey(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_an_interruption_is_heard_at_once_and_the_session_goes_on(name, survey):
-    child = started(BEGIN + SESSION.format(call=CALLS[name]), str(survey))
-    time.sleep(AFTER[name])
-    asked = time.monotonic()
-    child.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("session", SESSIONS)
+def test_an_interruption_is_heard_at_once_and_the_session_goes_on(session, survey):
+    code = "".join(SESSION.format(call=CALLS[name]) for name in SESSIONS[session])
+    child = started(BEGIN + code, str(survey))
+    for name, seconds in SESSIONS[session].items():
+        assert child.stdout.readline() == "ready\n", (name, child.communicate())
+        time.sleep(seconds)
+        asked = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        stopped, again = child.stdout.readline(), child.stdout.readline()
+        assert stopped.startswith("stopped") and again == "again True\n", (name, stopped, again, child.communicate())
+        assert float(stopped.split()[1]) - asked < PATIENCE, name
     said, errors = child.communicate(timeout=60)
-    lines = said.splitlines()
-    assert lines[-1] == "again True" and lines[-2].startswith("stopped"), (said, errors)
-    assert float(lines[-2].split()[1]) - asked < PATIENCE
-    assert errors.count("Traceback") == 1 and "/jax" not in errors and "FileError" not in errors, errors
+    assert said == "" and errors.count("Traceback") == len(SESSIONS[session]), errors
+    assert "/jax" not in errors and "FileError" not in errors, errors
 
 
 def test_a_script_ends_at_once():
     child = started(BEGIN + CALLS["compile"])
-    time.sleep(AFTER["compile"])
+    time.sleep(4.0)
     asked = time.monotonic()
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
@@ -99,7 +107,7 @@ except KeyboardInterrupt:
 sys.exit(3)
 """
     child = started(BEGIN + code)
-    time.sleep(AFTER["compile"])
+    time.sleep(4.0)
     child.send_signal(signal.SIGINT)
     said, errors = child.communicate(timeout=60)
     assert (said, child.returncode) == ("heard\n", 3), errors
