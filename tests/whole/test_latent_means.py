@@ -1,5 +1,7 @@
 """Latent group means: lavaan's numbers, identities, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,3 +164,34 @@ def test_verbs_that_are_refused(lavaan_like, verb):
     with pytest.raises(NotSupportedError, match="not built for latent group means") as caught:
         VERBS[verb](lavaan_like)
     assert str(caught.value).count(". ") >= 2
+
+
+def mplus_example():
+    """Example 9.1, second part, of the Mplus User's Guide, by clusters: sizes, w, means and within cross-products.
+
+    The likelihood depends on nothing else. Rows are made that have them: means plus multiples of two contrasts.
+    """
+    rows = []
+    for j, one in pd.read_csv(Path(__file__).with_name("mplus_9_1b.csv")).iterrows():
+        n = int(one["n"])
+        contrasts = np.linalg.qr(np.column_stack([np.ones(n), np.arange(n), np.arange(n) ** 2]))[0][:, 1:]
+        apart = contrasts @ np.linalg.cholesky([[one["yy"], one["xy"]], [one["xy"], one["xx"]]]).T
+        rows.append(pd.DataFrame({"y": one["y"] + apart[:, 0], "x": one["x"] + apart[:, 1], "w": one["w"], "clus": j}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_published_example_of_mplus():
+    """Mplus 8.2, ESTIMATOR = MLR, as printed; its between part had stopped (chi-square 0.001 on no degrees of freedom).
+
+    lavaan 0.6-14 on the same data (fixed.x = FALSE): 0.780, 0.412 (0.184), 0.383 (0.124), as here.
+    """
+    fit = pmwmix.fit("y ~ x + latent_mean(x, clus) + w + (1 | clus)", mplus_example(), vcov="mplus")
+    printed = {"Intercept": (2.005, 0.078), "x": (0.780, 0.032), "latent_mean(x, clus)": (0.408, 0.181)}
+    table = fit.tidy().set_index("term")
+    for term, (estimate, error) in (printed | {"w": (0.385, 0.122)}).items():
+        assert abs(table.loc[term, "estimate"] - estimate) < 0.025 * error + 0.0005, term
+        assert table.loc[term, "std_error"] == pytest.approx(error, rel=0.02, abs=0.0005)
+    assert fit.varcorr["vcov"].round(3).tolist() == [0.519, 0.975]
+    assert fit.varcorr["se"].round(3).tolist() == [0.085, 0.043]
+    assert fit.loglik == pytest.approx(-2971.585, abs=0.01)
+    assert table.loc["latent_mean(x, clus)", ["estimate", "std_error"]].round(3).tolist() == [0.412, 0.184]
