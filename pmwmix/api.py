@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from pmwmix.data.imputed import check_imputations, nests_of, same_in_all, tables_of
+from pmwmix.data.imputed import check_imputations, tables_of
 from pmwmix.data.pieces import Stream
 from pmwmix.data.table import Table
 from pmwmix.errors import NotSupportedError, OptionError, near
-from pmwmix.frame.alike import check_alike
+from pmwmix.frame.alike import one_sample
 from pmwmix.frame.build import build_frame
 from pmwmix.frame.components import with_fixed
 from pmwmix.frame.modelframe import ModelFrame
@@ -24,10 +24,11 @@ from pmwmix.results.build import fit_frame
 from pmwmix.results.pooled import labelled, pool_results, pooled_frames
 from pmwmix.results.result import FitResult
 from pmwmix.running import check_executor, over
-from pmwmix.sample.request import read_request, refuse_request
+from pmwmix.sample.request import request_of
 from pmwmix.spec.call import call_text, check_names, check_sampled, is_pairwise, read_chunk, read_nodes, scaling_of
 from pmwmix.spec.centring import read_center, with_means
 from pmwmix.spec.design import Design, resolve_design
+from pmwmix.spec.eachoutcome import check_joint, check_texts, is_plain, of_each, outcome_names, refuse_each
 from pmwmix.spec.fixed import read_fixed
 from pmwmix.spec.options import FitOptions
 from pmwmix.spec.outcome import Distribution
@@ -67,8 +68,8 @@ def fit(
     data: Any,
     *,
     method: str = "ml",
-    family: str = "gaussian",
-    link: str | None = None,
+    family: str | Sequence[str] | Mapping[str, str] = "gaussian",
+    link: str | Sequence[str | None] | Mapping[str, str] | None = None,
     weights: Any = None,
     conditional: bool | None = None,
     scaling: Any = None,
@@ -116,13 +117,13 @@ def fit(
     method : {"ml", "reml", "pairwise", "bayes"}
         Maximum or restricted maximum (pseudo-)likelihood, the weighted likelihood of pairs of rows (pairwise), or the
         (pseudo-)posterior by NUTS.
-    family : str
-        Distribution of the outcome: ``"gaussian"``, ``"binomial"`` (0/1, two categories, ``cbind(successes,
-        failures)``, or a proportion with ``trials``), ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also
-        ``"zero-inflated-..."`` and ``"hurdle-..."``, ``"truncated-poisson"``, ``"gamma"``, ``"lognormal"``,
-        ``"tweedie"``, ``"beta"``, ``"cumulative"``, ``"adjacent"``, ``"sequential"`` (ordinal), ``"multinomial"``
-        (unordered), ``"student"`` (families).
-    link : str, optional
+    family : str, list or dict
+        Distribution of the outcome, of several outcomes a list or a dict by name (outcomes): ``"gaussian"``,
+        ``"binomial"`` (0/1, two categories, ``cbind(successes, failures)``, or a proportion with ``trials``),
+        ``"beta-binomial"``, ``"poisson"``, ``"negbinomial"``, both also ``"zero-inflated-..."`` and ``"hurdle-..."``,
+        ``"truncated-poisson"``, ``"gamma"``, ``"lognormal"``, ``"tweedie"``, ``"beta"``, ``"cumulative"``,
+        ``"adjacent"``, ``"sequential"`` (ordinal), ``"multinomial"`` (unordered), ``"student"`` (families).
+    link : str, list or dict, optional
         Default: that of the family, ``"logit"`` for binomial, ``"log"`` for counts.
     weights : str, list or dict, optional
         Sampling weights, bottom-up ``["W_FSTUWT", "W_FSCHWT"]`` or keyed by ``"obs"`` and group names. A level left
@@ -214,12 +215,12 @@ def fit(
     sampling = {"draws": draws, "tune": tune, "chains": chains, "random_seed": random_seed, "sampler": sampler}
     given = {"weights": weights, "conditional": conditional, "weights_top": weights_top, "trim": trim, "pv": pv}
     # say: names, numbers and what goes together, before any data are read
-    check_names(method, family, link, vcov)
+    check_names(method, vcov)
     if vcov is not None and vcov not in BY_REPLICATES:
         VARIANCES[vcov]  # an unknown name fails here
-    request = _request(method, sampling, priors, progress, vcov)
+    request = request_of(method, sampling, priors, progress, vcov)
     nodes, cells, drawn = read_nodes(n_agq), read_chunk(chunk_size), read_random(random)
-    distribution = read_distribution(family, link, trials, method, parameters_of(formula), residual, drawn)
+    distribution = _read(formula, family, link, trials, method, residual, drawn)
     held, chosen = read_fixed(fixed, method, residual), choose_engine(engine, device, method)
     check_executor(executor, chosen)
     resolve_scaling(scaling)
@@ -230,7 +231,7 @@ def fit(
     check_imputations(tables, pv_pairing, method)
     asked = (one_text(formula), said, read_center(center), vcov, own, subset, distribution, pv_pairing, method, held)
     walked = [_framed(table, *asked) for table in tables]
-    frames, (filled, _, how) = _one_sample(walked, pv_pairing, told), walked[0]
+    frames, (filled, _, how) = one_sample(walked, pv_pairing, told), walked[0]
     # write, compile, climb, judge, pool
     call = call_text(
         formula,
@@ -284,19 +285,31 @@ def pool(fits: Iterable[FitResult], *, rule: str | None = None) -> FitResult:
     return replace(pooled, notes=tuple(dict.fromkeys((*pooled.notes, *warn_of_others(pooled.fits, 2)))))
 
 
-def _request(method: str, sampling: dict[str, Any], priors: Any, progress: bool | None, vcov: str | None) -> Any:
-    """Read what was asked of the sampler; None, and a refusal of its arguments, for other methods."""
-    if method == "bayes":
-        return read_request(**sampling, progress=progress, vcov=vcov)
-    refuse_request(method, **sampling, priors=priors)
-    return None
-
-
 def _sampled(fitted: FitResult, request: Any, priors: Any) -> BayesResult:
     whole_import("pmwmix.sample.bayes")
     from pmwmix.sample.bayes import bayes
 
     return bayes(fitted, request, priors)
+
+
+def _read(formula: Any, family: Any, link: Any, trials: Any, method: str, residual: Any, random: str) -> Distribution:
+    """Read what the call says about the outcome, or about each of several."""
+    for name, value in (("family", family), ("link", link)):
+        check_texts(name, value)
+    later = parameters_of(formula)
+    if not are_outcomes(later, method, residual, random):
+        refuse_each(family, link)
+        return read_distribution(family, link, trials, method, later, residual, random)
+    outcomes = outcome_names(formula)
+    families, links = of_each("family", family, outcomes), of_each("link", link, outcomes)
+    if trials is None and is_plain(families, links):
+        return Distribution(several=True)  # the closed form needs neither table
+    whole_import("pmwmix.families")
+    from pmwmix.families.joint import joint_distribution
+
+    found = joint_distribution(outcomes, families, links)
+    check_joint(method, trials, outcomes, families, found.has_closed_form)
+    return found
 
 
 def read_distribution(
@@ -316,9 +329,9 @@ def read_distribution(
     """
     check_random(random, method, "residual", residual)
     if trials is None and family == Distribution.family and link in (None, Distribution.link):
-        if (several := are_outcomes(parameters, method, residual, random)) or not (parameters or random != NORMAL):
+        if not (parameters or random != NORMAL):
             asked = read_residual(residual, True, method)  # the closed form needs neither table
-            return Distribution(residual=asked, pairwise=is_pairwise(method, True, family, residual), several=several)
+            return Distribution(residual=asked, pairwise=is_pairwise(method, True, family, residual))
     whole_import("pmwmix.families")
     from pmwmix.families import FAMILIES, with_parameters
     from pmwmix.links import LINKS
@@ -372,21 +385,6 @@ def _framed(
         from pmwmix.frame.buildstreamed import build_streamed as build  # what fits in memory do not wait for
     frame = build(parsed, filled.table, filled.design, filled.center, subset, distribution, pairing)
     return filled, *choose_variance(with_fixed(_checked(frame, filled, method), fixed), filled, vcov, method)
-
-
-def _one_sample(
-    walked: Sequence[tuple[Filled, ModelFrame, str]], pairing: str | None, told: tuple[str, ...]
-) -> list[ModelFrame]:
-    """Check that imputed tables are one sample, and label the fits of each by where they come from."""
-    frames = [replace(frame, notes=(*told, *frame.notes)) for _, frame, _ in walked]
-    if len(frames) == 1:
-        return [replace(frame, nests=nests_of(frame.pv, pairing)) for frame in frames]
-    check_alike(frames)
-    pv, tables = frames[0].pv, [filled.table for filled, _, _ in walked]
-    alike = bool(pv) and same_in_all(tables, [column for columns in pv.values() for column in columns])
-    return [
-        replace(frame, nests=nests_of(frame.pv, pairing, number, alike)) for number, frame in enumerate(frames, start=1)
-    ]
 
 
 def _checked(frame: ModelFrame, filled: Filled, method: str) -> ModelFrame:

@@ -20,16 +20,18 @@ class Families(Registry):
 
     ``'multinomial["a", "b", "c"]'`` is the multinomial one with these categories, ``"multinomial"`` that of any;
     ``"cumulative(thresholds)"``, of any or of such categories, the one whose thresholds have linear predictors;
-    ``"tweedie(1.5)"`` the Tweedie one with that power.
+    ``"tweedie(1.5)"`` the Tweedie one with that power; ``'joint[["read", "gaussian", "identity"], ...]'`` that of
+    several outcomes.
     """
 
     def __missing__(self, name: object) -> Any:
         from pmwmix.families._modelled import with_formulas  # families themselves, so that they stand after this file
+        from pmwmix.families.joint import with_members
         from pmwmix.families.multinomial import with_categories
         from pmwmix.families.partialodds import with_thresholds
         from pmwmix.families.tweedie import with_power
 
-        makers = (with_power, with_formulas, with_categories, with_thresholds)
+        makers = (with_members, with_power, with_formulas, with_categories, with_thresholds)
         found = next((family for make in makers if (family := make(str(name))) is not None), None)
         return super().__missing__(name) if found is None else found
 
@@ -153,6 +155,11 @@ class Family:
         return np.zeros(len(etas[0]), dtype=bool)
 
     @property
+    def has_residuals(self) -> bool:
+        """Whether outcomes have a mean to be compared with."""
+        return not self.is_categorical
+
+    @property
     def has_thresholds(self) -> bool:
         """Whether the first coefficients are thresholds between ordered categories."""
         return not self.has_intercept
@@ -237,6 +244,10 @@ class Family:
         With several linear predictors columns are scaled by it; a single one in such units is left as it is.
         """
         return 1.0
+
+    def units(self, links: Sequence[Link], response: Response) -> list[float]:
+        """Give `unit` of every linear predictor."""
+        return [self.unit(links[0], response), *(1.0 for _ in links[1:])]
 
     def starts(self, links: Sequence[Link], response: Response, w: Array) -> tuple[list[Array], Array]:
         """Give starting values of all linear predictors per row, each (n,), and phi; further ones at zero."""

@@ -85,7 +85,7 @@ def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Proble
 
 def _made(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Problem:
     crossed = bool(frame.hierarchy.crossed)
-    if frame.formula.outcomes:
+    if frame.formula.outcomes and frame.has_closed_form:
         from pmwmix.fitting import outcomes  # what one outcome does not wait for
 
         return outcomes.make_several(frame, design, plan.reml, plan.engine)

@@ -105,15 +105,15 @@ def make_general(
     top_scale = float(frame.w[_top(frame)].mean())
     w = _relative_weights(frame)
     total = total_weights(w, frame.hierarchy.row_parents)[0]
-    unit = _unit(frame, design)
-    X = [_standard(frame, columns, int(j), _of_mean(k, unit)) for j, k in zip(columns.x, of, strict=True)]
+    units = _units(frame, design)
+    X = [_standard(frame, columns, int(j), units[k]) for j, k in zip(columns.x, of, strict=True)]
     of_random = [b.predictor for b in design.blocks for _ in b.names]
     kept, in_model = _columns_in_model(frame, raw, X, of, total)
-    structure = _structure(frame, design, of[in_model], n_agq, unit)
+    structure = _structure(frame, design, of[in_model], n_agq, units)
     no_offset: Any = np.zeros(frame.n) if frame.stored is None else Same(0.0, frame.n)
     rows = RowArrays(
         [X[j] for j in in_model],
-        [_standard(frame, columns, int(j), _of_mean(k, unit)) for j, k in zip(columns.z, of_random, strict=True)],
+        [_standard(frame, columns, int(j), units[k]) for j, k in zip(columns.z, of_random, strict=True)],
         no_offset if design.offset is None else design.offset,
         w[0],
         design.y,
@@ -123,7 +123,7 @@ def make_general(
     return Problem(
         objective=likelihood(frame, structure, rows, engine, n_agq, chunk_cells or CELLS),
         layout=structure.layout,
-        transforms=[subset_transform(_in_units(transform, of, design, unit), kept)] * len(design.y),
+        transforms=[subset_transform(_in_units(transform, of, design, units), kept)] * len(design.y),
         kept=in_model,
         names=tuple(names[j] for j in in_model),
         dropped=tuple(name for j, name in enumerate(names) if j not in set(kept.tolist())),
@@ -138,24 +138,21 @@ def make_general(
     )
 
 
-def _unit(frame: ModelFrame, design: DesignColumns) -> float:
-    """Size by which the columns of the mean are multiplied, so that their coefficients are of ordinary size."""
+def _units(frame: ModelFrame, design: DesignColumns) -> list[float]:
+    """Sizes by which the columns of every linear predictor are multiplied, so that coefficients are ordinary."""
     family = FAMILIES[frame.family]
-    own = bool(family.further) or frame.random != NORMAL
-    return family.unit(LINKS[frame.link], design.responses[0]) if own else 1.0
+    if not family.further and frame.random == NORMAL:
+        return [1.0]
+    return family.units([LINKS[frame.link], *(LINKS[one.links[0]] for one in family.further)], design.responses[0])
 
 
-def _of_mean(predictor: int, unit: float) -> float:
-    return unit if predictor == 0 else 1.0
-
-
-def _in_units(transform: Transform, of: Array, design: DesignColumns, unit: float) -> Transform:
-    """Let coefficients and random effects of the mean be multiples of ``unit``."""
+def _in_units(transform: Transform, of: Array, design: DesignColumns, units: Sequence[float]) -> Transform:
+    """Let coefficients and random effects of a linear predictor be multiples of its unit."""
     A_z = []
     for level, A in enumerate(transform.A_z):
         own = [b.predictor for b in design.blocks if b.level == level for _ in b.names]
-        A_z.append(A * np.array([_of_mean(k, unit) for k in own]))
-    return replace(transform, A_x=transform.A_x * np.array([_of_mean(k, unit) for k in of]), A_z=tuple(A_z))
+        A_z.append(A * np.array([units[k] for k in own]))
+    return replace(transform, A_x=transform.A_x * np.array([units[k] for k in of]), A_z=tuple(A_z))
 
 
 def _names(frame: ModelFrame, raw: Sequence[str], of: Array) -> list[str]:
@@ -219,7 +216,7 @@ def _check_thresholds(frame: ModelFrame, parts: Sequence[Sequence[Array]], total
 
 
 def _structure(
-    frame: ModelFrame, design: DesignColumns, of: Array, n_agq: tuple[int, ...], unit: float
+    frame: ModelFrame, design: DesignColumns, of: Array, n_agq: tuple[int, ...], units: Sequence[float]
 ) -> MarginalStructure:
     """Say what decides the shape of the likelihood; ``of`` (p,) is the linear predictor of every coefficient."""
     family = FAMILIES[frame.family]
@@ -233,7 +230,7 @@ def _structure(
         family=frame.family,
         link=frame.link,
         n_phi=family.n_phi(design.responses[0]) + shape,
-        ones=tuple(name == "Intercept" and _of_mean(k, unit) == 1.0 for name, k in zip(names, of_random, strict=True)),
+        ones=tuple(name == "Intercept" and units[k] == 1.0 for name, k in zip(names, of_random, strict=True)),
         adaptive=tuple(n > 1 for n in n_agq),
         further=tuple((one.links[0], first) for one, first in zip(family.further, firsts, strict=True)),
         predictors=tuple(of_random) if family.further else (),

@@ -349,7 +349,7 @@ def source_of(frame: ModelFrame, problem: Problem, fits: Mapping[int, Estimate],
     NotSupportedError
         For crossed random effects of a generalised model, whose groups share rows.
     """
-    if frame.formula.outcomes:
+    if frame.formula.outcomes and problem.objective.closed_form:
         from pmwmix.fitting.reweightedoutcomes import several_source
 
         return several_source(frame, problem, design)

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pmwmix._types import Array
+from pmwmix.data.imputed import nests_of, same_in_all
 from pmwmix.errors import DataError, DesignError, WeightError, some
 from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.resolve.fill import Filled
+
+
+def one_sample(
+    walked: Sequence[tuple[Filled, ModelFrame, str]], pairing: str | None, told: tuple[str, ...]
+) -> list[ModelFrame]:
+    """Check that imputed tables are one sample, and label the fits of each by where they come from."""
+    frames = [replace(frame, notes=(*told, *frame.notes)) for _, frame, _ in walked]
+    if len(frames) == 1:
+        return [replace(frame, nests=nests_of(frame.pv, pairing)) for frame in frames]
+    check_alike(frames)
+    pv, tables = frames[0].pv, [filled.table for filled, _, _ in walked]
+    alike = bool(pv) and same_in_all(tables, [column for columns in pv.values() for column in columns])
+    return [
+        replace(frame, nests=nests_of(frame.pv, pairing, number, alike)) for number, frame in enumerate(frames, start=1)
+    ]
 
 
 def check_alike(frames: Sequence[ModelFrame]) -> None:

@@ -16,7 +16,13 @@ from pmwmix.data.source import Source
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.centring import Means, apply_center, notes_on_means
-from pmwmix.frame.checks import check_frame_size, check_random_terms, check_same_categories, check_several
+from pmwmix.frame.checks import (
+    check_frame_size,
+    check_random_terms,
+    check_same_categories,
+    check_several,
+    refuse_offset,
+)
 from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
 from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
@@ -33,7 +39,7 @@ from pmwmix.frame.evaluate import evaluate_columns
 from pmwmix.frame.hierarchy import Hierarchy, find_levels
 from pmwmix.frame.latentmeans import check_latent_means, latent_columns, observed_means
 from pmwmix.frame.levelweights import crossed_weights, scale_of, weigh, weight_notes, weight_statistics
-from pmwmix.frame.matrices import outcome
+from pmwmix.frame.matrices import outcomes
 from pmwmix.frame.measured import check_measured, error_variances, measured_values
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.partweights import notes_on_parts, weigh_parts, weighted_factor
@@ -173,6 +179,8 @@ def _completed(formula: ModelFormula, distribution: Distribution) -> ModelFormul
     spec = distribution.residual
     if not distribution.several:  # of several outcomes the formulas say all
         formula = formula.with_predictors(distribution.further)
+    elif distribution.has_closed_form:
+        refuse_offset(formula)
     return formula if spec is None else formula.with_residual(spec.group, spec.columns)
 
 
@@ -184,7 +192,9 @@ def _settled(
         return formula, distribution
     columns = {**read.columns, **{name: read.columns[own[0]].rename(name) for name, own in pv.items()}}
     constant = not any(part.variables for part in formula.further)
-    found = distribution.settled(outcome(formula, columns, len(next(iter(columns.values())))), constant)
+    found = distribution.settled(outcomes(formula, columns, len(next(iter(columns.values())))), constant)
+    if distribution.several:
+        return formula, found
     if found.first is None:
         return formula.for_thresholds([one.name for one in found.further]), found
     return formula.for_each([found.first, *(one.name for one in found.further)]), found
@@ -267,7 +277,8 @@ def _read_rows(
     trials = [distribution.trials] if distribution.trials is not None else []
     model = [name for name in [*model_columns(formula, centrings, pv), *trials] if name in columns]
     n_read = len(next(iter(columns.values())))
-    keep, dropped = complete_rows(columns, model, n_read)
+    lacking = [pv.get(name, [name]) for name in formula.outcomes] if not distribution.has_closed_form else []
+    keep, dropped = complete_rows(columns, model, n_read, lacking)
     if subset is not None:
         keep &= subset_rows(subset, table, n_read)
     of_means = notes_on_means(centrings, columns, pv, keep)
@@ -278,8 +289,8 @@ def _read_rows(
     kept = None if keep.all() else np.flatnonzero(keep)
     if kept is not None:
         columns = {name: take_rows(column, kept) for name, column in columns.items()}
-    outcomes = [one for name in formula.response_variables for one in pv.get(name, [name])]
-    columns = with_declared(columns, outcomes, table.declared)
+    lefts = [one for name in formula.response_variables for one in pv.get(name, [name])]
+    columns = with_declared(columns, lefts, table.declared)
     told: tuple[str, ...] = ()
     if subset is not None:
         told = (f"A subset was fitted: {int(keep.sum())} of {n_read} rows; all clusters stay in the variance.",)

@@ -11,8 +11,10 @@ from pmwmix.data.codes import printed
 from pmwmix.errors import DataError, NotSupportedError, some
 from pmwmix.frame.matrices import HUGE, too_large
 from pmwmix.frame.modelframe import ModelFrame
+from pmwmix.spec.formula import ModelFormula
 from pmwmix.spec.outcome import Distribution
 from pmwmix.spec.random import check_terms
+from pmwmix.spec.whitelist import fail
 
 
 def check_same_categories(frame: ModelFrame) -> None:
@@ -65,6 +67,17 @@ def check_range(frame: ModelFrame, low: float, high: float, name: str | None = N
         raise DataError(
             f"The outcome does not vary. {name!r} is {low:g} in all {frame.n} rows. Check the column and the filter."
         )
+
+
+def refuse_offset(formula: ModelFormula) -> None:
+    """Refuse an offset of several linear outcomes.
+
+    Raises
+    ------
+    FormulaError
+    """
+    if formula.offset is not None:
+        fail("Several outcomes have no offset", formula.offset, "Subtract it from the outcome first")
 
 
 def check_several(frame: ModelFrame) -> None:

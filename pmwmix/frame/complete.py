@@ -55,26 +55,39 @@ def with_declared(
     return {**columns, **lost}
 
 
-def complete_rows(columns: Mapping[str, pd.Series], model: Sequence[str], n: int) -> tuple[Array, dict[str, int]]:
-    """Mask of complete rows and, per column, how many rows it alone or first excludes; infinite values are errors."""
-    keep, dropped = np.ones(n, dtype=bool), {}
+def complete_rows(
+    columns: Mapping[str, pd.Series], model: Sequence[str], n: int, outcomes: Sequence[Sequence[str]] = ()
+) -> tuple[Array, dict[str, int]]:
+    """Mask of complete rows and, per column, how many rows it alone or first excludes; infinite values are errors.
+
+    Of several ``outcomes``, each with the columns of its plausible values, a row may lack all but one.
+    """
+    keep, dropped, own = np.ones(n, dtype=bool), {}, {name for names in outcomes for name in names}
     for name in model:
-        column = columns[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            missing = column.cat.codes.to_numpy() < 0
-        else:
-            values = column.to_numpy()
-            missing = np.isnan(values)
-            if np.isinf(values).any():
-                raise DataError(
-                    f"Values must be finite. Column {name!r} has {int(np.isinf(values).sum())} infinite ones. "
-                    f"Replace them or mark them as missing."
-                )
+        missing = _missing(columns[name], name)
         lost = int(missing.sum())
-        if lost:
+        if lost and name not in own:
             dropped[name] = lost
             keep &= ~missing
+    if outcomes:
+        lost_all = np.all([np.any([_missing(columns[c], c) for c in names], axis=0) for names in outcomes], axis=0)
+        if lost_all.any():
+            dropped["all outcomes"] = int(lost_all.sum())
+            keep &= ~lost_all
     return keep, dropped
+
+
+def _missing(column: pd.Series, name: str) -> Array:
+    """Mark rows (n,) without a value; infinite values are errors."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return np.asarray(column.cat.codes.to_numpy() < 0)
+    values = column.to_numpy()
+    if np.isinf(values).any():
+        raise DataError(
+            f"Values must be finite. Column {name!r} has {int(np.isinf(values).sum())} infinite ones. "
+            f"Replace them or mark them as missing."
+        )
+    return np.isnan(values)
 
 
 def positive_rows(

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
+from pmwmix.data.pvsets import number_of_pv
 from pmwmix.errors import DataError, some
 from pmwmix.frame.columns import varies_with_pv
 from pmwmix.frame.hierarchy import Hierarchy
-from pmwmix.frame.matrices import Matrix, basis_outside, evaluate, offset_of, outcome, response
+from pmwmix.frame.matrices import Matrix, basis_outside, evaluate, offset_of, outcomes, response
 from pmwmix.frame.modelframe import DesignColumns, RandomBlock
 from pmwmix.spec.formula import ModelFormula
-from pmwmix.spec.outcome import Distribution
+from pmwmix.spec.outcome import Distribution, Outcome
 from pmwmix.spec.randomterms import RandomTerm, by_label
 
 
@@ -41,19 +42,20 @@ def evaluate_columns(
             blocks.append(RandomBlock(level, term, _random_matrix(term, local, n), place[term.predictor]))
     offset = offset_of(formula, local, n)
     sets = [name for name in formula.response_variables if name in pv]
-    outcomes = [local]
+    of_sets = [local]
     if sets and not varies_with_pv(formula, pv):  # one set of predictors serves all plausible values
-        outcomes = [{**local, **{name: columns[pv[name][k]] for name in sets}} for k in range(len(pv[sets[0]]))]
-    bases = tuple(basis_outside(formula, values, n) for values in outcomes)
+        n_pv = number_of_pv({name: pv[name] for name in sets})
+        of_sets = [{**local, **{name: columns[pv[name][k]] for name in sets}} for k in range(n_pv)]
+    bases = tuple(basis_outside(formula, values, n) for values in of_sets)
     if distribution.read is None:  # a linear model
         _check_numbers(formula, columns, pv)
-        y = [response(formula, values, n) for values in outcomes]
+        y = [response(formula, values, n) for values in of_sets]
         y = y if offset is None else [values - offset for values in y]
-        beside = [_beside(formula, values, n) for values in outcomes if formula.outcomes]
+        beside = [_beside(formula, values, n) for values in of_sets if formula.outcomes]
         return DesignColumns(x, tuple(blocks), y, [], offset, further, bases, beside=beside)
     trials = None if distribution.trials is None else _trials(distribution.trials, columns)
     places = np.arange(n) if kept is None else kept
-    found = [replace(outcome(formula, values, n), trials=trials, rows=places) for values in outcomes]
+    found = [_with_rows(replace(outcomes(formula, values, n), trials=trials), places) for values in of_sets]
     responses = [distribution.read(one) for one in found]
     return DesignColumns(x, tuple(blocks), [one.y for one in responses], responses, offset, further, bases)
 
@@ -73,6 +75,11 @@ def _check_numbers(formula: ModelFormula, columns: Mapping[str, pd.Series], pv: 
 def _beside(formula: ModelFormula, values: Mapping[str, pd.Series], n: int) -> tuple[Array, ...]:
     """Evaluate the outcomes after the first, each as `response`."""
     return tuple(response(replace(formula, response=name), values, n) for name in formula.outcomes[1:])
+
+
+def _with_rows(outcome: Outcome, places: Array) -> Outcome:
+    """Say where the rows of outcomes stand in the caller's table."""
+    return replace(outcome, rows=places, beside=tuple(replace(one, rows=places) for one in outcome.beside))
 
 
 def _trials(name: str, columns: Mapping[str, pd.Series]) -> Array:

@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,16 @@ def outcome(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> 
             return Outcome(name, values.cat.codes.to_numpy().astype(float), labels, bool(values.cat.ordered))
         return Outcome(name, values.to_numpy())
     return Outcome(name, _one(name, formula.response_variables, columns, n))
+
+
+def outcomes(formula: ModelFormula, columns: Mapping[str, pd.Series], n: int) -> Outcome:
+    """Evaluate the left-hand side, of several outcomes each, which rows may lack."""
+    first, *others = (outcome(replace(formula, response=name), columns, n) for name in _left_sides(formula))
+    return replace(first, beside=tuple(others))
+
+
+def _left_sides(formula: ModelFormula) -> tuple[str, ...]:
+    return formula.outcomes or (formula.response,)
 
 
 def _one(text: str, variables: Sequence[str], columns: Mapping[str, pd.Series], n: int) -> Array:

@@ -52,7 +52,7 @@ def n_parameters(fit: Any) -> int:
 
 def size_without_components(fit: Any) -> int:
     """Count all parameters but those of the random effects; those held at values count for nothing."""
-    if fit.outcomes:
+    if fit.outcomes and fit.has_residual_variance:
         return len(fit.coef) + len(fit.outcomes) * (len(fit.outcomes) + 1) // 2
     own = 1 + len(fit.residual_structure) if fit.has_residual_variance else len(fit.family_parameters)
     for shape in fit.random_shape:  # what is reported of mass points follows from fewer numbers

@@ -166,7 +166,8 @@ def check_latent(fit: Any, verb: str) -> None:
     """
     refuse_measured(fit.has_measured, verb, "Report the variances of fit.varcorr")
     refuse_latent(fit.latent_means is not None, verb, "Report fit.varcorr and fit.latent_means")
-    check_one_outcome(fit, verb)
+    if fit.outcomes and not fit.has_residual_variance:
+        check_one_outcome(fit, verb)
     if fit.residual_parameters is not None:
         raise NotSupportedError(
             f"{verb} divides the variance among levels, for which residuals must be independent and of one variance. "

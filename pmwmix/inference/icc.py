@@ -42,8 +42,8 @@ def icc_se(fit: Any, ci_prob: float = 0.95, at: Mapping[str, Any] | None = None)
     Returns
     -------
     DataFrame
-        By level, bottom-up: ``icc, std_error, df, ci_low, ci_high``. Without a standard error where the variances
-        from that level upwards are zero.
+        By level, bottom-up, of several outcomes as ``fit.icc``: ``icc, std_error, df, ci_low, ci_high``. Without a
+        standard error where the variances from that level upwards are zero.
 
     Notes
     -----
@@ -69,7 +69,7 @@ def icc_se(fit: Any, ci_prob: float = 0.95, at: Mapping[str, Any] | None = None)
         return _drawn_shares(fit, ci_prob)
     values, covariances = icc_of_fits(fit, at)
     pooled = pool(values, covariances, complete_df(fit), fit.nests)
-    levels = [level.name for level in rows_of(fit, "icc_se()")[0][1].frame.hierarchy.levels]
+    levels = list(fit.icc.index) if fit.outcomes else list(fit.n_groups.index)
     icc, se = pooled.estimate, np.sqrt(np.maximum(np.diag(pooled.vcov), 0.0))
     se = np.where((icc > 1e-9) & (se > 0), se, np.nan)
     inside = np.clip(icc, 1e-300, 1 - 1e-16)
@@ -98,7 +98,15 @@ def _drawn_shares(fit: Any, ci_prob: float) -> pd.DataFrame:
 
 def _shares(rows: LiveRows, squares: Sequence[Array], values: Array) -> Array:
     _, Psi, sigma2 = unpack(rows, values)
+    if m := len(rows.frame.formula.outcomes):
+        return _of_outcomes(rows.frame, Psi, residual_variances(values, m), squares).to_numpy()
     return shares(Psi, squares, sigma2, bool(rows.frame.hierarchy.crossed))
+
+
+def residual_variances(values: Array, m: int) -> Array:
+    """Pick the residual variances (m,) of outcomes from values that end with their covariance matrix, by columns."""
+    residual = values[len(values) - m * (m + 1) // 2 :]
+    return np.array([residual[a * m - a * (a - 1) // 2] for a in range(m)])
 
 
 def mean_squares(frame: ModelFrame, design: DesignColumns) -> tuple[Array, ...]:
@@ -146,8 +154,7 @@ def icc_of(frame: ModelFrame, Psi: Sequence[Array], residual: Array, squares: Se
     """Give ``fit.icc`` from `mean_squares`: a float with one level, else a Series by level; NaN without one.
 
     Levels without random terms have no share; there are none where the residual variance differs between rows. Of
-    several outcomes, whose residual (co)variances are columns of their matrix one after the other, a Series by outcome,
-    or level and outcome.
+    several outcomes, each with a level-1 variance, a Series by outcome, or level and outcome.
     """
     if frame.formula.outcomes:
         return _of_outcomes(frame, Psi, residual, squares)
@@ -161,7 +168,7 @@ def icc_of(frame: ModelFrame, Psi: Sequence[Array], residual: Array, squares: Se
 def _of_outcomes(frame: ModelFrame, Psi: Sequence[Array], residual: Array, squares: Sequence[Array]) -> pd.Series:
     """Take the shares of every outcome by itself."""
     outcomes, levels = frame.formula.outcomes, [level.name for level in frame.hierarchy.levels]
-    blocks, m = frame.designs[0].blocks, len(outcomes)
+    blocks = frame.designs[0].blocks
     out: dict[str, float] = {}
     for a, name in enumerate(outcomes):
         own: list[Array] = []
@@ -170,7 +177,7 @@ def _of_outcomes(frame: ModelFrame, Psi: Sequence[Array], residual: Array, squar
             mine = np.flatnonzero([b.predictor == a for b in blocks if b.level == level for _ in b.names])
             own.append(P[np.ix_(mine, mine)])
             mean.append(square[np.ix_(mine, mine)])
-        found = shares(own, mean, residual[a * m - a * (a - 1) // 2])
+        found = shares(own, mean, residual[a])
         out |= {name if len(levels) == 1 else f"{level}.{name}": v for level, v in zip(levels, found, strict=True)}
     return pd.Series(out, name="icc", dtype=float)
 

@@ -14,6 +14,7 @@ from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.inference.delta import complete_df
 from pmwmix.inference.samples import Sample, samples_of
 from pmwmix.pooling import pool
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.modes import quadratic
 from pmwmix.prediction.newdata import prepared_table, random_columns
 from pmwmix.prediction.responses import check_type
@@ -80,6 +81,7 @@ def predict(
     check_prob(ci_prob)
     _check(fit, interval, conditional and not averaged)
     on_link = type == "link" or (not averaged and not fit.has_linear_mean)
+    check_one_outcome(fit, "predict() with intervals")
     samples = samples_of(fit, newdata, None, False, averaged, "link" if on_link else type, "predict()")
     rows = samples[0].rows
     found = [_with_variance(one, sample) for one, sample in zip(fit.fits, samples, strict=True)]

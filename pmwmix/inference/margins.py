@@ -265,9 +265,10 @@ def _pooled(
     """Turn values and gradients per fit, effect and group into a table, pooled by Rubin's rules."""
     if not 0 < ci_prob < 1:
         raise OptionError(f"ci_prob is a probability between 0 and 1. Got {ci_prob!r}. Write for example ci_prob=0.95.")
-    categories = list(fit.categories) if found[0][0][0].shape[1] > 1 else [None]
+    categories = list(fit.outcomes or fit.categories) if found[0][0][0].shape[1] > 1 else [None]
+    kind = "outcome" if fit.outcomes else "category"
     names = [
-        {**head, **({by: label} if by else {}), **({} if category is None else {"category": category})}
+        {**head, **({by: label} if by else {}), **({} if category is None else {kind: category})}
         for head in heads
         for label in labels
         for category in categories

@@ -23,6 +23,7 @@ from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 from pmwmix.frame.replicates import ReplicateScheme
 from pmwmix.inference.again import influence
 from pmwmix.inference.delta import check_latent, delta, pooled_delta, rows_of, unpack, unscaled_weights
+from pmwmix.inference.icc import residual_variances
 from pmwmix.pooling import Pooled, pool
 from pmwmix.prediction.rows import LiveRows
 from pmwmix.variance import between_psu
@@ -66,7 +67,8 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By ``measure``: ``estimate``, ``std_error``, of pooled fits ``fmi``.
+        By ``measure``, of several outcomes each (``math.marginal``): ``estimate``, ``std_error``, of pooled fits
+        ``fmi``.
 
     Raises
     ------
@@ -94,20 +96,20 @@ def r2(fit: Any, snijders_bosker: bool | None = None) -> pd.DataFrame:
     """
     parts = [(one, rows.whole) for one, rows in rows_of(fit, "r2()")]
     check_latent(fit, "r2()")
-    defined = fit.has_residual_variance and len(parts[0][1].frame.hierarchy.levels) == 1
+    defined = fit.has_residual_variance and len(parts[0][1].frame.hierarchy.levels) == 1 and not fit.outcomes
     if snijders_bosker and not defined:
         raise NotSupportedError(
-            f"Snijders and Bosker's R² are defined for linear models with two levels. This one has "
+            f"Snijders and Bosker's R² are defined for linear models of one outcome with two levels. This one has "
             f"{fit.kind} and {len(fit.n_groups) + 1} levels. Leave snijders_bosker out; the other measures hold."
         )
-    found: dict[int, Moments] = {}
+    found: dict[int, list[Moments]] = {}
     functions = []
     for _, rows in parts:  # plausible values of the outcome share their predictors
         if id(rows.design) not in found:
-            found[id(rows.design)] = _moments(rows)
+            found[id(rows.design)] = [_moments(rows, k) for k in range(max(len(fit.outcomes), 1))]
         functions.append(partial(_measure_values, rows, found[id(rows.design)]))
     first = parts[0][1]
-    names = list(_measures(first, found[id(first.design)], parts[0][0].parameters[0]))
+    names = list(_every(first, found[id(first.design)], parts[0][0].parameters[0]))
     pooled = pooled_delta(fit, functions)
     out = pd.DataFrame(_columns(fit, pooled), index=names)
     if defined and snijders_bosker is not False:
@@ -122,8 +124,10 @@ def _columns(fit: Any, pooled: Pooled) -> dict[str, Array]:
     return columns if fit.n_pv == 1 else {**columns, "fmi": pooled.fmi}
 
 
-def _moments(rows: LiveRows) -> Moments:
-    frame = rows.frame
+def _moments(rows: LiveRows, k: int) -> Moments:
+    """Moments of the predictors of outcome ``k``."""
+    frame, columns_of = rows.frame, rows.columns_of()
+    own = [*columns_of.values()][k]
     w = total_weights(unscaled_weights(frame), frame.hierarchy.row_parents)[0]
     levels, n = frame.hierarchy.levels, frame.n
     index = levels[0].index if levels else np.zeros(n, dtype=np.int64)
@@ -140,16 +144,33 @@ def _moments(rows: LiveRows) -> Moments:
         within, between = (rest * w[:, None]).T @ rest, (means * group[:, None]).T @ means
         return within + between, within, between
 
-    x = [n / (n - 1) * S for S in parts([*rows.columns.values()], True)]
-    blocks = rows.design.blocks
+    x = [n / (n - 1) * S for S in parts([*own.values()], True)]
+    blocks = [b for b in rows.design.blocks if b.predictor == k or not frame.formula.outcomes]
     z = [
         parts([c for b in blocks if b.level == level for c in b.matrix.columns], False) for level in range(len(levels))
     ]
     return Moments(x[0], x[1], x[2], *([one[i] for one in z] for i in range(3)))
 
 
-def _measures(rows: LiveRows, m: Moments, values: Array) -> dict[str, float]:
+def _every(rows: LiveRows, every: Sequence[Moments], values: Array) -> dict[str, float]:
+    """Measures by name, those of several outcomes after the outcome's: ``math.marginal``."""
     beta, Psi, sigma2 = unpack(rows, values)
+    outcomes = rows.frame.formula.outcomes
+    if not outcomes:
+        return _measures(every[0], beta, Psi, sigma2)
+    out: dict[str, float] = {}
+    level_one, blocks = residual_variances(values, len(outcomes)), rows.design.blocks
+    for k, (name, m) in enumerate(zip(outcomes, every, strict=True)):
+        own = []
+        for level, P in enumerate(Psi):
+            mine = np.flatnonzero([b.predictor == k for b in blocks if b.level == level for _ in b.names])
+            own.append(P[np.ix_(mine, mine)])
+        found = _measures(m, beta[rows.blueprint.x_of == k], own, float(level_one[k]))
+        out |= {f"{name}.{measure}": value for measure, value in found.items()}
+    return out
+
+
+def _measures(m: Moments, beta: Array, Psi: Sequence[Array], sigma2: float) -> dict[str, float]:
     fixed = beta @ m.x @ beta
     random = sum(float(np.sum(P * z)) for P, z in zip(Psi, m.z, strict=True))
     total = fixed + random + sigma2
@@ -164,8 +185,8 @@ def _measures(rows: LiveRows, m: Moments, values: Array) -> dict[str, float]:
     return out | {"between_f2": f2 / between if between > 0 else np.nan}
 
 
-def _measure_values(rows: LiveRows, m: Moments, values: Array) -> Array:
-    return np.array(list(_measures(rows, m, values).values()))
+def _measure_values(rows: LiveRows, every: Sequence[Moments], values: Array) -> Array:
+    return np.array(list(_every(rows, every, values).values()))
 
 
 @dataclass(frozen=True)

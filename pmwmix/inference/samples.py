@@ -14,8 +14,7 @@ from pmwmix.data.table import Table
 from pmwmix.errors import DataError, OptionError, near, some
 from pmwmix.frame.matrices import MAX_CATEGORIES, offset_of
 from pmwmix.inference.averages import MeanModel, PosteriorMeans, RowColumns, combined
-from pmwmix.inference.severalmeans import SeveralMeans
-from pmwmix.prediction.abilities import check_one_outcome
+from pmwmix.inference.severalmeans import OutcomeMeans, SeveralMeans
 from pmwmix.prediction.blueprint import Blueprint
 from pmwmix.prediction.estimable import lost_groups
 from pmwmix.prediction.newdata import check_kind, prepared_table, random_columns
@@ -141,7 +140,6 @@ def samples_of(
     DataError
         If the table was changed since the fit.
     """
-    check_one_outcome(fit, verb)
     if newdata is not None:
         table = Table(newdata)
         return [_sample(one, table, by, weighted, averaged, type) for one in fit.fits]
@@ -244,6 +242,7 @@ def _model(fit: Any, averaged: bool, type: str) -> Any:
     """Give the mean of a single fit as a function of its parameters."""
     blueprint, of_its_own = fit.rows.blueprint, fit.distribution[0].is_mixture  # the mean is not that of the link
     kind = SeveralMeans if blueprint.further or of_its_own else MeanModel
+    kind = OutcomeMeans if fit.outcomes else kind
     return kind.of(fit if fit.method != "bayes" else PosteriorMeans.of(fit), blueprint, averaged, type)
 
 

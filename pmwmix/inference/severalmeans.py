@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.inference.averages import MeanModel, RowColumns
 from pmwmix.prediction.blueprint import Blueprint
-from pmwmix.prediction.modes import covariances
+from pmwmix.prediction.modes import covariances, quadratic
 from pmwmix.prediction.responses import spread_rule
 
 FINE, COARSE = 1e-3, 1e-2  # steps of first and of second differences, both of fourth order: errors below 1e-9
@@ -136,3 +137,83 @@ def _differences(mean: Callable[..., Array], etas: Array, k: int, h: float) -> A
     """Differentiate the mean in linear predictor ``k``."""
     step = h * np.eye(len(etas))[k][:, None]
     return np.asarray(sum(c * mean(etas + a * step) for a, c in FIRST) / h)
+
+
+@dataclass(frozen=True)
+class OutcomeMeans(MeanModel):
+    """As `MeanModel`, of several outcomes, each with one linear predictor: a column of means each.
+
+    Parameters
+    ----------
+    curves : tuple of callable
+        Linear predictor (n,) to mean (n,), of every outcome; empty where means are the linear predictors.
+    blueprint : Blueprint
+    """
+
+    curves: tuple[Callable[[Array], Array], ...] = ()
+    blueprint: Any = None
+
+    @classmethod
+    def of(cls, fit: Any, blueprint: Blueprint, averaged: bool, type: str) -> MeanModel:
+        """Read the parameters of a single fit.
+
+        Raises
+        ------
+        NotSupportedError
+            If the mean of an outcome depends on more than its linear predictor.
+        """
+        plain = MeanModel.of(fit, blueprint, averaged, type)
+        fields = {name: getattr(plain, name) for name in MeanModel.__dataclass_fields__} | {"link": "of each"}
+        if fit.has_closed_form or type == "link":
+            return cls(**fields, blueprint=blueprint)
+        curves = []
+        for member, phi in zip(fit.distribution[0].members, fit.distribution[0].of_each(fit.phi), strict=True):
+            family, link = member.parts
+            if family.is_categorical or family.mean_depends_on_parameters:
+                raise NotSupportedError(
+                    f"Averages of several outcomes are built for means that coefficients and random effects decide. "
+                    f"That of {member.outcome!r} with family={member.family!r} depends on further parameters. Use "
+                    f"type='link' or predict(), or fit {member.outcome!r} by itself."
+                )
+            curves.append(partial(_curve, family, link, phi))
+        return cls(**fields, curves=tuple(curves), blueprint=blueprint)
+
+    def rows(self, columns: RowColumns) -> tuple[Array, Array]:
+        """Means of every row (n, m) and their derivatives in the parameters (n, m, P) (effects, eqs. 23-25)."""
+        n, m = len(columns.X), self.blueprint.n_predictors
+        mean, G = np.zeros((n, m)), np.zeros((n, m, self.n_parameters))
+        for k in range(m):
+            X = columns.X * (self.blueprint.x_of == k)
+            eta = X @ self.beta + (columns.offset if k == 0 else 0.0)
+            own = [np.flatnonzero(np.array(self.blueprint.z_of(level)) == k) for level in range(len(self.Psi))]
+            variance = np.zeros(n)
+            for level, places in enumerate(own):
+                columns_z = [columns.Z[level][c] for c in places]
+                variance += quadratic(columns_z, self.Psi[level][np.ix_(places, places)]) if len(places) else 0.0
+            mean[:, k], slope, bend = self._curved(k, eta, np.sqrt(variance))
+            G[:, k, : len(self.beta)] = slope[:, None] * X
+            for place, (level, i, j) in enumerate(self.entries if self.Psi else (), start=len(self.beta)):
+                if i in own[level] and j in own[level]:
+                    z = columns.Z[level][i] * columns.Z[level][j]
+                    G[:, k, place] = (0.5 if i == j else 1.0) * z * bend
+        return mean, G
+
+    def _curved(self, k: int, eta: Array, sd: Array) -> tuple[Array, Array, Array]:
+        """Mean of outcome ``k`` over the random part, and its first and second derivatives in the linear predictor."""
+        if not self.curves:
+            return eta, np.ones(len(eta)), np.zeros(len(eta))
+
+        def mean(at: Array) -> Array:
+            return np.asarray(sum(w * self.curves[k](at + a * sd) for a, w in zip(*self.rule, strict=True)))
+
+        slope = sum(c * mean(eta + a * FINE) for a, c in FIRST) / FINE
+        return mean(eta), np.asarray(slope), np.asarray(sum(c * mean(eta + a * COARSE) for a, c in SECOND) / COARSE**2)
+
+    def outcomes(self, values: Array, gradients: Array, total: float) -> tuple[Array, Array]:
+        """Leave them."""
+        return values, gradients
+
+
+def _curve(family: Any, link: Any, phi: Array, eta: Array) -> Array:
+    found: Array = family.mean(link, eta, phi)
+    return found

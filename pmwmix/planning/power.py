@@ -15,6 +15,7 @@ from pmwmix.api import fit as fit_model
 from pmwmix.errors import DataError, NotSupportedError, OptionError, near, some
 from pmwmix.frame.components import component_names, name_of
 from pmwmix.inference.delta import unpack
+from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.resampling.outcomes import check_count, draw_outcome, drawn_etas, generator, simulated_rows
 from pmwmix.resampling.refitted import AT_ONCE, with_outcomes
@@ -218,6 +219,7 @@ class _Truth:
     def __init__(
         self, fit: FitResult, start: Mapping[str, float], effects: Any, components: Any, n_pv: Any, reliability: Any
     ) -> None:
+        check_one_outcome(fit, "power()")
         one, rows = simulated_rows(fit, "power()")[0]
         _check_one_table(fit, rows)
         self.fit, self.one = fit, one

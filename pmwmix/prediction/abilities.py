@@ -92,6 +92,8 @@ class Abilities:
         """What a message calls the model: what was asked for that makes it what it is."""
         if self.random != NORMAL and self._is_default:
             return f"random={self.random!r}"
+        if self.outcomes and not self._is_default:
+            return f"family={self.distribution[0].shown_name!r}"
         return f"family={self.family!r}, link={self.link!r}"
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,11 @@ import pandas as pd
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.prediction.newdata import predict_new
+from pmwmix.spec.outcome import Response
+
+if TYPE_CHECKING:
+    from pmwmix.families import Family
+    from pmwmix.links import Link
 
 TYPES = ("response", "link")
 RESIDUALS = ("response", "pearson", "deviance", "working", "normalized")
@@ -61,8 +66,16 @@ def averaged_mean(fit: Any, etas: Array, covariance: Array) -> Array:
     """
     if fit.has_linear_mean:
         return etas[0]
+    if fit.outcomes:
+        return _averaged_each(fit, etas, covariance)
     steps, weights = spread_rule(fit, covariance)
     return np.asarray(sum(w * mean_of(fit, etas + step) for step, w in zip(steps, weights, strict=True)))
+
+
+def _averaged_each(fit: Any, etas: Array, covariance: Array) -> Array:
+    """Average the means of all outcomes (n, c), each over the random part of its own linear predictor."""
+    sd = np.sqrt(np.maximum(np.diagonal(covariance).T, 0.0))
+    return np.asarray(sum(w * mean_of(fit, etas + a * sd) for a, w in zip(*fit.random_rule(NODES[1]), strict=True)))
 
 
 def spread_rule(fit: Any, covariance: Array) -> tuple[Iterator[Array], Array]:
@@ -100,7 +113,9 @@ def label(fit: Any, values: Array, index: Any, name: str) -> Any:
     if values.ndim == 1:
         return pd.Series(values, index=index, name=name)
     if fit.outcomes:
-        return pd.DataFrame(values, index=index, columns=list(fit.outcomes))
+        own = values.shape[1] == len(fit.outcomes)
+        names = fit.outcomes if own else fit.distribution[0].mean_names
+        return pd.DataFrame(values, index=index, columns=list(names))
     return pd.DataFrame(values, index=index, columns=list(fit.categories)[-values.shape[1] :])
 
 
@@ -141,34 +156,54 @@ def residuals_of(fit: Any, type: str, conditional: bool) -> Array:
     if type == "normalized":
         return _normalized(fit, conditional)
     etas = fit.rows.etas(conditional)
+    if fit.outcomes and not fit.has_residual_variance:
+        return _of_each(fit, type, etas)
     if fit.outcomes:
         gaps = (fit.rows.ys - etas).T
-        return gaps / np.sqrt(np.diag(fit.residual_covariance)) if type == "pearson" else gaps
+        return gaps / fit.sigma.to_numpy() if type == "pearson" else gaps
     if fit.has_residual_variance:
         return (fit.rows.y - etas[0]) / (_spread(fit) if type == "pearson" else 1.0)
-    family, link = fit.distribution
+    return _of_family(fit.distribution[0], fit.links, fit.phi, fit.rows.response, etas, type)
+
+
+def _of_family(
+    family: Family, links: Sequence[Link], phi: Array, response: Response, etas: Sequence[Array], type: str
+) -> Array:
+    """Residuals (n,) of one outcome about the means at its linear predictors."""
     if family.is_categorical:
         raise NotSupportedError(
-            f"An outcome of categories has no residuals in units of the outcome. This fit has family={fit.family!r}. "
+            f"An outcome of categories has no residuals in units of the outcome. This fit has family={family.name!r}. "
             f"Compare fitted(), the probabilities of the categories, with the outcome."
         )
     if family.is_mixture and type in ("deviance", "working"):
         raise NotSupportedError(
-            f"A mean that is not that of the link has no {type} residuals. This fit has family={fit.family!r}. "
+            f"A mean that is not that of the link has no {type} residuals. This fit has family={family.name!r}. "
             f"Use type='response' or type='pearson'."
         )
-    response, mean = fit.rows.response, mean_of(fit, etas)
+    with np.errstate(over="ignore"):
+        mean = np.asarray(family.mean_of(links, list(etas), phi))
     trials = family.trials(response)
     gap = response.y / trials - mean
     if type == "response":
         return gap
     with np.errstate(divide="ignore", invalid="ignore"):
         if type == "working":
-            return gap / link.slope(etas[0])
+            return gap / links[0].slope(etas[0])
         if type == "pearson":
-            return gap * trials / np.sqrt(family.variance_of(fit.links, list(etas), fit.phi, response.extra))
-        deviance = family.deviance_of(fit.links, response.y, list(etas), fit.phi, response.extra)
+            return gap * trials / np.sqrt(family.variance_of(links, list(etas), phi, response.extra))
+        deviance = family.deviance_of(links, response.y, list(etas), phi, response.extra)
         return np.sign(gap) * np.sqrt(np.maximum(deviance, 0.0))
+
+
+def _of_each(fit: Any, type: str, etas: Array) -> Array:
+    """Residuals (n, m) of outcomes of several kinds, each as its family has them; NaN where rows lack the outcome."""
+    family = fit.distribution[0]
+    out = np.full(etas.shape[::-1], np.nan)
+    parts = zip(family.members, family.responses(fit.rows.response), family.of_each(fit.phi), strict=True)
+    for k, (member, (seen, response), phi) in enumerate(parts):
+        own, link = member.parts
+        out[seen, k] = _of_family(own, [link], phi, response, [etas[k, seen]], type)
+    return out
 
 
 def _spread(fit: Any) -> Any:

@@ -15,7 +15,7 @@ from pmwmix.errors import NotSupportedError, OptionError, near
 from pmwmix.inference.again import influence
 from pmwmix.inference.components import places_of
 from pmwmix.inference.delta import unpack
-from pmwmix.inference.icc import icc_of, mean_squares
+from pmwmix.inference.icc import icc_of, mean_squares, residual_variances
 from pmwmix.pooling import pool
 from pmwmix.pooling.nested import mix_draws
 from pmwmix.prediction.rows import LiveRows
@@ -28,6 +28,7 @@ from pmwmix.running import check_executor, over, run_on
 from pmwmix.spec.checks import check_prob
 from pmwmix.spec.latentmean import refuse_latent
 from pmwmix.spec.measured import refuse_measured
+from pmwmix.weights.conditional import total_weights
 
 KINDS = ("parametric", "residual", "cases", "rao-wu")
 ENDS = {"correlation": (-1.0, 1.0), "share": (0.0, 1.0), "positive": (0.0, np.inf), "number": (-np.inf, np.inf)}
@@ -186,6 +187,11 @@ class Bootstrap:
             return percentile(draws, ci_prob)
         if method == "basic":
             return basic(draws, centre, ci_prob)
+        if self.fit.outcomes:
+            raise NotSupportedError(
+                f"Corrected intervals need the influence of every unit on all parameters. That on residual variances "
+                f"of {', '.join(map(repr, self.fit.outcomes))} is not built. Use method='percentile' or 'basic'."
+            )
         each = [acceleration_of(_influence_on(of, one)) for one in self.fit.fits]
         return bca(draws, centre, np.mean(each, axis=0), ci_prob)
 
@@ -258,7 +264,7 @@ def _refits(one: Any, rows: LiveRows, kind: str, seed: tuple[int, ...], n: int, 
         return refit_units(rows, kind == "rao-wu", seed, n, executor)
     if kind == "residual":
         check_residuals(one, rows)
-        draw: Any = ResidualDraws(rows)
+        draw: Any = ResidualDraws(rows, one.residual_covariance.to_numpy() if one.outcomes else None)
     else:
         draw = partial(draw_outcome, one, rows)
     sizes = [min(AT_ONCE, n - first) for first in range(0, n, AT_ONCE)]
@@ -293,7 +299,7 @@ class _Refitted:
     @property
     def n_first(self) -> int:
         """Number of parameters before those of the family, or of the residual structure."""
-        return self.p + len(self.one.theta) + 1
+        return len(self.one.parameters[0])
 
     def _reported(self, table: Any, values: Array) -> Any:
         return None if table is None else table.assign(estimate=values[self.n_first :], se=np.nan)
@@ -315,14 +321,17 @@ class _Refitted:
         one, coef, components = self.one, values[: self.p], values[self.p :]
         shown = [_shown(components, place) for place in self.places]
         table = one.varcorr.assign(vcov=[components[place[0]] for place in self.places], sdcor=shown, se=np.nan)
-        sigma = float(np.sqrt(components[len(one.theta)])) if one.has_residual_variance else one.sigma
+        single = one.has_residual_variance and not one.outcomes
+        sigma = float(np.sqrt(components[len(one.theta)])) if single else one.sigma
         m = self.n_first
-        return replace(
+        found = replace(
             one, coef=pd.Series(coef, index=one.coef.index, name="coef"), vcov=self.missing, varcorr=table, sigma=sigma,
             icc=self._icc(values), parameters=(values[:m], np.full((m, m), np.nan)), rows=None,
             satterthwaite=None, small_df=None, _memo={},
             residual_parameters=self._reported(one.residual_parameters, values),
+            family_parameters=self._reported(one.family_parameters, values),
         )  # fmt: skip
+        return replace(found, sigma=found.sigmas) if one.outcomes else found
 
     @cached_property
     def _squares(self) -> tuple[Array, ...]:
@@ -330,7 +339,21 @@ class _Refitted:
 
     def _icc(self, values: Array) -> Any:
         _, Psi, residual = unpack(self.one.rows, values)
-        return icc_of(self.one.rows.frame, Psi, np.array([residual]), self._squares)
+        own = self._level_one(values) if self.one.outcomes else np.array([residual])
+        return icc_of(self.one.rows.frame, Psi, own, self._squares)
+
+    def _level_one(self, values: Array) -> Array:
+        """Give the level-1 variance of every outcome (m,); NaN where it hangs on parameters other than sigma."""
+        one, rows = self.one, self.one.rows
+        if one.has_residual_variance:
+            return residual_variances(values, len(one.outcomes))
+        w = total_weights(rows.frame.cond or rows.frame.w, rows.frame.hierarchy.row_parents)[0]
+        found, moved = (one.distribution[0].latent_variances(rows.response, w, one.phi + h) for h in (0.0, 0.1))
+        reported = dict(zip(one.family_parameters.index, values[self.n_first :], strict=True))
+        for k, member in enumerate(one.distribution[0].members):
+            if found[k] != moved[k]:
+                found[k] = reported[f"{member.outcome}.sigma"] ** 2 if member.has_closed_form else np.nan
+        return np.asarray(found)
 
 
 def _shown(components: Array, place: tuple[int, ...]) -> float:
@@ -343,7 +366,8 @@ def _shown(components: Array, place: tuple[int, ...]) -> float:
 
 def _parameters(one: Any) -> Array:
     """Parameters of a fit in the order of `Refits`."""
-    return np.array([*one.parameters[0], *one.rows.fit.reported.values()])
+    linear = one.outcomes and one.has_residual_variance  # whose residual (co)variances stand among the parameters
+    return np.array([*one.parameters[0], *(() if linear else one.rows.fit.reported.values())])
 
 
 def _numbers(fit: Any) -> pd.Series:

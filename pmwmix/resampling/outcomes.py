@@ -11,7 +11,6 @@ from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
 from pmwmix.likelihood.latent import latent_of
 from pmwmix.likelihood.layout import semidefinite_cholesky
-from pmwmix.prediction.abilities import check_one_outcome
 from pmwmix.prediction.responses import in_order, row_labels
 from pmwmix.prediction.rows import LiveRows, live_rows, with_rows
 from pmwmix.spec.checks import is_whole
@@ -33,8 +32,9 @@ def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFra
     Returns
     -------
     DataFrame, shape (rows, n)
-        Columns ``sim_1, ...``, rows labelled as in the fit. In units of the outcome; successes of a binomial outcome,
-        numbers of the categories from 0 of an ordinal one.
+        Columns ``sim_1, ...``, of several outcomes ``sim_1[math], ...``, rows labelled as in the fit. In units of the
+        outcome; successes of a binomial outcome, numbers of the categories from 0 of an ordinal one; NaN where a row
+        lacks one of several outcomes.
 
     Raises
     ------
@@ -50,7 +50,11 @@ def simulate(fit: Any, n: int = 1, random_seed: int | None = None) -> pd.DataFra
     refuse_latent(fit.latent_means is not None, "simulate()", "Draw from pmwmix.simulate_survey")
     parts, rng = simulated_rows(fit, "simulate()"), generator(random_seed)
     drawn = [draw_outcome(one, rows, rng) for _, (one, rows) in zip(range(n), parts * n, strict=False)]
-    out = pd.DataFrame({f"sim_{k}": y for k, y in enumerate(drawn, start=1)}, index=row_labels(fit))
+    named = {f"sim_{k}": y for k, y in enumerate(drawn, start=1)}
+    if fit.outcomes:
+        pairs = [(f"{k}[{name}]", one) for k, y in named.items() for name, one in zip(fit.outcomes, y, strict=True)]
+        named = dict(pairs)
+    out = pd.DataFrame(named, index=row_labels(fit))
     return in_order(fit, out)
 
 
@@ -96,7 +100,6 @@ def simulated_rows(fit: Any, verb: str) -> list[tuple[Any, LiveRows]]:
             f"{verb} needs the columns of the fit. This one was read from a file, which does not keep them. "
             f"Fit again with {fit.settings.call}."
         )
-    check_one_outcome(fit, verb)
     return list(zip(fit.fits, every, strict=True))
 
 
@@ -112,8 +115,10 @@ def drawn_etas(rows: LiveRows, rng: np.random.Generator) -> Array:
 
 
 def draw_outcome(one: Any, rows: LiveRows, rng: np.random.Generator) -> Array:
-    """Draw one outcome (n,) from a single fit."""
+    """Draw one outcome (n,) from a single fit; of several all (m, n), NaN where rows lack them."""
     etas = drawn_etas(rows, rng)
+    if one.has_closed_form and one.outcomes:
+        return etas + np.linalg.cholesky(one.residual_covariance.to_numpy()) @ rng.standard_normal(etas.shape)
     if one.has_closed_form:
         return etas[0] + rows.residuals_of(rng.standard_normal(rows.frame.n))
     family, response = one.distribution[0], rows.response

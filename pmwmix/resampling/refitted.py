@@ -67,18 +67,23 @@ def refit_outcomes(one: Any, rows: LiveRows, draw: Callable[[np.random.Generator
 
 
 def with_outcomes(one: Any, rows: LiveRows, outcomes: Sequence[Array]) -> DesignColumns:
-    """Give the columns of a fit with other outcomes, each (n,)."""
+    """Give the columns of a fit with other outcomes, each (n,), of several (m, n)."""
     offset = rows.design.offset
+    if one.has_closed_form and one.outcomes:
+        return replace(rows.design, y=[y[0] for y in outcomes], beside=[tuple(y[1:]) for y in outcomes], bases=())
     if one.has_closed_form:
         return replace(rows.design, y=[y if offset is None else y - offset for y in outcomes], bases=())
     responses = [_redrawn(one, rows, y) for y in outcomes]
-    return replace(rows.design, y=list(outcomes), responses=responses, bases=())
+    return replace(rows.design, y=[read.y for read in responses], responses=responses, bases=())
 
 
 def _redrawn(one: Any, rows: LiveRows, y: Array) -> Response:
     """Read an outcome as the family does, where more than the outcome itself hangs on it."""
     family, response = one.distribution[0], rows.response
     assert response is not None
+    if one.outcomes:
+        found: Response = family.redrawn(response, y)
+        return found
     if family.per_trial or not response.extra:
         return replace(response, y=y)
     return family.read(Outcome("a drawn outcome", y))

@@ -38,6 +38,8 @@ class ResidualDraws:
     Parameters
     ----------
     rows : LiveRows
+    covariance : ndarray, shape (m, m), optional
+        Of the residuals of several outcomes.
 
     Notes
     -----
@@ -52,24 +54,27 @@ class ResidualDraws:
        doi:10.1111/1467-9876.00415
     """
 
-    def __init__(self, rows: LiveRows) -> None:
-        self.rows, self.fixed = rows, rows.marginal()
+    def __init__(self, rows: LiveRows, covariance: Array | None = None) -> None:
+        self.rows, self.fixed = rows, rows.etas(False)
         weights = total_weights(rows.frame.cond, rows.frame.hierarchy.row_parents)
         self.shares = [w / w.sum() for w in weights]
         self.effects = [
             reflated(modes.b, Psi, share)
             for modes, Psi, share in zip(rows.modes(), rows.fit.Psi, self.shares[1:], strict=True)
         ]
-        gaps = (rows.y - rows.conditional())[:, None]
-        self.rest = reflated(gaps, np.array([[rows.fit.sigma**2]]), self.shares[0])[:, 0]
+        outcomes = rows.ys if rows.frame.formula.outcomes else rows.y[None]
+        covariance = np.array([[rows.fit.sigma**2]]) if covariance is None else covariance
+        self.rest = reflated((outcomes - rows.etas(True)).T, covariance, self.shares[0]).T
 
     def __call__(self, rng: np.random.Generator) -> Array:
-        """Draw one outcome (n,)."""
+        """Draw one outcome (n,), of several all (m, n)."""
         out = self.fixed.copy()
         for position, (effects, share) in enumerate(zip(self.effects, self.shares[1:], strict=True)):
             drawn = effects[rng.choice(len(effects), len(effects), p=share)]
-            out += random_part(self.rows, position, drawn)[0]
-        return out + self.rest[rng.choice(len(out), len(out), p=self.shares[0])]
+            out += random_part(self.rows, position, drawn)
+        n = out.shape[1]
+        out += self.rest[:, rng.choice(n, n, p=self.shares[0])]
+        return out if len(out) > 1 else out[0]
 
 
 def reflated(values: Array, Psi: Array, share: Array) -> Array:

@@ -27,13 +27,12 @@ def as_json(result: Any, ci_prob: float = 0.95) -> dict[str, Any]:
             "varcorr": _records(fit.varcorr),
         }
 
-    icc = result.icc if isinstance(result.icc, float) else {str(k): float(v) for k, v in result.icc.items()}
     return {
         "settings": dataclasses.asdict(result.settings),
         "fixed": _records(result.tidy(ci_prob)),
         "varcorr": _records(result.varcorr),
-        "sigma": result.sigma,
-        "icc": icc,
+        "sigma": _by_name(result.sigma),
+        "icc": _by_name(result.icc),
         "loglik": getattr(result, "loglik", None),
         "nobs": result.nobs,
         "n_groups": {str(name): int(n) for name, n in result.n_groups.items()},
@@ -44,6 +43,10 @@ def as_json(result: Any, ci_prob: float = 0.95) -> dict[str, Any]:
         "notes": list(result.notes),
         "fits": [one(fit) for fit in result.fits] if result.n_pv > 1 else [],
     }
+
+
+def _by_name(value: Any) -> Any:
+    return value if isinstance(value, float) else {str(k): float(v) for k, v in value.items()}
 
 
 def _records(table: Any) -> list[dict[str, Any]]:

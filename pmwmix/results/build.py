@@ -22,7 +22,7 @@ from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.refits import with_replicates
 from pmwmix.frame.components import component_names, name_of
 from pmwmix.frame.modelframe import ModelFrame
-from pmwmix.inference.icc import icc_of, mean_squares
+from pmwmix.inference.icc import icc_of, mean_squares, residual_variances
 from pmwmix.inference.satterthwaite import satterthwaite
 from pmwmix.prediction.blueprint import Blueprint, blueprint_of
 from pmwmix.prediction.rows import LiveRows, live_rows, stamp_of
@@ -32,6 +32,7 @@ from pmwmix.results.varcorr import residual_names, varcorr_table, variance_compo
 from pmwmix.spec.fixed import RESIDUAL
 from pmwmix.spec.settings import Settings
 from pmwmix.variance.few_clusters import KINDS
+from pmwmix.weights.conditional import total_weights
 from pmwmix.weights.replicate_types import BY_REPLICATES
 
 CLIPPED = (
@@ -95,15 +96,16 @@ def single(
     columns, names = frame.designs[design], component_names(frame)
     closed = problem.objective.closed_form
     terms, outcomes = list(fit.terms), frame.formula.outcomes
-    p, V = len(terms), _without(fit.joint if outcomes else fit.vcov, [terms.index(name) for name in shared.alone])
+    linear = bool(outcomes) and closed
+    p, V = len(terms), _without(fit.joint if linear else fit.vcov, [terms.index(name) for name in shared.alone])
     values = variance_components(frame, fit.Psi, fit.sigma)
     values[-1] = fit.latent  # of a generalised model in the place of the residual variance
-    values = np.append(values, list(fit.reported.values()) if outcomes else [])
-    n, of_residuals = len(names), residual_names(outcomes)
+    values = np.append(values, list(fit.reported.values()) if linear else [])
+    n, of_residuals = len(names), residual_names(outcomes if linear else ())
     more = (_linear_fields if closed else _family_fields)(frame, problem, fit, k, V)
     variance = _component_variances(frame, fit, names, values, np.diag(V)[p:])
     blueprint = blueprint_of(frame, columns, problem, frame.means[design], number)
-    return FitResult(
+    found = FitResult(
         coef=pd.Series(fit.beta, index=terms, name="coef"),
         vcov=pd.DataFrame(V[:p, :p], index=terms, columns=terms),
         varcorr=varcorr_table([*names, *of_residuals], values, variance, residual=closed and not outcomes),
@@ -112,7 +114,7 @@ def single(
         loglik=fit.loglik,
         nobs=frame.n,
         n_groups=pd.Series({level.name: level.n for level in frame.hierarchy.levels}, name="n_groups", dtype=int),
-        icc=icc_of(frame, fit.Psi, values[n:], shared.squares),
+        icc=icc_of(frame, fit.Psi, _level_one(frame, problem, k, fit, values[n:]), shared.squares),
         weight_stats=weight_table(frame),
         converged=fit.converged,
         singular=fit.singular,
@@ -127,6 +129,19 @@ def single(
         n_starts=fit.n_starts,
         **more,
     )
+    return replace(found, sigma=found.sigmas) if outcomes else found
+
+
+def _level_one(frame: ModelFrame, problem: Problem, k: int, fit: Estimate, residual: Array) -> Array:
+    """Give the level-1 variance, of several outcomes each (m,), from the residual (co)variances or the families."""
+    m = len(frame.formula.outcomes)
+    if not m:
+        return residual
+    if problem.objective.closed_form:
+        return residual_variances(residual, m)
+    w = total_weights(frame.cond or frame.w, frame.hierarchy.row_parents)[0]
+    found: Array = problem.family.latent_variances(problem.responses[k], w, fit.phi)  # type: ignore[attr-defined]
+    return found
 
 
 def _component_variances(
@@ -173,6 +188,7 @@ def _random_vcov(fit: Estimate, V: Array) -> Array | None:
 def _family_fields(frame: ModelFrame, problem: Problem, fit: Estimate, k: int, V: Array) -> dict[str, Any]:
     error = np.sqrt(np.maximum(np.diag(fit.reported_vcov), 0.0))
     return {
+        "outcomes": frame.formula.outcomes,
         "family": frame.family,
         "link": frame.link,
         "phi": fit.phi,

@@ -33,8 +33,7 @@ def glance_row(fit: Any) -> dict[str, Any]:
     own_sigma = fit.has_residual_variance or "sigma" in getattr(fit.family_parameters, "index", ())
     sigma: dict[str, Any] = {"sigma": fit.sigma if own_sigma else np.nan}
     if getattr(fit, "outcomes", ()):
-        own = fit.varcorr[(fit.varcorr["grp"] == "Residual") & fit.varcorr["var2"].isna()]
-        sigma = {f"sigma_{name}": sd for name, sd in zip(own["var1"], own["sdcor"], strict=True)}
+        sigma = {f"sigma_{name}": sd for name, sd in fit.sigmas.items()}
     criteria = {} if fit.method == "bayes" else {name: _known(fit, name) for name in ("npar", "loglik", "aic", "bic")}
     state = {"converged": fit.converged, "singular": fit.singular, "status": fit.status}
     return {"nobs": fit.nobs, **units, **shares, **sigma, "loglik": np.nan, **criteria, **state}
@@ -70,7 +69,7 @@ def augment(fit: Any, data: Any = None) -> pd.DataFrame:
     """
     new: dict[str, Any] = {}
     said = {".fitted": fit.fitted(), ".fixed": fit.fitted(conditional=False)}
-    if not fit.distribution[0].is_categorical:
+    if fit.distribution[0].has_residuals:
         said |= {".resid": fit.residuals(), ".pearson": fit.residuals("pearson")}
     for name, values in said.items():
         if isinstance(values, pd.DataFrame):

@@ -39,7 +39,7 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
     values, covariances = (np.array([fit.parameters[i] for fit in fits]) for i in range(2))
     every = pool(values, covariances, df, nests)
     beta = pool(np.array([fit.coef for fit in fits]), np.array([fit.vcov for fit in fits]), df, nests)
-    return FitResult(
+    found = FitResult(
         coef=pd.Series(beta.estimate, index=first.coef.index, name="coef"),
         vcov=pd.DataFrame(beta.vcov, index=first.coef.index, columns=first.coef.index),
         varcorr=_pooled_varcorr(fits),
@@ -65,11 +65,14 @@ def pool_results(fits: Sequence[FitResult], settings: Settings | None = None) ->
         n_starts=max(fit.n_starts for fit in fits),
         **_pooled_general(fits),
     )
+    return replace(found, sigma=found.sigmas) if found.outcomes else found
 
 
 def _pooled_sigma(fits: Sequence[FitResult], estimate: Array) -> float:
-    """Pool the residual standard deviation, of several outcomes the first one's, from the pooled parameters (P,)."""
+    """Pool the residual standard deviation from the pooled parameters (P,); NaN of several outcomes."""
     first = fits[0]
+    if first.outcomes:
+        return float("nan")
     if not first.has_residual_variance:
         return float(np.mean([fit.sigma for fit in fits]))
     return float(np.sqrt(estimate[len(first.coef) + len(first.theta)]))

@@ -30,8 +30,8 @@ class FitRecord(Abilities):
         Covariance of ``coef``; with plausible values the total one.
     varcorr : DataFrame
         ``grp, var1, var2, vcov, sdcor, se`` as lme4 prints it, ``se`` being that of ``vcov``; last row ``Residual``.
-    sigma : float
-        Residual standard deviation.
+    sigma : float or Series
+        Residual standard deviation; of several outcomes a Series, those that have one.
     theta : Series
         Cholesky factors of the random effects' covariance relative to ``sigma``.
     loglik : float
@@ -99,7 +99,7 @@ class FitRecord(Abilities):
     coef: pd.Series
     vcov: pd.DataFrame
     varcorr: pd.DataFrame
-    sigma: float
+    sigma: Any
     theta: pd.Series
     loglik: float
     nobs: int
@@ -249,14 +249,36 @@ class FitRecord(Abilities):
         return pd.Series(values, index=None if table is None else table.index, name="residual_structure", dtype=float)
 
     @property
+    def sigmas(self) -> pd.Series:
+        """Residual standard deviations of several outcomes by name, of those that have one; empty of one outcome."""
+        S = self.residual_covariance
+        return pd.Series(np.sqrt(np.diag(S)), index=S.index, name="sigma", dtype=float)
+
+    @property
     def residual_covariance(self) -> pd.DataFrame:
-        """Residual covariance matrix (m, m) of several outcomes; with plausible values the mean of theirs."""
+        """Residual covariance matrix of several outcomes, those that have one; with plausible values the mean."""
+        if not self.outcomes:
+            return pd.DataFrame(dtype=float)
+        if not self.has_residual_variance:
+            return self._covariance_of_families()
         table = self.varcorr[self.varcorr["grp"] == RESIDUAL]
         names = list(self.outcomes)
         out = pd.DataFrame(np.nan, index=names, columns=names)
         for first, second, value in table[["var1", "var2", "vcov"]].itertuples(index=False):
             out.loc[first, second or first] = out.loc[second or first, first] = value
         return out.loc[names, names]
+
+    def _covariance_of_families(self) -> pd.DataFrame:
+        """Lay out what the gaussian ones among outcomes of several kinds report."""
+        values = self.family_parameters["estimate"]
+        family: Any = self.distribution[0]
+        names = [m.outcome for m in family.members if m.has_closed_form]
+        sd = np.array([values[f"{name}.sigma"] for name in names])
+        out = pd.DataFrame(np.diag(sd**2), index=names, columns=names)
+        for i, second in enumerate(names):
+            for j, first in enumerate(names[:i]):
+                out.iloc[i, j] = out.iloc[j, i] = values[f"cor({first}, {second})"] * sd[i] * sd[j]
+        return out
 
     def fixef(self) -> pd.Series:
         """Give the fixed effects, as ``coef``."""

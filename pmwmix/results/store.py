@@ -80,7 +80,8 @@ def _pack(fit: FitRecord, arrays: Arrays, key: str) -> dict[str, Any]:
         "n_groups": {str(name): int(n) for name, n in fit.n_groups.items()},
         "icc": {"series": {str(k): float(v) for k, v in icc.items()}} if isinstance(icc, pd.Series) else float(icc),
         "weight_stats": _frame_out(fit.weight_stats),
-        "plain": {name: getattr(fit, name) for name in PLAIN},
+        "plain": {name: getattr(fit, name) for name in PLAIN}
+        | ({"sigma": float(np.append(fit.sigma, np.nan)[0])} if fit.outcomes else {}),  # the others follow from tables
         "notes": list(fit.notes),
         "settings": dataclasses.asdict(fit.settings),
         "index": _index_out(row_labels(fit), arrays, key),
@@ -138,7 +139,7 @@ def _rows_out(rows: Any, arrays: Arrays, key: str, structured: bool) -> dict[str
         arrays[f"{key}/residual_sd"], arrays[f"{key}/normalized"] = rows.residual_sd(), rows.normalized()
     if print_.further:
         arrays[f"{key}/further_marginal"], arrays[f"{key}/further_conditional"] = marginal[1:], conditional[1:]
-    if print_.formula.outcomes:
+    if print_.formula.outcomes and response is None:
         arrays[f"{key}/further_y"] = rows.ys[1:]
     if response is not None:
         covariance = rows.random_covariance()

@@ -40,6 +40,7 @@ from pmwmix.spec.settings import Settings
 METHODS = ("ml", "reml", "pairwise")
 STATS = "n mean sum min max cv n_eff used_mean used_sum used_min used_max used_cv used_n_eff".split()
 VARCORR = ["grp", "var1", "var2", "vcov", "sdcor", "se"]
+MOST_EXTRA = 500  # further columns of an outcome, of several kinds of outcomes those of all
 LARGEST = 300.0  # of a logarithm: what its exponential is a number for
 Arrays = dict[str, Array]
 SCALED = (  # tables of estimates with their scales: field, its key in the file, and what they are of
@@ -316,7 +317,7 @@ def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
     response = variance = None
     if f.read("response", lambda one: one) is not None:
         n_extra, categories = f.read("response", lambda one: _row(one, as_whole, listed(as_text)))
-        if not 0 <= n_extra <= 8:
+        if not 0 <= n_extra <= MOST_EXTRA:
             raise AlteredError(f"{n_extra} further columns of an outcome")
         extra = tuple(f.finite(f"extra{number}", n) for number in range(n_extra))
         response = Response(y, extra, f.finite("constant", n), tuple(categories))
@@ -327,7 +328,21 @@ def _rows(f: Fields, fit: dict[str, Any]) -> SavedRows:
         raise AlteredError("an outcome without the variance of its random part")
     more = [f.finite(name, n) for name in ("residual_sd", "normalized") if "residual_parameters" in fit]
     found = SavedRows(modes, y, etas[0], etas[1], blueprint, beta, response, variance, *more)
-    return replace(found, saved_ys=np.concatenate([y[None], f.finite("further_y", m, n)])) if fit["outcomes"] else found
+    if not fit["outcomes"]:
+        return found
+    saved = np.concatenate([y[None], f.finite("further_y", m, n)]) if response is None else _read_again(fit, response)
+    return replace(found, saved_ys=saved)
+
+
+def _read_again(fit: dict[str, Any], response: Response) -> Array:
+    """Give outcomes of several kinds (m, n), NaN where rows lack them."""
+    from pmwmix.families import FAMILIES  # with PyTensor, which a linear fit does without
+
+    family = FAMILIES[fit["family"]]
+    if len(response.extra) != family.n_extra or family.first != fit["outcomes"][0]:
+        raise AlteredError("columns of outcomes that the family does not have")
+    found: Array = family.values(response)
+    return found
 
 
 def _modes(f: Fields, meta: dict[str, Any], number: int) -> LevelModes:

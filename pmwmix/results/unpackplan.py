@@ -60,18 +60,8 @@ def split_label(label: Any, n: int) -> Any:
 
 def blueprint_in(f: Fields, modes: list[LevelModes], family: str, outcomes: tuple[str, ...] = ()) -> Blueprint:
     """Read how columns are rebuilt; all formulas are the model's, whose text is checked as a caller's would be."""
-    formula = parse_checked(f.read("formula", as_text), bool(outcomes))
-    first, others = predictors_of(family)
-    if formula.outcomes != outcomes:
-        raise AlteredError("formulas of other outcomes than the fit's")
-    others = list(outcomes[1:]) if outcomes else others
-    if first is not None:
-        formula = _for_each(formula, [first, *others])
-    elif [part.predictor for part in formula.further] == [THRESHOLDS]:
-        formula = formula.for_thresholds(others)
+    formula = _formula(f, family, outcomes)
     named = [part.predictor for part in formula.further]
-    if named != others:
-        raise AlteredError(f"a formula about {', '.join(named) or 'the mean alone'} for the family {family!r}")
     kept = np.array(f.read("kept", listed(as_whole)), dtype=int)
     if len(set(kept.tolist())) < len(kept) or (kept < 0).any():
         raise AlteredError("numbers of fixed columns that cannot be")
@@ -100,6 +90,25 @@ def blueprint_in(f: Fields, modes: list[LevelModes], family: str, outcomes: tupl
         tuple(spec_in(one, part.fixed) for one, part in zip(further, formula.further, strict=True)),
         of,
     )
+
+
+def _formula(f: Fields, family: str, outcomes: tuple[str, ...]) -> ModelFormula:
+    """Read the formulas, and check that their linear predictors are those of the family, or of the outcomes."""
+    formula = parse_checked(f.read("formula", as_text), bool(outcomes))
+    first, others = predictors_of(family)
+    if formula.outcomes != outcomes:
+        raise AlteredError("formulas of other outcomes than the fit's")
+    if outcomes and first is not None and [first, *others] != list(outcomes):
+        raise AlteredError("a family of other outcomes than the fit's")
+    others = list(outcomes[1:]) if outcomes else others
+    if first is not None and not outcomes:
+        formula = _for_each(formula, [first, *others])
+    elif [part.predictor for part in formula.further] == [THRESHOLDS]:
+        formula = formula.for_thresholds(others)
+    named = [part.predictor for part in formula.further]
+    if named != others:
+        raise AlteredError(f"a formula about {', '.join(named) or 'the mean alone'} for the family {family!r}")
+    return formula
 
 
 def _aliases(value: Any) -> Aliases:

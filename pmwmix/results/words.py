@@ -61,6 +61,8 @@ def title_of(fit: FitRecord, how: str) -> str:
     if fit.has_closed_form:
         return f"{'Linear multilevel model' if multilevel else 'Linear model without random effects'}, {how}"
     kind = "Generalised multilevel model" if multilevel else "Generalised linear model"
+    if fit.outcomes:
+        return f"{kind} of {len(fit.outcomes)} outcomes, {how}"
     return f"{kind} ({fit.distribution[0].shown_name}, {fit.link} link), {how}"
 
 
@@ -84,7 +86,7 @@ def fixed_parts(fit: FitRecord, terms: Sequence[str]) -> list[tuple[str, Array]]
 
 
 def _predictor_words(fit: FitRecord, name: str) -> str:
-    if fit.outcomes:
+    if fit.has_closed_form:
         return name
     return fit.distribution[0].predictor_words(name) or PARAMETER_WORDS[name]
 
@@ -138,7 +140,7 @@ def parameter_sections(fit: FitRecord, estimate: str, error: str) -> list[Sectio
     shown = columns_of(table, "se", {"estimate": estimate, "se": error})
     whole = pd.DataFrame(shown, index=table.index)
     of_groups = np.array([_is_of_random(fit, str(name)) for name in table.index], dtype=bool)
-    parts = [(f"Parameters of the {fit.family} distribution", ~of_groups)]
+    parts = [(f"Parameters of {'the outcomes' if fit.outcomes else f'the {fit.family} distribution'}", ~of_groups)]
     parts.append(("Distribution of the random effects", of_groups))
     return [Section(heading, whole.loc[mine]) for heading, mine in parts if mine.any()]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmwmix.errors import OptionError
 from pmwmix.interrupt import whole_import
+from pmwmix.results.archive import damaged
 from pmwmix.results.result import FitResult
 from pmwmix.results.store import load_fields
 
@@ -33,7 +35,13 @@ def load(path: str | Path) -> FitResult | BayesResult:
     """
 
     def build(fields: dict[str, Any]) -> FitResult:
-        return FitResult(**{**fields, "each": tuple(build(one) for one in fields["each"])})
+        found = FitResult(**{**fields, "each": tuple(build(one) for one in fields["each"])})
+        if not found.outcomes:
+            return found
+        try:
+            return replace(found, sigma=found.sigmas)
+        except (KeyError, AttributeError) as error:
+            raise damaged(Path(path), "residual variances of other outcomes than the fit's") from error
 
     if isinstance(path, str | Path) and Path(path).suffix in (".nc", ".zarr"):
         whole_import("pmwmix.sample.result")

@@ -88,6 +88,16 @@ def read_request(
     )
 
 
+def request_of(
+    method: str, sampling: Mapping[str, Any], priors: Any, progress: bool | None, vcov: str | None
+) -> Request | None:
+    """Read what was asked of the sampler; None, and a refusal of its arguments, for other methods."""
+    if method == "bayes":
+        return read_request(**sampling, progress=progress, vcov=vcov)
+    refuse_request(method, **sampling, priors=priors)
+    return None
+
+
 def refuse_request(method: str, **given: Any) -> None:
     """Refuse arguments of sampling where nothing is sampled.
 

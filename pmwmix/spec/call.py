@@ -37,14 +37,14 @@ def check_vcov(vcov: str | None) -> None:
         )
 
 
-def check_names(method: str, family: str, link: str | None, vcov: str | None) -> None:
+def check_names(method: str, vcov: str | None) -> None:
     """Refuse names that are no text, and methods that do not exist.
 
     Raises
     ------
     OptionError
     """
-    for name, value in (("method", method), ("family", family), ("link", link), ("vcov", vcov)):
+    for name, value in (("method", method), ("vcov", vcov)):
         if value is not None and not isinstance(value, str):
             raise OptionError(
                 f"The argument {name} is a text. Got {type(value).__name__} {value!r}. Write it in quotes."

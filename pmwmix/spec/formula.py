@@ -16,7 +16,7 @@ from pmwmix.spec.brackets import arguments, brackets, mask
 from pmwmix.spec.groupnames import rename_groups
 from pmwmix.spec.latentmean import LatentMean, split_latent
 from pmwmix.spec.measured import Measured, split_measured
-from pmwmix.spec.predictors import Predictor
+from pmwmix.spec.predictors import PARAMETERS, Predictor
 from pmwmix.spec.randomterms import NAME, RandomTerm, check_labels, split_random, without_repeats
 from pmwmix.spec.several import about, joined, pieces_of
 from pmwmix.spec.terms import Side, side_of
@@ -81,7 +81,7 @@ class ModelFormula:
         Raises
         ------
         FormulaError
-            If the first outcome is computed in the formula, stands twice, or has an offset.
+            If the first outcome is computed in the formula, or stands twice.
         """
         names = (self.response, *(part.predictor for part in self.further))
         if self.response_variables != (self.response,) or self.failures is not None:
@@ -89,8 +89,6 @@ class ModelFormula:
             fail(what, f"{self.response!r} on the left", "Compute it as a column first")
         if self.response in names[1:]:
             fail("An outcome has two formulas", f"{self.response!r} in {self.text!r}", "Join their right sides by '+'")
-        if self.offset is not None:
-            fail("Several outcomes have no offset", self.offset, "Subtract it from the outcome first")
         if own := [*(one.name for one in self.latent), *(one.name for one in self.measured)]:
             what = "Several outcomes have no latent means and no predictors measured with error"
             fail(what, own[0], "Fit the outcomes one at a time")
@@ -142,14 +140,16 @@ class ModelFormula:
         if name in {part.predictor for part in self.further}:
             fail(f"There are two formulas for {name!r}", repr(self.text), "Join their right sides by '+'")
         parsed = _parse(f"{name} ~ {right}")
+        of_mean = "Only the mean has" if name in PARAMETERS else "Of several outcomes none after the first has"
         if parsed.offset is not None:
-            fail("Only the mean has an offset", f"{parsed.offset!r} in that of {name!r}", "Leave it out there")
+            cure = "Leave it out there" if name in PARAMETERS else "Put the formula with the offset first"
+            fail(f"{of_mean} an offset", f"{parsed.offset!r} in that of {name!r}", cure)
         if not parsed.fixed_variables and not parsed.has_intercept:
             fail(f"The formula for {name!r} has no fixed column", parsed.text, "Keep the intercept or a predictor")
         if parsed.latent or parsed.measured:
             what = "latent means" if parsed.latent else "measured predictors"
             own_name = [*(one.name for one in parsed.latent), *(one.name for one in parsed.measured)][0]
-            fail(f"Only the mean has {what}", f"{own_name} for {name!r}", "Leave it out there")
+            fail(f"{of_mean} {what}", f"{own_name} for {name!r}", "Leave it out there")
         own = tuple(replace(term, predictor=name) for term in parsed.random)
         part = FixedPart(name, parsed.fixed, parsed.fixed_variables)
         text = joined([self.text, f"{name} ~ {right.strip()}"])

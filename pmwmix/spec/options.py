@@ -31,8 +31,8 @@ Random = Literal["normal", "t", "discrete(2)", "discrete(3)"] | str
 class FitOptions(TypedDict, total=False):
     """Arguments of `pmwmix.fit` and their types."""
 
-    family: Family
-    link: str | None
+    family: Family | Sequence[Family] | Mapping[str, Family]
+    link: str | Sequence[str | None] | Mapping[str, str] | None
     weights: str | Sequence[str | None] | Mapping[str, str] | None
     conditional: bool | None
     scaling: Scaling | None

@@ -87,6 +87,8 @@ class Outcome:
         Column named by ``trials=``, for an outcome that is a proportion.
     rows : ndarray of int, shape (n,), or None
         Position of each row in the caller's table, for messages that name a row.
+    beside : tuple of Outcome
+        Further outcomes of the same rows. Where there are some, values may be missing: NaN, or -1 of a category.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Outcome:
     failures: Array | None = None
     trials: Array | None = None
     rows: Array | None = None
+    beside: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True)

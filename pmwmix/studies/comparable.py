@@ -108,7 +108,7 @@ def _same_outcome(a: LiveRows, b: LiveRows) -> bool:
     if a.frame.formula.outcomes != b.frame.formula.outcomes:
         return False
     if a.frame.formula.outcomes:
-        return bool(np.allclose(a.ys, b.ys, rtol=1e-12, atol=0.0))
+        return bool(np.allclose(a.ys, b.ys, rtol=1e-12, atol=0.0, equal_nan=True))
     mine, theirs = (([rows.y, *(rows.response.extra if rows.response else ())]) for rows in (a, b))
     return all(np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.std(y)) for x, y in zip(mine, theirs, strict=True))
 
