@@ -38,8 +38,7 @@ def with_parameters(family: Family, parameters: Sequence[str]) -> Family:
             has = f"has formulas for {', '.join(known)}" if known else "has no parameter with a formula"
             raise OptionError(
                 f"A formula after the first is about a parameter of the family. {name!r} is none: family="
-                f"{family.name!r} {has}.{near(name, known)} Use another family, or leave the formula out; several "
-                f"outcomes at once are those of linear models alone."
+                f"{family.name!r} {has}.{near(name, known)} Use another family, or leave the formula out."
             )
     for name in family.open_formulas.keys() & set(parameters):
         opened: Family = FAMILIES[family.open_formulas[name]]

@@ -30,7 +30,7 @@ def check_working(frame: ModelFrame, asked: str) -> None:
     family, what = FAMILIES[frame.family], ""
     if family.further or not family.has_mean_score:
         known = "binomial, poisson, negbinomial, gamma, tweedie and gaussian with one linear predictor"
-        what = f"family={frame.family!r}; families of a working linear model are {known}"
+        what = f"family={family.shown_name!r}; families of a working linear model are {known}"
     elif frame.random != NORMAL:
         what = f"random={frame.random!r}"
     elif frame.stored is not None or frame.stream is not None:

@@ -77,11 +77,11 @@ def predict(
     """
     if interval is None:
         return predict_rows(fit, newdata, conditional, new_groups, type, averaged)
+    check_one_outcome(fit, "predict() with intervals")
     check_type(type)
     check_prob(ci_prob)
     _check(fit, interval, conditional and not averaged)
     on_link = type == "link" or (not averaged and not fit.has_linear_mean)
-    check_one_outcome(fit, "predict() with intervals")
     samples = samples_of(fit, newdata, None, False, averaged, "link" if on_link else type, "predict()")
     rows = samples[0].rows
     found = [_with_variance(one, sample) for one, sample in zip(fit.fits, samples, strict=True)]

@@ -169,9 +169,9 @@ def _check_ratios(fits: Any, names: Sequence[str] | None, varcorr: bool) -> None
             f"and leave varcorr out."
         )
     for name, fit in named_fits(fits, names).items():
-        if fit.link not in ("logit", "log", "cloglog"):
+        if (other := fit.link_without_ratios) is not None:
             raise OptionError(
-                f"Exponentiated coefficients are ratios only under a log link. {name} has link={fit.link!r}. Leave "
+                f"Exponentiated coefficients are ratios only under a log link. {name} has link={other!r}. Leave "
                 f"exponentiate out."
             )
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pmwmix.families import Family
     from pmwmix.links import Link
 
+RATIOS = ("logit", "log", "cloglog")  # links under which exponentiated coefficients are ratios
+
 
 class Abilities:
     """Base of results, posteriors and single draws: everything that names a family and a link.
@@ -76,6 +78,12 @@ class Abilities:
 
         family, link = self.distribution
         return (link, *(LINKS[one.links[0]] for one in family.further))
+
+    @property
+    def link_without_ratios(self) -> str | None:
+        """First link under which exponentiated coefficients are no ratios; None if there is none."""
+        every = [link.name for link in self.links] if self.outcomes and not self._is_default else [self.link]
+        return next((name for name in every if name not in RATIOS), None)
 
     @property
     def has_closed_form(self) -> bool:

@@ -165,9 +165,9 @@ class FitResult(FitRecord):
             If ``ci_prob`` is not between 0 and 1.
         """
         check_prob(ci_prob)
-        if exponentiate and self.link not in ("logit", "log", "cloglog"):
+        if exponentiate and (other := self.link_without_ratios) is not None:
             raise OptionError(
-                f"Exponentiated coefficients are ratios only under a log link. This fit has link={self.link!r}. "
+                f"Exponentiated coefficients are ratios only under a log link. This fit has link={other!r}. "
                 f"Leave exponentiate out, or use predict() and ame()."
             )
         degrees = self.df(df).to_numpy()

@@ -62,9 +62,9 @@ class BayesResult(BayesRecord):
         check_prob(ci_prob)
         refuse_given("tidy()", df=df)
         draws = self.pooled_draws()
-        if exponentiate and self.link not in ("logit", "log", "cloglog"):
+        if exponentiate and (other := self.link_without_ratios) is not None:
             raise OptionError(
-                f"Exponentiated coefficients are ratios only under a log link. This fit has link={self.link!r}. "
+                f"Exponentiated coefficients are ratios only under a log link. This fit has link={other!r}. "
                 f"Leave exponentiate out."
             )
         low, high = np.quantile(draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)

@@ -29,10 +29,8 @@ def check_texts(name: str, value: Any) -> None:
     held = [*(value.values() if isinstance(value, Mapping) else value)] if many else [value]
     for one in held:
         if not (one is None or isinstance(one, str)) or (many and name == "family" and one is None):
-            raise OptionError(
-                f"The argument {name} is a text, or of several outcomes a text for each. Got {type(one).__name__} "
-                f"{one!r}. Write it in quotes."
-            )
+            what = f"list of {name} holds texts, one for each outcome" if many else f"argument {name} is a text"
+            raise OptionError(f"The {what}. Got {type(one).__name__} {one!r}. Write it in quotes.")
 
 
 def is_each(value: Any) -> bool:

@@ -378,6 +378,14 @@ def test_plausible_values_of_different_number_and_kind(data):
         pmwmix.fit(formulas, table, pv=both | {"test": ["PV1P", "PV2P"]}, family=["gaussian", "binomial"])
 
 
+def test_coefficients_of_which_some_are_no_ratios_are_not_exponentiated(data):
+    """The link of the first outcome is not that of all."""
+    formulas = ["passed ~ x + (1 | school)", "read ~ x + (1 | school)"]
+    fit = pmwmix.fit(formulas, data, family=["binomial", "gaussian"], n_agq=1)
+    with pytest.raises(OptionError, match="link='identity'"):
+        fit.tidy(exponentiate=True)
+
+
 def test_the_first_outcome_may_have_an_offset(data):
     formulas = ["days ~ x + offset(0.1 * x) + (1 | school)", "passed ~ x + (1 | school)"]
     fit = pmwmix.fit(formulas, data, family=["poisson", "binomial"], n_agq=1)

@@ -410,7 +410,6 @@ BAD = {
     "list of one": (["y ~ x + (1 | g)"], {}, FormulaError, r"one for the outcome and one or more.*\['y ~ x"),
     "empty list": ([], {}, FormulaError, r"one or more for parameters.*\[\]"),
     "no text": (["y ~ x", 3], {}, FormulaError, r"holds texts.*int 3"),
-    "two outcomes": (["n ~ x + (1 | g)", "count ~ x"], {"family": "poisson"}, OptionError, r"'count' is none.*poisson"),
     "outcome again": (["y ~ x + (1 | g)", "y ~ f"], {}, FormulaError, r"outcome has two formulas.*'y'"),
     "other parameter": (
         ["count ~ x + (1 | g)", "sigma ~ x"],
@@ -453,7 +452,12 @@ BAD = {
         DataError,
         r"needs zeros. 'more' has none.*'poisson'",
     ),
-    "mean of the list": (["zi ~ x", "count ~ x"], {"family": "zero-inflated-poisson"}, OptionError, r"'count' is none"),
+    "mean of the list": (
+        ["zi ~ x", "count ~ x"],
+        {"family": "zero-inflated-poisson"},
+        NotSupportedError,
+        r"of 'zi' has more",
+    ),
 }
 
 
