@@ -125,6 +125,7 @@ FENCES = {  # rooms, and single files of rooms that mix
             "inference.residualtable",
             "inference.samples",
             "inference.intervals",
+            "resampling.asfit",
             "resampling.bootstrap",
             "resampling.generated",
             "resampling.outcomes",
