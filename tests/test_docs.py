@@ -88,7 +88,7 @@ def test_readme_code_prints_what_stands_below_it(
 
 PRINTING = """
     bootstrap contrasts crossed describe errors families imputations influence latent-means mixing other-programs
-    outcomes pairwise predictors quadrature replicates report residuals scale small-sample tables trends
+    outcomes pairwise predictors quadrature replicates report residuals scale small-sample structured tables trends
 """.split()
 
 
