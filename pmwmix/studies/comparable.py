@@ -8,6 +8,7 @@ import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError, OptionError
+from pmwmix.frame.partweights import weighted_factor
 from pmwmix.inference.criteria import check_whole
 from pmwmix.prediction.rows import LiveRows, live_rows
 from pmwmix.results.result import FitResult
@@ -95,8 +96,9 @@ def _same_weights(a: FitResult, b: FitResult) -> bool:
     if streams:
         sums = [one.weight_sums for one in streams]
         return len(sums) == 2 and bool(np.allclose(sums[0], sums[1], rtol=1e-6, atol=0.0))
-    if any(frame.hierarchy.crossed for frame in frames):
-        return True
+    parts = [weighted_factor(frame) is not None for frame in frames if frame.hierarchy.crossed]
+    if len(set(parts)) > 1:  # independent parts count in one, their rows in the other
+        return False
     mine, theirs = (total_weights(frame.w, frame.hierarchy.row_parents)[0] for frame in frames)
     return bool(np.allclose(mine, theirs, rtol=1e-6, atol=0.0))
 

@@ -152,6 +152,19 @@ def test_verbs_afterwards(tmp_path):
         pmwmix.influence(fit)
 
 
+def test_likelihoods_that_count_parts_are_compared_with_each_other():
+    d, weights = made(), {"obs": "w", "site": "w_site"}
+    large = fitted(d, weights=weights)
+    small = fitted(d, FORMULA.replace("x + ", "1 + "), weights=weights)
+    test = pmwmix.lrt(small, large)
+    close(test["df"].iloc[1], 1)
+    wald = (large.coef["x"] / large.se["x"]) ** 2
+    assert 0.5 * wald < test["chisq"].iloc[1] < 2.0 * wald
+    of_rows = fitted(d, "z ~ x + (1 | rater) + (1 | task)", weights={"obs": "w"})
+    with pytest.raises(OptionError, match="rows count differently"):
+        pmwmix.lrt(of_rows, large)
+
+
 MESSAGES = {
     "a factor inside": (
         {"weights": {"rater": "w_site"}},
