@@ -39,7 +39,9 @@ def test_a_step_runs_in_a_process_without_caches_and_its_failure_is_told(tmp_pat
     assert "ZeroDivisionError" in done.stderr and "The failing step failed" in done.stderr and "'n': 4" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["bayes", "compiled", "crossed", "gaussian", "glmm", "groups", "structures"])
+@pytest.mark.parametrize(
+    "name", ["bayes", "compiled", "crossed", "expected", "gaussian", "glmm", "groups", "structures"]
+)
 def test_scripts_with_children_say_their_options(name: str):
     done = run(FOLDER / f"{name}.py", "--help")
     assert done.returncode == 0, done.stderr
