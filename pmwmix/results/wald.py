@@ -39,8 +39,8 @@ def wald(fit: Any, terms: Any = None, df: str | float | None = None) -> pd.Serie
         As in `df`; the denominator is the smallest among the terms, of a single combination its own. With plausible
         values and more than one contrast the statistic is D1 of Li, Raghunathan & Rubin (theory, eq. 34). Under a
         robust or replicate variance of d degrees of freedom, k contrasts have F with k and d - k + 1 (theory, eq. 55);
-        under ``vcov="CR2"``, and under any robust variance of a linear model of up to 100 clusters without strata,
-        Hotelling's T² with the CR2 covariance (small-sample, eqs. 21-22); each with D1 on top.
+        under ``vcov="CR2"``, and under any robust variance of a linear model of up to 100 clusters,
+        Hotelling's T² with the CR2 covariance (small-sample, eqs. 21-22 and 25); each with D1 on top.
 
     Returns
     -------

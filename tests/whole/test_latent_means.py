@@ -195,3 +195,11 @@ def test_published_example_of_mplus():
     assert fit.varcorr["se"].round(3).tolist() == [0.085, 0.043]
     assert fit.loglik == pytest.approx(-2971.585, abs=0.01)
     assert table.loc["latent_mean(x, clus)", ["estimate", "std_error"]].round(3).tolist() == [0.412, 0.184]
+
+
+def test_joint_tests_take_the_robust_covariance_of_all_parameters():
+    """Not CR2 of the rows, which knows nothing of the model of the means: eq. 55 of the theory, 60 clusters."""
+    data = mplus_example()
+    fit = pmwmix.fit("y ~ x + latent_mean(x, clus) + w + (1 | clus)", data[data["clus"] < 60], vcov="robust")
+    b, V = fit.coef.to_numpy()[1:], fit.vcov.to_numpy()[1:, 1:]
+    assert fit.wald()["statistic"] == pytest.approx(b @ np.linalg.solve(V, b) / 3 * 57 / 59, rel=1e-9)

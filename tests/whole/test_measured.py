@@ -158,3 +158,16 @@ def test_regressions_inside_groups_refuse_what_they_would_drop(term):
     d = pd.DataFrame({"y": np.arange(8.0) ** 1.5, "x": np.tile([0.0, 1.0, 3.0, 4.0], 2), "g": np.repeat([1, 2], 4)})
     with pytest.raises(NotSupportedError, match="A regression inside groups is not built"):
         pmwmix.group_regressions(d, f"y ~ {term}", by="g")
+
+
+def test_joint_tests_take_the_robust_covariance_that_knows_the_errors():
+    """Not CR2 of the rows as they are, which knows nothing of the error: F with k and J - k degrees of freedom."""
+    rng = np.random.default_rng(1)
+    g, x, z = np.repeat(np.arange(20), 12), rng.normal(size=240), rng.normal(size=240)
+    y = 0.5 * x + 0.2 * z + 0.5 * rng.normal(size=20)[g] + rng.normal(size=240)
+    d = pd.DataFrame({"g": g, "x": x + 0.6 * rng.normal(size=240), "z": z, "y": y})
+    fit = pmwmix.fit("y ~ measured(x, 0.7) + z + (1 | g)", d)
+    b, V = fit.coef.to_numpy()[1:], fit.vcov.to_numpy()[1:, 1:]
+    test = fit.wald()
+    assert test["statistic"] == pytest.approx(b @ np.linalg.solve(V, b) / 2 * 18 / 19, rel=1e-9)
+    assert test["df2"] == 18
