@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pmwmix.inference.icc import design_effects, icc_se
     from pmwmix.inference.margins import predictions
     from pmwmix.planning.power import power
-    from pmwmix.readers import convert, read_survey
+    from pmwmix.readers.conversion import convert
+    from pmwmix.readers.survey import read_survey
     from pmwmix.resampling.generated import replicate_weights
     from pmwmix.results.result import FitResult
     from pmwmix.sample.load import load
@@ -41,8 +42,8 @@ _HOME = {
     "fit": "api",
     "fit_groups": "groups",
     "GroupFits": "groups",
-    "read_survey": "readers",
-    "convert": "readers",
+    "read_survey": "readers.survey",
+    "convert": "readers.conversion",
     "codebook": "data.codebook",
     "load": "sample.load",
     "pool": "api",

@@ -12,6 +12,7 @@ import _thread
 import atexit
 import contextlib
 import contextvars
+import gc
 import importlib
 import os
 import queue
@@ -197,7 +198,18 @@ def whole_import(name: str) -> Any:
     there = sys.modules.get(name)
     if there is not None and not getattr(there.__spec__, "_initializing", False):
         return there
-    return interruptible(importlib.import_module, name)
+    return interruptible(_imported, name)
+
+
+def _imported(name: str) -> Any:
+    """Import without looking for garbage meanwhile: modules are many objects that stay."""
+    if not gc.isenabled():
+        return importlib.import_module(name)
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.enable()
 
 
 def leave_all() -> None:

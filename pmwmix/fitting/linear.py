@@ -14,14 +14,10 @@ from pmwmix.fitting.collinear import independent_columns, subset_columns, subset
 from pmwmix.fitting.problem import Problem, crossing_of, layout_of, random_columns
 from pmwmix.frame.crossing import parts_of
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
-from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
 from pmwmix.likelihood.layout import ThetaLayout
 from pmwmix.likelihood.linear.crossproducts import Blocks, Structure, build
-from pmwmix.likelihood.linear.dense import CORRELATIONS
 from pmwmix.likelihood.linear.flat import FlatObjective
 from pmwmix.likelihood.linear.objective import Objective
-from pmwmix.likelihood.linear.residuals import Residual, Spread
-from pmwmix.likelihood.linear.structured import Source, StructuredObjective, sorted_rows
 from pmwmix.likelihood.standardise import Columns, standardise
 
 EXACT_TOL = 1e-13  # share of the outcome's variation that predictors leave over when they determine it
@@ -99,6 +95,10 @@ def streamed(frame: ModelFrame, columns: Columns, reml: bool, engine: str, desig
 
 def structured(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOut:
     """Lay a model with a residual structure out: nested random effects, groups without any, or independent rows."""
+    from pmwmix.likelihood.linear.dense import CORRELATIONS  # that other fits do not wait for it
+    from pmwmix.likelihood.linear.residuals import Residual, Spread
+    from pmwmix.likelihood.linear.structured import Source, StructuredObjective, sorted_rows
+
     assert frame.residual is not None
     hierarchy, layout, scale, asked = frame.hierarchy, layout_of(frame), _top_scale(frame, reml), frame.residual
     starts, parents, w = hierarchy.starts, hierarchy.parents, (*frame.w[1:-1], frame.w[-1] / scale)
@@ -114,7 +114,7 @@ def structured(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> 
     spread = Spread(asked.names, asked.ratios, asked.logs) if asked.spec.variance else None
     source = Source(rows, Residual(correlation, spread), np.arange(0), asked.fitted, frame.designs[0].offset)
 
-    def objective(used: Blocks, kept: Array) -> StructuredObjective:
+    def objective(used: Blocks, kept: Array) -> Any:
         return StructuredObjective(used, Structure(layout, len(kept), reml), replace(source, kept=kept), engine)
 
     return LaidOut(blocks, objective, scale)
@@ -133,6 +133,8 @@ def flat(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOu
 
 def crossed(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> LaidOut:
     """Lay a model with crossed factors out; independent parts of the sample are the units of the robust variance."""
+    from pmwmix.likelihood.crossed.linear import CrossedLinearObjective, numbers_held
+
     layout = layout_of(frame)
     crossing = crossing_of(frame, layout, lambda found: numbers_held(found, layout, engine))
     sizes = np.bincount(crossing.part)
@@ -140,7 +142,7 @@ def crossed(frame: ModelFrame, columns: Columns, reml: bool, engine: str) -> Lai
     starts = np.concatenate([[0], np.cumsum(sizes)])
     blocks = build(columns, order, starts, frame.w[0], (), (np.ones(len(sizes)),))
 
-    def objective(used: Blocks, kept: Array) -> CrossedLinearObjective:
+    def objective(used: Blocks, kept: Array) -> Any:
         structure = Structure(layout, len(kept), reml)
         return CrossedLinearObjective(used, structure, crossing, columns, kept, frame.w[0], engine)
 

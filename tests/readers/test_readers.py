@@ -13,8 +13,8 @@ from helpers import close, survey
 import pmwmix
 from pmwmix import PmwmixError, PmwmixWarning
 from pmwmix.data.pieces import stream_of
-from pmwmix.readers import Report
 from pmwmix.readers.missing import says_missing
+from pmwmix.readers.report import Report
 from pmwmix.readers.source import row_pieces
 
 pyreadstat = pytest.importorskip("pyreadstat")
