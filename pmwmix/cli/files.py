@@ -37,7 +37,7 @@ def search_codebook(chosen: argparse.Namespace) -> None:
 
 def convert_files(chosen: argparse.Namespace) -> None:
     """Write survey files as parquet, in one file or in folders."""
-    from pmwmix.readers import convert
+    from pmwmix.readers.conversion import convert
 
     report = convert(
         chosen.data[0] if len(chosen.data) == 1 else chosen.data,
