@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from _harness import (
     Record,
     is_child,
     machine,
+    of_processor,
     parser_of,
     peak_mib,
     print_table,
@@ -127,13 +127,6 @@ def fit_one(spec: Record) -> Record:
     version = importlib.metadata.version(spec["program"])
     later = min(seconds for seconds, _ in run[1:])
     return {"first": run[0][0], "later": later, "loglik": run[0][1], "peak_mib": peak_mib(), "version": version}
-
-
-def of_processor(call: Any) -> tuple[float, Any]:
-    """Give processor seconds of all threads, and what the call gives."""
-    before = time.process_time()
-    value = call()
-    return time.process_time() - before, value
 
 
 CHILDREN = {"one": fit_one}

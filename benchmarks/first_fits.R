@@ -1,7 +1,7 @@
 # lme4's side of first_fits.py: the same fourteen models with their summaries, in one process.
 # Rscript first_fits.R folder
 folder <- commandArgs(trailingOnly = TRUE)[[1]]
-suppressPackageStartupMessages({library(lme4); library(lmerTest)})
+suppressPackageStartupMessages({library(lme4); if (requireNamespace("lmerTest", quietly = TRUE)) library(lmerTest)})
 
 table <- function(name) read.csv(gzfile(file.path(folder, paste0(name, ".csv.gz"))), stringsAsFactors = TRUE)
 show <- function(fit) invisible(capture.output(print(summary(fit))))
