@@ -163,7 +163,7 @@ def _series(frame: Any, name: Any) -> pd.Series:
     if series.dtype.is_integer() and not series.is_empty() and _is_huge(series.min(), series.max()):
         return pd.Series(series.to_list(), dtype=object)
     if series.dtype.is_numeric() or series.dtype == nw.Boolean:
-        return pd.Series(series.cast(nw.Float64).to_numpy(), name=name)
+        return pd.Series(series.cast(nw.Float64).to_numpy(), name=name, copy=False)
     return native.to_pandas()  # narwhals' own turns missing cells of a pyarrow dictionary into a category
 
 

@@ -82,6 +82,9 @@ def _missing(column: pd.Series, name: str) -> Array:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return np.asarray(column.cat.codes.to_numpy() < 0)
     values = column.to_numpy()
+    finite = np.isfinite(values)
+    if finite.all():
+        return ~finite
     if np.isinf(values).any():
         raise DataError(
             f"Values must be finite. Column {name!r} has {int(np.isinf(values).sum())} infinite ones. "

@@ -291,9 +291,44 @@ class Streamed:
     def _again(self, matrix: Matrix, variables: Sequence[str], local: dict[str, pd.Series], n: int) -> Matrix:
         if matrix.spec is None:
             return Matrix(matrix.names, [np.ones(n)], None)
-        found = again(matrix.spec, variables, local, n)
+        found = self._evaluated(matrix, variables, local, n)
         check_finite(matrix.names, found, str(matrix.spec.formula))
         return Matrix(matrix.names, found, matrix.spec)
+
+    def _evaluated(self, matrix: Matrix, variables: Sequence[str], local: dict[str, pd.Series], n: int) -> list[Array]:
+        """Evaluate columns; those that are the data's own are taken, once a first piece has shown that they are."""
+        known = self.memo.setdefault("plain", {})
+        mine = plain_columns(matrix.names, variables, local, n) if known.get(matrix.names, True) else None
+        if mine is not None and matrix.names in known:
+            return mine
+        found = again(matrix.spec, variables, local, n)
+        known[matrix.names] = mine is not None and all(map(np.array_equal, mine, found))
+        return found
+
+
+def plain_columns(
+    names: Sequence[str], variables: Sequence[str], local: Mapping[str, pd.Series], n: int
+) -> list[Array] | None:
+    """Give columns that are a variable as it stands, or say whether one has a category; None if others are among them.
+
+    A matrix that formulaic makes of millions of rows takes several times as long.
+    """
+    out: list[Array] = []
+    for name in names:
+        variable, is_factor, level = name.removesuffix("]").partition("[T.")
+        column = local[variable] if variable in variables else None
+        if name == "Intercept":
+            out.append(np.broadcast_to(1.0, n))
+        elif column is None or isinstance(column.dtype, pd.CategoricalDtype) != bool(is_factor):
+            return None
+        elif is_factor:
+            places = [k for k, one in enumerate(column.cat.categories) if one == level]
+            if len(places) != 1:
+                return None
+            out.append((column.cat.codes.to_numpy() == places[0]).astype(float))
+        else:
+            out.append(column.to_numpy())
+    return out
 
 
 def localised(

@@ -244,6 +244,50 @@ def test_dask_gives_the_same(tmp_path):
     same(pmwmix.fit(THREE, dd.from_pandas(levels(), npartitions=3)), pmwmix.fit(THREE, levels()))
 
 
+def sources(table: pd.DataFrame, folder: Path) -> dict[str, tuple[Any, str | None]]:
+    """Every kind of source with the same rows."""
+    import dask.dataframe as dd
+    import duckdb
+
+    sql = f"SELECT * FROM '{in_pieces(table, folder, 2)}/*.parquet'"
+    return {
+        "folder": (folder, None),
+        "file": (folder / "0.parquet", "1 GiB"),
+        "pyarrow": (ds.dataset(folder), None),
+        "polars": (pl.scan_parquet(folder / "*.parquet"), "1 GiB"),
+        "sql": (sql, None),
+        "duckdb": (duckdb.sql(sql), None),
+        "dask": (dd.from_pandas(table, npartitions=2), None),
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "pyarrow", "polars", "sql", "duckdb", "dask"])
+def test_every_kind_of_source_with_all_that_a_design_can_have(kind, tmp_path):
+    """Plausible values on both sides, a centred one, a factor, missing values, scaled weights, replicates."""
+    table = pisa().copy()
+    school = pd.factorize(table["SCHOOLID"], sort=True)[0]
+    table = table[school < 12].reset_index(drop=True)
+    table["kind"], table.loc[[3, 90], "escs"] = np.where(table.index < 60, "a", "b"), np.nan
+    table.loc[[5, 70], "kind"] = "c", None
+    rng = np.random.default_rng(6)
+    for r in range(1, 5):
+        table[f"R{r}"] = table["W_FSTUWT"] * np.where(rng.random(12) < 0.5, 1.5, 0.5)[school[school < 12]]
+    whole = table.iloc[: len(table) // 2].reset_index(drop=True) if kind == "file" else table
+    options: dict[str, Any] = {
+        "weights": ["W_FSTUWT", "W_FSCHWT"],
+        "scaling": "size",
+        "pv": {"math": "PV{}MATH", "read": "PV{}READ"},
+        "center": {"read": "SCHOOLID"},
+        "design": pmwmix.Design(replicate_weights="R{}", replicate_type="fay", fay=0.5),
+        "vcov": "replicate-one-step",
+    }
+    data, memory = sources(table, tmp_path)[kind]
+    formula = "math ~ read + escs + kind + (1 | SCHOOLID)"
+    mine = pmwmix.fit(formula, data, memory=memory, **options)
+    same(mine, pmwmix.fit(formula, whole, **options), words=False)  # which print degrees of freedom of 2e11 in full
+    assert mine.n_pv == 3 and mine.settings.dropped["escs"] > 0
+
+
 def test_results_of_a_streamed_fit(tmp_path):
     table = levels().dropna()
     source = in_pieces(table, tmp_path)
