@@ -390,5 +390,6 @@ def prepared(
         out = {}
         for name, column in columns.items():
             one = column if rows is None else column.take(rows).reset_index(drop=True)
-            out[name] = one.astype(dtypes[name]) if name in dtypes else one
+            dtype = dtypes.get(name) or (piece.declared.get(name) if name in more else None)
+            out[name] = one if dtype is None else one.astype(dtype)
         yield out, n - len(piece) + (np.arange(len(piece)) if rows is None else rows)

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pmwmix._types import Array
+from pmwmix.data.pieces import Piece
 from pmwmix.data.table import Table
 from pmwmix.errors import DataError
+from pmwmix.frame.kinds import Kinds
 from pmwmix.frame.streamed import Streamed
 from pmwmix.inference.samples import Sample, Spread, sample_of, samples_of
 from pmwmix.prediction.abilities import check_one_outcome
@@ -94,7 +96,7 @@ def averages_of(
     spreads, labels = _spreads(source, fit, how)
 
     def pieces() -> Iterator[list[Sample]]:
-        for samples in _samples(source, fit, how):
+        for samples, _ in _samples(source, fit, how):
             yield [_known(one, own, labels) for one, own in zip(samples, spreads, strict=True)]
 
     return Averages(next(pieces()), pieces)
@@ -109,8 +111,8 @@ def _streamed(one: Any) -> Streamed | None:
     return found
 
 
-def _samples(source: Streamed, fit: Any, how: tuple[Any, ...]) -> Iterator[list[Sample]]:
-    """Read the rows: one sample per plausible value of every piece that has rows which count."""
+def _samples(source: Streamed, fit: Any, how: tuple[Any, ...]) -> Iterator[tuple[list[Sample], Piece]]:
+    """Read the rows: one sample per plausible value of every piece that has rows which count, and its groups."""
     by, some_rows = how[0], False
     more = [by] if by is not None and by not in source.wanted.every else []
     for piece in source.columns_of(more, "by="):
@@ -126,7 +128,9 @@ def _samples(source: Streamed, fit: Any, how: tuple[Any, ...]) -> Iterator[list[
                 out.append(sample.seen_by(one, *how[2:]))
         if out:
             some_rows = True
-            yield out
+            groups = {} if by is None else {by: piece.columns[by]}
+            dtypes = ((name, column.dtype) for name, column in groups.items())
+            yield out, Piece(groups, {name: one for name, one in dtypes if isinstance(one, pd.CategoricalDtype)})
     if not some_rows:
         raise DataError(
             f"No row is left to average over. All {source.n} rows of the fit lack the column of by={by!r}. Check it."
@@ -137,17 +141,19 @@ def _spreads(source: Streamed, fit: Any, how: tuple[Any, ...]) -> tuple[list[dic
     """Find the range of every predictor, by plausible value, and all groups: one pass."""
     out: list[dict[str, Spread]] = [{} for _ in fit.fits]
     labels: dict[Any, None] = {}
-    for samples in _samples(source, fit, how):
+    by, kinds = how[0], Kinds()
+    for samples, groups in _samples(source, fit, how):
+        kinds.meet(groups, list(groups.columns))
         for own, sample in zip(out, samples, strict=True):
             labels |= dict.fromkeys(sample.labels)
             for name in sample.blueprint.predictors:
                 if name not in sample.blueprint.categories:
                     new = Spread.of(sample.columns[name].to_numpy(dtype=float))
                     own[name] = own[name].joined(new) if name in own else new
-    known = source.dtypes.get(how[0])
-    if known is not None:
-        return out, [one for one in known.categories if one in labels]
-    return out, sorted(labels, key=lambda one: (isinstance(one, str), one))
+    if by not in kinds.categories:
+        return out, sorted(labels)
+    kinds.categories[by] = list(labels)
+    return out, list(kinds.settle()[by].categories)
 
 
 def _known(sample: Sample, spreads: dict[str, Spread], labels: Sequence[Any]) -> Sample:

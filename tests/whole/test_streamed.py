@@ -335,13 +335,21 @@ def test_verbs_that_look_at_rows_sort_them_on_disk(tmp_path):
 @pytest.mark.parametrize("formula", ["y ~ x * c + C(k) + I(x ** 2) + (1 | school)", "ordinal"])
 def test_averages_over_rows_by_further_passes(formula, tmp_path):
     table = levels().assign(k=lambda d: d["classroom"] % 3).sort_values("k", ignore_index=True)
+    size = pd.cut(table["x"].where(table["k"] > 0, -1.0), [-9.0, -0.5, 0.5, 9.0], labels=["small", "mid", "big"])
+    table["size"] = size.cat.add_categories("none")  # not sorted, and most of them not in the first of the files
     grades = pd.CategoricalDtype(["low", "mid", "top"], ordered=True)
     table["grade"] = pd.cut(table["y"], [-np.inf, 10.0, 12.5, np.inf], labels=grades.categories)
     options: dict[str, Any] = {"weights": {"obs": "t1", "school": "w3"}}
     if formula == "ordinal":
         formula, options = "grade ~ x + c + (1 | school)", {**options, "family": "cumulative", "n_agq": 1}
     mine, theirs = (pmwmix.fit(formula, data, **options) for data in (in_pieces(table, tmp_path), table))
-    cases = [{}, {"by": "stratum"}, {"by": "k", "variables": "x"}, {"at": {"c": ["p", "q"]}, "variables": "x"}]
+    cases = [
+        {},
+        {"by": "stratum"},
+        {"by": "size"},
+        {"by": "k", "variables": "x"},
+        {"at": {"c": ["p", "q"]}, "variables": "x"},
+    ]
     for how in [*cases, {"weighted": False, "contrasts": {"x": 1.0, "c": "pairwise"}}]:
         alike(mine.ame(**how), theirs.ame(**how))
     for how in ({}, {"at": {"x": [-1, 0]}}, {"by": "c"}, {"by": "k", "type": "link"}):

@@ -91,6 +91,18 @@ def test_products_and_estimates_are_those_of_columns_that_are_held(model, table,
     assert coded.notes == held.notes
 
 
+def test_cells_without_rows_take_no_place_of_others(table, large):
+    """Products of factors have columns of zeros; the table has a column of few ones."""
+    last = (table["f"] == "f9") & table["h"].isin(["h3", "h4"]) | (table["f"] == "f2") & (table["h"] == "h4")
+    some = table[~last].reset_index(drop=True).assign(few=lambda d: (d["x"] > 1.5).astype(float))
+    held, coded = both(large, "y ~ few + f:h + x:few + f:x + (1 | g)", some, vcov="robust")
+    assert len(held.coef) == held.rows.problem.blocks.zx.shape[1] < len(held.rows.design.x.names)
+    close(coded.rows.problem.blocks.total_xx, held.rows.problem.blocks.total_xx, rtol=1e-10, atol=1e-10)
+    close(coded.coef, held.coef, rtol=1e-6, atol=1e-7)
+    close(coded.vcov, held.vcov, rtol=1e-5, atol=1e-8)
+    assert coded.notes == held.notes
+
+
 def test_coefficients_are_those_of_generalised_least_squares(table, large):
     """At the estimated variances, from dense matrices that know nothing of this package."""
     large()

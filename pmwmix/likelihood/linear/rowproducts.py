@@ -48,8 +48,10 @@ class Split:
         given, shift, scale = columns.values, columns.scaler.shift[x], columns.scaler.scale[x]
         values: list[Any] = [given[j] for j in x]
         plain = [not isinstance(v, Indicator) and v.strides != (0,) for v in values]
-        codes = list({id(v.codes): v.codes for v in values if isinstance(v, Indicator)}.values())
-        sizes = [int(one.max()) + 1 for one in codes]
+        coded = [v for v in values if isinstance(v, Indicator)]
+        codes = list({id(v.codes): v.codes for v in coded}.values())
+        used = [[int(one.max()), *(v.code for v in coded if v.codes is one)] for one in codes]  # no row has some
+        sizes = [max(of) + 1 for of in used]
         first = dict(zip(map(id, codes), 1 + sum(plain) + np.cumsum([0, *sizes]), strict=False))
         T = np.zeros((1 + sum(plain) + sum(sizes), len(x)))
         place = np.cumsum(plain)
