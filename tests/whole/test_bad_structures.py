@@ -70,7 +70,7 @@ BAD = {
     "no formula": (None, {}, "not text. Found: NoneType"),
     # families
     "number": (LINEAR, {"family": 3}, "family is a text. Got int 3"),
-    "list": (LINEAR, {"family": ["gaussian"]}, "family is a text. Got list"),
+    "list": (LINEAR, {"family": ["gaussian"]}, "belongs to several formulas. Got family=\\[.gaussian.\\]"),
     "misspelt": (LINEAR, {"family": "zero-inflated-poison"}, "Did you mean 'zero-inflated-poisson'"),
     "negative count": ("x ~ 1", {"family": "hurdle-poisson"}, "Correct the negative values"),
     "no trials": ("positive ~ x", {"family": "beta-binomial"}, "'positive' has the value"),
