@@ -9,7 +9,7 @@ import pytest
 import pmwmix
 from pmwmix import memory
 from pmwmix.errors import NotSupportedError
-from pmwmix.likelihood.linear import crossproducts
+from pmwmix.likelihood.linear import rowproducts
 
 
 def test_this_machine_has_some():
@@ -35,7 +35,7 @@ def test_a_system_that_does_not_say(tmp_path, monkeypatch):
 
 
 def test_wide_fixed_parts_are_refused_before_memory_is_taken(monkeypatch):
-    monkeypatch.setattr(crossproducts, "bytes_left", lambda: 1e5)
+    monkeypatch.setattr(rowproducts, "bytes_left", lambda: 1e5)
     rows = pd.DataFrame({"y": np.arange(900.0) % 7, "f": np.arange(900) % 30, "g": np.arange(900) // 30})
     with pytest.raises(NotSupportedError, match=r"30 fixed columns in each of 30 groups .* GiB where .* \(1 \| f\)"):
         pmwmix.fit("y ~ C(f) + (1 | g)", rows)

@@ -6,6 +6,7 @@ products, inverses and log-determinants of many small matrices at once, each wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from pmwmix._types import Array
+
+TINY = 64  # products of numbers in a product of two matrices
+MANY = 2_000  # so many matrices are multiplied sooner by loops of numpy than by a call of BLAS for each
 
 
 @cache
@@ -75,18 +79,21 @@ class Jet:
 
     def __matmul__(self, other: Jet | Array) -> Jet:
         if isinstance(other, np.ndarray):
-            return Jet(self.value @ other, self.first @ other, self.second @ other)
+            return self.map(product, other)
         if other.t == 0 or self.t == 0:
             one, two = self._of_rank(other), other._of_rank(self)
             return one @ two.value if other.t == 0 else one.value @ two
         one, two = self._of_rank(other), other._of_rank(self)
-        first, second = _sum(one.first @ two.value, one.value @ two.first), one.second @ two.value
-        second = _sum(second, one.value @ two.second)
+        first, second = (
+            _sum(product(one.first, two.value), product(one.value, two.first)),
+            product(one.second, two.value),
+        )
+        second = _sum(second, product(one.value, two.second))
         a, b = pairs(max(self.t, other.t))
         for i, j in ((a, b), (b, a)):  # those that both depend on
             both = (i < self.t) & (j < other.t)
-            second[both] += one.first[i[both]] @ two.first[j[both]]
-        return Jet(one.value @ two.value, first, second)
+            second[both] += product(one.first[i[both]], two.first[j[both]])
+        return Jet(product(one.value, two.value), first, second)
 
     def _beside(self, other: Jet) -> Jet:
         """Give the same as deep a stack and among as many parameters as another jet."""
@@ -101,7 +108,7 @@ class Jet:
         return Jet(self.value.reshape(shape), self.first.reshape(-1, *shape), self.second.reshape(-1, *shape))
 
     def __rmatmul__(self, other: Array) -> Jet:
-        return Jet(other @ self.value, other @ self.first, other @ self.second)
+        return Jet(product(other, self.value), product(other, self.first), product(other, self.second))
 
     def map(self, change: Callable[..., Array], *given: Any) -> Jet:
         """Apply a linear map, and what it takes after the array, to value and derivatives."""
@@ -121,10 +128,11 @@ class Jet:
         a, b = pairs(max(self.t, other.t))
         left, right = self._beside(other), other._beside(self)
         inverse = inverted(left.value)
-        value = inverse @ right.value
-        first = inverse @ (right.first - left.first @ value)
-        rest = right.second - left.second @ value - left.first[a] @ first[b] - left.first[b] @ first[a]
-        return Jet(value, first, inverse @ rest)
+        value = product(inverse, right.value)
+        first = product(inverse, right.first - product(left.first, value))
+        rest = right.second - product(left.second, value)
+        rest = rest - product(left.first[a], first[b]) - product(left.first[b], first[a])
+        return Jet(value, first, product(inverse, rest))
 
     def cholesky(self) -> Jet:
         """Factor positive definite matrices as LL'.
@@ -151,11 +159,25 @@ class Jet:
         """Log-determinant of positive matrices, as stacks of shape (..., 1, 1)."""
         inverse = inverted(self.value)
         a, b = pairs(self.t)
-        share = inverse @ self.first
+        share = product(inverse, self.first)
         first = np.trace(share, axis1=-2, axis2=-1)
         second = np.einsum("...ij,...ji->...", inverse, self.second) - np.einsum("...ij,...ji->...", share[a], share[b])
         value = np.log(self.value[..., 0, 0]) if self.value.shape[-1] == 1 else np.linalg.slogdet(self.value)[1]
         return Jet(value[..., None, None], first[..., None, None], second[..., None, None])
+
+
+def product(a: Array, b: Array) -> Array:
+    """Multiply the matrices of two stacks; those of many tiny ones entry by entry, along the stack in memory."""
+    (r, m), s = a.shape[-2:], b.shape[-1]
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if not 0 < r * m * s <= TINY or math.prod(stack) < MANY:
+        return a @ b  # type: ignore[no-any-return]
+    out, term = np.empty((r, s, *stack)), np.empty(stack)
+    for i, j in np.ndindex(r, s):
+        np.multiply(a[..., i, 0], b[..., 0, j], out=out[i, j])
+        for k in range(1, m):
+            out[i, j] += np.multiply(a[..., i, k], b[..., k, j], out=term)
+    return np.moveaxis(out, (0, 1), (-2, -1))
 
 
 def inverted(M: Array) -> Array:
