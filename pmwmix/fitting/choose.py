@@ -37,6 +37,8 @@ class Plan:
         Rows times nodes times parameters that are evaluated at once.
     executor : object, optional
         Evaluates rows that stand on disk, in parts.
+    again : bool
+        Whether this follows from another fit: a device that was asked for there is left aside where numpy evaluates.
     """
 
     engine: str
@@ -44,6 +46,7 @@ class Plan:
     n_agq: Any = None
     chunk_cells: int | None = None
     executor: Any = None
+    again: bool = False
 
     def check(self, frame: ModelFrame, vcov: str) -> None:
         """Refuse what no likelihood of the frame can do.
@@ -79,7 +82,7 @@ def make_problem(frame: ModelFrame, design: DesignColumns, plan: Plan) -> Proble
     if frame.residual is None and not frame.pairwise and not frame.hierarchy.crossed:
         say_effort(layout_of(frame), [level.n for level in frame.hierarchy.levels], plan.engine)
     made = _made(frame, design, plan)
-    check_placed(made.objective.is_compiled, plan.engine)
+    check_placed(made.objective.is_compiled or plan.again, plan.engine)
     return replace(made, fixed=fixed_of(frame))
 
 

@@ -271,14 +271,15 @@ def fit_frame(
     engine: str,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
     executor: Any = None,
+    again: bool = False,
 ) -> FitResult:
-    """Fit every plausible value of a frame and wrap the results."""
+    """Fit every plausible value of a frame and wrap the results; ``again`` as in `Plan`."""
     wanted = settings.vcov in BY_REPLICATES
     scheme = frame.replicates if wanted and frame.replicates and frame.replicates.serves(frame) else None
     if scheme is None and wanted:  # a level or the weights changed since the replicates were made
         settings = replace(settings, vcov="robust", replicates=None)
     how = settings.vcov if scheme is None else "model"
-    plan = Plan(engine, settings.method == "reml", settings.n_agq, settings.chunk_size, executor)
+    plan = Plan(engine, settings.method == "reml", settings.n_agq, settings.chunk_size, executor, again)
     estimates, places = fit_outcomes(frame, plan, how, progress)
     if how in KINDS:
         estimates = with_few_clusters(frame, estimates, places, how)
@@ -312,5 +313,6 @@ def refit(fit: FitResult, change: Callable[[ModelFrame], ModelFrame] | None = No
         )
     frames = list({id(rows.frame): rows.frame for rows in (one.whole for one in every)}.values())
     new = replace(fit.settings, **settings)
-    again = [fit_frame(frame if change is None else change(frame), new, every[0].engine) for frame in frames]
+    changed = [frame if change is None else change(frame) for frame in frames]
+    again = [fit_frame(frame, new, every[0].engine, again=True) for frame in changed]
     return pooled_frames(again)

@@ -44,6 +44,14 @@ def test_it_is_the_fit_without_a_device(formula: str, options: dict[str, Any], m
         assert arrays and all(one.committed and one.devices() == {jax.devices("cpu")[0]} for one in arrays)
 
 
+def test_what_follows_from_a_fit_on_a_device_may_be_evaluated_in_numpy() -> None:
+    """Without its random term the model is evaluated in numpy; nobody asked that for a device."""
+    mine, theirs = (
+        pmwmix.fit("y ~ x + (1 | school)", table(), engine=e, device=d) for e, d in (("jax", "cpu"), ("jax", None))
+    )
+    close(*(pmwmix.ranova(one).select_dtypes("number") for one in (mine, theirs)), 1e-9, 1e-12)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
