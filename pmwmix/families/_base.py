@@ -249,6 +249,10 @@ class Family:
         """Give `unit` of every linear predictor."""
         return [self.unit(links[0], response), *(1.0 for _ in links[1:])]
 
+    def seen(self, response: Response) -> list[Array]:
+        """Say of every linear predictor which rows (n,) have its outcome, 1 or 0; empty where all do."""
+        return []
+
     def starts(self, links: Sequence[Link], response: Response, w: Array) -> tuple[list[Array], Array]:
         """Give starting values of all linear predictors per row, each (n,), and phi; further ones at zero."""
         eta, phi = self.start(links[0], response, w)

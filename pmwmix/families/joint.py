@@ -64,7 +64,7 @@ class Joint(Family):
     @property
     def distribution_name(self) -> str:
         """The same whatever the categories are."""
-        return self.shown_name
+        return ", ".join(f"{m.family} ({m.link})" for m in self.members)
 
     @property
     def shown_name(self) -> str:
@@ -123,6 +123,10 @@ class Joint(Family):
             n, size = m.parts[0].n_extra, m.n_phi
             yield m, extra[at], extra[at + 1], tuple(extra[at + 2 : at + 2 + n]), m.whole(phi[place : place + size])
             at, place = at + 2 + n, place + size
+
+    def seen(self, response: Response) -> list[Array]:
+        """Say of every outcome which rows (n,) have it."""
+        return [seen for _, seen, *_ in self.split(response.extra, np.zeros(self.n_phi(response)))]
 
     def responses(self, response: Response) -> list[tuple[Array, Response]]:
         """Give every outcome of the rows that have it: which they are (n,), and what its family read."""

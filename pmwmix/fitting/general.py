@@ -108,7 +108,7 @@ def make_general(
     units = _units(frame, design)
     X = [_standard(frame, columns, int(j), units[k]) for j, k in zip(columns.x, of, strict=True)]
     of_random = [b.predictor for b in design.blocks for _ in b.names]
-    kept, in_model = _columns_in_model(frame, raw, X, of, total)
+    kept, in_model = _columns_in_model(frame, raw, X, of, _by_predictor(frame, design, of, total))
     structure = _structure(frame, design, of[in_model], n_agq, units)
     no_offset: Any = np.zeros(frame.n) if frame.stored is None else Same(0.0, frame.n)
     rows = RowArrays(
@@ -167,13 +167,19 @@ def _thresholds(frame: ModelFrame, raw: Sequence[str], of: Array) -> tuple[int, 
     return tuple(j for j, name in enumerate(raw) if name == "Intercept" and of[j] > 0)
 
 
+def _by_predictor(frame: ModelFrame, design: DesignColumns, of: Array, total: Array) -> list[Array]:
+    """Weights of the rows (n,) of every linear predictor: 0 where a row lacks its outcome and tells nothing of it."""
+    seen = FAMILIES[frame.family].seen(design.responses[0])
+    return [total * seen[k] if seen else total for k in range(1 + max(of, default=0))]
+
+
 def _columns_in_model(
-    frame: ModelFrame, raw: Sequence[str], X: Sequence[Array], of: Array, total: Array
+    frame: ModelFrame, raw: Sequence[str], X: Sequence[Array], of: Array, totals: Sequence[Array]
 ) -> tuple[Array, Array]:
     """Independent fixed columns, and those of them that have a coefficient: not the intercept beside thresholds."""
-    every = np.arange(len(raw))
+    every, total = np.arange(len(raw)), totals[0]
     if FAMILIES[frame.family].has_intercept:
-        kept = np.concatenate([_independent(X, every[of == k], total) for k in range(1 + max(of, default=0))])
+        kept = np.concatenate([_independent(X, every[of == k], own) for k, own in enumerate(totals)])
         return kept, kept
     constant = [j for j, name in enumerate(raw) if name == "Intercept"]
     ones, parts = np.ones(frame.n), []

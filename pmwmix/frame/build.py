@@ -26,7 +26,14 @@ from pmwmix.frame.checks import (
 from pmwmix.frame.clusters import Clusters, find_clusters, subset_clusters
 from pmwmix.frame.coded import notes_on_codes
 from pmwmix.frame.columns import categories_of, model_columns, pv_columns, resolve_columns, varies_with_pv
-from pmwmix.frame.complete import complete_rows, positive_rows, subset_rows, take_rows, with_declared
+from pmwmix.frame.complete import (
+    complete_rows,
+    missing_together,
+    positive_rows,
+    subset_rows,
+    take_rows,
+    with_declared,
+)
 from pmwmix.frame.crossing import (
     check_named_weights,
     check_pairwise,
@@ -289,6 +296,7 @@ def _read_rows(
     kept = None if keep.all() else np.flatnonzero(keep)
     if kept is not None:
         columns = {name: take_rows(column, kept) for name, column in columns.items()}
+    columns = missing_together(columns, lacking)
     lefts = [one for name in formula.response_variables for one in pv.get(name, [name])]
     columns = with_declared(columns, lefts, table.declared)
     told: tuple[str, ...] = ()

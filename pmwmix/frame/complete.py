@@ -77,6 +77,15 @@ def complete_rows(
     return keep, dropped
 
 
+def missing_together(columns: dict[str, pd.Series], outcomes: Sequence[Sequence[str]]) -> dict[str, pd.Series]:
+    """Let a row lack all plausible values of an outcome where it lacks one, so that every fit has the same rows."""
+    out = dict(columns)
+    for names in outcomes:
+        lost = np.any([_missing(columns[name], name) for name in names], axis=0)
+        out |= {name: columns[name].mask(lost) for name in names if len(names) > 1 and lost.any()}
+    return out
+
+
 def _missing(column: pd.Series, name: str) -> Array:
     """Mark rows (n,) without a value; infinite values are errors."""
     if isinstance(column.dtype, pd.CategoricalDtype):

@@ -127,12 +127,13 @@ class Blueprint:
 
 def _aliases(frame: ModelFrame, design: DesignColumns, problem: Any) -> Aliases | None:
     """Write down how dropped columns follow from others of the same linear predictor."""
-    found, start = [], 0
+    found = []
     design = design if frame.stream is None else frame.stream.sample_of(design)
+    seen = problem.family.seen(problem.responses[0]) if problem.dropped and problem.responses else []
     for k, part in enumerate(design.fixed):
         names = [frame.formula.prefix(k) + name for name in part.names]
-        found.append((start, aliases_of(names, part.columns, problem.dropped, not problem.has_intercept)))
-        start += len(names)
+        columns = [column[seen[k] > 0.0] for column in part.columns] if seen else part.columns
+        found.append((len(names), aliases_of(names, columns, problem.dropped, not problem.has_intercept)))
     return joined(found)
 
 

@@ -115,10 +115,14 @@ def aliases_of(
 
 
 def joined(parts: Sequence[tuple[int, Aliases | None]]) -> Aliases | None:
-    """Put the dropped columns of several linear predictors together, each with the place of its first column."""
-    found = [(start, one) for start, one in parts if one is not None]
-    if not found:
+    """Put the dropped columns of several linear predictors together, each with its number of columns."""
+    if not any(one for _, one in parts):
         return None
+    found, start = [], 0
+    for n, one in parts:  # one that lost nothing has its columns among the others
+        whole = Aliases((), np.zeros(0, int), np.arange(n), np.zeros((n + 1, 0)), np.zeros(0))
+        found.append((start, one or whole))
+        start += n
     names = tuple(name for _, one in found for name in one.names)
     dropped, others = (
         np.concatenate([getattr(one, which) + start for start, one in found]) for which in ("dropped", "others")

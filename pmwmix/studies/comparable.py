@@ -51,8 +51,8 @@ def _check_outcomes(first: FitResult, other: FitResult) -> None:
     mine, theirs = ((fit.distribution[0].distribution_name, fit.link) for fit in (first, other))
     if mine != theirs:
         raise OptionError(
-            f"Only models with one family and link can be nested. {first.formula!r} has {first.family!r} with "
-            f"{first.link!r}, {other.formula!r} {other.family!r} with {other.link!r}. Compare their predictions."
+            f"Only models with one family and link can be nested. {first.formula!r} has {mine[0]!r} with "
+            f"{first.link!r}, {other.formula!r} {theirs[0]!r} with {other.link!r}. Compare their predictions."
         )
     if first.random != other.random:
         raise NotSupportedError(
