@@ -21,6 +21,11 @@ def lacking(frame: ModelFrame) -> str | None:
 
 def strata_of(frame: ModelFrame, kind: str) -> Array | None:
     """Give the stratum of every cluster (J,), None without strata; refuse designs that have no such variance."""
+    if frame.stream is not None:
+        raise NotSupportedError(
+            f"Small-sample variances look at the rows of every cluster, and a streamed fit holds none. Got "
+            f"vcov={kind!r} for data read in pieces. Use vcov='robust', or fit a table in memory."
+        )
     clusters = frame.clusters
     if clusters is None:
         return None

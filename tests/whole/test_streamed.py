@@ -389,6 +389,7 @@ def alike(mine: pd.DataFrame, theirs: pd.DataFrame) -> None:
         ("y ~ x + (1 | school)", {"residual": {"variance": "ident(stratum)"}}, "residual="),
         ("y ~ x + (1 | school)", {"method": "bayes"}, "method='bayes'"),
         ("y ~ x + (1 | school)", {"imputation": "c"}, "imputation='c'"),
+        ("y ~ x + (1 | school)", {"vcov": "CR2"}, "vcov=.CR2. for data read in pieces"),
         ("math ~ x + (1 | school)", {"design": "pisa-2018"}, "streamed"),
     ],
 )
