@@ -173,6 +173,9 @@ def _weights(
     conditional = bool(design.conditional)
     if not (hierarchy.crossed and distribution.pairwise):
         cond, w, trimmed = weigh(by_level, columns, hierarchy, conditional, scale, design.trim)
+        if hierarchy.crossed:  # units of theirs have no weights, and are no members of each other to be counted by
+            units = [np.ones(level.n) for level in hierarchy.levels]
+            cond, w = (cond[0], *units), (w[0], *units)
         return cond, w, total_weights(cond, hierarchy.row_parents), (), trimmed
     check_named_weights(design.weights, hierarchy)
     own = crossed_weights(by_level, columns, hierarchy, conditional)

@@ -173,7 +173,9 @@ class Bootstrap:
             scales = np.array([scale_of(low, high) for low, high in base.ends])
             if self.kind in ("parametric", "residual") and one.has_residual_variance:
                 effects = sum(level.b.size for level in one.rows.modes())
-                df[base.names.index("Residual")] = max(one.nobs - effects - base.p, clusters)
+                m = max(len(one.outcomes), 1)  # of several outcomes each has its share of effects and coefficients
+                own_rows = [name.startswith("Residual") for name in base.names]
+                df[own_rows] = max(one.nobs - (effects + base.p) / m, clusters)
         levels = clusters + float(self.fit.settings.clusters[3])
         widen = np.sqrt(levels / clusters) if self.kind == "cases" else 1.0
         return t_ends(draws, centres, scales, df, self.fit.nests, widen, ci_prob)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pmwmix.errors import OptionError, some
+from pmwmix.errors import OptionError, PmwmixWarning, some
 from pmwmix.results.result import FitResult
 from pmwmix.studies.changes import AGAINST, check_word, compared, pairs_of
 
@@ -49,7 +50,7 @@ def trend_of_factor(
     errors = linking([later for _, later in pairs])
     rows = []
     for earlier, later in pairs:
-        terms = [term for term, cycle in places if cycle == later]
+        terms = _shared(places, later, earlier if earlier != first else later)
         L = np.zeros((len(terms), len(fit.coef)))
         for row, term in zip(L, terms, strict=True):
             row[places[term, later]] = 1.0
@@ -84,6 +85,20 @@ def _places(fit: Any, by: str | None) -> dict[tuple[str, str], int]:
             f"{some(list(fit.coef.index), 6)}. Write C({by}) in the formula, with an intercept."
         )
     return places
+
+
+def _shared(places: dict[tuple[str, str], int], later: str, earlier: str) -> list[str]:
+    """List what both cycles are multiplied with, and say which products one of them lacks."""
+    both = [term for term, cycle in places if cycle == later and (term, earlier) in places]
+    lost = [term for term, cycle in places if cycle in (later, earlier) and term not in both]
+    if lost:
+        warnings.warn(
+            f"Terms without a coefficient in one of two cycles have no change. Between {earlier!r} and {later!r} left "
+            f"out: {some(list(dict.fromkeys(lost)))}. Look for columns that the fit dropped.",
+            PmwmixWarning,
+            stacklevel=4,
+        )
+    return both
 
 
 def _first(fit: Any, by: str, cycles: list[str]) -> str:

@@ -70,6 +70,12 @@ def trend(
     """
     check_prob(ci_prob)
     if by is not None or isinstance(fits, FitResult):
+        check_word("of", of, KINDS)
+        if of != "coef":
+            raise NotSupportedError(
+                f"Cycles that are a factor of one model share its variances. Got of={of!r} with by={by!r}. Fit every "
+                f"cycle by itself, or leave of= out."
+            )
         return trend_of_factor(fits, by, lambda cycles: linking_of(linking, cycles, fits, of), against, ci_prob)
     if isinstance(fits, Mapping) and fits and all(isinstance(one, Mapping) for one in fits.values()):
         return _by_group(fits, {"linking": linking, "against": against, "of": of, "ci_prob": ci_prob})

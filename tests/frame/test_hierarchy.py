@@ -207,3 +207,11 @@ def test_groups_whose_ids_hold_a_colon_stay_apart(tmp_path):
     np.testing.assert_allclose(
         part.se, pmwmix.fit("y ~ x + (1 | one)", table, subset=some, vcov="robust").se, rtol=1e-7
     )
+
+
+def test_all_units_of_crossed_factors_are_counted():
+    """The last unit of the second factor stands in no first row of a unit of the first one."""
+    d = pd.DataFrame({"a": [0, 0, 1, 1, 2, 2], "b": list("xzyxxy"), "y": [1.0, 3.0, 2.0, 5.0, 4.0, 4.5]})
+    fit = pmwmix.fit("y ~ 1 + (1 | a) + (1 | b)", d.assign(w=[1.0, 2.0] * 3), weights={"obs": "w"}, scaling="none")
+    assert fit.weight_stats.loc[["a", "b"], "n"].tolist() == [3, 3]
+    assert [len(w) for w in fit.rows.frame.w] == [6, 3, 3]

@@ -233,3 +233,15 @@ def test_wrong_calls(sleep, boot, weighted, tmp_path):
     ):
         with pytest.raises(error, match=words):
             call()
+
+
+def test_t_intervals_of_several_linear_outcomes_take_the_rows_of_each():
+    """Of an outcome twice, independent: residual deviations with the degrees of freedom of the outcome alone."""
+    rng = np.random.default_rng(2)
+    d = pd.DataFrame({"g": np.repeat(np.arange(12), 5), "y": rng.normal(size=60), "z": rng.normal(size=60)})
+    boot = pmwmix.fit(["y ~ 1 + (1 | g)", "z ~ 1 + (1 | g)"], d).bootstrap(8, random_seed=1)
+    table = boot.tidy(method="t").set_index("term")
+    for name in ("Residual y", "Residual z"):
+        spread = np.log(boot.estimates[name]).std(ddof=1) * stats.t.ppf(0.975, 60 - 12 - 1)
+        ends = table.loc[name, "estimate"] * np.exp([-spread, spread])
+        close(table.loc[name, ["ci_low", "ci_high"]].to_numpy(float), ends, 1e-9)

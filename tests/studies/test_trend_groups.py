@@ -6,7 +6,7 @@ import pytest
 from helpers import close
 
 import pmwmix
-from pmwmix.errors import DataError, OptionError
+from pmwmix.errors import DataError, NotSupportedError, OptionError, PmwmixWarning
 from pmwmix.studies.independent import all_equal
 
 LINKS = {"2018": 3.0, "2022": 4.0}
@@ -173,3 +173,16 @@ def test_groups_that_a_cycle_lacks_are_named(fits):
     with pytest.warns(pmwmix.PmwmixWarning, match="Left out: 'C'"):
         table = pmwmix.trend({"2015": fits["2015"], "2018": {g: fits["2018"][g] for g in "AB"}})
     assert set(table["group" if "group" in table else "country"]) == {"A", "B"}
+
+
+def test_products_of_which_a_cycle_lacks_one_have_no_change_from_it(data):
+    """Country B was not there in 2018; a factor of cycles has no variances of its own."""
+    table = data[(data["cycle"] != "2018") | (data["country"] != "B")]
+    fit = pmwmix.fit("PV1MATH ~ C(cycle) * country + (1 | school)", table)
+    with pytest.warns(PmwmixWarning, match="2018"):
+        found = pmwmix.trend(fit, by="cycle", against="previous")
+    last = found[found["cycle"] == "2022"].set_index("term")["estimate"]
+    assert list(last.index) == ["Intercept", "country[T.C]"]
+    close(last["Intercept"], fit.coef["C(cycle)[T.2022]"] - fit.coef["C(cycle)[T.2018]"])
+    with pytest.raises(NotSupportedError, match="varcorr"):
+        pmwmix.trend(fit, by="cycle", of="varcorr")
