@@ -194,7 +194,7 @@ BAD = {
     "REML": ("c ~ x", {"method": "reml"}, NotSupportedError, "family='multinomial'"),
     "a posterior": ("c ~ x", {"method": "bayes"}, NotSupportedError, "linear predictors for categories|'multinomial'"),
     "another link": ("c ~ x", {"link": "probit"}, OptionError, "'multinomial' has no link 'probit'"),
-    "a list": (["c ~ x", "car ~ x"], {}, OptionError, "'car' is none"),
+    "a list": (["c ~ x", "car ~ x"], {}, NotSupportedError, "'multinomial' of 'c' has more"),
     "crossed": ("c ~ x + (1 | g) + (1 | i2)", {}, NotSupportedError, r"'g' belong to several.*diag\(1 \| g\)"),
     "one category": ("c ~ x", {"subset": "is_bus"}, DataError, "'c' is 'bus' in all"),
     "other plausible values": ("m ~ x", {"pv": {"m": ["c", "c2"]}}, DataError, "One of 'm' lacks 'on foot'"),

@@ -83,5 +83,5 @@ def test_saved_and_refused(data, fitted, tmp_path):
     for name in ("tweedie(2)", "tweedie(0.5)"):
         with pytest.raises(OptionError, match=rf"between 1.01 and 1.99. Got family='tweedie\({name[8:-1]}\)'. Give"):
             pmwmix.fit("y ~ x", data, family=name)
-    with pytest.raises(OptionError, match="'power' is none: family='tweedie' has formulas for phi"):
+    with pytest.raises(OptionError, match="'power' is no parameter, and the table has no such column"):
         pmwmix.fit(["y ~ x", "power ~ x"], data, family="tweedie")
