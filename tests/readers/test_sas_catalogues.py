@@ -1,7 +1,7 @@
 """SAS data with the catalogue of its value labels.
 
 ``sas/pupils.sas7bdat.gz`` (6 pupils) and ``sas/formats.sas7bcat.gz`` (formats SEXF and $CNTF) were written with the C
-library ReadStat 1.1.9, functions readstat_begin_writing_sas7bdat and readstat_begin_writing_sas7bcat.
+library ReadStat as in pyreadstat 1.3.7, functions readstat_begin_writing_sas7bdat and readstat_begin_writing_sas7bcat.
 """
 
 import gzip
