@@ -40,7 +40,7 @@ def test_a_step_runs_in_a_process_without_caches_and_its_failure_is_told(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "name", ["bayes", "compiled", "crossed", "expected", "gaussian", "glmm", "groups", "structures"]
+    "name", ["bayes", "bootstrap", "compiled", "crossed", "expected", "gaussian", "glmm", "groups", "structures"]
 )
 def test_scripts_with_children_say_their_options(name: str):
     done = run(FOLDER / f"{name}.py", "--help")

@@ -308,7 +308,7 @@ def with_members(name: str) -> Joint | None:
         known = known and len({m.outcome for m in members}) == len(members) > 1
         known = known and all(len(m.parts[0].predictors) == 1 and m.link in m.parts[0].links for m in members)
         return Joint(members) if known else None
-    except (ValueError, TypeError, OptionError):
+    except (ValueError, TypeError, LookupError, RecursionError, OptionError):  # of a file that was changed
         return None
 
 

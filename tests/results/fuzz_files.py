@@ -308,6 +308,9 @@ def models():
             "y ~ x", d, residual={"correlation": "car1", "time": "x", "group": "g", "variance": "ident(f)"}
         ),
         "outcomes": pmwmix.fit(["y ~ x + f + (1 | p | g)", "pv2 ~ x + (1 | p | g)"], d),
+        "kinds": pmwmix.fit(
+            ["y ~ x + (1 | p | g)", "b ~ x + (1 | p | g)"], d, family=["gaussian", "binomial"], n_agq=1
+        ),
         "linear": pmwmix.fit("y ~ poly(x, 2) + f + scale(z) + (x | g)", d),
         "pv": pmwmix.fit("m ~ x + f + (1 | g)", d, pv={"m": "pv{}"}, weights=["w"], center={"x": "g+mean"}),
         "zeros": pmwmix.fit(

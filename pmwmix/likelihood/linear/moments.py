@@ -178,7 +178,8 @@ class OneLevelMoments(DirectNested):
 
     def _pairs(self, products: Array) -> Array:
         """tr(E_a S E_b K) for all pairs of entries, from Σ of products of entries of S and K (q, q, q, q)."""
-        out: Array = np.einsum("ijkl,aik,blj->ab", products, self.E, self.E, optimize=True)
+        E = self.E.reshape(len(self.E), -1)
+        out: Array = E @ products.transpose(0, 2, 3, 1).reshape(E.shape[1], -1) @ E.T
         return out
 
     def _whitened(self, inner: Inner, half: Array) -> Iterator[tuple[slice, Array]]:
@@ -193,9 +194,9 @@ class OneLevelMoments(DirectNested):
         L, p = len(self.E), len(S_xx)
         turned, second = np.zeros((L, p, p)), np.zeros((L, L))
         for part, s in self._whitened(inner, half):
-            ss = np.einsum("iug,jug->ijg", s, s, optimize=True)
+            ss = np.einsum("iug,jug->ijg", s, s)
             second += 2.0 * self._pairs(gram(w[part], ss, inner.K[..., part]))
-            turned -= np.einsum("aij,iujv->auv", self.E, gram(w[part], s, s), optimize=True)
+            turned -= np.tensordot(self.E, gram(w[part], s, s), axes=((1, 2), (0, 2)))
         first = np.trace(turned, axis1=-2, axis2=-1)
         second -= np.einsum("aij,bji->ab", turned, turned)
         value = float(np.linalg.slogdet(S_xx)[1])
