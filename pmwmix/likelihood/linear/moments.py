@@ -137,8 +137,8 @@ class OneLevelMoments(DirectNested):
         s = product(inner.H, self._residuals(beta, k)[:, None])[:, 0]
         along = self._along(inner, s, k)
         D_e = np.einsum("aij,ij->a", self.E, inner.K @ self.w)
-        D_ee = -self._pairs(gram(self.w, inner.K, inner.K))
-        Q_ee = 2.0 * self._pairs(gram(self.w, s[:, None] * s, inner.K))
+        D_ee = -paired(gram(self.w, inner.K, inner.K), self.E)
+        Q_ee = 2.0 * paired(gram(self.w, s[:, None] * s, inner.K), self.E)
         out = {
             "D": float(self.w @ inner.log_det),
             "D_t": chain.gradient(D_e),
@@ -176,12 +176,6 @@ class OneLevelMoments(DirectNested):
         y = np.einsum("kag,kg->a", back, self.blocks.zy[k])
         return np.concatenate([x, y[:, None]], axis=1)
 
-    def _pairs(self, products: Array) -> Array:
-        """tr(E_a S E_b K) for all pairs of entries, from Σ of products of entries of S and K (q, q, q, q)."""
-        E = self.E.reshape(len(self.E), -1)
-        out: Array = E @ products.transpose(0, 2, 3, 1).reshape(E.shape[1], -1) @ E.T
-        return out
-
     def _whitened(self, inner: Inner, half: Array) -> Iterator[tuple[slice, Array]]:
         """H Z'WXu for the columns u of ``half`` (p, m), groups part by part, (q, m, g)."""
         for part in self._parts(half.shape[1]):
@@ -195,7 +189,7 @@ class OneLevelMoments(DirectNested):
         turned, second = np.zeros((L, p, p)), np.zeros((L, L))
         for part, s in self._whitened(inner, half):
             ss = np.einsum("iug,jug->ijg", s, s)
-            second += 2.0 * self._pairs(gram(w[part], ss, inner.K[..., part]))
+            second += 2.0 * paired(gram(w[part], ss, inner.K[..., part]), self.E)
             turned -= np.tensordot(self.E, gram(w[part], s, s), axes=((1, 2), (0, 2)))
         first = np.trace(turned, axis1=-2, axis2=-1)
         second -= np.einsum("aij,bji->ab", turned, turned)
@@ -250,6 +244,13 @@ def gram(w: Array, a: Array, b: Array) -> Array:
     """Weighted sum over the units of all products of an entry of a (..., G) and one of b (..., G)."""
     found: Array = (a * w).reshape(-1, len(w)) @ b.reshape(-1, len(w)).T
     return found.reshape(*a.shape[:-1], *b.shape[:-1])
+
+
+def paired(products: Array, E: Array) -> Array:
+    """tr(E_a S E_b K) for all pairs of the matrices E (L, q, q), from Σ of products of entries of S and K."""
+    rows = E.reshape(len(E), -1)
+    out: Array = rows @ products.transpose(0, 2, 3, 1).reshape(rows.shape[1], -1) @ rows.T
+    return out
 
 
 def root_of_inverse(S: Array) -> Array:

@@ -17,7 +17,7 @@ from pmwmix._types import Array
 from pmwmix.likelihood.crossed.onethread import with_threads_for
 from pmwmix.likelihood.jets import symmetric
 from pmwmix.likelihood.layout import ThetaLayout
-from pmwmix.likelihood.linear.moments import Chain, Inner, basis, gram, product, root_of_inverse
+from pmwmix.likelihood.linear.moments import Chain, Inner, basis, gram, paired, product, root_of_inverse
 from pmwmix.likelihood.linear.pairproducts import PairProducts
 from pmwmix.likelihood.linear.severalnested import ResidualCovariance, SeveralNested
 
@@ -159,16 +159,15 @@ class OneLevel(SeveralNested):
         by_W = np.einsum("bij,ij->b", E_zz, (units.P * self.A) @ w) - self.n * np.einsum("bij,ij->b", E_W, R)
         first = np.concatenate([np.einsum("aij,ij->a", self.E_Psi, units.K @ w), by_W])
         second = np.zeros((len(first), len(first)))
-        KK = gram(w, units.K, units.K)
-        second[:a, :a] = -np.einsum("ijkl,ajk,bli->ab", KK, self.E_Psi, self.E_Psi, optimize=True)
+        second[:a, :a] = -paired(gram(w, units.K, units.K), self.E_Psi)
         HA = units.H[:, :, None] * self.A[None]  # (i, j, l)
         HAH = np.stack([gram(w, HA[:, :, q], units.H[:, q]) for q in range(len(HA))])  # (l, i, j, k)
         second[:a, a:] = np.einsum("aik,bjl,lijk->ab", self.E_Psi, E_zz, HAH, optimize=True)
         second[a:, :a] = second[:a, a:].T
         PA = (units.P[:, :, None] * self.A[None]).transpose(0, 2, 1, 3)  # (i, k, j)
-        PAPA = (PA * w) @ PA.swapaxes(0, 1).swapaxes(-1, -2)  # (i, k, j, l)
+        PAPA = ((PA * w) @ PA.swapaxes(0, 1).swapaxes(-1, -2)).transpose(2, 0, 1, 3)  # from (i, k, j, l)
         second[a:, a:] = self.n * np.einsum("ij,ajk,kl,bli->ab", R, E_W, R, E_W, optimize=True)
-        second[a:, a:] -= np.einsum("ikjl,ajk,bli->ab", PAPA, E_zz, E_zz, optimize=True)
+        second[a:, a:] -= paired(PAPA, E_zz)
         value = float(w @ units.log_det) + self.n * float(here.log_det.value[0, 0])
         return value, first, second
 
@@ -191,8 +190,7 @@ class OneLevel(SeveralNested):
         """Second derivatives in the entries (L, L) of r'[X, y]'V⁻¹[X, y]r."""
         a, w, E_z, s, after = len(self.E_Psi), self.w, self.E_z, one.s, one.after
         out = np.zeros((a + len(self.E_W),) * 2)
-        F = gram(w, s[:, None] * s[None], units.K)
-        out[:a, :a] = 2.0 * np.einsum("ijkl,aik,blj->ab", F, self.E_Psi, self.E_Psi, optimize=True)
+        out[:a, :a] = 2.0 * paired(gram(w, s[:, None] * s[None], units.K), self.E_Psi)
         sH = s[:, None, None] * units.H[None]  # (i, k, l)
         J = np.stack([gram(w, sH[:, :, q], after[q]) for q in range(len(s))])  # (l, i, k, o)
         out[:a, a:] = -2.0 * np.einsum("aik,blo,liko->ab", self.E_Psi, E_z, J, optimize=True)
