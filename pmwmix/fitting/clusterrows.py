@@ -77,7 +77,7 @@ def weights_of(frame: ModelFrame, order: Array) -> tuple[Array, ...]:
 
 def through_model(OX: Array, ZL: Sequence[Array], units: Sequence[Array]) -> Array:
     """Compute ΦΩX, Φ being I + ΣZ_lΛ_lΛ_l'Z_l'."""
-    parts = (_gather(z, _sum_by(z[:, :, None] * OX[:, None], u), u) for z, u in zip(ZL, units, strict=True))
+    parts = (_gather(z, sum_by(z[:, :, None] * OX[:, None], u), u) for z, u in zip(ZL, units, strict=True))
     return OX + sum(parts)
 
 
@@ -106,7 +106,7 @@ def weigh_by_model(X: Array, ZL: Sequence[Array], units: Sequence[Array], w: Seq
     Lambdas = [np.eye(Z.shape[1])[None] for Z in ZL]  # they stand in the columns already
     Z_all = np.hstack(ZL)
     WZ = Z_all * w[0][:, None]
-    C, rhs = (_sum_by(WZ[:, :, None] * V[:, None], units[0]).transpose(1, 2, 0) for V in (Z_all, X))
+    C, rhs = (sum_by(WZ[:, :, None] * V[:, None], units[0]).transpose(1, 2, 0) for V in (Z_all, X))
     # ΩX is X less the modes that its columns have as outcomes, times all weights of the rows
     left, total = X, w[0]
     modes = walk_down(tree, factor(tree, Lambdas, C[:, :, None], rhs[:, :, None]), Lambdas)
@@ -123,8 +123,14 @@ def _of_units(values: Array, unit: Array, n: int) -> Array:
     return out
 
 
-def _sum_by(values: Array, unit: Array) -> Array:
-    """Sum (n, a, b) over the rows of every unit."""
+def sums_of(rows: Rows) -> tuple[Array, Array]:
+    """Inverse of X'ΩX and X'ΩΦΩX, both (p, p)."""
+    M = np.linalg.inv(rows.X.T @ rows.OX)
+    return 0.5 * (M + M.T), rows.OX.T @ rows.POX
+
+
+def sum_by(values: Array, unit: Array) -> Array:
+    """Sum (n, ...) over the rows of every unit."""
     flat = values.reshape(len(values), -1)
     return np.array([np.bincount(unit, column) for column in flat.T]).T.reshape(-1, *values.shape[1:])
 

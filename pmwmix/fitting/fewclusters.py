@@ -13,7 +13,7 @@ import scipy.linalg
 
 from pmwmix._types import Array
 from pmwmix.errors import OptionError, near
-from pmwmix.fitting.clusterrows import Rows, standardised_rows
+from pmwmix.fitting.clusterrows import Rows, standardised_rows, sums_of
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.problem import Problem
 from pmwmix.fitting.strata import compared, strata_of
@@ -167,12 +167,6 @@ def _of_own(one: Array, other: Array, stratum: Array | None) -> float:
     weight = (n / (n - 1.0)) ** 2
     sums = np.bincount(stratum, one) * np.bincount(stratum, other)
     return float((weight * (1.0 - 2.0 / n))[stratum] @ (one * other) + weight / n**2 @ sums)
-
-
-def sums_of(rows: Rows) -> tuple[Array, Array]:
-    """Inverse of X'ΩX and X'ΩΦΩX, both (p, p)."""
-    M = np.linalg.inv(rows.X.T @ rows.OX)
-    return 0.5 * (M + M.T), rows.OX.T @ rows.POX
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pmwmix._types import Array
-from pmwmix.fitting.clusterrows import standardised_rows
+from pmwmix.fitting.clusterrows import standardised_rows, sums_of
 from pmwmix.fitting.estimate import Estimate
-from pmwmix.fitting.fewclusters import batches, sums_of
+from pmwmix.fitting.fewclusters import batches
 from pmwmix.fitting.problem import Problem
 from pmwmix.frame.modelframe import DesignColumns, ModelFrame
 

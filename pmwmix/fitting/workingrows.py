@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pmwmix._types import Array
 from pmwmix.errors import NotSupportedError
 from pmwmix.families import FAMILIES
-from pmwmix.fitting.clusterrows import Rows, by_cluster, random_of, through_model, weigh_by_model, weights_of
+from pmwmix.fitting.clusterrows import (
+    Rows,
+    by_cluster,
+    random_of,
+    sum_by,
+    sums_of,
+    through_model,
+    weigh_by_model,
+    weights_of,
+)
 from pmwmix.fitting.estimate import Estimate
 from pmwmix.fitting.judge import basis_of, variance_input
 from pmwmix.fitting.problem import Problem
@@ -69,10 +80,9 @@ def working_rows(problem: Problem, frame: ModelFrame, design: DesignColumns, k: 
     OX = weigh_by_model(X / root, white, units, weights_of(frame, order))
     POX = root * through_model(OX, white, units)
     rows = Rows(X, OX / root, POX, e, ZL, units, edges, whole, noise)
-    M = np.linalg.inv(X.T @ rows.OX)
     clusters = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-    plain = _sums(rows.OX * e[:, None], clusters) @ (0.5 * (M + M.T))
-    return Rows(X, rows.OX, POX, e, ZL, units, edges, whole, noise, _influence(problem, frame, k, fit) - plain)
+    plain = sum_by(rows.OX * e[:, None], clusters) @ sums_of(rows)[0]
+    return replace(rows, beyond=_influence(problem, frame, k, fit) - plain)
 
 
 def _influence(problem: Problem, frame: ModelFrame, k: int, fit: Estimate) -> Array:
@@ -80,8 +90,4 @@ def _influence(problem: Problem, frame: ModelFrame, k: int, fit: Estimate) -> Ar
     point = problem.objective.at(fit.point.psi, k).with_hessian(fit.point.hessian)
     given = variance_input(problem, point, basis_of(problem, point, fit.boundary), k, frame.clusters)
     assert given.scores is not None
-    return _sums(given.scores @ inverse_along(given.information, given.basis)[:, : problem.structure.p], given.psu)
-
-
-def _sums(values: Array, unit: Array) -> Array:
-    return np.array([np.bincount(unit, column) for column in values.T]).T
+    return sum_by(given.scores @ inverse_along(given.information, given.basis)[:, : problem.structure.p], given.psu)

@@ -8,9 +8,8 @@ from helpers import close
 
 import pmwmix
 from pmwmix.errors import NotSupportedError
-from pmwmix.fitting.clusterrows import weigh_by_model
+from pmwmix.fitting.clusterrows import sums_of, weigh_by_model
 from pmwmix.fitting.fewclusters import _ingredients as ingredients
-from pmwmix.fitting.fewclusters import sums_of
 from pmwmix.fitting.workingrows import working_rows
 from pmwmix.inference.again import influence
 
