@@ -47,9 +47,7 @@ def boundary_mixture(smaller: FitResult, larger: FitResult) -> Mixture | None:
             kept.remove(match)
         d = free_parameters(structure, len(names))
         d -= sum(free_parameters(match[2], len(match[1])) for match in matches)
-        if sum(len(match[1]) for match in matches) == len(
-            names
-        ):  # correlations, ratios of variances: inside their range
+        if sum(len(match[1]) for match in matches) == len(names):  # what is lost lies inside its range: correlations
             weights = {df + d: w for df, w in weights.items()}
         elif d:
             lost_any = True
