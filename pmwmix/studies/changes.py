@@ -64,7 +64,19 @@ def check_word(name: str, value: Any, known: Sequence[str]) -> None:
 
 
 def pairs_of(cycles: Sequence[Any], against: str) -> list[tuple[Any, Any]]:
-    """Give what is compared: the earlier cycle and the later one."""
+    """Give what is compared: the earlier cycle and the later one.
+
+    Raises
+    ------
+    OptionError
+        If a cycle is several values.
+    """
+    several = next((cycle for cycle in cycles if isinstance(cycle, tuple)), None)
+    if several is not None:
+        raise OptionError(
+            f"A cycle is one value, such as a year. Got {several!r}, {len(several)} values. Give the groups of every "
+            f"cycle in a dict of their own, {{2015: {{'A': fit, ...}}, 2018: ...}}, or as fit_groups gives them."
+        )
     return list(pairwise(cycles)) if against == "previous" else [(cycles[0], cycle) for cycle in cycles[1:]]
 
 

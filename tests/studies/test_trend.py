@@ -81,6 +81,7 @@ def test_wrong_calls(cycles):
     for error, words, fits, options in (
         (OptionError, "a dict from cycle to fit. Got list", [first], {}),
         (OptionError, "two cycles or more", {1: first}, {}),
+        (OptionError, r"one value.*Got \('A', 1\), 2 values", {("A", 1): first, ("A", 2): first}, {}),
         (OptionError, "2 differs from 1 in 'escs', 'female'", {1: first, 2: other}, {}),
         (OptionError, "in family, link or random effects", {1: binary, 2: linear}, {}),
         (OptionError, "Unknown against='last'", cycles, {"against": "last"}),
